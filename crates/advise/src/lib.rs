@@ -1,0 +1,1 @@
+//! Call-site analysis, verdicts and advice.json.

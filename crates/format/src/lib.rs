@@ -1,0 +1,2 @@
+//! Heapwright's recording format: a writer that never allocates, and a reader.
+#![no_std]

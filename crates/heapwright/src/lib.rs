@@ -1,0 +1,1 @@
+//! Memory management for Rust programs: a global allocator and its instruments.

@@ -1,0 +1,2 @@
+//! Heapwright's general allocator.
+#![no_std]

@@ -1,0 +1,32 @@
+//! The only place of Heapwright that talks to the kernel or names libc.
+//!
+//! System calls are made directly, not through libc's wrappers: an interposed `mmap` or `write`
+//! (a recorder's, a sandbox's) can then never call back into an allocator that is in the middle
+//! of its work, and `errno` stays as the program left it. Linux on x86_64 and aarch64.
+//!
+//! # Not here
+//! Policy of any kind: what to map, when to purge, how to lay memory out is arithmetic in
+//! `heapwright-core` and the crates above.
+#![no_std]
+
+mod errno;
+mod fd;
+mod futex;
+mod mapping;
+mod memory;
+mod process;
+mod syscall;
+mod time;
+
+pub use errno::Errno;
+pub use fd::{Fd, OpenFlags, Stat, mkdir, read_link, unlink, write_all};
+pub use futex::{futex_wait, futex_wake};
+pub use mapping::{MapError, Mapping, map_shared};
+pub use memory::{
+    Advice, Protection, advise, commit, mapping_count, mincore, page_bytes, protect, release,
+    remap, reserve,
+};
+pub use process::{
+    abort, env_var, is_secure, process_alive, process_id, raw_auxv, thread_id, yield_now,
+};
+pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};

@@ -1,0 +1,1 @@
+//! jemalloc as a preloadable object, for comparisons.

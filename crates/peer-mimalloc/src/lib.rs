@@ -1,0 +1,1 @@
+//! mimalloc as a preloadable object, for comparisons.

@@ -1,0 +1,1 @@
+//! rpmalloc as a preloadable object, for comparisons.

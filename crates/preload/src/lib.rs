@@ -1,0 +1,1 @@
+//! libheapwright_preload.so: Heapwright's allocator for any program.

@@ -1,0 +1,2 @@
+//! Event capture of Heapwright's recorder: per-thread rings in shared memory.
+#![no_std]

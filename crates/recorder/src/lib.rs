@@ -1,0 +1,1 @@
+//! libheapwright_recorder.so: records every allocation of a program.

@@ -1,0 +1,1 @@
+//! Replays a recording on any allocator, thread by thread, and measures it.

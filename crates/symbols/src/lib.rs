@@ -1,0 +1,1 @@
+//! Addresses of a recording to functions, files and lines, out of process.

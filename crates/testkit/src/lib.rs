@@ -1,0 +1,1 @@
+//! Models, operation programs and C test programs for Heapwright's tests.

@@ -1,0 +1,2 @@
+//! In-process stack capture that never allocates.
+#![no_std]

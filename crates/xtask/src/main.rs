@@ -1,0 +1,3 @@
+//! Automation: demo, test, bench, tidy, dist.
+
+fn main() {}
