@@ -1,1 +1,3 @@
-//! Call-site analysis, verdicts and advice.json.
+//! Call-site analysis, verdicts and `advice.json`.
+
+pub mod schema;
