@@ -1,0 +1,143 @@
+//! What an allocator offers to C.
+
+/// The function by which a program asked for memory.
+///
+/// A constant at every call, so an allocator that does not look at it pays nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// `malloc`.
+    Malloc,
+    /// `calloc`.
+    Calloc,
+    /// `realloc`.
+    Realloc,
+    /// `reallocarray`.
+    Reallocarray,
+    /// `posix_memalign`.
+    PosixMemalign,
+    /// `aligned_alloc`.
+    AlignedAlloc,
+    /// `memalign`.
+    Memalign,
+    /// `valloc`.
+    Valloc,
+    /// `pvalloc`.
+    Pvalloc,
+    /// `operator new(size)`.
+    New,
+    /// `operator new[](size)`.
+    NewArray,
+    /// `operator new(size, nothrow)`.
+    NewNothrow,
+    /// `operator new[](size, nothrow)`.
+    NewArrayNothrow,
+    /// `operator new(size, align)`, throwing or not.
+    NewAligned,
+    /// `operator new[](size, align)`, throwing or not.
+    NewArrayAligned,
+}
+
+/// The function by which a program gave memory back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FreeEntry {
+    /// `free`, `cfree`.
+    Free,
+    /// C23 `free_sized`, `free_aligned_sized`.
+    FreeSized,
+    /// `operator delete(ptr)`, also its nothrow form.
+    Delete,
+    /// `operator delete[](ptr)`, also its nothrow form.
+    DeleteArray,
+    /// `operator delete(ptr, size)`.
+    DeleteSized,
+    /// `operator delete[](ptr, size)`.
+    DeleteArraySized,
+    /// `operator delete(ptr, align)`, with or without a size.
+    DeleteAligned,
+    /// `operator delete[](ptr, align)`, with or without a size.
+    DeleteArrayAligned,
+}
+
+/// Bytes held by an allocator, for `mallinfo2` and its like. Zero where it does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes taken from the kernel for small blocks and their free space.
+    pub arena_bytes: usize,
+    /// Bytes of blocks with a mapping or a run of pages of their own.
+    pub large_bytes: usize,
+    /// How many of those blocks there are.
+    pub large_count: usize,
+    /// Bytes of blocks in use, large ones included; may count blocks cached by threads.
+    pub in_use_bytes: usize,
+    /// Free bytes held for reuse.
+    pub free_bytes: usize,
+    /// Of those, bytes that `malloc_trim` could give back.
+    pub trimmable_bytes: usize,
+}
+
+/// An allocator as C sees it. All functions may run at any time in any thread: before
+/// constructors, after destructors, in a thread that is ending, in a child after fork.
+///
+/// Sizes are bytes as the program gave them, unchecked unless said otherwise. A null result
+/// means that there is no memory; `errno` is then the face's business unless
+/// [`KEEPS_C_RULES`](Self::KEEPS_C_RULES).
+///
+/// # Safety
+/// - A non-null result points to as many bytes as were asked for, aligned to 16 (or to the
+///   alignment asked for), that no other live block overlaps and nobody else uses until it is
+///   freed.
+/// - No function unwinds, and none calls a symbol of the table that is exported over it.
+pub unsafe trait CAllocator {
+    /// Whether the allocator sets `errno` itself when it returns null, so that the face can end
+    /// in a tail call.
+    const KEEPS_C_RULES: bool = false;
+
+    /// A block of `bytes`; a unique one also for 0.
+    ///
+    /// # Safety
+    /// - None beyond C's: the result is used as a block.
+    unsafe fn malloc(bytes: usize, entry: Entry) -> *mut u8;
+
+    /// A zeroed block of `count * unit_bytes`; null when the product overflows.
+    ///
+    /// # Safety
+    /// - As for [`malloc`](Self::malloc).
+    unsafe fn calloc(count: usize, unit_bytes: usize) -> *mut u8;
+
+    /// C's `realloc`: null acts as `malloc`; what 0 bytes mean is the allocator's choice.
+    ///
+    /// # Safety
+    /// - `ptr` is null or a live block of this allocator, and after a non-null result it is not
+    ///   used any more.
+    unsafe fn realloc(ptr: *mut u8, bytes: usize, entry: Entry) -> *mut u8;
+
+    /// A block of `bytes` whose address is a multiple of `align_bytes`, a power of two (checked
+    /// by the face).
+    ///
+    /// # Safety
+    /// - `align_bytes` is a power of two.
+    unsafe fn memalign(align_bytes: usize, bytes: usize, entry: Entry) -> *mut u8;
+
+    /// Gives a block back; null is nothing. A size that the program told is not passed on: it is
+    /// too often wrong.
+    ///
+    /// # Safety
+    /// - `ptr` is null or a live block of this allocator, not used after the call.
+    unsafe fn free(ptr: *mut u8, entry: FreeEntry);
+
+    /// How many bytes of the block the program may touch; 0 for null.
+    ///
+    /// # Safety
+    /// - `ptr` is null or a live block of this allocator.
+    unsafe fn usable_bytes(ptr: *mut u8) -> usize;
+
+    /// Gives free memory back to the kernel; whether any was given.
+    fn trim() -> bool {
+        false
+    }
+
+    /// Bytes held.
+    fn usage() -> Usage {
+        Usage::default()
+    }
+}

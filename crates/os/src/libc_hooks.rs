@@ -1,0 +1,199 @@
+//! The few things that only libc can do for us: `errno`, thread ends, forks.
+//!
+//! On glibc the pthread functions are named with the first version they ever had, and weakly:
+//! so an object of ours loads on any glibc, also on one older than 2.34, where they were in a
+//! library of their own that a program without threads did not load (and did not need).
+
+use core::ffi::{c_int, c_void};
+
+use crate::Errno;
+
+type KeyCreate = unsafe extern "C" fn(
+    *mut libc::pthread_key_t,
+    Option<unsafe extern "C" fn(*mut c_void)>,
+) -> c_int;
+type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, *const c_void) -> c_int;
+
+/// Addresses of weak functions; null where libc lacks them.
+#[cfg(target_env = "gnu")]
+mod weak {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::global_asm!(
+        ".weak heapwright_os_key_create",
+        ".symver heapwright_os_key_create, pthread_key_create@GLIBC_2.2.5, remove",
+        ".weak heapwright_os_setspecific",
+        ".symver heapwright_os_setspecific, pthread_setspecific@GLIBC_2.2.5, remove",
+    );
+    #[cfg(target_arch = "aarch64")]
+    core::arch::global_asm!(
+        ".weak heapwright_os_key_create",
+        ".symver heapwright_os_key_create, pthread_key_create@GLIBC_2.17, remove",
+        ".weak heapwright_os_setspecific",
+        ".symver heapwright_os_setspecific, pthread_setspecific@GLIBC_2.17, remove",
+    );
+
+    macro_rules! address {
+        ($name:literal) => {{
+            let address: *const ();
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: reads one word of the global offset table, which the linker filled.
+            unsafe {
+                core::arch::asm!(
+                    concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                    out(reg) address,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            unsafe {
+                core::arch::asm!(
+                    concat!("adrp {0}, :got:", $name),
+                    concat!("ldr {0}, [{0}, :got_lo12:", $name, "]"),
+                    out(reg) address,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            address
+        }};
+    }
+
+    pub(super) fn key_create() -> *const () {
+        address!("heapwright_os_key_create")
+    }
+
+    pub(super) fn set_specific() -> *const () {
+        address!("heapwright_os_setspecific")
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+mod weak {
+    pub(super) fn key_create() -> *const () {
+        libc::pthread_key_create as *const ()
+    }
+
+    pub(super) fn set_specific() -> *const () {
+        libc::pthread_setspecific as *const ()
+    }
+}
+
+/// Sets the calling thread's `errno`.
+pub fn set_errno(errno: Errno) {
+    // SAFETY: libc gives the address of the calling thread's own variable.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above; it lives as long as the thread.
+    unsafe { place.write(errno.0) };
+}
+
+/// A function that libc calls when a thread ends, for threads that armed it. The main thread's
+/// return from `main` is not a thread's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadExit(libc::pthread_key_t);
+
+impl ThreadExit {
+    /// Registers `at_exit`, which gets the value given to [`ThreadExit::arm`]. None when libc
+    /// has no threads or its keys are used up.
+    ///
+    /// Create it early: glibc's first 32 keys need no memory in any thread, later ones make
+    /// [`ThreadExit::arm`] call `calloc` once per thread.
+    pub fn new(at_exit: unsafe extern "C" fn(*mut c_void)) -> Option<Self> {
+        let create = weak::key_create();
+        if create.is_null() {
+            return None;
+        }
+        // SAFETY: the address of libc's pthread_key_create, which has this type.
+        let create = unsafe { core::mem::transmute::<*const (), KeyCreate>(create) };
+        let mut key = 0;
+        // SAFETY: libc writes the key.
+        let result = unsafe { create(&raw mut key, Some(at_exit)) };
+        (result == 0).then_some(Self(key))
+    }
+
+    /// Makes libc call the function with `value` (not null) when the calling thread ends; called
+    /// again inside that function it asks for another round, which libc grants at least three
+    /// times.
+    pub fn arm(self, value: *const c_void) -> bool {
+        let set = weak::set_specific();
+        if set.is_null() {
+            return false;
+        }
+        // SAFETY: the address of libc's pthread_setspecific, which has this type.
+        let set = unsafe { core::mem::transmute::<*const (), SetSpecific>(set) };
+        // SAFETY: the key was created by `new`.
+        (unsafe { set(self.0, value) }) == 0
+    }
+
+    /// The key's number, to keep in an atomic.
+    pub fn to_raw(self) -> u32 {
+        self.0
+    }
+
+    /// The key with this number.
+    ///
+    /// # Safety
+    /// - `raw` came from [`ThreadExit::to_raw`] in this process.
+    pub unsafe fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+}
+
+/// Registers functions that libc's `fork` calls: `prepare` before it in the parent, then
+/// `parent` in the parent and `child` in the child. Raw fork system calls, `vfork` and `_Fork`
+/// do not call them. Whether it was done: libc may lack memory (it allocates a little).
+pub fn at_fork(
+    prepare: unsafe extern "C" fn(),
+    parent: unsafe extern "C" fn(),
+    child: unsafe extern "C" fn(),
+) -> bool {
+    // SAFETY: the functions stay for as long as this code is loaded; libc drops them with it.
+    (unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) }) == 0
+}
+
+/// The process's limit on address space in bytes (`RLIMIT_AS`); none when there is no limit.
+pub fn address_space_limit_bytes() -> Option<usize> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let place = core::ptr::from_mut(&mut limit).expose_provenance();
+    let args = [0, libc::RLIMIT_AS as usize, 0, place, 0, 0];
+    // SAFETY: the kernel fills the structure.
+    unsafe { crate::syscall::syscall6(libc::SYS_prlimit64, args) }.ok()?;
+    (limit.rlim_cur != libc::RLIM64_INFINITY).then_some(limit.rlim_cur as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ffi::c_void;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{ThreadExit, set_errno};
+    use crate::Errno;
+
+    extern crate std;
+
+    static ROUNDS: AtomicUsize = AtomicUsize::new(0);
+    static KEY: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    unsafe extern "C" fn at_exit(value: *mut c_void) {
+        if ROUNDS.fetch_add(1, Ordering::Relaxed) == 0 {
+            // SAFETY: stored by the test below from `to_raw`.
+            let key = unsafe { ThreadExit::from_raw(KEY.load(Ordering::Relaxed) as u32) };
+            assert!(key.arm(value));
+        }
+    }
+
+    #[test]
+    fn an_armed_thread_calls_at_its_end_and_once_more_when_asked() {
+        let key = ThreadExit::new(at_exit).expect("a key");
+        KEY.store(key.to_raw() as usize, Ordering::Relaxed);
+        std::thread::spawn(move || assert!(key.arm(core::ptr::dangling())))
+            .join()
+            .expect("no panic");
+        assert_eq!(ROUNDS.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn errno_is_set() {
+        set_errno(Errno::EINVAL);
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(22));
+    }
+}
