@@ -1,2 +1,4 @@
 //! The only place of Heapwright that names atomics and locks. no_std.
 #![no_std]
+
+pub mod atomic;

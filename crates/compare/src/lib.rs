@@ -1,0 +1,1 @@
+//! Runs a program under each allocator in turn and compares.

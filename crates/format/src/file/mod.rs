@@ -1,0 +1,12 @@
+//! The recording's file: a head, then sections, each with its own checksums, so that a torn
+//! file loses only its last section.
+
+mod info;
+mod read;
+mod section;
+mod write;
+
+pub use info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
+pub use read::{OpenError, Problem, ProcessRecord, Recording};
+pub use section::{EventsHead, FILE_MAGIC, FILE_VERSION};
+pub use write::FileWriter;

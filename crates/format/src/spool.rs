@@ -1,0 +1,195 @@
+//! The spool: shared memory between recorded processes and the collector.
+//!
+//! A session is a directory in a memory file system. Its file `session` holds
+//! [`SessionHeader`]; each process makes a file `<pid>-<n>.ring` with a [`ProcessHeader`] and
+//! one slot a thread. A slot is a [`SlotHeader`] and a ring of [`CHUNKS_PER_SLOT`] chunks that
+//! the thread fills and the collector drains. Since the memory is a file of the kernel's,
+//! nothing written is lost when the program is killed, execs or calls `_exit`; and since no
+//! disk is involved, no full disk can hurt the program.
+//!
+//! # Invariants
+//! - I1: `drained <= published <= drained + CHUNKS_PER_SLOT - 1`, so the chunk that is being
+//!   filled (number `published`) is never one that the collector still reads.
+//! - I2: only the thread writes `published` and `used`; only the collector writes `drained`.
+//! - I3: bytes of a chunk below `used` are whole events. `used` is stored with Release after
+//!   the event's bytes and loaded with Acquire before they are read; likewise `published`.
+//! - I4: a slot goes free → active (by the process, under its lock) → ended (by the thread) →
+//!   free (by the collector, when all is drained).
+
+use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// "HWSPOOL" and the version of this layout.
+pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c01;
+
+/// Bytes of a chunk. Large enough that a wake-up of the collector costs nothing per event, and
+/// small enough that an idle thread's first chunk is cheap.
+pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// Chunks of a slot: at 5 bytes an event and 20 M events a second the collector has 10 ms.
+pub const CHUNKS_PER_SLOT: usize = 16;
+
+/// Bytes before the chunks of a slot.
+pub const SLOT_HEADER_BYTES: usize = 4096;
+
+/// Bytes of a slot.
+pub const SLOT_BYTES: usize = SLOT_HEADER_BYTES + CHUNKS_PER_SLOT * CHUNK_BYTES;
+
+/// Bytes before the slots of a process.
+pub const PROCESS_HEADER_BYTES: usize = 16 << 10;
+
+/// Threads alive at once that a process can record; a further one's events are counted as
+/// dropped.
+pub const SLOTS_MAX: usize = 4096;
+
+/// Bytes of a process's (sparse) ring file.
+pub const PROCESS_BYTES: usize = PROCESS_HEADER_BYTES + SLOTS_MAX * SLOT_BYTES;
+
+/// Bytes of the session file.
+pub const SESSION_BYTES: usize = 4096;
+
+/// Most bytes of the executable's path that are kept.
+pub const EXE_BYTES: usize = 1024;
+
+/// Most bytes of the command line that are kept (words ended by NUL).
+pub const COMMAND_BYTES: usize = 8192;
+
+/// Environment variable that tells a recorder the session's directory.
+pub const SPOOL_VARIABLE: &str = "HEAPWRIGHT_SPOOL";
+
+/// What all processes of a session share.
+#[repr(C)]
+pub struct SessionHeader {
+    /// [`SPOOL_MAGIC`].
+    pub magic: AtomicU64,
+    /// Process id of the collector.
+    pub collector: AtomicU32,
+    /// 1 once nothing more is to be recorded.
+    pub stop: AtomicU32,
+    /// 1 while the collector sleeps on `doorbell`.
+    pub sleeping: AtomicU32,
+    /// Counts calls to the collector; what it sleeps on.
+    pub doorbell: AtomicU32,
+    /// Processes that have made a ring file.
+    pub processes: AtomicU32,
+    /// Time units are the clock's ticks shifted right by this.
+    pub time_shift: AtomicU32,
+    /// 0 for the cycle counter, 1 for the monotonic clock in nanoseconds.
+    pub clock: AtomicU32,
+    /// Most frames of a stack.
+    pub frames_max: AtomicU32,
+    /// Mean bytes between samples; 0 records everything.
+    pub sample_bytes: AtomicU64,
+    /// Blocks of at least this many bytes are watched for touched pages.
+    pub touch_bytes_min: AtomicU64,
+    /// 1 while only waiting to be switched on (dormant).
+    pub dormant: AtomicU32,
+    /// 1 when command lines must not be kept.
+    pub redact: AtomicU32,
+}
+
+impl SessionHeader {
+    /// Calls the collector if it sleeps. Returns whether a wake-up of `doorbell` is due (the
+    /// caller makes the system call).
+    pub fn ring(&self) -> bool {
+        // AcqRel: orders the publication before it against the collector's check after it has
+        // said that it sleeps; pairs with the collector's swap of `sleeping`.
+        if self.sleeping.swap(0, Ordering::AcqRel) == 0 {
+            return false;
+        }
+        self.doorbell.fetch_add(1, Ordering::Release);
+        true
+    }
+}
+
+/// What a process tells about itself.
+#[repr(C)]
+pub struct ProcessHeader {
+    /// [`SPOOL_MAGIC`], stored last, with Release.
+    pub magic: AtomicU64,
+    /// Process id.
+    pub pid: AtomicU32,
+    /// Parent's process id.
+    pub parent: AtomicU32,
+    /// Clock at the start, in ticks.
+    pub start_ticks: AtomicU64,
+    /// Monotonic nanoseconds at the same moment.
+    pub start_ns: AtomicU64,
+    /// Process id of the process this one was forked from without exec, else 0: its blocks are
+    /// alive here too.
+    pub forked_from: AtomicU32,
+    /// Slots that have ever been used: the collector looks at those below.
+    pub slots_used: AtomicU32,
+    /// Threads ever registered; the next thread's number.
+    pub threads: AtomicU32,
+    /// Events of threads without a slot.
+    pub unrecorded: AtomicU64,
+    /// Kernel page size, for touch events.
+    pub page_bytes: AtomicU32,
+    /// Length of `exe`.
+    pub exe_bytes: AtomicU32,
+    /// Length of `command`.
+    pub command_bytes: AtomicU32,
+    /// 1 when the recorder went away in order (never relied on).
+    pub finished: AtomicU32,
+    /// Path of the executable; written before `magic`.
+    pub exe: [u8; EXE_BYTES],
+    /// Command line, words ended by NUL; written before `magic`.
+    pub command: [u8; COMMAND_BYTES],
+}
+
+/// A slot is free.
+pub const SLOT_FREE: u32 = 0;
+/// A thread fills the slot.
+pub const SLOT_ACTIVE: u32 = 1;
+/// The thread has ended; the collector drains the rest.
+pub const SLOT_ENDED: u32 = 2;
+
+/// The control words of a thread's ring.
+#[repr(C)]
+pub struct SlotHeader {
+    /// [`SLOT_FREE`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
+    pub state: AtomicU32,
+    /// Kernel's thread id.
+    pub thread_id: AtomicU32,
+    /// The thread's number within the process, from 0, never reused.
+    pub thread: AtomicU32,
+    /// 1 while the thread sleeps on `drained_word` because the ring is full.
+    pub waiting: AtomicU32,
+    /// Chunks completed.
+    pub published: AtomicU64,
+    /// Low half: bytes used in the chunk being filled; high half: events in it.
+    pub used: AtomicU64,
+    /// Events in completed chunks.
+    pub events: AtomicU64,
+    /// Events lost by this thread.
+    pub dropped: AtomicU64,
+    /// Time at the start of the chunk being filled, and of the completed ones.
+    pub chunk_times: [AtomicU64; CHUNKS_PER_SLOT],
+    /// Number of the first node defined in each chunk.
+    pub chunk_nodes: [AtomicU32; CHUNKS_PER_SLOT],
+    /// Bytes used in each completed chunk.
+    pub chunk_used: [AtomicU32; CHUNKS_PER_SLOT],
+    /// Events in each completed chunk.
+    pub chunk_events: [AtomicU32; CHUNKS_PER_SLOT],
+    /// Chunks drained by the collector.
+    pub drained: AtomicU64,
+    /// The low half of `drained`, to sleep on.
+    pub drained_word: AtomicU32,
+}
+
+const _: () = assert!(core::mem::size_of::<SessionHeader>() <= SESSION_BYTES);
+const _: () = assert!(core::mem::size_of::<ProcessHeader>() <= PROCESS_HEADER_BYTES);
+const _: () = assert!(core::mem::size_of::<SlotHeader>() <= SLOT_HEADER_BYTES);
+const _: () = assert!(CHUNK_BYTES > crate::MODULE_EVENT_BYTES_MAX * 4);
+
+/// Packs the `used` word.
+#[inline(always)]
+pub fn pack_used(bytes: u32, events: u32) -> u64 {
+    u64::from(bytes) | u64::from(events) << 32
+}
+
+/// Takes the `used` word apart into bytes and events.
+#[inline(always)]
+pub fn unpack_used(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}

@@ -1,0 +1,109 @@
+//! The bytes of an event: operation codes, field lengths, the address cache.
+//!
+//! An event is a head byte, for some operations a second one, then fields whose lengths the
+//! heads tell: `operation | time length << 4 | address length << 6`. Fields are little-endian.
+//! Nothing crosses a chunk: every chunk starts with fresh state.
+
+/// Number of a stack node within its thread: position of its definition, from 1.
+pub type NodeId = u32;
+
+/// The node without frames: the bottom of every stack.
+pub const ROOT_NODE: NodeId = 0;
+
+/// Most bytes an event takes, module events apart.
+pub const EVENT_BYTES_MAX: usize = 256;
+
+/// Most bytes a module event takes: head, three words, the length and a path.
+pub const MODULE_EVENT_BYTES_MAX: usize = 32 + 4096;
+
+/// Most runs of resident pages that a touch event lists; above it only the count is kept.
+pub const TOUCH_RUNS_MAX: usize = 40;
+
+pub(crate) const OP_ALLOC: u8 = 1;
+pub(crate) const OP_FREE: u8 = 2;
+pub(crate) const OP_FREE_KIND: u8 = 3;
+pub(crate) const OP_REALLOC: u8 = 4;
+pub(crate) const OP_NODE: u8 = 5;
+pub(crate) const OP_UNMAP: u8 = 6;
+pub(crate) const OP_TOUCH: u8 = 7;
+pub(crate) const OP_FAILED: u8 = 8;
+pub(crate) const OP_MODULE: u8 = 9;
+pub(crate) const OP_MODULES_GONE: u8 = 10;
+pub(crate) const OP_THREAD_END: u8 = 11;
+pub(crate) const OP_SKIPPED: u8 = 12;
+
+/// Lengths in bytes of time, size and node fields by their two-bit code.
+pub(crate) const FIELD_BYTES: [usize; 4] = [1, 2, 4, 8];
+
+/// Address field: an index into the cache, a delta of 2 or 3 bytes in 16-byte units, or whole.
+pub(crate) const ADDRESS_CACHED: u8 = 0;
+pub(crate) const ADDRESS_DELTA_2: u8 = 1;
+pub(crate) const ADDRESS_DELTA_3: u8 = 2;
+pub(crate) const ADDRESS_WHOLE: u8 = 3;
+pub(crate) const ADDRESS_BYTES: [usize; 4] = [1, 2, 3, 8];
+
+/// Node field: an index into the cache, or the number in 2 or 4 bytes.
+pub(crate) const NODE_CACHED: u8 = 0;
+pub(crate) const NODE_2: u8 = 1;
+pub(crate) const NODE_4: u8 = 2;
+
+pub(crate) const CACHE_SLOTS: usize = 256;
+
+/// Slot of `address` in the cache of recent addresses. Blocks are at least 16 bytes apart; the
+/// second term spreads blocks at equal offsets of different OS pages.
+#[inline(always)]
+pub(crate) fn address_slot(address: u64) -> usize {
+    ((address >> 4) ^ (address >> 12)) as usize & (CACHE_SLOTS - 1)
+}
+
+/// Slot of `node` in the cache of recent nodes.
+#[inline(always)]
+pub(crate) fn node_slot(node: NodeId) -> usize {
+    node as usize & (CACHE_SLOTS - 1)
+}
+
+/// Two-bit length code of an unsigned field.
+#[inline(always)]
+pub(crate) fn length_code(value: u64) -> u8 {
+    match value {
+        0..0x100 => 0,
+        0x100..0x1_0000 => 1,
+        0x1_0000..0x1_0000_0000 => 2,
+        _ => 3,
+    }
+}
+
+/// The state that encoder and decoder build up alike within a chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct DeltaState {
+    pub(crate) time: u64,
+    pub(crate) address: u64,
+    pub(crate) addresses: [u64; CACHE_SLOTS],
+    pub(crate) nodes: [NodeId; CACHE_SLOTS],
+    pub(crate) return_address: u64,
+}
+
+impl DeltaState {
+    pub(crate) const fn new(time: u64) -> Self {
+        Self {
+            time,
+            address: 0,
+            addresses: [0; CACHE_SLOTS],
+            nodes: [ROOT_NODE; CACHE_SLOTS],
+            return_address: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIELD_BYTES, length_code};
+
+    #[test]
+    fn a_length_code_names_enough_bytes() {
+        for value in [0, 1, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            let bytes = FIELD_BYTES[length_code(value) as usize];
+            assert!(bytes == 8 || value >> (8 * bytes) == 0, "{value} in {bytes} bytes");
+        }
+    }
+}
