@@ -8,6 +8,11 @@ use core::ffi::{c_int, c_void};
 
 use crate::Errno;
 
+// The `libc` crate names the library itself only when its feature `std` is off, and any crate of
+// one build may turn that on; our objects without std must not lose it.
+#[link(name = "c")]
+unsafe extern "C" {}
+
 type KeyCreate = unsafe extern "C" fn(
     *mut libc::pthread_key_t,
     Option<unsafe extern "C" fn(*mut c_void)>,
