@@ -1,1 +1,10 @@
-//! Models, operation programs and C test programs for Heapwright's tests.
+//! What Heapwright's tests share: small C programs with known event counts, and a seeded
+//! generator.
+//!
+//! # Not here
+//! Anything a released crate needs: this crate is only ever a dev-dependency.
+
+pub mod programs;
+mod random;
+
+pub use random::Random;
