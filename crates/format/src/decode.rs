@@ -102,8 +102,10 @@ pub enum Event<'a> {
         start: u64,
         /// Last address + 1.
         end: u64,
-        /// Offset of `start` in the file.
-        file_offset: u64,
+        /// Address in the process minus the address that the file gives.
+        bias: u64,
+        /// GNU build id; empty when the file has none.
+        build_id: &'a [u8],
         /// The file.
         path: &'a [u8],
     },
@@ -247,9 +249,11 @@ impl ChunkDecoder {
             }
             OP_MODULE => {
                 let (start, end) = (fields.take(8)?, fields.take(8)?);
-                let file_offset = fields.take(8)?;
+                let bias = fields.take(8)?;
+                let build_id_bytes = fields.take(1)? as usize;
+                let build_id = fields.slice(build_id_bytes)?;
                 let path_bytes = fields.take(2)? as usize;
-                Event::Module { start, end, file_offset, path: fields.slice(path_bytes)? }
+                Event::Module { start, end, bias, build_id, path: fields.slice(path_bytes)? }
             }
             OP_MODULES_GONE => {
                 self.time(fields, low)?;
@@ -455,7 +459,7 @@ mod tests {
             let report =
                 TouchReport { address: 4096, resident_pages: 9, page_count: 9999, runs: &runs };
             encoder.touch(cursor, 1001, report);
-            encoder.module(cursor, 4096, 8192, 0x1000, b"/usr/lib/libz.so");
+            encoder.module(cursor, [4096, 8192, 0x1000], &[7; 20], b"/usr/lib/libz.so");
             encoder.modules_gone(cursor, 1002);
             encoder.failed(cursor, 1003, 1 << 60, 17);
             encoder.unmap(cursor, 1003, 1 << 40, 1 << 21);
@@ -470,7 +474,8 @@ mod tests {
         };
         assert_eq!(read.iter().collect::<Vec<_>>(), runs);
         let path = b"/usr/lib/libz.so".as_slice();
-        let module = Event::Module { start: 4096, end: 8192, file_offset: 0x1000, path };
+        let (start, end, bias, build_id) = (4096, 8192, 0x1000, [7; 20].as_slice());
+        let module = Event::Module { start, end, bias, build_id, path };
         assert_eq!(next().event, module);
         assert_eq!(next().event, Event::ModulesGone);
         assert_eq!(next().event, Event::Failed { size: 1 << 60, node: 17 });

@@ -12,9 +12,10 @@ use core::ptr::NonNull;
 use crate::kind::FreeKind;
 use crate::wire::{
     ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_DELTA_2, ADDRESS_DELTA_3, ADDRESS_WHOLE, DeltaState,
-    EVENT_BYTES_MAX, FIELD_BYTES, NODE_2, NODE_4, NODE_CACHED, NodeId, OP_ALLOC, OP_FAILED,
-    OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE, OP_NODE, OP_REALLOC, OP_SKIPPED,
-    OP_THREAD_END, OP_TOUCH, OP_UNMAP, TOUCH_RUNS_MAX, address_slot, length_code, node_slot,
+    EVENT_BYTES_MAX, FIELD_BYTES, MODULE_BUILD_ID_BYTES_MAX, MODULE_PATH_BYTES_MAX, NODE_2, NODE_4,
+    NODE_CACHED, NodeId, OP_ALLOC, OP_FAILED, OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE,
+    OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END, OP_TOUCH, OP_UNMAP, TOUCH_RUNS_MAX,
+    address_slot, length_code, node_slot,
 };
 
 /// Where the next byte of a chunk goes.
@@ -225,21 +226,23 @@ impl Encoder {
         cursor.put(u64::from(parent), FIELD_BYTES[parent_code as usize]);
     }
 
-    /// A module lies at `start..end`, mapped from `file_offset` of the file `path`. Asks for
-    /// [`crate::MODULE_EVENT_BYTES_MAX`] of room; longer paths are cut.
+    /// A module lies in `[start, end)`; addresses in its file are `bias` lower. Asks for
+    /// [`crate::MODULE_EVENT_BYTES_MAX`] of room; longer paths and build ids are cut.
     pub fn module(
         &mut self,
         cursor: &mut ChunkCursor,
-        start: u64,
-        end: u64,
-        file_offset: u64,
+        [start, end, bias]: [u64; 3],
+        build_id: &[u8],
         path: &[u8],
     ) {
-        let path = &path[..path.len().min(4000)];
+        let path = &path[..path.len().min(MODULE_PATH_BYTES_MAX)];
+        let build_id = &build_id[..build_id.len().min(MODULE_BUILD_ID_BYTES_MAX)];
         cursor.put(u64::from(OP_MODULE), 1);
         cursor.put(start, 8);
         cursor.put(end, 8);
-        cursor.put(file_offset, 8);
+        cursor.put(bias, 8);
+        cursor.put(build_id.len() as u64, 1);
+        cursor.put_bytes(build_id);
         cursor.put(path.len() as u64, 2);
         cursor.put_bytes(path);
     }

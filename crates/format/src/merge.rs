@@ -23,8 +23,11 @@ pub struct Module {
     pub start: u64,
     /// Last address + 1.
     pub end: u64,
-    /// Offset of `start` in the file.
-    pub file_offset: u64,
+    /// Address in the process minus the address that the file gives: what symbol tables and
+    /// debug information are about is `address - bias`.
+    pub bias: u64,
+    /// GNU build id, as bytes; empty when the file has none.
+    pub build_id: Vec<u8>,
     /// The file.
     pub path: String,
     /// Time of its definition; it holds until the next module over the same addresses.
@@ -244,9 +247,10 @@ impl<'r> MergedEvents<'r> {
                             stream.nodes.push(id);
                             continue;
                         }
-                        Event::Module { start, end, file_offset, path } => {
+                        Event::Module { start, end, bias, build_id, path } => {
                             let path = String::from_utf8_lossy(path).into_owned();
-                            self.modules.push(Module { start, end, file_offset, path, time });
+                            let build_id = build_id.to_vec();
+                            self.modules.push(Module { start, end, bias, build_id, path, time });
                             continue;
                         }
                         Event::ModulesGone => continue,

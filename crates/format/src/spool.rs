@@ -8,8 +8,10 @@
 //! disk is involved, no full disk can hurt the program.
 //!
 //! # Invariants
-//! - I1: `drained <= published <= drained + CHUNKS_PER_SLOT - 1`, so the chunk that is being
-//!   filled (number `published`) is never one that the collector still reads.
+//! - I1: `drained <= published <= drained + ring_chunks - 1`, so the chunk that is being
+//!   filled (number `published`) is never one that the collector still reads. Chunk `n` lies at
+//!   position `n % ring_chunks`; that stays so for all chunks when `ring_chunks` grows, since it
+//!   grows once, before chunk [`CHUNKS_AT_FIRST`] is begun.
 //! - I2: only the thread writes `published` and `used`; only the collector writes `drained`.
 //! - I3: bytes of a chunk below `used` are whole events. `used` is stored with Release after
 //!   the event's bytes and loaded with Acquire before they are read; likewise `published`.
@@ -28,6 +30,10 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks of a slot: at 5 bytes an event and 20 M events a second the collector has 10 ms.
 pub const CHUNKS_PER_SLOT: usize = 16;
 
+/// Chunks whose memory a slot takes at first; it takes the others when these are full, so that
+/// short threads and processes stay cheap. Divides [`CHUNKS_PER_SLOT`].
+pub const CHUNKS_AT_FIRST: usize = 2;
+
 /// Bytes before the chunks of a slot.
 pub const SLOT_HEADER_BYTES: usize = 4096;
 
@@ -35,7 +41,7 @@ pub const SLOT_HEADER_BYTES: usize = 4096;
 pub const SLOT_BYTES: usize = SLOT_HEADER_BYTES + CHUNKS_PER_SLOT * CHUNK_BYTES;
 
 /// Bytes before the slots of a process.
-pub const PROCESS_HEADER_BYTES: usize = 16 << 10;
+pub const PROCESS_HEADER_BYTES: usize = 32 << 10;
 
 /// Threads alive at once that a process can record; a further one's events are counted as
 /// dropped.
@@ -131,6 +137,8 @@ pub struct ProcessHeader {
     pub command_bytes: AtomicU32,
     /// 1 when the recorder went away in order (never relied on).
     pub finished: AtomicU32,
+    /// States of the slots: [`SLOT_FREE`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
+    pub slot_states: [AtomicU32; SLOTS_MAX],
     /// Path of the executable; written before `magic`.
     pub exe: [u8; EXE_BYTES],
     /// Command line, words ended by NUL; written before `magic`.
@@ -147,8 +155,8 @@ pub const SLOT_ENDED: u32 = 2;
 /// The control words of a thread's ring.
 #[repr(C)]
 pub struct SlotHeader {
-    /// [`SLOT_FREE`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
-    pub state: AtomicU32,
+    /// Chunks in use: [`CHUNKS_AT_FIRST`], then [`CHUNKS_PER_SLOT`] if there is memory.
+    pub ring_chunks: AtomicU32,
     /// Kernel's thread id.
     pub thread_id: AtomicU32,
     /// The thread's number within the process, from 0, never reused.
@@ -177,6 +185,16 @@ pub struct SlotHeader {
     pub drained_word: AtomicU32,
 }
 
+impl SlotHeader {
+    /// Position in the ring of chunk `number`.
+    #[inline]
+    pub fn position(&self, number: u64) -> usize {
+        // Relaxed: grown before the chunk that would notice is published (I1, I3).
+        (number % u64::from(self.ring_chunks.load(Ordering::Relaxed).max(1))) as usize
+    }
+}
+
+const _: () = assert!(CHUNKS_PER_SLOT.is_multiple_of(CHUNKS_AT_FIRST));
 const _: () = assert!(core::mem::size_of::<SessionHeader>() <= SESSION_BYTES);
 const _: () = assert!(core::mem::size_of::<ProcessHeader>() <= PROCESS_HEADER_BYTES);
 const _: () = assert!(core::mem::size_of::<SlotHeader>() <= SLOT_HEADER_BYTES);

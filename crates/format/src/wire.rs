@@ -13,8 +13,15 @@ pub const ROOT_NODE: NodeId = 0;
 /// Most bytes an event takes, module events apart.
 pub const EVENT_BYTES_MAX: usize = 256;
 
-/// Most bytes a module event takes: head, three words, the length and a path.
-pub const MODULE_EVENT_BYTES_MAX: usize = 32 + 4096;
+/// Most bytes of a module's path that are kept.
+pub(crate) const MODULE_PATH_BYTES_MAX: usize = 4096;
+
+/// Most bytes of a build id that are kept (20 is usual).
+pub(crate) const MODULE_BUILD_ID_BYTES_MAX: usize = 64;
+
+/// Most bytes a module event takes: head, three words, lengths, build id, path, and the word
+/// that fields are stored by.
+pub const MODULE_EVENT_BYTES_MAX: usize = 40 + MODULE_BUILD_ID_BYTES_MAX + MODULE_PATH_BYTES_MAX;
 
 /// Most runs of resident pages that a touch event lists; above it only the count is kept.
 pub const TOUCH_RUNS_MAX: usize = 40;
