@@ -1,4 +1,13 @@
-//! The only place of Heapwright that names atomics and locks. no_std.
+//! Atomics, locks and queues between threads. no_std; sleeping is given from above
+//! ([`Wait`]), so that this crate needs no operating system.
+//!
+//! # Not here
+//! Policy: who may take what, and when.
 #![no_std]
 
 pub mod atomic;
+mod lock;
+mod remote_queue;
+
+pub use lock::{Guard, Lock, Reentered, Wait};
+pub use remote_queue::{Closed, Link, RemoteQueue};

@@ -1,0 +1,196 @@
+//! A lock for allocators: it sleeps, it can be carried over a fork, and a thread that meets
+//! itself is told instead of sleeping for ever.
+//!
+//! The word is 0 free, 1 taken, 2 taken with sleepers.
+//! Source: Drepper, "Futexes Are Tricky", 2011, mutex 2.
+
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
+use crate::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// How a thread sleeps on a word and is woken; a futex, or yielding.
+pub trait Wait {
+    /// Sleeps while `*word == value`; may return for no reason.
+    fn wait(word: &AtomicU32, value: u32);
+    /// Wakes one sleeper.
+    fn wake_one(word: &AtomicU32);
+}
+
+/// The calling thread holds the lock already: it was interrupted inside (by a signal whose
+/// handler came back here), and would sleep for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reentered;
+
+const FREE: u32 = 0;
+const TAKEN: u32 = 1;
+const CONTENDED: u32 = 2;
+/// Looks at the word before sleeping: an allocator's critical sections are short.
+const SPIN_COUNT: u32 = 64;
+
+/// A value that one thread at a time may touch.
+#[derive(Debug)]
+pub struct Lock<T, W> {
+    word: AtomicU32,
+    /// Token of the thread inside; 0 when there is none.
+    holder: AtomicUsize,
+    value: UnsafeCell<T>,
+    wait: PhantomData<fn() -> W>,
+}
+
+// SAFETY: the value is reached through `lock` only, which lets one thread in at a time.
+unsafe impl<T: Send, W> Sync for Lock<T, W> {}
+
+impl<T, W: Wait> Lock<T, W> {
+    /// A free lock around `value`.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self {
+            word: AtomicU32::new(FREE),
+            holder: AtomicUsize::new(0),
+            value: UnsafeCell::new(value),
+            wait: PhantomData,
+        }
+    }
+
+    /// A free lock around `value`.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self {
+            word: AtomicU32::new(FREE),
+            holder: AtomicUsize::new(0),
+            value: UnsafeCell::new(value),
+            wait: PhantomData,
+        }
+    }
+
+    /// Takes the lock. `me` is a number of the calling thread's own, not 0 (the address of
+    /// something thread-local).
+    ///
+    /// # Errors
+    /// [`Reentered`] when this thread holds the lock already.
+    #[inline]
+    pub fn lock(&self, me: usize) -> Result<Guard<'_, T, W>, Reentered> {
+        debug_assert_ne!(me, 0);
+        // Acquire: pairs with the Release in `unlock`; sees what the last holder wrote.
+        if self.word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_slow(me)?;
+        }
+        self.holder.store(me, Ordering::Relaxed);
+        Ok(Guard { lock: self })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slow(&self, me: usize) -> Result<(), Reentered> {
+        if self.holder.load(Ordering::Relaxed) == me {
+            return Err(Reentered);
+        }
+        for _ in 0..SPIN_COUNT {
+            // Acquire: as in `lock`.
+            if self.word.load(Ordering::Relaxed) == FREE
+                && self
+                    .word
+                    .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Ok(());
+            }
+            core::hint::spin_loop();
+        }
+        // Acquire: as in `lock`. Whoever sleeps leaves the word contended, so that `unlock`
+        // wakes.
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            W::wait(&self.word, CONTENDED);
+        }
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        self.holder.store(0, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `lock`.
+        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
+            W::wake_one(&self.word);
+        }
+    }
+
+    /// Frees the lock without a guard: for the two sides of a fork, whose guard was forgotten
+    /// before it.
+    ///
+    /// # Safety
+    /// - The calling thread took the lock and forgot the guard; or this is the only thread of a
+    ///   child, whose parent's thread did so before the fork.
+    pub unsafe fn force_unlock(&self) {
+        self.unlock();
+    }
+}
+
+/// The right to the value, until dropped.
+#[derive(Debug)]
+pub struct Guard<'a, T, W: Wait> {
+    lock: &'a Lock<T, W>,
+}
+
+impl<T, W: Wait> Deref for Guard<'_, T, W> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard exists only while its thread holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T, W: Wait> DerefMut for Guard<'_, T, W> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard exists only while its thread holds the lock, and is borrowed here.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T, W: Wait> Drop for Guard<'_, T, W> {
+    fn drop(&mut self) {
+        self.lock.unlock();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    extern crate std;
+
+    use super::{Lock, Reentered, Wait};
+    use crate::atomic::AtomicU32;
+
+    struct Yield;
+
+    impl Wait for Yield {
+        fn wait(_word: &AtomicU32, _value: u32) {
+            std::thread::yield_now();
+        }
+        fn wake_one(_word: &AtomicU32) {}
+    }
+
+    #[test]
+    fn no_increment_is_lost() {
+        static COUNT: Lock<u64, Yield> = Lock::new(0);
+        std::thread::scope(|scope| {
+            for thread in 1..=4 {
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        *COUNT.lock(thread).expect("not held by this thread") += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*COUNT.lock(1).expect("free"), 40_000);
+    }
+
+    #[test]
+    fn a_thread_that_meets_itself_is_told() {
+        let lock: Lock<(), Yield> = Lock::new(());
+        let guard = lock.lock(7).expect("free");
+        assert!(matches!(lock.lock(7), Err(Reentered)));
+        drop(guard);
+        assert!(lock.lock(7).is_ok());
+    }
+}
