@@ -1,1 +1,19 @@
-//! The self-contained HTML report.
+//! The self-contained HTML report: one file that opens from disk and asks nobody for anything.
+//!
+//! [`render`] writes the page (`assets/report.html`, bundled from `web/` and committed) with the
+//! report's data inside it as gzip in base64. The page inflates and draws it. No byte of the
+//! data stands in the file as markup, whatever a recorded program calls its functions.
+//!
+//! # Building the page
+//! `npm ci && npm run build` in `crates/report/web` writes `assets/report.html` and
+//! `assets/THIRD_PARTY.md`; building this crate needs neither npm nor a network.
+//!
+//! # Not here
+//! What the figures mean and how they were measured (`heapwright-advise`), files and paths
+//! (the command line).
+
+mod page_data;
+mod render;
+mod text;
+
+pub use render::render;
