@@ -9,24 +9,31 @@
 //! `heapwright-core` and the crates above.
 #![no_std]
 
+mod children;
 mod errno;
 mod fd;
 mod futex;
+mod libc_hooks;
 mod mapping;
 mod memory;
+mod probe;
 mod process;
 mod syscall;
 mod time;
 
+pub use children::{EndedChild, Usage, own_usage, send_signal, wait_child};
 pub use errno::Errno;
-pub use fd::{Fd, OpenFlags, Stat, mkdir, read_link, unlink, write_all};
+pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
 pub use futex::{futex_wait, futex_wake};
+pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
 pub use mapping::{MapError, Mapping, map_shared};
 pub use memory::{
-    Advice, Protection, advise, commit, mapping_count, mincore, page_bytes, protect, release,
+    Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect, release,
     remap, reserve,
 };
+pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, is_secure, process_alive, process_id, raw_auxv, thread_id, yield_now,
+    abort, env_var, is_secure, libc_version, process_alive, process_id, raw_auxv, thread_id,
+    yield_now,
 };
 pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};

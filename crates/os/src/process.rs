@@ -11,6 +11,12 @@ pub fn process_id() -> u32 {
     unsafe { syscall3(libc::SYS_getpid, 0, 0, 0) }.unwrap_or(0) as u32
 }
 
+/// The parent's process id.
+pub fn parent_process_id() -> u32 {
+    // SAFETY: no arguments, no memory.
+    unsafe { syscall3(libc::SYS_getppid, 0, 0, 0) }.unwrap_or(0) as u32
+}
+
 /// The calling thread's id, asked of the kernel each time.
 pub fn thread_id() -> u32 {
     // SAFETY: no arguments, no memory.
@@ -47,6 +53,21 @@ pub fn raw_auxv(kind: u64) -> Option<usize> {
 /// environment is then not to be trusted.
 pub fn is_secure() -> bool {
     raw_auxv(libc::AT_SECURE).is_some()
+}
+
+/// Version of the C library, as `2.36`.
+#[cfg(target_env = "gnu")]
+pub fn libc_version() -> Option<&'static str> {
+    // SAFETY: takes nothing and returns a string constant of the library.
+    let version = unsafe { libc::gnu_get_libc_version() };
+    // SAFETY: the constant is NUL-terminated and lives as long as the library.
+    unsafe { CStr::from_ptr(version) }.to_str().ok()
+}
+
+/// Version of the C library; not known for this one.
+#[cfg(not(target_env = "gnu"))]
+pub fn libc_version() -> Option<&'static str> {
+    None
 }
 
 /// The value of environment variable `name` (without `=`), without locking or allocating.
