@@ -1,2 +1,40 @@
-//! Heapwright's general allocator.
+//! Heapwright's general allocator: thread-cached, with metadata out of band.
+//!
+//! The life of one block, by file:
+//! 1. `alloc`: the size becomes a class; the thread's free list of that class gives a block
+//!    (`thread_block`), in the common case without a lock, an atomic or a call.
+//! 2. `heap`: an empty list is refilled from one of the thread's spans, or by a new span.
+//! 3. `pool`: spans are runs of 64 KiB slices of one reserved region, shared by all threads under
+//!    one lock; runs that come back are kept for a while, then purged.
+//! 4. `free`: the address gives the slice, the slice its descriptor (`region`), the descriptor the
+//!    owner; the owner's own free is two stores, another thread's goes through the owner's
+//!    remote queue.
+//! 5. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
+//!    a block is a mapping of its own.
+//! 6. `life`: thread ends, forks.
+//!
+//! Works before constructors and after destructors, in a thread that is ending, and in the child
+//! of a fork. Allocates nothing elsewhere; does not panic; never touches `errno`.
+//!
+//! The design page is `docs/design/malloc.md`.
 #![no_std]
+
+mod alloc;
+mod block;
+mod descriptor;
+mod direct;
+mod fatal;
+mod free;
+mod heap;
+mod large;
+mod life;
+mod pool;
+mod region;
+mod runs;
+mod span_list;
+mod statistics;
+mod thread_block;
+
+pub use alloc::{alloc, alloc_aligned, alloc_zeroed, realloc};
+pub use free::{free, usable_bytes};
+pub use statistics::{Statistics, statistics, trim};

@@ -17,7 +17,8 @@ type KeyCreate = unsafe extern "C" fn(
     *mut libc::pthread_key_t,
     Option<unsafe extern "C" fn(*mut c_void)>,
 ) -> c_int;
-type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, *const c_void) -> c_int;
+/// With the value as a number: libc does not look into it.
+type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, usize) -> c_int;
 
 /// Addresses of weak functions; null where libc lacks them.
 #[cfg(target_env = "gnu")]
@@ -97,8 +98,8 @@ pub fn set_errno(errno: Errno) {
 pub struct ThreadExit(libc::pthread_key_t);
 
 impl ThreadExit {
-    /// Registers `at_exit`, which gets the value given to [`ThreadExit::arm`]. None when libc
-    /// has no threads or its keys are used up.
+    /// Registers `at_exit`, which gets the value given to [`ThreadExit::arm`]. None when libc has
+    /// no threads or its keys are used up.
     ///
     /// Create it early: glibc's first 32 keys need no memory in any thread, later ones make
     /// [`ThreadExit::arm`] call `calloc` once per thread.
@@ -117,7 +118,7 @@ impl ThreadExit {
 
     /// Makes libc call the function with `value` (not null) when the calling thread ends; called
     /// again inside that function it asks for another round, which libc grants at least three
-    /// times.
+    /// times. Whether it was done.
     pub fn arm(self, value: *const c_void) -> bool {
         let set = weak::set_specific();
         if set.is_null() {
@@ -125,8 +126,8 @@ impl ThreadExit {
         }
         // SAFETY: the address of libc's pthread_setspecific, which has this type.
         let set = unsafe { core::mem::transmute::<*const (), SetSpecific>(set) };
-        // SAFETY: the key was created by `new`.
-        (unsafe { set(self.0, value) }) == 0
+        // SAFETY: the key was created by `new`; libc keeps the value and does not look into it.
+        (unsafe { set(self.0, value.expose_provenance()) }) == 0
     }
 
     /// The key's number, to keep in an atomic.
@@ -178,11 +179,11 @@ mod tests {
     static ROUNDS: AtomicUsize = AtomicUsize::new(0);
     static KEY: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-    unsafe extern "C" fn at_exit(value: *mut c_void) {
+    unsafe extern "C" fn at_exit(_: *mut c_void) {
         if ROUNDS.fetch_add(1, Ordering::Relaxed) == 0 {
             // SAFETY: stored by the test below from `to_raw`.
             let key = unsafe { ThreadExit::from_raw(KEY.load(Ordering::Relaxed) as u32) };
-            assert!(key.arm(value));
+            assert!(key.arm(core::ptr::dangling()));
         }
     }
 

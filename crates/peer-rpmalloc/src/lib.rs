@@ -91,7 +91,7 @@ struct Start {
 const NO_KEY: u32 = u32::MAX;
 static EXIT_KEY: AtomicU32 = AtomicU32::new(NO_KEY);
 
-unsafe extern "C" fn thread_ends(_value: *mut c_void) {
+unsafe extern "C" fn thread_ends(_: *mut c_void) {
     // SAFETY: the thread's heap is not used by this thread's own code after its last destructor;
     // what comes later gets a heap anew.
     unsafe { rpmalloc_thread_finalize(1) };

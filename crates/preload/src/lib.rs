@@ -1,1 +1,88 @@
-//! libheapwright_preload.so: Heapwright's allocator for any program.
+//! `libheapwright_preload.so`: Heapwright's allocator for any program, mode fast.
+//!
+//! `LD_PRELOAD=.../libheapwright_preload.so CMD` is all it takes. The object needs libc.so.6 and
+//! nothing else. The design page is `docs/design/preload.md`.
+#![no_std]
+
+use heapwright_capi::{CAllocator, Entry, FreeEntry, Usage};
+
+/// Name and version, for reports: a NUL-terminated string.
+#[unsafe(export_name = "heapwright_peer_version")]
+pub static PEER_VERSION: [u8; 17] = *b"heapwright 0.1.0\0";
+
+const _: () =
+    assert!(PEER_VERSION.len() == "heapwright ".len() + env!("CARGO_PKG_VERSION").len() + 1);
+
+/// The allocator behind the C table.
+#[derive(Debug)]
+pub struct Heapwright;
+
+// SAFETY: `heapwright-malloc` promises blocks of the size and alignment asked for that no other
+// live block overlaps; it does not unwind, and calls no exported symbol of the table.
+unsafe impl CAllocator for Heapwright {
+    #[inline(always)]
+    unsafe fn malloc(bytes: usize, _entry: Entry) -> *mut u8 {
+        heapwright_malloc::alloc(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn calloc(count: usize, unit_bytes: usize) -> *mut u8 {
+        match count.checked_mul(unit_bytes) {
+            Some(bytes) => heapwright_malloc::alloc_zeroed(bytes),
+            None => core::ptr::null_mut(),
+        }
+    }
+
+    /// As glibc: 0 bytes free the block and give null.
+    #[inline(always)]
+    unsafe fn realloc(ptr: *mut u8, bytes: usize, _entry: Entry) -> *mut u8 {
+        if bytes == 0 && !ptr.is_null() {
+            // SAFETY: the caller's promise about `ptr`.
+            unsafe { heapwright_malloc::free(ptr) };
+            return core::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise about `ptr`.
+        unsafe { heapwright_malloc::realloc(ptr, bytes) }
+    }
+
+    #[inline(always)]
+    unsafe fn memalign(align_bytes: usize, bytes: usize, _entry: Entry) -> *mut u8 {
+        heapwright_malloc::alloc_aligned(align_bytes, bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn free(ptr: *mut u8, _entry: FreeEntry) {
+        // SAFETY: the caller's promise about `ptr`.
+        unsafe { heapwright_malloc::free(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn usable_bytes(ptr: *mut u8) -> usize {
+        // SAFETY: the caller's promise about `ptr`.
+        unsafe { heapwright_malloc::usable_bytes(ptr) }
+    }
+
+    fn trim() -> bool {
+        heapwright_malloc::trim()
+    }
+
+    fn usage() -> Usage {
+        let statistics = heapwright_malloc::statistics();
+        Usage {
+            arena_bytes: statistics.small_span_bytes + statistics.dirty_bytes,
+            large_bytes: statistics.large_bytes,
+            large_count: statistics.large_count,
+            in_use_bytes: statistics.small_used_bytes + statistics.large_bytes,
+            free_bytes: statistics.small_span_bytes - statistics.small_used_bytes
+                + statistics.dirty_bytes,
+            trimmable_bytes: statistics.dirty_bytes,
+        }
+    }
+}
+
+heapwright_capi::export_c_symbols!(Heapwright);
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    heapwright_os::abort()
+}

@@ -1,0 +1,170 @@
+//! Getting blocks: fresh, zeroed, aligned, resized.
+
+use heapwright_core::size_class::{
+    QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned, class_of_tiny,
+};
+
+use crate::block;
+use crate::free::{free, is_in_region, usable_bytes};
+use crate::large;
+use crate::life;
+use crate::pool::lock;
+use crate::thread_block::{Life, ThreadBlock};
+
+/// No block is larger (C's `PTRDIFF_MAX`).
+pub(crate) const BLOCK_BYTES_MAX: usize = isize::MAX as usize;
+
+/// A block of at least `bytes`, aligned to 16; a unique one also for 0 bytes. Null when there is
+/// no memory.
+///
+/// About a dozen instructions up to 1 KiB when the thread has a free block of the class.
+#[inline(always)]
+pub fn alloc(bytes: usize) -> *mut u8 {
+    match class_of_tiny(bytes) {
+        Some(class_index) => alloc_class(class_index),
+        None => alloc_larger(bytes),
+    }
+}
+
+/// A block of class `class_index`.
+#[inline(always)]
+fn alloc_class(class_index: usize) -> *mut u8 {
+    let list = ThreadBlock::current().list(class_index);
+    let block = list.get();
+    if block.is_null() {
+        return alloc_class_slow(class_index);
+    }
+    // SAFETY: the head of the thread's own list.
+    list.set(unsafe { block::next(block) });
+    block.cast()
+}
+
+#[inline(never)]
+fn alloc_larger(bytes: usize) -> *mut u8 {
+    if bytes <= SMALL_BYTES_MAX {
+        return alloc_class(class_of(bytes));
+    }
+    large::alloc(bytes, QUANTUM_BYTES).start
+}
+
+/// [`alloc_class`] when the thread's list is empty.
+#[cold]
+#[inline(never)]
+fn alloc_class_slow(class_index: usize) -> *mut u8 {
+    let thread = ThreadBlock::current();
+    if let Some(heap) = life::heap_of(thread) {
+        // Setting the heap up may have allocated, and so filled the list.
+        let list = thread.list(class_index);
+        let ready = list.get();
+        let block = if ready.is_null() {
+            heap.refill(thread, class_index)
+        } else {
+            // SAFETY: the head of the thread's own list.
+            list.set(unsafe { block::next(ready) });
+            ready
+        };
+        if thread.life() == Life::Ended {
+            life::give_heap_up(thread);
+        }
+        if !block.is_null() {
+            return block.cast();
+        }
+    }
+    lock().direct.alloc(class_bytes(class_index), QUANTUM_BYTES)
+}
+
+/// A zeroed block of at least `bytes`; only the first `bytes` are zero for sure. Null when there
+/// is no memory.
+#[inline]
+pub fn alloc_zeroed(bytes: usize) -> *mut u8 {
+    if bytes > SMALL_BYTES_MAX {
+        let block = large::alloc(bytes, QUANTUM_BYTES);
+        if !block.start.is_null() && !block.is_zeroed {
+            // SAFETY: a fresh block of at least `bytes`.
+            unsafe { block.start.write_bytes(0, bytes) };
+        }
+        return block.start;
+    }
+    let block = alloc(bytes);
+    if !block.is_null() {
+        // SAFETY: a fresh block of at least `bytes`.
+        unsafe { block.write_bytes(0, bytes) };
+    }
+    block
+}
+
+/// A block of at least `bytes` at a multiple of `align_bytes`. Null when there is no memory or
+/// `align_bytes` is no power of two.
+#[inline]
+pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
+    if align_bytes <= QUANTUM_BYTES {
+        return alloc(bytes);
+    }
+    if !align_bytes.is_power_of_two() {
+        return core::ptr::null_mut();
+    }
+    match class_of_aligned(bytes, align_bytes) {
+        Some(class_index) => {
+            let block = alloc_class(class_index);
+            if block.addr().is_multiple_of(align_bytes) {
+                return block;
+            }
+            // A mapping of its own, page aligned only, since the region is used up.
+            // SAFETY: just allocated, and nobody has seen it.
+            unsafe { free(block) };
+            lock().direct.alloc(bytes, align_bytes)
+        }
+        None => large::alloc(bytes, align_bytes).start,
+    }
+}
+
+/// Resizes the block at `ptr` (null: a new one) to at least `bytes`, keeping what fits. Null when
+/// there is no memory; the old block is then as before.
+///
+/// In place when the new size fits and is at least half of what there is. Large blocks grow into
+/// free neighbours, or have their pages moved.
+///
+/// # Safety
+/// - `ptr` is null or a live block of this allocator; after a non-null result only the result is
+///   used.
+#[inline]
+pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    if ptr.is_null() {
+        return alloc(bytes);
+    }
+    // SAFETY: the caller's promise.
+    let old_bytes = unsafe { usable_bytes(ptr) };
+    if bytes <= old_bytes && bytes >= old_bytes / 2 {
+        return ptr;
+    }
+    // SAFETY: the caller's promise; the usable size was just asked.
+    unsafe { realloc_slow(ptr, old_bytes, bytes) }
+}
+
+/// [`realloc`] of a block that changes its size class.
+///
+/// # Safety
+/// - As for [`realloc`]; `old_bytes` is the usable size of the block.
+#[inline(never)]
+unsafe fn realloc_slow(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
+    if old_bytes == 0 {
+        // Another allocator's block: its size is unknown, so nothing can be kept.
+        return core::ptr::null_mut();
+    }
+    if old_bytes > SMALL_BYTES_MAX && bytes > SMALL_BYTES_MAX && is_in_region(ptr) {
+        // SAFETY: a live block in the region above the small sizes; the caller's promise.
+        let block = unsafe { large::resize(ptr, bytes) };
+        if !block.is_null() {
+            return block;
+        }
+    }
+    let block = alloc(bytes);
+    if block.is_null() {
+        return block;
+    }
+    // SAFETY: both blocks are live and different, and hold at least that many bytes.
+    unsafe { block.copy_from_nonoverlapping(ptr, old_bytes.min(bytes)) };
+    // SAFETY: the caller's promise.
+    unsafe { free(ptr) };
+    block
+}

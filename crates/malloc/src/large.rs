@@ -1,0 +1,152 @@
+//! Blocks over 32 KiB: a run of slices each, its size rounded up to whole pages of the kernel's.
+//! What lies behind those pages in the last slice is never touched and costs nothing.
+
+use core::ptr::NonNull;
+
+use heapwright_os::{move_pages, page_bytes};
+use heapwright_sync::atomic::{AtomicU32, Ordering};
+
+use crate::alloc::BLOCK_BYTES_MAX;
+use crate::descriptor::{INTERIOR, LARGE, SliceIndex};
+use crate::pool::{Pool, lock};
+use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
+use crate::runs::Run;
+
+/// From this size on, moving pages is cheaper than copying them.
+const MOVE_BYTES_MIN: usize = 1 << 20;
+/// Each move can cost mappings of the kernel's budget (65,530 by default), which never merge
+/// again: then copying is the lesser evil.
+const MOVE_COUNT_MAX: u32 = 4096;
+
+static MOVE_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A fresh large block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LargeBlock {
+    /// Its address; null when there is no memory.
+    pub(crate) start: *mut u8,
+    /// Whether all its bytes are zero.
+    pub(crate) is_zeroed: bool,
+}
+
+/// A block of at least `bytes` at a multiple of `align_bytes` (a power of two).
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
+    let none = LargeBlock { start: core::ptr::null_mut(), is_zeroed: false };
+    if bytes > BLOCK_BYTES_MAX {
+        return none;
+    }
+    let mut pool = lock();
+    if let Some(run) = take(&mut pool, bytes, align_bytes) {
+        return LargeBlock { start: slice_start(run.index), is_zeroed: run.is_zeroed };
+    }
+    LargeBlock { start: pool.direct.alloc(bytes, align_bytes), is_zeroed: true }
+}
+
+fn slices_of(bytes: usize) -> Option<SliceIndex> {
+    bytes.max(1).div_ceil(SLICE_BYTES).try_into().ok()
+}
+
+fn take(pool: &mut Pool, bytes: usize, align_bytes: usize) -> Option<Run> {
+    let slices = slices_of(bytes)?;
+    let run = if align_bytes <= SLICE_BYTES {
+        pool.runs.take(slices)?
+    } else {
+        pool.runs.take_aligned(slices, SliceIndex::try_from(align_bytes >> SLICE_LOG2).ok()?)?
+    };
+    describe(run.index, slices, bytes);
+    pool.large_count += 1;
+    pool.large_bytes += usable(bytes);
+    Some(run)
+}
+
+fn usable(bytes: usize) -> usize {
+    // At most a slice's rest, since a slice is a multiple of every page size.
+    bytes.max(1).next_multiple_of(page_bytes())
+}
+
+/// Writes head and last slice of a large block's run.
+fn describe(index: SliceIndex, slices: SliceIndex, bytes: usize) {
+    // SAFETY: inside a run that is ours.
+    let last = unsafe { descriptor(index + slices - 1) };
+    last.owner.store(INTERIOR, Ordering::Relaxed);
+    last.run_slices.store(slices - 1, Ordering::Relaxed);
+    // SAFETY: as above. After the last, which may be the same.
+    let head = unsafe { descriptor(index) };
+    head.run_slices.store(slices, Ordering::Relaxed);
+    head.usable_bytes.store(usable(bytes), Ordering::Relaxed);
+    head.owner.store(LARGE, Ordering::Relaxed);
+}
+
+/// Frees the large block whose head is `index`.
+#[inline(never)]
+pub(crate) fn free(index: SliceIndex) {
+    let mut pool = lock();
+    give(&mut pool, index, true);
+}
+
+fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
+    // SAFETY: a block's head lies below the frontier.
+    let head = unsafe { descriptor(index) };
+    head.owner.store(INTERIOR, Ordering::Relaxed);
+    pool.large_count -= 1;
+    pool.large_bytes -= head.usable_bytes.load(Ordering::Relaxed);
+    pool.runs.give(index, head.run_slices.load(Ordering::Relaxed), is_dirty);
+}
+
+/// Resizes the large block at `ptr` to `bytes`, in place or by moving its pages; null when
+/// neither can be done, and nothing has changed then.
+///
+/// # Safety
+/// - `ptr` is a live large block, and `bytes` is above the small sizes; after a non-null result
+///   only the result is used.
+pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    let none = core::ptr::null_mut();
+    let (Some(index), Some(slices)) = (slice_of(ptr), slices_of(bytes)) else { return none };
+    if bytes > BLOCK_BYTES_MAX {
+        return none;
+    }
+    // SAFETY: a block's head lies below the frontier.
+    let head = unsafe { descriptor(index) };
+    let old_slices = head.run_slices.load(Ordering::Relaxed);
+    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    let mut pool = lock();
+    if slices > old_slices && !pool.runs.take_behind(index + old_slices, slices - old_slices) {
+        return move_to_new(&mut pool, index, bytes);
+    }
+    pool.large_bytes = pool.large_bytes - old_usable + usable(bytes);
+    describe(index, slices, bytes);
+    if slices < old_slices {
+        pool.runs.give(index + slices, old_slices - slices, true);
+    }
+    ptr
+}
+
+/// Moves the pages of a large block that has to grow into a longer run.
+fn move_to_new(pool: &mut Pool, index: SliceIndex, bytes: usize) -> *mut u8 {
+    let none = core::ptr::null_mut();
+    // SAFETY: a block's head lies below the frontier.
+    let head = unsafe { descriptor(index) };
+    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    if old_usable < MOVE_BYTES_MIN || MOVE_COUNT.load(Ordering::Relaxed) >= MOVE_COUNT_MAX {
+        return none;
+    }
+    let Some(run) = take(pool, bytes, 1) else { return none };
+    let new_start = slice_start(run.index);
+    let (Some(from), Some(to)) = (NonNull::new(slice_start(index)), NonNull::new(new_start)) else {
+        return none;
+    };
+    // SAFETY: two different runs of committed slices, ours; the new one holds nothing yet, and
+    // the old contents are wanted at their new place only.
+    if unsafe { move_pages(from, to, old_usable) }.is_err() {
+        // Not on this kernel: never again.
+        MOVE_COUNT.store(MOVE_COUNT_MAX, Ordering::Relaxed);
+        give(pool, run.index, !run.is_zeroed);
+        return none;
+    }
+    MOVE_COUNT.fetch_add(1, Ordering::Relaxed);
+    // The pages left an empty range behind: what the kernel reads as zero.
+    give(pool, index, false);
+    new_start
+}

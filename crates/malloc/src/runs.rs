@@ -1,0 +1,370 @@
+//! Runs of slices: taken from the frontier, cut, joined, kept dirty for a while, purged.
+//!
+//! A free run is clean (its pages are the kernel's zero pages) or dirty (they may be resident and
+//! hold old bytes). The two kinds have their own bins and never join. Dirty runs are handed out
+//! first; those that nobody wanted for two epochs, and the largest when there are too many bytes
+//! of them, are purged and become clean.
+//!
+//! # Invariants
+//! - I1: first and last slice of a free run say FREE_RUN and its length; no two neighbours are
+//!   free runs of one kind.
+//! - I2: `occupied` has exactly the bits of the bins that are not empty.
+//! - I3: slices from `frontier` on belong to no run; below `committed` they are usable.
+
+use core::ptr::NonNull;
+
+use heapwright_core::run_bins::{BIN_COUNT, bin_of, first_occupied};
+use heapwright_os::{Advice, advise, monotonic_ns};
+use heapwright_sync::atomic::Ordering;
+
+use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
+use crate::region::{COMMIT_SLICES, SLICE_LOG2, commit_slices, descriptor, slice_start};
+use crate::span_list;
+
+/// Dirty bytes kept at most: large enough for the working set of a loop over blocks of several
+/// MB, small against the machines that run one.
+const DIRTY_SLICES_MAX: SliceIndex = (64 << 20) >> SLICE_LOG2;
+/// A dirty run is purged one to two epochs after it came to be.
+const EPOCH_NS: u64 = 250_000_000;
+/// The clock is read at every so many freed runs.
+const CLOCK_INTERVAL: u32 = 8;
+/// Runs looked at in a bin whose runs may be too short.
+const BIN_LOOK_COUNT: usize = 16;
+/// The frontier is committed in steps of at least 4 MiB and at most 64 MiB.
+const COMMIT_STEP_SLICES_MIN: SliceIndex = COMMIT_SLICES;
+const COMMIT_STEP_SLICES_MAX: SliceIndex = 16 * COMMIT_SLICES;
+
+/// Free lists of one kind.
+struct Bins {
+    heads: [SliceIndex; BIN_COUNT],
+    occupied: u128,
+}
+
+impl Bins {
+    const fn new() -> Self {
+        Self { heads: [NO_SLICE; BIN_COUNT], occupied: 0 }
+    }
+
+    fn head(&mut self, bin: usize) -> &mut SliceIndex {
+        // A bin's number is below `BIN_COUNT` (tests of `run_bins`); the mask only tells the
+        // compiler.
+        &mut self.heads[bin & (BIN_COUNT - 1)]
+    }
+}
+
+/// A run that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Its first slice.
+    pub(crate) index: SliceIndex,
+    /// Whether all its bytes are zero.
+    pub(crate) is_zeroed: bool,
+}
+
+/// All runs of the region. Under the pool's lock.
+pub(crate) struct Runs {
+    clean: Bins,
+    dirty: Bins,
+    frontier: SliceIndex,
+    committed: SliceIndex,
+    limit: SliceIndex,
+    dirty_slices: SliceIndex,
+    epoch: u16,
+    epoch_start_ns: u64,
+    clock_countdown: u32,
+}
+
+impl Runs {
+    pub(crate) const fn new() -> Self {
+        Self {
+            clean: Bins::new(),
+            dirty: Bins::new(),
+            frontier: 0,
+            committed: 0,
+            limit: 0,
+            dirty_slices: 0,
+            epoch: 0,
+            epoch_start_ns: 0,
+            clock_countdown: 0,
+        }
+    }
+
+    /// Sets the length of the region in slices; once, before the first run.
+    pub(crate) fn set_limit(&mut self, limit: SliceIndex) {
+        self.limit = limit / COMMIT_SLICES * COMMIT_SLICES;
+    }
+
+    /// End of the slices ever used.
+    pub(crate) fn frontier(&self) -> SliceIndex {
+        self.frontier
+    }
+
+    /// Slices that could be given back to the kernel.
+    pub(crate) fn dirty_slices(&self) -> SliceIndex {
+        self.dirty_slices
+    }
+
+    /// Takes a run of `slices` (at least 1). Its head and last slice are left for the caller to
+    /// describe.
+    pub(crate) fn take(&mut self, slices: SliceIndex) -> Option<Run> {
+        for is_dirty in [true, false] {
+            if let Some(index) = self.find(slices, is_dirty) {
+                let length = self.unlink(index);
+                if length > slices {
+                    self.link(index + slices, length - slices, is_dirty);
+                }
+                return Some(Run { index, is_zeroed: !is_dirty });
+            }
+        }
+        self.take_from_frontier(slices)
+    }
+
+    /// Takes a run of `slices` whose address is a multiple of `align_slices` slices.
+    pub(crate) fn take_aligned(
+        &mut self,
+        slices: SliceIndex,
+        align_slices: SliceIndex,
+    ) -> Option<Run> {
+        let wide = slices.checked_add(align_slices - 1)?;
+        let run = self.take(wide)?;
+        let first = slice_start(run.index).addr() >> SLICE_LOG2;
+        let skip = (first.next_multiple_of(align_slices as usize) - first) as SliceIndex;
+        let rest = wide - skip - slices;
+        let is_dirty = !run.is_zeroed;
+        let index = run.index + skip;
+        // The run proper has to look taken before its neighbours are given back beside it.
+        self.mark_taken(index, slices);
+        if skip > 0 {
+            self.give_part(run.index, skip, is_dirty);
+        }
+        if rest > 0 {
+            self.give_part(index + slices, rest, is_dirty);
+        }
+        Some(Run { index, is_zeroed: run.is_zeroed })
+    }
+
+    /// Takes the `more` slices right behind a run that ends at `end`; whether they were free.
+    pub(crate) fn take_behind(&mut self, end: SliceIndex, more: SliceIndex) -> bool {
+        if end == self.frontier {
+            return self.take_from_frontier(more).is_some();
+        }
+        // SAFETY: `end` is below the frontier, so committed.
+        let next = unsafe { descriptor(end) };
+        if next.owner.load(Ordering::Relaxed) != FREE_RUN
+            || next.run_slices.load(Ordering::Relaxed) < more
+        {
+            return false;
+        }
+        let is_dirty = next.is_dirty.load(Ordering::Relaxed) != 0;
+        let length = self.unlink(end);
+        if length > more {
+            self.link(end + more, length - more, is_dirty);
+        }
+        true
+    }
+
+    /// Gives a run back. Dirty runs are kept for a while.
+    pub(crate) fn give(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
+        self.give_part(index, slices, is_dirty);
+        if self.clock_countdown == 0 {
+            self.clock_countdown = CLOCK_INTERVAL;
+            self.tick(monotonic_ns());
+        }
+        self.clock_countdown -= 1;
+        if self.dirty_slices > DIRTY_SLICES_MAX {
+            self.purge_largest(DIRTY_SLICES_MAX / 2);
+        }
+    }
+
+    /// Purges everything; returns the number of slices purged.
+    pub(crate) fn purge_all(&mut self) -> SliceIndex {
+        let before = self.dirty_slices;
+        self.purge_largest(0);
+        before - self.dirty_slices
+    }
+
+    fn give_part(&mut self, mut index: SliceIndex, mut slices: SliceIndex, is_dirty: bool) {
+        if index > 0 {
+            // SAFETY: below the frontier.
+            let before = unsafe { descriptor(index - 1) };
+            if self.is_free_of_kind(before.owner.load(Ordering::Relaxed), index - 1, is_dirty) {
+                let length = before.run_slices.load(Ordering::Relaxed);
+                index -= length;
+                slices += self.unlink(index);
+            }
+        }
+        let end = index + slices;
+        if end < self.frontier {
+            // SAFETY: below the frontier.
+            let behind = unsafe { descriptor(end) };
+            if self.is_free_of_kind(behind.owner.load(Ordering::Relaxed), end, is_dirty) {
+                slices += self.unlink(end);
+            }
+        }
+        self.link(index, slices, is_dirty);
+    }
+
+    fn is_free_of_kind(&self, owner: usize, index: SliceIndex, is_dirty: bool) -> bool {
+        // SAFETY: the callers looked at this descriptor before.
+        let found = unsafe { descriptor(index) }.is_dirty.load(Ordering::Relaxed) != 0;
+        owner == FREE_RUN && found == is_dirty
+    }
+
+    fn bins(&mut self, is_dirty: bool) -> &mut Bins {
+        if is_dirty { &mut self.dirty } else { &mut self.clean }
+    }
+
+    /// A free run of at least `slices`: of the shortest bin that surely fits, after a look into
+    /// the one that may.
+    fn find(&mut self, slices: SliceIndex, is_dirty: bool) -> Option<SliceIndex> {
+        let bins = self.bins(is_dirty);
+        let own = bin_of(slices);
+        if bins.occupied & (1 << own) != 0 {
+            let head = *bins.head(own);
+            let mut index = head;
+            for _ in 0..BIN_LOOK_COUNT {
+                // SAFETY: in a bin, so a free run below the frontier.
+                if unsafe { descriptor(index) }.run_slices.load(Ordering::Relaxed) >= slices {
+                    return Some(index);
+                }
+                // SAFETY: the bin's list, under the lock.
+                match unsafe { span_list::after(head, index) } {
+                    Some(next) => index = next,
+                    None => break,
+                }
+            }
+        }
+        let bin = first_occupied(bins.occupied, own + 1)?;
+        Some(*bins.head(bin))
+    }
+
+    fn link(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
+        let epoch = self.epoch;
+        for end in [index, index + slices - 1] {
+            // SAFETY: below the frontier.
+            let slice = unsafe { descriptor(end) };
+            slice.owner.store(FREE_RUN, Ordering::Relaxed);
+            slice.run_slices.store(slices, Ordering::Relaxed);
+            slice.is_dirty.store(u8::from(is_dirty), Ordering::Relaxed);
+            slice.epoch.store(epoch, Ordering::Relaxed);
+        }
+        if is_dirty {
+            self.dirty_slices += slices;
+        }
+        let bin = bin_of(slices);
+        let bins = self.bins(is_dirty);
+        bins.occupied |= 1 << bin;
+        let head = bins.head(bin);
+        // SAFETY: the run is ours and in no list. In front: the latest is the likeliest to be
+        // resident and in the CPU's caches.
+        *head = unsafe { span_list::prepend(*head, index) };
+    }
+
+    /// Takes a free run out of its bin; returns its length.
+    fn unlink(&mut self, index: SliceIndex) -> SliceIndex {
+        // SAFETY: a free run's head, below the frontier.
+        let run = unsafe { descriptor(index) };
+        debug_assert_eq!(run.owner.load(Ordering::Relaxed), FREE_RUN);
+        let slices = run.run_slices.load(Ordering::Relaxed);
+        let is_dirty = run.is_dirty.load(Ordering::Relaxed) != 0;
+        if is_dirty {
+            self.dirty_slices -= slices;
+        }
+        let bin = bin_of(slices);
+        let bins = self.bins(is_dirty);
+        let head = bins.head(bin);
+        // SAFETY: it is in that bin (I1), under the lock.
+        *head = unsafe { span_list::remove(*head, index) };
+        if *head == NO_SLICE {
+            bins.occupied &= !(1 << bin);
+        }
+        self.mark_taken(index, slices);
+        slices
+    }
+
+    /// Makes both ends of a run look like no free run, so that neighbours do not join it.
+    fn mark_taken(&mut self, index: SliceIndex, slices: SliceIndex) {
+        for end in [index, index + slices - 1] {
+            // SAFETY: below the frontier.
+            unsafe { descriptor(end) }.owner.store(INTERIOR, Ordering::Relaxed);
+        }
+    }
+
+    fn take_from_frontier(&mut self, slices: SliceIndex) -> Option<Run> {
+        let index = self.frontier;
+        let end = index.checked_add(slices).filter(|end| *end <= self.limit)?;
+        if end > self.committed {
+            let least = end.next_multiple_of(COMMIT_SLICES).min(self.limit);
+            let step = (self.committed / 8).clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
+                / COMMIT_SLICES
+                * COMMIT_SLICES;
+            let wished = least.max((self.committed + step).min(self.limit));
+            // When the kernel is short, what is needed now may still go.
+            if commit_slices(self.committed, wished) {
+                self.committed = wished;
+            } else if wished > least && commit_slices(self.committed, least) {
+                self.committed = least;
+            } else {
+                return None;
+            }
+        }
+        self.frontier = end;
+        self.mark_taken(index, slices);
+        Some(Run { index, is_zeroed: true })
+    }
+
+    /// Starts a new epoch when it is time, and purges what is two epochs old.
+    fn tick(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.epoch_start_ns) < EPOCH_NS {
+            return;
+        }
+        self.epoch_start_ns = now_ns;
+        self.epoch = self.epoch.wrapping_add(1);
+        let epoch = self.epoch;
+        let mut bin = 0;
+        while let Some(found) = first_occupied(self.dirty.occupied, bin) {
+            let mut index = *self.dirty.head(found);
+            loop {
+                // The next one is read before this one leaves the list.
+                // SAFETY: a bin's list, under the lock.
+                let next = unsafe { span_list::after(*self.dirty.head(found), index) };
+                // SAFETY: in a bin, so below the frontier.
+                let age =
+                    epoch.wrapping_sub(unsafe { descriptor(index) }.epoch.load(Ordering::Relaxed));
+                if age >= 2 && !self.purge(index) {
+                    return;
+                }
+                match next {
+                    Some(next) => index = next,
+                    None => break,
+                }
+            }
+            bin = found + 1;
+        }
+    }
+
+    /// Purges the largest dirty runs until at most `keep` dirty slices are left.
+    fn purge_largest(&mut self, keep: SliceIndex) {
+        while self.dirty_slices > keep {
+            let Some(bin) = self.dirty.occupied.checked_ilog2() else { return };
+            let index = *self.dirty.head(bin as usize);
+            if !self.purge(index) {
+                return;
+            }
+        }
+    }
+
+    /// Gives a dirty run's pages to the kernel and makes it clean; whether the kernel took them.
+    fn purge(&mut self, index: SliceIndex) -> bool {
+        // SAFETY: a free run below the frontier.
+        let slices = unsafe { descriptor(index) }.run_slices.load(Ordering::Relaxed);
+        let Some(start) = NonNull::new(slice_start(index)) else { return false };
+        // SAFETY: a free run's pages are ours and nobody needs their contents.
+        if unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_err() {
+            return false;
+        }
+        self.unlink(index);
+        self.give_part(index, slices, false);
+        true
+    }
+}

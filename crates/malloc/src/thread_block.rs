@@ -1,0 +1,113 @@
+//! What a thread keeps in thread-local storage: its free lists themselves, so that a malloc
+//! reaches them without loading a heap pointer and without asking whether there is a heap (zeroed
+//! storage is empty lists).
+//!
+//! `thread_local!` costs a call in a shared object and may allocate; here the storage is a
+//! symbol of our own, addressed by the initial-exec model: one load from the global offset table.
+
+use core::cell::Cell;
+
+use heapwright_core::size_class::CLASS_COUNT;
+
+use crate::block::Block;
+use crate::heap::Heap;
+
+/// A thread's place in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Life {
+    /// Will get a heap when it needs one.
+    Young = 0,
+    /// Its last destructor has run; it borrows a heap for each allocation.
+    Ended = 1,
+}
+
+/// The thread's own words, zero at first.
+#[repr(C, align(64))]
+pub(crate) struct ThreadBlock {
+    /// First free block of each class.
+    pub(crate) free: [Cell<Block>; CLASS_COUNT],
+    /// The thread's heap; null when it has none.
+    pub(crate) heap: Cell<*const Heap>,
+    /// How often the end of the thread was put off.
+    pub(crate) end_rounds: Cell<u32>,
+    life: Cell<u32>,
+}
+
+/// Bytes of thread-local storage; small, since an object that is opened late finds little room.
+const THREAD_BLOCK_BYTES: usize = 640;
+const _: () = assert!(size_of::<ThreadBlock>() <= THREAD_BLOCK_BYTES);
+
+core::arch::global_asm!(
+    ".pushsection .tbss.heapwright_malloc_thread_0_1,\"awT\",@nobits",
+    ".globl heapwright_malloc_thread_0_1",
+    ".hidden heapwright_malloc_thread_0_1",
+    ".type heapwright_malloc_thread_0_1, @object",
+    ".size heapwright_malloc_thread_0_1, {bytes}",
+    ".p2align 6",
+    "heapwright_malloc_thread_0_1:",
+    ".zero {bytes}",
+    ".popsection",
+    bytes = const THREAD_BLOCK_BYTES,
+);
+
+impl ThreadBlock {
+    /// The calling thread's block. Valid while the thread lives; never sent elsewhere, since it
+    /// is not `Sync`.
+    #[inline(always)]
+    pub(crate) fn current<'a>() -> &'a Self {
+        let place: *const Self;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the psABI's initial-exec sequence: the offset of the symbol from the thread
+        // pointer, plus the thread pointer, which the word at fs:0 holds. Both are constant for
+        // the thread.
+        unsafe {
+            core::arch::asm!(
+                "mov {place}, qword ptr [rip + heapwright_malloc_thread_0_1@GOTTPOFF]",
+                "add {place}, qword ptr fs:[0]",
+                place = out(reg) place,
+                options(pure, readonly, nostack),
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above, with the thread pointer in tpidr_el0.
+        unsafe {
+            core::arch::asm!(
+                "mrs {thread}, tpidr_el0",
+                "adrp {place}, :gottprel:heapwright_malloc_thread_0_1",
+                "ldr {place}, [{place}, :gottprel_lo12:heapwright_malloc_thread_0_1]",
+                "add {place}, {place}, {thread}",
+                place = out(reg) place,
+                thread = out(reg) _,
+                options(pure, readonly, nostack),
+            );
+        }
+        // SAFETY: the symbol is large and aligned enough (asserted above), zeroed at the
+        // thread's start, and only this thread reaches it.
+        unsafe { &*place }
+    }
+
+    /// The first free block of `class_index`.
+    #[inline(always)]
+    pub(crate) fn list(&self, class_index: usize) -> &Cell<Block> {
+        debug_assert!(class_index < CLASS_COUNT);
+        // SAFETY: class indices come from `heapwright_core::size_class`, whose tests show that
+        // all of them are below `CLASS_COUNT`.
+        unsafe { self.free.get_unchecked(class_index) }
+    }
+
+    /// A number that no other living thread has; for locks.
+    pub(crate) fn token(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    /// Where the thread stands.
+    pub(crate) fn life(&self) -> Life {
+        if self.life.get() == 0 { Life::Young } else { Life::Ended }
+    }
+
+    /// Notes that the thread's last destructor has run.
+    pub(crate) fn end(&self) {
+        self.life.set(Life::Ended as u32);
+    }
+}
