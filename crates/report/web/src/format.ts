@@ -101,13 +101,13 @@ export function ratio(n: number | null | undefined): Figure {
   return { text: `${n >= 99.5 ? Math.round(n) : n.toFixed(2)}×`, exact: `${n} of the system's` };
 }
 
-/** What a ratio means in words: "28 % less time". */
-export function ratioWords(n: number, less: string, more: string): string {
-  const change = Math.round(Math.abs(1 - n) * 100);
+/** What a ratio means in words: "28 % less CPU time" for the words "CPU time". */
+export function ratioWords(n: number, words: string): string {
   if (!known(n) || n <= 0) return "not measured";
-  if (change === 0) return `less than 1${NBSP}% off the system’s`;
-  if (n >= 2) return `${n.toFixed(1)} times the system’s`;
-  return `${change}${NBSP}% ${n < 1 ? less : more}`;
+  const change = Math.round(Math.abs(1 - n) * 100);
+  if (change === 0) return `as much ${words}, within 1${NBSP}%`;
+  if (n >= 2) return `${n.toFixed(1)} times as much ${words}`;
+  return `${change}${NBSP}% ${n < 1 ? "less" : "more"} ${words}`;
 }
 
 /** The file's own name, for narrow places; the hover has the path. */

@@ -31,7 +31,7 @@ async function draw(page: HTMLElement): Promise<void> {
     el("a", { class: "skip", href: "#verdict" }, "Skip to the verdict"),
     masthead(advice, sections), el("main", {}, sections),
     el("footer", { class: "colophon" },
-      `Heapwright ${advice.heapwright_version}. This file holds everything it shows and asks the network for nothing.`));
+      `${["Heapwright", advice.heapwright_version].filter(Boolean).join(" ")}. This file holds everything it shows and asks the network for nothing.`));
   if (location.hash.length > 1) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 

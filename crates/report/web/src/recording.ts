@@ -48,13 +48,13 @@ export function recordingSection({ advice }: Report): HTMLElement {
   const cpu = [m.cpu, m.cpus > 0 ? `${m.cpus} logical CPUs` : ""].filter(Boolean).join(", ");
   const notes = el("div", { id: "notes" }, el("h3", {}, "Notes"),
     advice.notes.length > 0 ? el("ul", { class: "notes" }, advice.notes.map((note) => el("li", {}, prose(note))))
-      : empty("Nothing here limits how far the figures can be trusted."));
+      : empty("There are none."));
   const dropped = fact("Events lost", figure(count(r.dropped), "recording.dropped"));
   if (lost) dropped.classList.add(lost);
   const stacks = fact("Complete stacks", figure(percent(r.stacks_complete), "recording.stacks_complete"));
   if (torn) stacks.classList.add(torn);
   return section("recording", "The recording itself", "What was seen, what seeing it cost, and where.",
-    el("dl", { class: "figures" },
+    r.events === 0 ? empty("The recording holds no events.") : el("dl", { class: "figures" },
       fact("Overhead in CPU time", overheadText(advice)),
       fact("Events", figure(count(r.events), "recording.events")),
       fact("Allocations", figure(count(r.allocs), "recording.allocs")),

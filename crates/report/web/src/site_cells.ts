@@ -58,9 +58,15 @@ function proof({ predicted, recommend }: Site): Child {
 
 const fact = (name: string, value: Child): Child => [el("dt", {}, name), el("dd", {}, value)];
 
+function sizesText({ sizes }: Site): Child {
+  if (sizes.min === sizes.max) return [figure(bytes(sizes.min)), " each"];
+  const different = sizes.distinct > 64 ? "more than 64" : String(sizes.distinct);
+  return [figure(bytes(sizes.min)), " to ", figure(bytes(sizes.max)), `, ${different} different`];
+}
+
 /** The open row: why, the figures no column has, and the whole stack. */
 export function siteDetail(site: Site, context: SiteContext): HTMLElement {
-  const { sizes, predicted } = site;
+  const { predicted } = site;
   return el("div", { class: "site-detail" },
     el("div", { class: "site-facts" },
       site.why ? el("p", { class: "why" }, kindBadge(site.recommend), ": ", prose(site.why)) : null,
@@ -70,8 +76,7 @@ export function siteDetail(site: Site, context: SiteContext): HTMLElement {
           "; one long-lived block could hold ", figure(bytes(predicted.worst_case_held_bytes))]
           : "not yet proven by replay"),
         fact("Allocated by", site.kind || "–"),
-        fact("Sizes", sizes.min === sizes.max ? figure(bytes(sizes.min)) : [figure(bytes(sizes.min)), " to ", figure(bytes(sizes.max))], ", ",
-          sizes.distinct > 64 ? "more than 64 different" : sizes.distinct === 1 ? "one size" : `${sizes.distinct} different`]),
+        fact("Sizes", sizesText(site)),
         fact("Never freed", [figure(bytes(site.live_at_end_bytes)), " in ", figure(count(site.live_at_end_blocks, "blocks")), " blocks"]),
         fact("Last in, first out", figure(percent(site.lifo_share))),
         fact("Die together", figure(percent(site.batch_share))),

@@ -78,7 +78,9 @@ export function leaksSection(report: Report, context: SiteContext): HTMLElement 
   const rows = report.leaks;
   const end = report.advice.recording.end_live_bytes;
   const title = "Leaks";
-  if (rows.length === 0) return section("leaks", title, null, empty("Every recorded block was freed."));
+  if (rows.length === 0) return section("leaks", title, null, empty(end > 0
+      ? `${bytes(end).text} were alive at the end, but no site is named for them.`
+      : "Every recorded block was freed."));
   const top = most(rows, (s) => s.live_at_end_bytes);
   const total = end || rows.reduce((sum, s) => sum + s.live_at_end_bytes, 0) || 1;
   const table = new Table({

@@ -79,28 +79,34 @@ function changeTiles(advice: Advice): HTMLElement[] {
   const memory = system && row ? basis(verdict.peak_rss_ratio, memoryOptions(system, row)) : null;
   return [
     tile("Time", figure(ratio(verdict.time_ratio), "verdict.time_ratio"),
-      [ratioWords(verdict.time_ratio, "less", "more"), time ? ` ${time.words}` : ""], time?.picture()),
+      ratioWords(verdict.time_ratio, time?.words ?? "time"), time?.picture()),
     tile("Peak resident memory", figure(ratio(verdict.peak_rss_ratio), "verdict.peak_rss_ratio"),
-      [ratioWords(verdict.peak_rss_ratio, "less", "more"), memory ? ` ${memory.words}` : ""], memory?.picture()),
+      ratioWords(verdict.peak_rss_ratio, memory?.words ?? "at the peak"), memory?.picture()),
   ];
 }
 
-/** Where no change is worth while: the best that was tried, to show how little it is. */
+/**
+ * Where no change is worth while: the best that was tried, to show how little it is. Runs of the
+ * program itself count where there are any: what replay saves may vanish in the program's own work.
+ */
 function stayTiles(advice: Advice): HTMLElement[] {
   const system = systemRow(advice.allocators);
-  const others = measured(advice.allocators).filter((row) => row !== system);
-  if (!system || system.failure || others.length === 0) return [];
-  const fastest = others.reduce((a, b) => (b.time_ratio < a.time_ratio ? b : a));
-  const leanest = others.reduce((a, b) => (b.peak_rss_kb < a.peak_rss_kb ? b : a));
-  const peak = system.peak_rss_kb > 0 ? leanest.peak_rss_kb / system.peak_rss_kb : NaN;
+  if (!system || system.failure) return [];
+  const all = measured(advice.allocators).filter((row) => row !== system);
+  const byRun = system.run !== null && all.some((row) => row.run);
+  const others = byRun ? all.filter((row) => row.run) : all;
+  if (others.length === 0) return [];
+  const which = byRun ? 0 : 1;
+  const best = (title: string, options: (row: AllocatorRow) => (Basis | null)[]) => {
+    const [row, found] = others.map((r) => [r, options(r)[which] ?? null] as const)
+      .reduce((a, b) => ((b[1]?.ratio ?? Infinity) < (a[1]?.ratio ?? Infinity) ? b : a));
+    return found ? tile(title, figure(ratio(found.ratio)),
+      [row.name, ": ", ratioWords(found.ratio, found.words)], found.picture()) : null;
+  };
   return [
-    tile("Fastest of the others", figure(ratio(fastest.time_ratio)),
-      [fastest.name, ": ", ratioWords(fastest.time_ratio, "less time", "more time")],
-      basis(fastest.time_ratio, timeOptions(system, fastest).slice(1))?.picture()),
-    tile("Leanest of the others", figure(ratio(peak)),
-      [leanest.name, ": ", ratioWords(peak, "less at the peak", "more at the peak")],
-      basis(peak, memoryOptions(system, leanest).slice(1))?.picture()),
-  ];
+    best("Fastest of the others", (row) => timeOptions(system, row)),
+    best("Leanest of the others", (row) => memoryOptions(system, row)),
+  ].filter((t): t is HTMLElement => t !== null);
 }
 
 function headline(advice: Advice): string {

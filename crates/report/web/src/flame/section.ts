@@ -117,12 +117,13 @@ class FlameControls {
     const nodes = path(this.tree, node);
     const kept = nodes.length > 6 ? [nodes[0]!, -1, ...nodes.slice(-4)] : nodes;
     const total = show(this.measure, this.tree.value[node]!);
-    replace(this.trail, kept.map((n, i) => [
-      i > 0 ? el("span", { class: "trail-gap", "aria-hidden": "true" }, "›") : null,
-      n === -1 ? el("span", { class: "trail-gap" }, `${nodes.length - 5} more`)
-        : n === node ? el("span", { class: "trail-here", title: this.nameOf(n) }, this.nameOf(n))
-        : button(this.nameOf(n), () => this.view.zoom(n), { class: "trail-step", title: this.nameOf(n) }),
-    ]), el("span", { class: "trail-sum figure", title: total.exact, "data-key": "flame.focus" }, total.text),
+    replace(this.trail, kept.map((n, i) =>
+      el("span", { class: i === 0 || i >= kept.length - 2 ? "crumb" : "crumb middle" },
+        i > 0 ? el("span", { class: "trail-gap", "aria-hidden": "true" }, "› ") : null,
+        n === -1 ? el("span", { class: "trail-gap" }, `${nodes.length - 5} more`)
+          : n === node ? el("span", { class: "trail-here", title: this.nameOf(n) }, this.nameOf(n))
+          : button(this.nameOf(n), () => this.view.zoom(n), { class: "trail-step", title: this.nameOf(n) })),
+    ), el("span", { class: "trail-sum figure", title: total.exact, "data-key": "flame.focus" }, total.text),
     node === 0 ? null : button("Reset", () => this.view.zoom(0), { class: "quiet", id: "flame-reset" }));
   }
 
@@ -132,7 +133,8 @@ class FlameControls {
     const value = tree.value[node]!;
     const shown = show(this.measure, value);
     const all = percent(value / (tree.value[0] || 1)).text;
-    const zoomed = this.focus !== 0 ? `, ${percent(value / (tree.value[this.focus] || 1)).text} of the focus` : "";
+    const within = this.focus !== 0 && node !== this.focus && path(tree, node).includes(this.focus);
+    const zoomed = within ? `, ${percent(value / (tree.value[this.focus] || 1)).text} of the focus` : "";
     const own = ownValue(tree, node);
     if (spoken) {
       this.spoken.textContent = `${this.nameOf(node)}: ${shown.text}, ${all} of everything${zoomed}`;

@@ -59,8 +59,8 @@ export function bottomUp(tree: Tree): Tree {
   const child = new Map<number, number>();
   for (let leaf = 1; leaf < tree.value.length; leaf++) {
     const own = ownValue(tree, leaf);
+    value[0]! += own; // The whole stays the whole, whatever is left out of it.
     if (own <= total * TURNED_SHARE_MIN) continue;
-    value[0]! += own;
     let at = 0;
     for (let frame = leaf; frame !== 0; frame = tree.parent[frame]!) {
       const key = at * names + tree.name[frame]!;

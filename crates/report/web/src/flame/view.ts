@@ -61,6 +61,7 @@ export class FlameView {
     this.tree = tree;
     this.focus = this.selected = 0;
     this.hovered = -1;
+    this.tip.hidden = true;
     this.arrange();
     this.events.focused(0);
   }
@@ -77,6 +78,8 @@ export class FlameView {
     const before = new Map(this.boxes.map((box) => [box.node, box]));
     const from = before.get(node);
     this.focus = this.selected = node;
+    this.hovered = -1;
+    this.tip.hidden = true;
     this.arrange();
     this.element.scrollTop = Math.min(this.element.scrollTop, Math.max(0, (this.focusRow() - 2) * ROW_PX));
     this.events.focused(node);
