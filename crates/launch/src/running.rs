@@ -1,12 +1,15 @@
 //! A child process whose use of CPU and memory is known when it has ended.
 
-use heapwright_os::{Errno, Usage, own_usage, send_signal, wait_child};
+use heapwright_os::{Errno, Usage, await_end, own_usage, send_signal, wait_child};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
 
 /// How often a wait with a limit looks.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -82,6 +85,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Peaks at or below this many bytes are our own, carried over by the kernel.
+    pub fn rss_floor_bytes(&self) -> u64 {
+        self.rss_floor_bytes
+    }
+
     /// The reading end of its standard output, once, if that is a pipe.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
@@ -126,6 +134,40 @@ impl Running {
         }
     }
 
+    /// Waits for its end and meanwhile calls `watch` every `every` with its process id and the
+    /// time since its start; when that returns false, the whole group is killed.
+    ///
+    /// The end is noticed at once, however seldom `watch` is called.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub fn wait_watched(
+        &mut self,
+        every: Duration,
+        watch: &mut (dyn FnMut(u32, Duration) -> bool + Send),
+    ) -> io::Result<Ended> {
+        if self.ended.is_none() {
+            let (over, ended) = (Condvar::new(), Mutex::new(false));
+            let (pid, started) = (self.pid(), self.started);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut done = ended.lock().expect("no panic below");
+                    while !*done {
+                        // Not ended, or ended and not waited for: the number is still its own.
+                        if !watch(pid, started.elapsed()) {
+                            let _ = send_signal(pid, true, SIGKILL);
+                        }
+                        done = over.wait_timeout(done, every).expect("no panic below").0;
+                    }
+                });
+                while await_end(pid) == Err(Errno::EINTR) {}
+                *ended.lock().expect("no panic above") = true;
+                over.notify_all();
+            });
+        }
+        self.wait()
+    }
+
     /// Sends `signal` to it, or to all of its group. Nothing happens when it has ended.
     pub fn signal(&self, signal: i32, group: bool) {
         // Ended means waited for: the number may be another process's by now. Its group can
@@ -159,7 +201,6 @@ impl Running {
 impl Drop for Running {
     /// Nothing outlives its handle: the whole group is killed.
     fn drop(&mut self) {
-        const SIGKILL: i32 = 9;
         self.signal(SIGKILL, true);
         let _ = self.wait();
     }

@@ -55,3 +55,15 @@ fn a_server_that_ends_early_is_told_apart() {
     let mut server = Running::start(&mut Command::new("true")).expect("started");
     assert_eq!(wait_until_listening(&mut server, LONG).expect("looked"), Readiness::Ended);
 }
+
+#[test]
+fn a_watched_child_is_killed_when_the_watch_says_so() {
+    let mut calls = 0;
+    let mut child = Running::start(Command::new("sleep").arg("1000")).expect("started");
+    let ended = child.wait_watched(Duration::from_millis(5), &mut |_, _| {
+        calls += 1;
+        calls < 3
+    });
+    assert_eq!(shell_status(ended.expect("waited").status), 137);
+    assert!(calls >= 3);
+}

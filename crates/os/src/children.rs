@@ -55,6 +55,18 @@ pub fn wait_child(pid: u32, block: bool) -> Result<Option<EndedChild>, Errno> {
     Ok(Some(EndedChild { pid: ended as u32, wait_status, usage }))
 }
 
+/// Waits until child `pid` has ended, but leaves it to [`wait_child`]: until that, its number
+/// is not given to another process.
+///
+/// # Errors
+/// The kernel's: `ECHILD` when it is no child of ours, `EINTR` when a signal came.
+pub fn await_end(pid: u32) -> Result<(), Errno> {
+    let options = (libc::WEXITED | libc::WNOWAIT) as usize;
+    let arguments = [libc::P_PID as usize, pid as usize, 0, options, 0, 0];
+    // SAFETY: the kernel takes null for the information it would write.
+    unsafe { syscall6(libc::SYS_waitid, arguments) }.map(|_| ())
+}
+
 /// What this process itself has used so far, its children apart.
 pub fn own_usage() -> Usage {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
@@ -90,12 +102,13 @@ fn usage_of(usage: &libc::rusage) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::{own_usage, send_signal, wait_child};
+    use super::{await_end, own_usage, send_signal, wait_child};
     use crate::Errno;
 
     #[test]
     fn a_stranger_is_no_child() {
         assert!(wait_child(1, false).is_err());
+        assert!(await_end(1).is_err());
         assert_eq!(send_signal(0x3fff_ffff, false, 0), Err(Errno::ESRCH));
     }
 

@@ -10,6 +10,7 @@
 #![no_std]
 
 mod children;
+mod dynamic;
 mod errno;
 mod fd;
 mod futex;
@@ -21,7 +22,8 @@ mod process;
 mod syscall;
 mod time;
 
-pub use children::{EndedChild, Usage, own_usage, send_signal, wait_child};
+pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
+pub use dynamic::{any_symbol, next_symbol};
 pub use errno::Errno;
 pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
 pub use futex::{futex_wait, futex_wake};
@@ -33,7 +35,7 @@ pub use memory::{
 };
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, is_secure, libc_version, process_alive, process_id, raw_auxv, thread_id,
+    abort, env_var, is_secure, libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id,
     yield_now,
 };
 pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};
