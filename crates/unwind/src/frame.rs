@@ -1,17 +1,15 @@
 //! A frame as the memo keeps it, and what a capture answers.
 
 use crate::registers::Registers;
-use crate::rule::{Kind, Rule};
+use crate::rule::{FP_UNCHANGED, Kind, Rule};
 
-/// The frame pointer below this frame decides how the walk goes on outward.
+/// Beside the kind and `fp_words` of the rule that leads on from the frame (the lower byte):
+/// the frame pointer of this frame decides how the walk goes on outward.
 const FP_MATTERS: u16 = 1 << 8;
 /// Leaving this frame loads the caller's frame pointer, and the caller needs it.
 const CHECKS_FP: u16 = 1 << 9;
 /// Leaving this frame takes more than its return address: step by the rule each time.
 const BY_RULE: u16 = 1 << 10;
-/// The CFA of this frame comes from the frame pointer.
-const USES_FP: u16 = 1 << 11;
-const FP_WORDS: u16 = 0x1f;
 
 /// One frame of a captured stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +41,30 @@ impl Frame {
         self.sp
     }
 
+    /// A frame at `at` which `rule` led on from, or the last one.
+    ///
+    /// `caller` is the next frame outward: it tells which frame pointers matter.
     #[inline(always)]
-    pub(crate) fn new(at: Registers, rule: Rule) -> Self {
+    pub(crate) fn new(at: Registers, rule: Rule, caller: Option<&Self>, tag: u32) -> Self {
         let kind = rule.kind();
+        let matters_outside = caller.is_some_and(Self::fp_matters);
+        // A signal's context or a realigned frame is stepped over by its rule each time, which
+        // loads the frame pointer afresh.
         let by_rule = matches!(kind, Kind::Realigned | Kind::Signal);
         let uses_fp = matches!(kind, Kind::FramePointer | Kind::Realigned | Kind::Guess);
-        let bits = rule.fp_words() as u16
-            | if by_rule { BY_RULE } else { 0 }
-            | if uses_fp { USES_FP } else { 0 };
-        Self { pc: at.pc, sp: at.sp, fp: at.fp, tag: 0, bits, unused: 0 }
+        let loads_fp = rule.fp_words() > FP_UNCHANGED;
+        let passes_fp = !loads_fp && !by_rule && matters_outside;
+        let bits = u16::from(rule.low_bits())
+            | if uses_fp || passes_fp { FP_MATTERS } else { 0 }
+            | if loads_fp && matters_outside { CHECKS_FP } else { 0 }
+            | if by_rule { BY_RULE } else { 0 };
+        Self { pc: at.pc, sp: at.sp, fp: at.fp, tag, bits, unused: 0 }
     }
 
-    /// Where a walk ended: `at` has no caller that we know. Whether a later walk could go on
-    /// from there by the frame pointer is `may_go_on`.
-    pub(crate) fn last(at: Registers, may_go_on: bool) -> Self {
-        let bits = if may_go_on { USES_FP } else { 0 };
-        Self { pc: at.pc, sp: at.sp, fp: at.fp, tag: 0, bits, unused: 0 }
+    /// The rule that led on from here, without its CFA.
+    #[inline(always)]
+    pub(crate) fn rule_bits(&self) -> u8 {
+        self.bits as u8
     }
 
     #[inline(always)]
@@ -66,26 +72,9 @@ impl Frame {
         Registers { pc: self.pc, sp: self.sp, fp: self.fp }
     }
 
-    /// Computes which frame pointers matter, knowing the caller's frame if there is one.
-    #[inline(always)]
-    pub(crate) fn settle(&mut self, caller: Option<&Self>) {
-        let matters_outside = caller.is_some_and(|caller| caller.bits & FP_MATTERS != 0);
-        let loads = self.fp_words() != 0;
-        self.bits &= !(FP_MATTERS | CHECKS_FP);
-        // A signal's context or a realigned frame is stepped over by its rule each time, which
-        // loads the frame pointer afresh.
-        let restores = loads || self.bits & BY_RULE != 0;
-        if self.bits & USES_FP != 0 || (matters_outside && !restores) {
-            self.bits |= FP_MATTERS;
-        }
-        if loads && matters_outside {
-            self.bits |= CHECKS_FP;
-        }
-    }
-
     #[inline(always)]
     pub(crate) fn fp_words(&self) -> usize {
-        usize::from(self.bits & FP_WORDS)
+        Rule::from_bits(u64::from(self.rule_bits())).fp_words()
     }
 
     #[inline(always)]

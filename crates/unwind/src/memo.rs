@@ -11,9 +11,9 @@
 use crate::frame::{Capture, Frame, StackEnd, Truncation};
 use crate::registers::Registers;
 use crate::resolver::rule_generation;
-use crate::rule::Kind;
+use crate::rule::{FP_UNCHANGED, Kind, Rule};
 use crate::stack::{Home, Window};
-use crate::step::{Stepped, Stop, step};
+use crate::step::{Stepped, Stop, step, step_fast};
 
 /// The most frames of one stack that are kept.
 pub const FRAME_COUNT_MAX: usize = 1024;
@@ -33,8 +33,34 @@ pub struct Memo {
     home: Home,
     guess_count: u64,
     frames: [Frame; FRAME_COUNT_MAX],
-    /// Frames of the walk being made, innermost first.
-    fresh: [Frame; FRAME_COUNT_MAX],
+    fresh: Fresh,
+}
+
+/// Frames of the walk being made, innermost first. By columns: a frame that is written in words
+/// and read back as a whole right after that would wait for the store buffer.
+#[derive(Debug)]
+struct Fresh {
+    pc: [usize; FRAME_COUNT_MAX],
+    sp: [usize; FRAME_COUNT_MAX],
+    fp: [usize; FRAME_COUNT_MAX],
+    rule_bits: [u8; FRAME_COUNT_MAX],
+}
+
+impl Fresh {
+    const NONE: Self = Self {
+        pc: [0; FRAME_COUNT_MAX],
+        sp: [0; FRAME_COUNT_MAX],
+        fp: [0; FRAME_COUNT_MAX],
+        rule_bits: [0; FRAME_COUNT_MAX],
+    };
+
+    #[inline(always)]
+    fn set(&mut self, index: usize, at: Registers, rule_bits: u8) {
+        self.pc[index] = at.pc;
+        self.sp[index] = at.sp;
+        self.fp[index] = at.fp;
+        self.rule_bits[index] = rule_bits;
+    }
 }
 
 /// [`StackEnd`] with zero as a valid value.
@@ -85,7 +111,7 @@ impl Memo {
             home: Home::new(),
             guess_count: 0,
             frames: [Frame::NONE; FRAME_COUNT_MAX],
-            fresh: [Frame::NONE; FRAME_COUNT_MAX],
+            fresh: Fresh::NONE,
         }
     }
 
@@ -127,7 +153,7 @@ impl Memo {
     ///
     /// # Safety
     /// - `registers` are the calling thread's: its caller's state at a call that has not returned
-    ///   yet, as [`Registers`] says.
+    ///   yet, as [`Registers`] says. `sp` is a multiple of 8.
     #[inline]
     pub unsafe fn capture(&mut self, registers: Registers) -> Capture {
         let generation = rule_generation();
@@ -136,7 +162,7 @@ impl Memo {
             self.depth = 0;
         }
         let window = self.home.window(registers.sp);
-        Walk { at: registers, window, candidates: self.depth, fresh: 0, limited: false }.run(self)
+        Walk { at: registers, window, candidates: self.depth, fresh: 0 }.run(self)
     }
 }
 
@@ -149,67 +175,92 @@ struct Walk {
     candidates: usize,
     /// How many fresh frames there are.
     fresh: usize,
-    /// No room for another one.
-    limited: bool,
 }
 
 impl Walk {
     #[inline(always)]
     fn run(mut self, memo: &mut Memo) -> Capture {
         loop {
-            // The memo is sorted by stack pointer, but for signals on other stacks, where
-            // passing over a frame only costs time.
-            while self.candidates > 0 && memo.frames[self.candidates - 1].sp < self.at.sp {
-                self.candidates -= 1;
-            }
-            if self.candidates > 0 && memo.frames[self.candidates - 1].is_at(self.at) {
-                match self.follow(memo) {
-                    Some(end) => return self.splice(memo, end),
-                    None if self.limited => return self.splice(memo, End::LIMIT_REACHED),
-                    None => continue,
-                }
-            }
-            let stepped = step(self.at, &mut self.window, &mut memo.home);
-            match self.note(memo, stepped) {
-                None => {}
-                Some(end) => return self.splice(memo, end),
+            let is_met = self.walk_fast(memo);
+            let end = if is_met {
+                self.follow(memo)
+            } else {
+                let stepped = step(self.at, &mut self.window, &mut memo.home);
+                self.note(memo, stepped)
+            };
+            if let Some(end) = end {
+                return self.splice(memo, end);
             }
         }
+    }
+
+    /// Steps outward as long as the steps are of the common kinds. True when a frame of the
+    /// memo, `candidates - 1`, is met.
+    #[inline(always)]
+    fn walk_fast(&mut self, memo: &mut Memo) -> bool {
+        // Locals, so that they stay in registers.
+        let Self { mut at, window, mut candidates, mut fresh, .. } = *self;
+        let mut candidate_sp = candidate_sp(memo, candidates);
+        let is_met = loop {
+            if at.sp >= candidate_sp {
+                // The memo is sorted by stack pointer, but for signals on other stacks, where
+                // passing over a frame only costs time.
+                while candidate_sp < at.sp {
+                    candidates -= 1;
+                    candidate_sp = self::candidate_sp(memo, candidates);
+                }
+                if candidates > 0 && memo.frames[candidates - 1].is_at(at) {
+                    break true;
+                }
+            }
+            let Some(stepped) = step_fast(at, &window) else { break false };
+            if fresh >= FRAME_COUNT_MAX {
+                break false;
+            }
+            memo.fresh.set(fresh, at, stepped.rule.low_bits());
+            fresh += 1;
+            at = stepped.registers;
+        };
+        (self.at, self.candidates, self.fresh) = (at, candidates, fresh);
+        is_met
     }
 
     /// Keeps the frame `at` and goes on to its caller; the end if there is none.
-    #[inline(always)]
+    #[inline(never)]
     fn note(&mut self, memo: &mut Memo, stepped: Result<Stepped, Stop>) -> Option<End> {
-        match stepped {
-            Ok(stepped) => {
-                let kind = stepped.rule.kind();
-                if kind == Kind::Guess {
-                    memo.guess_count += 1;
-                }
-                self.push(memo, Frame::new(self.at, stepped.rule));
-                self.at = stepped.registers;
-                self.limited.then_some(End::LIMIT_REACHED)
-            }
-            Err(stop) => {
+        let (rule_bits, end) = match stepped {
+            Ok(stepped) => (stepped.rule.low_bits(), None),
+            Err(Stop::Null) => {
                 self.candidates = 0;
-                if stop != Stop::Null {
-                    let may_go_on = stop != Stop::Outermost;
-                    self.push(memo, Frame::last(self.at, may_go_on));
-                }
-                Some(if self.limited { End::LIMIT_REACHED } else { End::of(stop) })
+                return Some(End::COMPLETE);
             }
+            Err(Stop::Outermost) => (Rule::OUTERMOST.low_bits(), Some(End::COMPLETE)),
+            // A later walk may know more and go on from there by the frame pointer.
+            Err(stop) => (Rule::GUESS.low_bits(), Some(End::of(stop))),
+        };
+        if !self.push(memo, self.at, rule_bits) {
+            return Some(End::LIMIT_REACHED);
         }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, memo: &mut Memo, frame: Frame) {
-        if self.fresh < FRAME_COUNT_MAX {
-            memo.fresh[self.fresh] = frame;
-            self.fresh += 1;
-        } else {
-            self.limited = true;
+        if end.is_some() {
             self.candidates = 0;
         }
+        if let Ok(stepped) = stepped {
+            memo.guess_count += u64::from(stepped.rule.kind() == Kind::Guess);
+            self.at = stepped.registers;
+        }
+        end
+    }
+
+    /// Adds a fresh frame; false, with no frame of the memo met any more, without room for it.
+    #[inline(always)]
+    fn push(&mut self, memo: &mut Memo, at: Registers, rule_bits: u8) -> bool {
+        if self.fresh >= FRAME_COUNT_MAX {
+            self.candidates = 0;
+            return false;
+        }
+        memo.fresh.set(self.fresh, at, rule_bits);
+        self.fresh += 1;
+        true
     }
 
     /// From a memo frame that equals `at`: goes outward along the memo as long as the stack
@@ -273,14 +324,12 @@ impl Walk {
         }
         for index in (from + 1..=join).rev() {
             let frame = memo.frames[index];
-            self.push(memo, frame);
+            if !self.push(memo, frame.registers(), frame.rule_bits()) {
+                return Some(Some(End::LIMIT_REACHED));
+            }
         }
         self.candidates = from;
         self.at = memo.frames[from].registers();
-        if self.limited {
-            self.candidates = 0;
-            return Some(Some(End::LIMIT_REACHED));
-        }
         Some(self.note(memo, stepped))
     }
 
@@ -292,21 +341,20 @@ impl Walk {
         }
         let mut unchanged = self.candidates;
         let depth = self.candidates + self.fresh;
-        let mut same_path = true;
-        let mut ascending = true;
-        for index in self.candidates..depth {
-            let mut frame = memo.fresh[depth - 1 - index];
-            let (outer, inner) = memo.frames.split_at_mut(index);
-            let caller = outer.last();
-            frame.settle(caller);
-            ascending &= caller.is_none_or(|caller| caller.sp > frame.sp);
+        let (mut same_path, mut ascending) = (true, true);
+        let (outer, inner) = memo.frames[..depth].split_at_mut(self.candidates);
+        let mut caller = outer.last();
+        let fresh = &memo.fresh;
+        for (offset, slot) in inner.iter_mut().enumerate() {
+            let index = self.fresh - 1 - offset;
+            let at = Registers { pc: fresh.pc[index], sp: fresh.sp[index], fp: fresh.fp[index] };
+            let rule = Rule::from_bits(u64::from(fresh.rule_bits[index]));
+            ascending &= caller.is_none_or(|caller| caller.sp > at.sp);
             // The path of return addresses may be the same though something else differs.
-            same_path &= index < memo.depth && inner[0].pc == frame.pc;
-            if same_path {
-                frame.tag = inner[0].tag;
-                unchanged = index + 1;
-            }
-            inner[0] = frame;
+            same_path &= self.candidates + offset < memo.depth && slot.pc == at.pc;
+            unchanged += usize::from(same_path);
+            *slot = Frame::new(at, rule, caller, slot.tag);
+            caller = Some(slot);
         }
         memo.depth = depth;
         memo.end = end;
@@ -329,6 +377,15 @@ impl Walk {
         memo.depth = 0;
         let capture = self.splice(memo, End::LIMIT_REACHED);
         Capture { unchanged: 0, ..capture }
+    }
+}
+
+/// The stack pointer of the innermost frame that may still be met, above all others without one.
+#[inline(always)]
+fn candidate_sp(memo: &Memo, candidates: usize) -> usize {
+    match candidates.checked_sub(1) {
+        Some(index) => memo.frames[index].sp,
+        None => usize::MAX,
     }
 }
 
@@ -364,7 +421,7 @@ fn fp_at(frames: &[Frame], index: usize, window: &Window) -> usize {
         if frame.fp_matters() || inner.goes_by_rule() {
             break;
         }
-        if inner.fp_words() != 0 {
+        if inner.fp_words() != FP_UNCHANGED {
             let slot = frame.sp.wrapping_sub(inner.fp_words() * 8);
             return window.load(slot).unwrap_or(frame.fp);
         }

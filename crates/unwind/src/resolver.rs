@@ -75,8 +75,9 @@ impl Resolver {
     }
 
     fn resolve(&mut self, pc: usize) -> Resolved {
-        if let Some(rule) = CACHE.get(pc) {
-            return Resolved::Rule(rule);
+        let known = CACHE.get(pc);
+        if known != Rule::EMPTY {
+            return Resolved::Rule(known);
         }
         if !self.may_read_modules() {
             return Resolved::Busy;

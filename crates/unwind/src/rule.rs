@@ -7,6 +7,9 @@ const KIND_BITS: u32 = 3;
 const FP_WORDS_BITS: u32 = 5;
 const FP_WORDS_SHIFT: u32 = KIND_BITS;
 const CFA_WORDS_SHIFT: u32 = KIND_BITS + FP_WORDS_BITS;
+/// The value of `fp_words` for a frame pointer that is unchanged: the distance of the return
+/// address, so that a load from there is always allowed.
+pub(crate) const FP_UNCHANGED: usize = 1;
 const CFA_WORDS_LIMIT: usize = 1 << (RULE_BITS - CFA_WORDS_SHIFT);
 
 /// How the canonical frame address (CFA: the stack pointer after the return) is found. The
@@ -45,18 +48,25 @@ impl Rule {
     pub(crate) const GUESS_IN_MODULE: Self =
         Self(Kind::Guess as u64 | 1 << CFA_WORDS_SHIFT | 2 << FP_WORDS_SHIFT);
     pub(crate) const GUESS: Self = Self(Kind::Guess as u64 | 2 << FP_WORDS_SHIFT);
+    /// No rule.
+    pub(crate) const EMPTY: Self = Self(Kind::Empty as u64);
 
     /// A rule of `kind` with the CFA `cfa_bytes` from its base, and the caller's frame pointer
     /// saved `fp_below_cfa_bytes` below the CFA (0: not saved). None when a number does not fit,
     /// is no multiple of 8, or points outside the frame.
     pub(crate) fn new(kind: Kind, cfa_bytes: i64, fp_below_cfa_bytes: i64) -> Option<Self> {
         let cfa_words = words(cfa_bytes, CFA_WORDS_LIMIT)?;
-        let fp_words = words(fp_below_cfa_bytes, 1 << FP_WORDS_BITS)?;
+        let fp_words = match words(fp_below_cfa_bytes, 1 << FP_WORDS_BITS)? {
+            0 => FP_UNCHANGED,
+            // That slot holds the return address.
+            1 => return None,
+            fp_words => fp_words,
+        };
         let sound = match kind {
             // The slots must lie at or above the stack pointer: at least the return address's.
             Kind::StackPointer => cfa_words >= 1 && fp_words <= cfa_words,
             Kind::FramePointer => true,
-            Kind::Realigned => fp_words == 0,
+            Kind::Realigned => fp_words == FP_UNCHANGED,
             _ => false,
         };
         let bits = kind as u64
@@ -90,11 +100,17 @@ impl Rule {
         }
     }
 
-    /// Words between the CFA and the slot of the caller's frame pointer; 0 when the frame
-    /// pointer is unchanged.
+    /// Words between the CFA and the slot of the caller's frame pointer; [`FP_UNCHANGED`] when
+    /// the frame pointer is unchanged.
     #[inline(always)]
     pub(crate) fn fp_words(self) -> usize {
         (self.0 >> FP_WORDS_SHIFT) as usize & ((1 << FP_WORDS_BITS) - 1)
+    }
+
+    /// Kind and `fp_words`, all that a memo keeps of a rule.
+    #[inline(always)]
+    pub(crate) fn low_bits(self) -> u8 {
+        self.0 as u8
     }
 
     #[inline(always)]
@@ -113,6 +129,7 @@ fn words(bytes: i64, limit: usize) -> Option<usize> {
     (bytes.is_multiple_of(8) && bytes / 8 < limit).then_some(bytes / 8)
 }
 
+const _: () = assert!(CFA_WORDS_SHIFT == 8, "`low_bits` are kind and fp_words");
 const _: () = assert!(RULE_BITS + 31 == 64, "a tag of 31 bits fits beside a rule");
 
 #[cfg(test)]
@@ -134,6 +151,7 @@ mod tests {
         assert!(Rule::new(Kind::StackPointer, 12, 0).is_none());
         assert!(Rule::new(Kind::StackPointer, 0, 0).is_none());
         assert!(Rule::new(Kind::StackPointer, 16, 24).is_none());
+        assert!(Rule::new(Kind::StackPointer, 16, 8).is_none());
         assert!(Rule::new(Kind::FramePointer, 16, 256).is_none());
         assert!(Rule::new(Kind::StackPointer, 8 << 25, 0).is_none());
         assert!(Rule::new(Kind::FramePointer, -8, 0).is_none());

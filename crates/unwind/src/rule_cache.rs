@@ -36,9 +36,9 @@ impl RuleCache {
         (pc as u64).wrapping_mul(SPREAD << (64 - ADDRESS_BITS))
     }
 
-    /// The rule stored for `pc`, if any. One load from the table, no branch but the answer's.
+    /// The rule stored for `pc`, or the empty one. One load from the table.
     #[inline(always)]
-    pub(crate) fn get(&self, pc: usize) -> Option<Rule> {
+    pub(crate) fn get(&self, pc: usize) -> Rule {
         let spread = Self::spread(pc);
         let index = (spread >> (64 - INDEX_BITS)) as usize;
         // Relaxed: an entry is whole in one word and publishes nothing else.
@@ -46,7 +46,7 @@ impl RuleCache {
         let rule = entry ^ (spread << INDEX_BITS);
         // The second part keeps addresses of 48 bits and more from meeting their lower parts.
         let foreign = (rule | (pc as u64) >> (ADDRESS_BITS - RULE_BITS)) >> RULE_BITS;
-        if foreign != 0 || rule & 7 == 0 { None } else { Some(Rule::from_bits(rule)) }
+        if foreign == 0 { Rule::from_bits(rule) } else { Rule::EMPTY }
     }
 
     /// Stores the rule for `pc`, in place of what the entry held. Only under the lock (I2).
@@ -59,7 +59,7 @@ impl RuleCache {
         debug_assert!(rule.bits() >> RULE_BITS == 0);
         // Relaxed: as in `get`.
         self.entries[index].store((spread << INDEX_BITS) | rule.bits(), Ordering::Relaxed);
-        debug_assert_eq!(self.get(pc), Some(rule), "I1");
+        debug_assert_eq!(self.get(pc), rule, "I1");
     }
 
     /// Forgets every rule, or only the negative ones, and says whether there were any. Only
@@ -100,16 +100,16 @@ mod tests {
             CACHE.insert(address, rule(n));
         }
         for (n, &address) in addresses.iter().enumerate() {
-            assert_eq!(CACHE.get(address), Some(rule(n)));
-            assert_eq!(CACHE.get(address + (1 << 47)), None, "48 bits");
-            assert_eq!(CACHE.get(address ^ 0x10), None);
+            assert_eq!(CACHE.get(address), rule(n));
+            assert_eq!(CACHE.get(address + (1 << 47)), Rule::EMPTY, "48 bits");
+            assert_eq!(CACHE.get(address ^ 0x10), Rule::EMPTY);
         }
-        assert_eq!(CACHE.get(0), None);
+        assert_eq!(CACHE.get(0), Rule::EMPTY);
         CACHE.insert(0x1000, Rule::GUESS);
         assert!(CACHE.clear(true));
-        assert_eq!(CACHE.get(0x1000), None);
-        assert_eq!(CACHE.get(addresses[0]), Some(rule(0)));
+        assert_eq!(CACHE.get(0x1000), Rule::EMPTY);
+        assert_eq!(CACHE.get(addresses[0]), rule(0));
         assert!(CACHE.clear(false));
-        assert_eq!(CACHE.get(addresses[0]), None);
+        assert_eq!(CACHE.get(addresses[0]), Rule::EMPTY);
     }
 }

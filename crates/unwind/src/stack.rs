@@ -15,8 +15,6 @@ const PROBE_BYTES: usize = 4096;
 const HOME_BYTES_MAX: usize = 1 << 30;
 /// The most that a walk may jump ahead on a stack that is not the thread's own.
 const JUMP_BYTES_MAX: usize = 1 << 20;
-/// Below the stack pointer of interrupted code, the ABI's red zone is in use too.
-pub(crate) const RED_ZONE_BYTES: usize = 128;
 /// Type of the auxiliary entry that points to 16 bytes above the first thread's frames.
 const AT_RANDOM: u64 = 25;
 
@@ -93,6 +91,15 @@ impl Window {
     pub(crate) fn holds(&self, address: usize) -> bool {
         // Rotating puts the low three bits on top, where they make the value too large (I4).
         address.wrapping_sub(self.low).rotate_right(3) < self.bytes >> 3
+    }
+
+    /// Whether `address` is a multiple of 8 away from `sp`, not below it, and its word lies in
+    /// the window, where `sp` lies too or at its end.
+    #[inline(always)]
+    pub(crate) fn holds_above(&self, address: usize, sp: usize) -> bool {
+        debug_assert!(sp.wrapping_sub(self.low) <= self.bytes && sp.is_multiple_of(8));
+        let left = (self.low + self.bytes).wrapping_sub(sp);
+        address.wrapping_sub(sp).rotate_right(3) < left >> 3
     }
 
     /// The word at `address`, if that may be read.

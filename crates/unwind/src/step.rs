@@ -2,8 +2,8 @@
 
 use crate::registers::Registers;
 use crate::resolver::{CACHE, Resolved, resolve};
-use crate::rule::{Kind, Rule};
-use crate::stack::{Home, RED_ZONE_BYTES, Window};
+use crate::rule::{FP_UNCHANGED, Kind, Rule};
+use crate::stack::{Home, Window};
 
 /// Where the kernel's signal frame keeps the interrupted registers, in bytes from the stack
 /// pointer after the handler has returned: `uc_mcontext` starts at 40, and holds r8 to r15, rdi,
@@ -38,37 +38,76 @@ pub(crate) struct Stepped {
     pub(crate) rule: Rule,
 }
 
-/// Steps from `at` to its caller. Some 3 ns of throughput and 8 ns of latency when the rule is
-/// cached.
-#[inline(always)]
+/// Steps from `at` to its caller, whatever that takes. The walk does the common cases itself
+/// ([`step_fast`]) and comes here for the others.
+#[inline(never)]
 pub(crate) fn step(at: Registers, window: &mut Window, home: &mut Home) -> Result<Stepped, Stop> {
-    if let Some(rule) = lookup(at.pc) {
-        let base = match rule.kind() {
-            Kind::StackPointer => at.sp,
-            Kind::FramePointer => at.fp,
-            _ => return step_slow(at, rule, window, home),
+    let mut rule = lookup(at.pc);
+    if rule == Rule::EMPTY {
+        if at.pc == 0 {
+            return Err(Stop::Null);
+        }
+        rule = match resolve(at.pc) {
+            Resolved::Rule(rule) => rule,
+            Resolved::NotCode => return Err(Stop::NotCode),
+            Resolved::Busy => return Err(Stop::Busy),
         };
-        let cfa = base.wrapping_add(rule.cfa_words() * 8);
-        return step_to(at, cfa, rule, window);
     }
-    step_unknown(at, window, home)
+    let base = match rule.kind() {
+        Kind::StackPointer => at.sp,
+        Kind::FramePointer => at.fp,
+        _ => return step_slow(at, rule, window, home),
+    };
+    step_to(at, base.wrapping_add(rule.cfa_words() * 8), rule, window)
+}
+
+/// Steps from `at` to its caller if the rule is cached and of the common kinds, and the slots
+/// lie in the window. None says nothing but that [`step`] must be asked.
+///
+/// Some 20 instructions, with two dependent loads for the return address.
+#[inline(always)]
+pub(crate) fn step_fast(at: Registers, window: &Window) -> Option<Stepped> {
+    let rule = lookup(at.pc);
+    let cfa = match rule.kind() {
+        // No check of the frame pointer's slot here: `Rule::new` has put it into the frame.
+        Kind::StackPointer => at.sp.wrapping_add(rule.cfa_words() * 8),
+        Kind::FramePointer => {
+            let cfa = at.fp.wrapping_add(rule.cfa_words() * 8);
+            if cfa.wrapping_sub(rule.fp_words() * 8) < at.sp {
+                return None;
+            }
+            cfa
+        }
+        _ => return None,
+    };
+    let pc_slot = cfa.wrapping_sub(8);
+    if !window.holds_above(pc_slot, at.sp) {
+        return None;
+    }
+    // SAFETY: just checked.
+    let pc = unsafe { window.load_unchecked(pc_slot) };
+    let fp_slot = cfa.wrapping_sub(rule.fp_words() * 8);
+    // SAFETY: at or above the stack pointer by the arms above, at or below `pc_slot` since
+    // `fp_words` is at least 1, and a multiple of 8 away from it.
+    let fp = unsafe { window.load_unchecked(fp_slot) };
+    let fp = if rule.fp_words() == FP_UNCHANGED { at.fp } else { fp };
+    Some(Stepped { registers: Registers { pc, sp: cfa, fp }, rule })
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn lookup(pc: usize) -> Option<Rule> {
+fn lookup(pc: usize) -> Rule {
     CACHE.get(pc)
 }
 
 /// Everywhere the frame-pointer chain: the platform's ABI keeps it in all code.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn lookup(_pc: usize) -> Option<Rule> {
-    Some(Rule::GUESS_IN_MODULE)
+fn lookup(_pc: usize) -> Rule {
+    Rule::GUESS_IN_MODULE
 }
 
 /// The step to a caller with this CFA, its return address one word below.
-#[inline(always)]
 fn step_to(at: Registers, cfa: usize, rule: Rule, window: &mut Window) -> Result<Stepped, Stop> {
     // The caller's frame lies above, so a walk ends; a CFA that wrapped around is caught here.
     if cfa <= at.sp {
@@ -79,29 +118,10 @@ fn step_to(at: Registers, cfa: usize, rule: Rule, window: &mut Window) -> Result
     }
     let pc = window.load(cfa - 8).ok_or(Stop::Corrupt)?;
     let fp = match rule.fp_words() {
-        0 => at.fp,
+        FP_UNCHANGED => at.fp,
         words => window.load(cfa.wrapping_sub(words * 8)).ok_or(Stop::Corrupt)?,
     };
     Ok(Stepped { registers: Registers { pc, sp: cfa, fp }, rule })
-}
-
-#[cold]
-#[inline(never)]
-fn step_unknown(at: Registers, window: &mut Window, home: &mut Home) -> Result<Stepped, Stop> {
-    if at.pc == 0 {
-        return Err(Stop::Null);
-    }
-    let rule = match resolve(at.pc) {
-        Resolved::Rule(rule) => rule,
-        Resolved::NotCode => return Err(Stop::NotCode),
-        Resolved::Busy => return Err(Stop::Busy),
-    };
-    let base = match rule.kind() {
-        Kind::StackPointer => at.sp,
-        Kind::FramePointer => at.fp,
-        _ => return step_slow(at, rule, window, home),
-    };
-    step_to(at, base.wrapping_add(rule.cfa_words() * 8), rule, window)
 }
 
 /// The kinds of rule that are rare.
@@ -130,8 +150,11 @@ fn step_slow(
             }
             let word = |offset| window.load(at.sp + offset).ok_or(Stop::OutOfStack);
             let (pc, sp, fp) = (word(SIGNAL_PC)?, word(SIGNAL_SP)?, word(SIGNAL_FP)?);
+            if !sp.is_multiple_of(8) {
+                return Err(Stop::Corrupt);
+            }
             // The handler may have run on another stack: the walk goes on where it was raised.
-            *window = home.window(sp.saturating_sub(RED_ZONE_BYTES));
+            *window = home.window(sp);
             // One byte further, so that like everywhere `pc - 1` lies in the instruction.
             Ok(Stepped { registers: Registers { pc: pc.wrapping_add(1), sp, fp }, rule })
         }
@@ -162,5 +185,5 @@ fn guess(at: Registers, rule: Rule, window: &mut Window) -> Result<Stepped, Stop
 const GUESS_BYTES_MAX: usize = 1 << 20;
 
 fn is_code(pc: usize) -> bool {
-    CACHE.get(pc).is_some() || matches!(resolve(pc), Resolved::Rule(_))
+    CACHE.get(pc) != Rule::EMPTY || matches!(resolve(pc), Resolved::Rule(_))
 }
