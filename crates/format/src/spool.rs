@@ -77,6 +77,8 @@ pub struct SessionHeader {
     pub doorbell: AtomicU32,
     /// Processes that have made a ring file.
     pub processes: AtomicU32,
+    /// Processes that wanted to record but could not make a ring file.
+    pub lost_processes: AtomicU32,
     /// Time units are the clock's ticks shifted right by this.
     pub time_shift: AtomicU32,
     /// 0 for the cycle counter, 1 for the monotonic clock in nanoseconds.

@@ -141,6 +141,17 @@ impl Drop for Fd {
     }
 }
 
+/// The process's limit on the length of files it makes (`RLIMIT_FSIZE`), beyond which a signal
+/// would end it; none when there is no limit.
+pub fn file_size_limit_bytes() -> Option<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let place = core::ptr::from_mut(&mut limit).expose_provenance();
+    let args = [0, libc::RLIMIT_FSIZE as usize, 0, place, 0, 0];
+    // SAFETY: the kernel fills the structure.
+    unsafe { syscall6(libc::SYS_prlimit64, args) }.ok()?;
+    (limit.rlim_cur != libc::RLIM64_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// Writes all of `bytes` to `fd`.
 ///
 /// # Errors

@@ -191,6 +191,29 @@ pub unsafe fn remap(
     NonNull::new(pointer).ok_or(Errno::ENOMEM)
 }
 
+/// Moves the pages of `bytes` from `from` to `to`, in place of what was there; the old range stays
+/// mapped and reads as zero.
+///
+/// O(pages) of page-table work, no copying. Costs up to four mappings of the budget, since the
+/// moved range no longer merges with its neighbours.
+///
+/// # Safety
+/// - Both ranges are whole pages of anonymous private mappings with the same protection that the
+///   caller owns; they do not overlap; nobody needs the contents at `to`, and nobody relies on
+///   those at `from` afterwards.
+///
+/// # Errors
+/// The kernel's: `EINVAL` before Linux 5.7; nothing has changed then.
+pub unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+    // Not in every libc's list yet; the value is the kernel's.
+    const MREMAP_DONTUNMAP: usize = 4;
+    let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as usize | MREMAP_DONTUNMAP;
+    let from = from.as_ptr().expose_provenance();
+    let to = to.as_ptr().expose_provenance();
+    // SAFETY: the caller's promise about both ranges.
+    unsafe { syscall6(libc::SYS_mremap, [from, bytes, bytes, flags, to, 0]) }.map(drop)
+}
+
 /// Tells for each page from `start` whether it is resident: bit 0 of one byte a page.
 ///
 /// # Errors

@@ -1,1 +1,20 @@
-//! libheapwright_recorder.so: records every allocation of a program.
+//! `libheapwright_recorder.so`: preloaded, it records every allocation of a program and leaves
+//! the program's own allocator in place.
+//!
+//! Each hook is a trampoline of two instructions that notes where its caller stands, a function
+//! that calls the next object's allocator and tells `heapwright-record` what happened, and
+//! nothing else. A process that is not part of a recording session passes straight through.
+#![no_std]
+
+mod boot;
+mod caller;
+mod cpp;
+mod malloc;
+mod process;
+mod real;
+mod regions;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    heapwright_os::abort()
+}

@@ -1,0 +1,172 @@
+//! A thread's ring in the spool: the writer's side of `heapwright_format::spool`.
+
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use heapwright_format::spool::{
+    CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, SLOT_HEADER_BYTES, SessionHeader, SlotHeader,
+    pack_used,
+};
+use heapwright_format::{ChunkCursor, NodeId};
+use heapwright_os::{futex_wait, futex_wake, process_alive};
+use heapwright_sync::atomic::Ordering;
+
+/// How long to sleep on a full ring before asking whether the collector still lives.
+const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
+
+/// The chunk being filled, and the way to the next one.
+pub(crate) struct Ring {
+    session: &'static SessionHeader,
+    slot: &'static SlotHeader,
+    chunks: NonNull<u8>,
+    chunk: NonNull<u8>,
+    cursor: ChunkCursor,
+    number: u64,
+    events: u32,
+    slot_index: usize,
+}
+
+impl Ring {
+    /// A ring over a fresh or drained slot that lies at `start`.
+    ///
+    /// # Safety
+    /// - `start` begins a mapped slot (`SLOT_BYTES`) with memory for the first
+    ///   [`CHUNKS_AT_FIRST`] chunks at least; it stays mapped; no other thread writes it.
+    pub(crate) unsafe fn new(
+        session: &'static SessionHeader,
+        start: NonNull<u8>,
+        slot_index: usize,
+    ) -> Self {
+        // SAFETY: a slot begins with its header, whose words are atomics, valid when zero; the
+        // mapping stays for as long as the process.
+        let slot: &'static SlotHeader = unsafe { start.cast::<SlotHeader>().as_ref() };
+        // SAFETY: the chunks follow the header inside the slot.
+        let chunks = unsafe { start.add(SLOT_HEADER_BYTES) };
+        if slot.ring_chunks.load(Ordering::Relaxed) == 0 {
+            slot.ring_chunks.store(CHUNKS_AT_FIRST as u32, Ordering::Relaxed);
+        }
+        // Relaxed: the collector stored it before it freed the slot, which the caller acquired.
+        let number = slot.published.load(Ordering::Relaxed);
+        // SAFETY: the position is below the number of chunks with memory.
+        let chunk = unsafe { chunks.add(slot.position(number) * CHUNK_BYTES) };
+        // SAFETY: a chunk of this thread's own slot.
+        let cursor = unsafe { ChunkCursor::new(chunk, CHUNK_BYTES) };
+        Self { session, slot, chunks, chunk, cursor, number, events: 0, slot_index }
+    }
+
+    /// Which slot of the process it is.
+    pub(crate) fn slot_index(&self) -> usize {
+        self.slot_index
+    }
+
+    /// The header of the slot.
+    pub(crate) fn slot(&self) -> &'static SlotHeader {
+        self.slot
+    }
+
+    /// Where to write.
+    #[inline(always)]
+    pub(crate) fn cursor(&mut self) -> &mut ChunkCursor {
+        &mut self.cursor
+    }
+
+    /// Says that the chunk being filled begins at `time` and that its first node is
+    /// `first_node`.
+    pub(crate) fn begin_chunk(&mut self, time: u64, first_node: NodeId) {
+        let position = self.slot.position(self.number);
+        self.slot.chunk_times[position].store(time, Ordering::Relaxed);
+        self.slot.chunk_nodes[position].store(first_node, Ordering::Relaxed);
+        self.events = 0;
+        self.commit_bytes();
+    }
+
+    /// Makes what was written since the last call visible as `events` whole events (0 for a
+    /// definition).
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, events: u32) {
+        self.events += events;
+        self.commit_bytes();
+    }
+
+    #[inline(always)]
+    fn commit_bytes(&mut self) {
+        let used = self.cursor.position().addr().get() - self.chunk.addr().get();
+        // Release: pairs with the collector's Acquire; the events' bytes are visible first.
+        self.slot.used.store(pack_used(used as u32, self.events), Ordering::Release);
+    }
+
+    /// Completes the chunk and takes the next one, waiting for the collector when the ring is
+    /// full. False when the collector is gone: then nothing can be recorded any more.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn next_chunk(&mut self) -> bool {
+        let slot = self.slot;
+        let used = self.cursor.position().addr().get() - self.chunk.addr().get();
+        let position = slot.position(self.number);
+        slot.chunk_used[position].store(used as u32, Ordering::Relaxed);
+        slot.chunk_events[position].store(self.events, Ordering::Relaxed);
+        let events = slot.events.load(Ordering::Relaxed) + u64::from(self.events);
+        slot.events.store(events, Ordering::Relaxed);
+        self.number += 1;
+        self.grow();
+        // Release: pairs with the collector's Acquire; the chunk and its figures are visible.
+        slot.used.store(0, Ordering::Release);
+        slot.published.store(self.number, Ordering::Release);
+        self.call_collector();
+        if !self.wait_for_room() {
+            return false;
+        }
+        // SAFETY: the position is below the number of chunks with memory (`grow`).
+        self.chunk = unsafe { self.chunks.add(slot.position(self.number) * CHUNK_BYTES) };
+        // SAFETY: the collector is done with this chunk (`wait_for_room`); it is ours to fill.
+        self.cursor = unsafe { ChunkCursor::new(self.chunk, CHUNK_BYTES) };
+        true
+    }
+
+    /// Wakes the collector if it sleeps.
+    pub(crate) fn call_collector(&self) {
+        if self.session.ring() {
+            futex_wake(&self.session.doorbell, 1);
+        }
+    }
+
+    /// Takes the memory of the other chunks when the first ones have been used for the first
+    /// time; without memory the ring stays short.
+    fn grow(&self) {
+        if self.number != CHUNKS_AT_FIRST as u64 {
+            return;
+        }
+        if crate::process::allocate_slot_rest(self.slot_index) {
+            self.slot.ring_chunks.store(CHUNKS_PER_SLOT as u32, Ordering::Relaxed);
+        }
+    }
+
+    fn wait_for_room(&self) -> bool {
+        let slot = self.slot;
+        loop {
+            let word = slot.drained_word.load(Ordering::Acquire);
+            // Acquire: pairs with the collector's Release; it has read the chunk we take.
+            let drained = slot.drained.load(Ordering::Acquire);
+            let chunks = u64::from(slot.ring_chunks.load(Ordering::Relaxed));
+            if self.number - drained < chunks {
+                slot.waiting.store(0, Ordering::Relaxed);
+                return true;
+            }
+            if self.session.stop.load(Ordering::Relaxed) != 0 {
+                return false;
+            }
+            slot.waiting.store(1, Ordering::SeqCst);
+            // SeqCst: the collector stores `drained`, then looks at `waiting`; we store
+            // `waiting`, then look at `drained`. One of us sees the other.
+            if slot.drained.load(Ordering::SeqCst) != drained {
+                continue;
+            }
+            self.call_collector();
+            let _ = futex_wait(&slot.drained_word, word, Some(FULL_RING_SLEEP));
+            if !process_alive(self.session.collector.load(Ordering::Relaxed)) {
+                self.session.stop.store(1, Ordering::Relaxed);
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,660 @@
+//! A thread's recorder: from a hook's facts to events in the thread's ring.
+//!
+//! # Invariants
+//! - I1: a block of a thread is private memory that a fork wipes; `armed` is 1 exactly when the
+//!   rest is valid.
+//! - I2: `busy` is FREE outside hooks, IN_HOOK while the real allocator runs (calls from inside
+//!   it belong to the call being recorded), WRITING while an event is written. Only a call
+//!   that finds it FREE uses the recorder, so there is one `&mut` at a time.
+//! - I3: before each event the ring has room for it.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::mem::size_of;
+use core::ptr::NonNull;
+
+use heapwright_format::spool::{SLOT_BYTES, SessionHeader};
+use heapwright_format::{
+    AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
+    NodeId, ROOT_NODE, TouchReport,
+};
+use heapwright_os::{
+    Advice, Protection, advise, page_bytes, release, reserve, thread_id, yield_now,
+};
+use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_unwind::{Memo, Registers, StackEnd, Truncation, module_generation, visit_modules};
+
+use crate::clock::Clock;
+use crate::large::Touched;
+use crate::nodes::{Child, Nodes};
+use crate::process::{
+    Mode, Process, exit_key, may_look_for_modules, mode, process, session, start,
+};
+use crate::ring::Ring;
+use crate::sample::{SampledSet, Sampler};
+use crate::tls;
+
+const FREE: u32 = 0;
+const IN_HOOK: u32 = 1;
+const WRITING: u32 = 2;
+
+/// Pointer values of threads that cannot record now: one that is setting its recorder up, and
+/// one that got no slot.
+const STARTING: *mut ThreadRecorder = core::ptr::without_provenance_mut(2);
+const REFUSED: *mut ThreadRecorder = core::ptr::without_provenance_mut(3);
+/// Smallest real pointer.
+const POINTER_LEAST: usize = 4096;
+
+/// Rounds of thread-exit calls that libc grants; the recorder ends in the last one, since other
+/// libraries' destructors free memory before.
+const EXIT_ROUNDS: u32 = 4;
+
+/// A block that a hook allocated.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// First byte.
+    pub address: usize,
+    /// Bytes requested.
+    pub size: usize,
+    /// The operation.
+    pub kind: AllocKind,
+    /// log2 of the alignment asked for; 0 when none was.
+    pub align_log2: u8,
+}
+
+/// The block of a thread.
+pub(crate) struct ThreadRecorder {
+    armed: AtomicU32,
+    busy: AtomicU32,
+    skipped: AtomicU32,
+    exit_round: AtomicU32,
+    is_late: AtomicU32,
+    inner: UnsafeCell<Writer>,
+}
+
+struct Writer {
+    session: &'static SessionHeader,
+    process: &'static Process,
+    clock: Clock,
+    touch_bytes_min: usize,
+    time: u64,
+    sampler: Sampler,
+    ring: Ring,
+    nodes: Nodes,
+    encoder: Encoder,
+    memo: Memo,
+}
+
+/// The recorder for threads whose own has ended (libc frees some memory after the last
+/// destructor): one for the process, under a lock.
+pub(crate) struct LateRecorder {
+    lock: AtomicU32,
+    recorder: heapwright_sync::atomic::AtomicPtr<ThreadRecorder>,
+}
+
+/// The calling thread's recorder, busy with this call until it is passed to [`leave`].
+#[derive(Clone, Copy)]
+pub struct Guard(&'static ThreadRecorder);
+
+/// Begins a hook: the thread's recorder, or none when the call is not to be recorded (recording
+/// is off, or this is a call from inside another hook).
+#[inline(always)]
+pub fn enter() -> Option<Guard> {
+    let pointer = tls::get();
+    if pointer.addr() >= POINTER_LEAST {
+        // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
+        let recorder = unsafe { &*pointer };
+        // Relaxed: both words are written by this thread only, and by the kernel's wiping.
+        if recorder.armed.load(Ordering::Relaxed) == 1
+            && recorder.busy.load(Ordering::Relaxed) == FREE
+        {
+            recorder.busy.store(IN_HOOK, Ordering::Relaxed);
+            return Some(Guard(recorder));
+        }
+    }
+    enter_slow(pointer)
+}
+
+/// Ends a hook.
+#[inline(always)]
+pub fn leave(guard: Guard) {
+    guard.0.busy.store(FREE, Ordering::Relaxed);
+    if guard.0.is_late.load(Ordering::Relaxed) != 0 {
+        leave_late();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
+    if mode() != Mode::On && start() != Mode::On {
+        return None;
+    }
+    if session()?.stop.load(Ordering::Relaxed) != 0 {
+        return None;
+    }
+    if pointer == tls::ENDED {
+        return enter_late();
+    }
+    if pointer == STARTING {
+        return None;
+    }
+    if pointer == REFUSED {
+        process()?.header().unrecorded.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    if pointer.addr() >= POINTER_LEAST {
+        // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
+        let recorder = unsafe { &*pointer };
+        if recorder.armed.load(Ordering::Relaxed) == 1 {
+            if recorder.busy.load(Ordering::Relaxed) == WRITING {
+                // A signal handler that allocates, in the middle of our own work.
+                recorder.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+            return None;
+        }
+    }
+    tls::set(STARTING);
+    let old = (pointer.addr() >= POINTER_LEAST).then_some(pointer).and_then(NonNull::new);
+    let made = ThreadRecorder::make(old);
+    tls::set(made.map_or(REFUSED, NonNull::as_ptr));
+    // SAFETY: made just now, mapped until the thread ends.
+    let recorder: &'static ThreadRecorder = unsafe { made?.as_ref() };
+    // Busy first: arming may allocate.
+    recorder.busy.store(IN_HOOK, Ordering::Relaxed);
+    if let Some(key) = exit_key() {
+        key.arm(core::ptr::from_ref(recorder).cast());
+    }
+    Some(Guard(recorder))
+}
+
+/// Libc's call at a thread's end.
+pub(crate) unsafe extern "C" fn at_thread_exit(_value: *mut c_void) {
+    let pointer = tls::get();
+    if pointer.addr() < POINTER_LEAST {
+        return;
+    }
+    // SAFETY: a real pointer is this thread's block.
+    let recorder = unsafe { &*pointer };
+    if recorder.armed.load(Ordering::Relaxed) != 1 {
+        return;
+    }
+    let round = recorder.exit_round.fetch_add(1, Ordering::Relaxed) + 1;
+    if round < EXIT_ROUNDS
+        && let Some(key) = exit_key()
+        && key.arm(pointer.cast())
+    {
+        return;
+    }
+    tls::set(tls::ENDED);
+    // SAFETY: the thread's own block, which nothing points to any more.
+    unsafe { ThreadRecorder::end(NonNull::from(recorder)) };
+}
+
+impl ThreadRecorder {
+    /// Makes the calling thread's recorder, in the wiped memory of a parent's one if there is
+    /// such.
+    fn make(old: Option<NonNull<Self>>) -> Option<NonNull<Self>> {
+        let (session, process) = (session()?, process()?);
+        let slot = process.take_slot()?;
+        let place = match old {
+            Some(place) => place,
+            None => Self::memory()?,
+        };
+        // SAFETY: the slot was taken by this thread, has memory and stays mapped.
+        let ring = unsafe { Ring::new(session, slot.start, slot.index) };
+        let thread_id = thread_id();
+        ring.slot().thread_id.store(thread_id, Ordering::Relaxed);
+        ring.slot().thread.store(slot.thread, Ordering::Relaxed);
+        // SAFETY: the inner cell of this thread's own, still unarmed block.
+        let writer = unsafe { &raw const (*place.as_ptr()).inner };
+        let writer = UnsafeCell::raw_get(writer);
+        // SAFETY: the memory is this thread's own, large enough, aligned to a page, and zero,
+        // which `begin` asks for.
+        unsafe { Writer::begin(writer, session, process, ring, thread_id) };
+        // SAFETY: the control words are atomics, valid when zero.
+        let recorder = unsafe { place.as_ref() };
+        recorder.busy.store(FREE, Ordering::Relaxed);
+        recorder.exit_round.store(0, Ordering::Relaxed);
+        recorder.armed.store(1, Ordering::Relaxed);
+        Some(place)
+    }
+
+    fn memory() -> Option<NonNull<Self>> {
+        let bytes = Self::mapped_bytes();
+        let memory = reserve(bytes, Protection::ReadWrite).ok()?;
+        // SAFETY: the mapping just made, whole pages, nobody else knows it.
+        unsafe { advise(memory, bytes, Advice::WipeOnFork) }.ok()?;
+        Some(memory.cast())
+    }
+
+    fn mapped_bytes() -> usize {
+        size_of::<Self>().next_multiple_of(page_bytes())
+    }
+
+    /// Ends the stream and gives the memory back.
+    ///
+    /// # Safety
+    /// - `this` is the calling thread's armed block, not in use, and is not used afterwards.
+    unsafe fn end(this: NonNull<Self>) {
+        // SAFETY: armed (I1) and ours.
+        let recorder = unsafe { this.as_ref() };
+        recorder.busy.store(WRITING, Ordering::Relaxed);
+        // SAFETY: not in use (the caller), so this is the only reference (I2).
+        let writer = unsafe { &mut *recorder.inner.get() };
+        writer.finish(recorder.skipped.load(Ordering::Relaxed));
+        let nodes = core::mem::replace(&mut writer.nodes, Nodes::new());
+        nodes.give_back();
+        // SAFETY: the block's own mapping, used no more.
+        let _ = unsafe { release(this.cast(), Self::mapped_bytes()) };
+    }
+}
+
+impl Guard {
+    #[inline(always)]
+    fn with_writer<T>(self, work: impl FnOnce(&mut Writer) -> T) -> T {
+        self.0.busy.store(WRITING, Ordering::Relaxed);
+        // SAFETY: this guard is the one user of an armed recorder (I1, I2), and `busy` keeps
+        // signal handlers out for as long as the reference lives.
+        let result = work(unsafe { &mut *self.0.inner.get() });
+        self.0.busy.store(IN_HOOK, Ordering::Relaxed);
+        result
+    }
+
+    /// The block was allocated by the function that `caller` is the caller's state of.
+    ///
+    /// # Safety
+    /// - `caller` is the state of a function of this thread that is still running.
+    #[inline(always)]
+    pub unsafe fn alloc(self, block: Block, caller: Registers) {
+        self.with_writer(|writer| {
+            if writer.wants(block.size) {
+                // SAFETY: the caller's promise.
+                unsafe { writer.alloc(block, caller) };
+            }
+        });
+    }
+
+    /// An allocation of `size` bytes failed.
+    ///
+    /// # Safety
+    /// - As for [`Guard::alloc`].
+    #[cold]
+    pub unsafe fn failed(self, size: usize, kind: AllocKind, caller: Registers) {
+        self.with_writer(|writer| {
+            let leaf = LeafKind { kind, ..LeafKind::default() };
+            // SAFETY: the caller's promise.
+            let node = unsafe { writer.stack(leaf, caller) };
+            let time = writer.clock.after();
+            if let Some(cursor) = writer.room(EVENT_BYTES_MAX) {
+                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+                let cursor = unsafe { &mut *cursor };
+                writer.encoder.failed(cursor, time, size as u64, node);
+                writer.ring.commit(1);
+            }
+        });
+    }
+
+    /// The block at `address` is about to be freed.
+    #[inline(always)]
+    pub fn free(self, address: usize, kind: FreeKind) {
+        self.with_writer(|writer| {
+            if writer.sampler.is_off() || SampledSet::remove(address as u64) {
+                writer.free(address as u64, kind);
+            }
+        });
+    }
+
+    /// The clock before a block is resized; pass it to [`Guard::resized`].
+    #[inline]
+    pub fn resize_begins(self, old: usize) -> u64 {
+        self.with_writer(|writer| {
+            writer.report_if_large(old as u64);
+            writer.clock.before()
+        })
+    }
+
+    /// The block `old` became `block`, by an operation that began at `start_time`.
+    ///
+    /// # Safety
+    /// - As for [`Guard::alloc`].
+    #[inline]
+    pub unsafe fn resized(self, start_time: u64, old: usize, block: Block, caller: Registers) {
+        self.with_writer(|writer| {
+            if writer.sampler.is_off() {
+                // SAFETY: the caller's promise.
+                unsafe { writer.resized(start_time, old as u64, block, caller) };
+                return;
+            }
+            // Sampled: a death and a birth, so that the new size has its own chance.
+            if SampledSet::remove(old as u64) {
+                writer.free(old as u64, FreeKind::Free);
+            }
+            if writer.wants(block.size) {
+                // SAFETY: the caller's promise.
+                unsafe { writer.alloc(block, caller) };
+            }
+        });
+    }
+
+    /// The program is about to unmap `bytes` from `address`.
+    pub fn unmap(self, address: usize, bytes: usize) {
+        self.with_writer(|writer| {
+            writer.report_if_large(address as u64);
+            let time = writer.clock.before();
+            if let Some(cursor) = writer.room(EVENT_BYTES_MAX) {
+                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+                let cursor = unsafe { &mut *cursor };
+                writer.encoder.unmap(cursor, time, address as u64, bytes as u64);
+                writer.ring.commit(1);
+            }
+        });
+    }
+
+    /// Reports touched pages of all large blocks now.
+    pub(crate) fn look_at_large_blocks(self) {
+        self.with_writer(|writer| writer.look(true));
+        leave(self);
+    }
+}
+
+impl Writer {
+    /// Sets a writer up in place (it is too large for small stacks).
+    ///
+    /// # Safety
+    /// - `place` is zeroed memory for a writer that nobody else uses.
+    unsafe fn begin(
+        place: *mut Self,
+        session: &'static SessionHeader,
+        process: &'static Process,
+        mut ring: Ring,
+        thread_id: u32,
+    ) {
+        let clock = Clock::of(session);
+        let time = clock.before();
+        ring.begin_chunk(time, ROOT_NODE + 1);
+        let seed = time ^ u64::from(thread_id).rotate_left(32);
+        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
+        let touch_bytes_min = session.touch_bytes_min.load(Ordering::Relaxed).max(1) as usize;
+        macro_rules! set {
+            ($($field:ident = $value:expr;)*) => {$(
+                // SAFETY: a field of the caller's memory.
+                let field = unsafe { &raw mut (*place).$field };
+                // SAFETY: as above; nothing is there yet that would need dropping.
+                unsafe { field.write($value) };
+            )*};
+        }
+        // An all-zero memo and an all-zero encoder state are valid and empty: left as they are.
+        set! {
+            session = session;
+            process = process;
+            clock = clock;
+            touch_bytes_min = touch_bytes_min;
+            time = time;
+            sampler = Sampler::new(sample_bytes, seed);
+            ring = ring;
+            nodes = Nodes::new();
+        }
+        // SAFETY: every field is valid now: written above, or zero where zero is valid.
+        let writer = unsafe { &mut *place };
+        writer.encoder.restart(time);
+    }
+
+    /// Whether a block of `size` bytes is to be recorded.
+    #[inline(always)]
+    fn wants(&mut self, size: usize) -> bool {
+        self.sampler.is_off() || self.sampler.takes(size)
+    }
+
+    #[inline(always)]
+    unsafe fn alloc(&mut self, block: Block, caller: Registers) {
+        let address = block.address as u64;
+        if !self.sampler.is_off() && !SampledSet::insert(address) {
+            return;
+        }
+        let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
+        // SAFETY: the caller's promise.
+        let node = unsafe { self.stack(leaf, caller) };
+        let time = self.clock.after();
+        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
+            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+            let cursor = unsafe { &mut *cursor };
+            self.encoder.alloc(cursor, time, address, block.size as u64, node);
+            self.time = time;
+            self.ring.commit(1);
+        }
+        if block.size >= self.touch_bytes_min {
+            self.process.large.insert(address, block.size as u64);
+        }
+    }
+
+    #[inline(always)]
+    fn free(&mut self, address: u64, kind: FreeKind) {
+        self.report_if_large(address);
+        let time = self.clock.before();
+        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
+            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+            let cursor = unsafe { &mut *cursor };
+            self.encoder.free(cursor, time, address, kind);
+            self.time = time;
+            self.ring.commit(1);
+        }
+    }
+
+    unsafe fn resized(&mut self, start_time: u64, old: u64, block: Block, caller: Registers) {
+        let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
+        // SAFETY: the caller's promise.
+        let node = unsafe { self.stack(leaf, caller) };
+        let time = self.clock.after();
+        let (new, size) = (block.address as u64, block.size as u64);
+        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
+            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+            let cursor = unsafe { &mut *cursor };
+            self.encoder.realloc(cursor, start_time, time, old, new, size, node);
+            self.time = time;
+            self.ring.commit(1);
+        }
+        if block.size >= self.touch_bytes_min {
+            self.process.large.insert(new, size);
+        }
+    }
+
+    /// The node of the stack from `caller` outward, ended by `leaf`.
+    #[inline(always)]
+    unsafe fn stack(&mut self, leaf: LeafKind, caller: Registers) -> NodeId {
+        // SAFETY: the caller's promise: a running function's state.
+        let mut capture = unsafe { self.memo.capture(caller) };
+        if capture.end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
+            self.memo.forget();
+            // SAFETY: as above.
+            capture = unsafe { self.memo.capture(caller) };
+        }
+        if module_generation() != self.process.modules_written.load(Ordering::Relaxed) {
+            self.write_modules();
+        }
+        let mut node = match capture.unchanged.checked_sub(1) {
+            Some(last) => self.memo.frames()[last].tag,
+            None => ROOT_NODE,
+        };
+        for index in capture.unchanged..capture.depth {
+            let word = self.memo.frames()[index].return_address() as u64;
+            let Some(child) = self.child(node, word) else {
+                // The frames below keep tags of an older stack: do not trust them again.
+                self.memo.forget();
+                return self.truncated(node, leaf);
+            };
+            node = child;
+            self.memo.frames_mut()[index].tag = node;
+        }
+        if capture.end != StackEnd::Complete {
+            return self.truncated(node, leaf);
+        }
+        if leaf.is_default() { node } else { self.child(node, leaf.pack()).unwrap_or(node) }
+    }
+
+    fn truncated(&mut self, node: NodeId, leaf: LeafKind) -> NodeId {
+        let leaf = LeafKind { truncated: true, ..leaf };
+        self.child(node, leaf.pack()).unwrap_or(ROOT_NODE)
+    }
+
+    /// The node `word` below `parent`, defined in the stream if it is new.
+    #[inline(always)]
+    fn child(&mut self, parent: NodeId, word: u64) -> Option<NodeId> {
+        match self.nodes.child(parent, word) {
+            Child::Known(id) => Some(id),
+            Child::New(id) => {
+                self.define(parent, word, id);
+                Some(id)
+            }
+            Child::Refused => None,
+        }
+    }
+
+    #[inline(never)]
+    fn define(&mut self, parent: NodeId, word: u64, id: NodeId) {
+        // A chunk that begins now begins with this very definition.
+        if let Some(cursor) = self.room_for_node(EVENT_BYTES_MAX, id) {
+            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+            let cursor = unsafe { &mut *cursor };
+            self.encoder.node_definition(cursor, parent, word);
+            self.ring.commit(0);
+        }
+    }
+
+    /// The cursor, with room for `bytes` (I3); none when nothing can be recorded any more.
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> Option<*mut ChunkCursor> {
+        if self.session.stop.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        if !self.ring.cursor().has_room(bytes) && !self.next_chunk(self.nodes.next_id()) {
+            return None;
+        }
+        Some(self.ring.cursor())
+    }
+
+    fn room_for_node(&mut self, bytes: usize, id: NodeId) -> Option<*mut ChunkCursor> {
+        if !self.ring.cursor().has_room(bytes) && !self.next_chunk(id) {
+            return None;
+        }
+        Some(self.ring.cursor())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_chunk(&mut self, first_node: NodeId) -> bool {
+        if !self.ring.next_chunk() {
+            return false;
+        }
+        self.encoder.restart(self.time);
+        self.ring.begin_chunk(self.time, first_node);
+        self.look(false);
+        true
+    }
+
+    /// Writes touched pages of large blocks, if it is time or `now`.
+    fn look(&mut self, now: bool) {
+        let process = self.process;
+        process.large.look(now, |touched| self.write_touched(touched));
+    }
+
+    #[inline(always)]
+    fn report_if_large(&mut self, address: u64) {
+        if self.process.large.may_hold(address)
+            && let Some(touched) = self.process.large.remove(address)
+        {
+            self.write_touched(&touched);
+        }
+    }
+
+    #[cold]
+    fn write_touched(&mut self, touched: &Touched) {
+        let time = self.clock.before();
+        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
+            // Not through `next_chunk`: it may look at the blocks, which is where we come from.
+            if !self.ring.next_chunk() {
+                return;
+            }
+            self.encoder.restart(self.time);
+            self.ring.begin_chunk(self.time, self.nodes.next_id());
+        }
+        let report = TouchReport {
+            address: touched.address,
+            resident_pages: touched.resident_pages,
+            page_count: touched.page_count,
+            runs: touched.runs(),
+        };
+        self.encoder.touch(self.ring.cursor(), time, report);
+        self.time = time;
+        self.ring.commit(1);
+    }
+
+    /// Writes the list of modules, once a change for the whole process.
+    #[cold]
+    #[inline(never)]
+    fn write_modules(&mut self) {
+        let generation = module_generation();
+        let written = self.process.modules_written.swap(generation, Ordering::AcqRel);
+        if written == generation {
+            return;
+        }
+        visit_modules(|module| {
+            if let Some(cursor) = self.room(MODULE_EVENT_BYTES_MAX) {
+                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+                let cursor = unsafe { &mut *cursor };
+                let range = [module.start as u64, module.end as u64, module.bias as u64];
+                self.encoder.module(cursor, range, module.build_id, module.path);
+                self.ring.commit(0);
+            }
+        });
+    }
+
+    fn finish(&mut self, skipped: u32) {
+        let time = self.clock.before();
+        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
+            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
+            let cursor = unsafe { &mut *cursor };
+            if skipped != 0 {
+                self.encoder.skipped(cursor, skipped);
+            }
+            self.encoder.thread_end(cursor, time);
+            self.ring.commit(1);
+        }
+        self.process.end_slot(self.ring.slot_index());
+        self.ring.call_collector();
+    }
+}
+
+fn enter_late() -> Option<Guard> {
+    let late = &process()?.late;
+    for _ in 0..10_000 {
+        if late.lock.swap(1, Ordering::Acquire) == 0 {
+            let made = NonNull::new(late.recorder.load(Ordering::Relaxed))
+                .or_else(|| ThreadRecorder::make(None));
+            let Some(recorder) = made else {
+                late.lock.store(0, Ordering::Release);
+                return None;
+            };
+            late.recorder.store(recorder.as_ptr(), Ordering::Relaxed);
+            // SAFETY: made once, never given back; the lock makes us its only user.
+            let recorder: &'static ThreadRecorder = unsafe { recorder.as_ref() };
+            recorder.is_late.store(1, Ordering::Relaxed);
+            recorder.busy.store(IN_HOOK, Ordering::Relaxed);
+            let guard = Guard(recorder);
+            // Each user has a stack of its own.
+            guard.with_writer(|writer| writer.memo.change_thread());
+            return Some(guard);
+        }
+        yield_now();
+    }
+    None
+}
+
+#[cold]
+fn leave_late() {
+    if let Some(process) = process() {
+        process.late.lock.store(0, Ordering::Release);
+    }
+}
+
+const _: () = assert!(SLOT_BYTES > MODULE_EVENT_BYTES_MAX);

@@ -1,0 +1,95 @@
+//! Trampolines: exported functions that hand their caller's state to the function behind them.
+
+use heapwright_unwind::Registers;
+
+/// What a trampoline passes on as the last two arguments: where the return address stands, and
+/// the frame pointer register at entry. On aarch64 the first word there is the frame pointer,
+/// the second the return address.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct ReturnSlot(pub(crate) *const usize);
+
+impl ReturnSlot {
+    /// The state of the function that called the hook.
+    ///
+    /// # Safety
+    /// - The slot and the frame pointer come from a trampoline of this call.
+    #[inline(always)]
+    pub(crate) unsafe fn caller(self, frame_pointer: usize) -> Registers {
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: the call instruction put the return address there.
+            let pc = unsafe { self.0.read() };
+            Registers { pc, sp: self.0.addr() + 8, fp: frame_pointer }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let _ = frame_pointer;
+            // SAFETY: the trampoline stored the pair there.
+            let fp = unsafe { self.0.read() };
+            // SAFETY: the second word of the pair.
+            let pc = unsafe { self.0.wrapping_add(1).read() };
+            Registers { pc, sp: self.0.addr() + 16, fp }
+        }
+    }
+}
+
+/// Defines exported functions `$name` with `$count` integer arguments that go on in `$inner`
+/// with two more: [`ReturnSlot`] and the frame pointer.
+macro_rules! trampolines {
+    ($($(#[$doc:meta])* $name:ident($count:tt) => $inner:path;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() {
+            $crate::caller::trampoline_body!($count, $inner)
+        }
+    )*};
+}
+pub(crate) use trampolines;
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! trampoline_body {
+    (1, $inner:path) => {
+        core::arch::naked_asm!("mov rsi, rsp", "mov rdx, rbp", "jmp {inner}", inner = sym $inner)
+    };
+    (2, $inner:path) => {
+        core::arch::naked_asm!("mov rdx, rsp", "mov rcx, rbp", "jmp {inner}", inner = sym $inner)
+    };
+    (3, $inner:path) => {
+        core::arch::naked_asm!("mov rcx, rsp", "mov r8, rbp", "jmp {inner}", inner = sym $inner)
+    };
+    // Five and six arguments leave no two registers: the last two go over the stack. (With five
+    // the sixth register is passed on unused.)
+    (6, $inner:path) => {
+        core::arch::naked_asm!(
+            "mov rax, rsp",
+            "sub rsp, 8",
+            "push rbp",
+            "push rax",
+            "call {inner}",
+            "add rsp, 24",
+            "ret",
+            inner = sym $inner,
+        )
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! trampoline_body {
+    (1, $inner:path) => { $crate::caller::trampoline_body!(@in "x1", $inner) };
+    (2, $inner:path) => { $crate::caller::trampoline_body!(@in "x2", $inner) };
+    (3, $inner:path) => { $crate::caller::trampoline_body!(@in "x3", $inner) };
+    (6, $inner:path) => { $crate::caller::trampoline_body!(@in "x6", $inner) };
+    (@in $register:literal, $inner:path) => {
+        core::arch::naked_asm!(
+            "stp x29, x30, [sp, #-16]!",
+            concat!("mov ", $register, ", sp"),
+            "mov x29, sp",
+            "bl {inner}",
+            "ldp x29, x30, [sp], #16",
+            "ret",
+            inner = sym $inner,
+        )
+    };
+}
+pub(crate) use trampoline_body;

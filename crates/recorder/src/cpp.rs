@@ -1,0 +1,220 @@
+//! C++ `operator new` and `operator delete` in all their forms.
+//!
+//! A throwing form is recorded by way of the nothrow one, so that no exception passes through
+//! our frames; when that gives nothing, the trampoline jumps to the real throwing form, which
+//! calls the new-handler and throws as the language wants.
+//!
+//! The C++ runtime may not be in sight (loaded by a plug-in for itself only); then `malloc` and
+//! `free` stand in, which is what every runtime's own forms do.
+
+use core::ffi::c_void;
+
+use heapwright_format::{AllocKind, FreeKind};
+
+use crate::caller::{ReturnSlot, trampolines};
+use crate::malloc::{log2, plain_free, plain_malloc, record, record_free};
+use crate::real;
+
+/// `std::nothrow`: an empty object; only its address is passed.
+static NOTHROW: u8 = 0;
+
+fn nothrow() -> *const c_void {
+    (&raw const NOTHROW).cast()
+}
+
+trampolines! {
+    _ZnwmRKSt9nothrow_t(2) => new_nothrow_at;
+    _ZnamRKSt9nothrow_t(2) => new_array_nothrow_at;
+    _ZnwmSt11align_val_tRKSt9nothrow_t(3) => new_aligned_nothrow_at;
+    _ZnamSt11align_val_tRKSt9nothrow_t(3) => new_array_aligned_nothrow_at;
+}
+
+/// Throwing forms: keep the arguments, call `$inner`, and where it gives null go on in the real
+/// form, whose address `$real` tells.
+macro_rules! throwing {
+    ($($name:ident, $inner:path, $real:path;)*) => {$(
+        #[cfg(target_arch = "x86_64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "push rdi",
+                "push rsi",
+                "sub rsp, 8",
+                "lea rdx, [rsp + 24]",
+                "mov rcx, rbp",
+                "call {inner}",
+                "test rax, rax",
+                "je 2f",
+                "add rsp, 24",
+                "ret",
+                "2:",
+                "call {real}",
+                "add rsp, 8",
+                "pop rsi",
+                "pop rdi",
+                "jmp rax",
+                inner = sym $inner,
+                real = sym $real,
+            )
+        }
+        #[cfg(target_arch = "aarch64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "stp x29, x30, [sp, #-32]!",
+                "stp x0, x1, [sp, #16]",
+                "mov x2, sp",
+                "mov x29, sp",
+                "bl {inner}",
+                "cbz x0, 2f",
+                "ldp x29, x30, [sp], #32",
+                "ret",
+                "2:",
+                "bl {real}",
+                "mov x16, x0",
+                "ldp x0, x1, [sp, #16]",
+                "ldp x29, x30, [sp], #32",
+                "br x16",
+                inner = sym $inner,
+                real = sym $real,
+            )
+        }
+    )*};
+}
+
+throwing! {
+    _Znwm, new_at, real_new;
+    _Znam, new_array_at, real_new_array;
+    _ZnwmSt11align_val_t, new_aligned_at, real_new_aligned;
+    _ZnamSt11align_val_t, new_array_aligned_at, real_new_array_aligned;
+}
+
+macro_rules! real_addresses {
+    ($($name:ident: $real:path;)*) => {$(
+        /// Where to go on when the nothrow form gave nothing.
+        extern "C" fn $name() -> usize {
+            if $real().is_none() {
+                real::resolve_again();
+            }
+            match $real() {
+                Some(function) => function as *const () as usize,
+                // Without a C++ runtime there is nobody to throw `bad_alloc`.
+                None => heapwright_os::abort(),
+            }
+        }
+    )*};
+}
+
+real_addresses! {
+    real_new: real::new_throwing;
+    real_new_array: real::new_array_throwing;
+    real_new_aligned: real::new_aligned_throwing;
+    real_new_array_aligned: real::new_array_aligned_throwing;
+}
+
+fn aligned(size: usize, align: usize) -> *mut c_void {
+    match real::ready().then(real::memalign).flatten() {
+        // SAFETY: the real function checks its arguments.
+        Some(memalign) => unsafe { memalign(align, size) },
+        None => core::ptr::null_mut(),
+    }
+}
+
+macro_rules! plain_forms {
+    ($($inner:ident, $real:ident, $kind:ident;)*) => {$(
+        extern "C" fn $inner(size: usize, _: usize, slot: ReturnSlot, fp: usize) -> *mut c_void {
+            let allocate = || match real::ready().then(real::$real).flatten() {
+                // SAFETY: the real function takes any size.
+                Some(function) => unsafe { function(size, nothrow()) },
+                None => plain_malloc(size.max(1)),
+            };
+            // SAFETY: the trampoline's own values.
+            unsafe { record(size, AllocKind::$kind, 0, (slot, fp), allocate) }
+        }
+    )*};
+}
+
+plain_forms! {
+    new_at, new_nothrow, New;
+    new_array_at, new_array_nothrow, NewArray;
+    new_nothrow_at, new_nothrow, NewNothrow;
+    new_array_nothrow_at, new_array_nothrow, NewArrayNothrow;
+}
+
+macro_rules! aligned_forms {
+    ($($inner:ident, ($($tag:ty)?), $real:ident, $kind:ident;)*) => {$(
+        extern "C" fn $inner(
+            size: usize,
+            align: usize,
+            $(_: $tag,)?
+            slot: ReturnSlot,
+            fp: usize,
+        ) -> *mut c_void {
+            let allocate = || match real::ready().then(real::$real).flatten() {
+                // SAFETY: the real function takes any size; the alignment is the language's.
+                Some(function) => unsafe { function(size, align, nothrow()) },
+                None => aligned(size.max(1), align),
+            };
+            // SAFETY: the trampoline's own values.
+            unsafe { record(size, AllocKind::$kind, log2(align), (slot, fp), allocate) }
+        }
+    )*};
+}
+
+aligned_forms! {
+    new_aligned_at, (), new_aligned_nothrow, NewAligned;
+    new_array_aligned_at, (), new_array_aligned_nothrow, NewArrayAligned;
+    new_aligned_nothrow_at, (usize), new_aligned_nothrow, NewAligned;
+    new_array_aligned_nothrow_at, (usize), new_array_aligned_nothrow, NewArrayAligned;
+}
+
+macro_rules! deletes {
+    ($($name:ident($($arg:ty),*), $real:ident, $kind:ident;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(block: *mut c_void $(, _: $arg)*) {
+            record_free(block, FreeKind::$kind, || {
+                match real::ready().then(real::$real).flatten() {
+                    // SAFETY: the hook's caller owes a live block of the matching new.
+                    Some(function) => unsafe { function(block) },
+                    None => plain_free(block),
+                }
+            });
+        }
+    )*};
+}
+
+deletes! {
+    _ZdlPv(), delete, Delete;
+    _ZdaPv(), delete_array, DeleteArray;
+    _ZdlPvm(usize), delete, DeleteSized;
+    _ZdaPvm(usize), delete_array, DeleteArraySized;
+    _ZdlPvRKSt9nothrow_t(usize), delete, Delete;
+    _ZdaPvRKSt9nothrow_t(usize), delete_array, DeleteArray;
+}
+
+macro_rules! aligned_deletes {
+    ($($name:ident($($size:ident: $arg:ty)?; $($tag:ty)?), $real:ident, $kind:ident;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(block: *mut c_void $(, $size: $arg)?, align: usize $(, _: $tag)?) {
+            $(let _ = $size;)?
+            record_free(block, FreeKind::$kind, || {
+                match real::ready().then(real::$real).flatten() {
+                    // SAFETY: the hook's caller owes a live block of the matching new.
+                    Some(function) => unsafe { function(block, align) },
+                    None => plain_free(block),
+                }
+            });
+        }
+    )*};
+}
+
+aligned_deletes! {
+    _ZdlPvSt11align_val_t(;), delete_aligned, DeleteAligned;
+    _ZdaPvSt11align_val_t(;), delete_array_aligned, DeleteArrayAligned;
+    _ZdlPvmSt11align_val_t(size: usize;), delete_aligned, DeleteAligned;
+    _ZdaPvmSt11align_val_t(size: usize;), delete_array_aligned, DeleteArrayAligned;
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(; usize), delete_aligned, DeleteAligned;
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(; usize), delete_array_aligned, DeleteArrayAligned;
+}

@@ -1,0 +1,107 @@
+//! The life of the process: start, loaded modules, end.
+
+use core::ffi::{c_char, c_int, c_void};
+
+use heapwright_record::{Mode, flush_touched, mode, modules_changed, start};
+use heapwright_unwind::{modules_unloaded, modules_unloading};
+
+use crate::real;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_END: extern "C" fn() = at_end;
+
+extern "C" fn at_start() {
+    real::ready();
+    start();
+}
+
+extern "C" fn at_end() {
+    if mode() == Mode::On {
+        flush_touched();
+    }
+}
+
+/// `_exit` runs no destructors: the last look at the large blocks is taken here.
+#[unsafe(no_mangle)]
+extern "C" fn _exit(status: c_int) -> ! {
+    at_end();
+    if let Some(exit) = real::ready().then(real::exit_now).flatten() {
+        // SAFETY: the real function takes any status.
+        unsafe { exit(status) };
+    }
+    heapwright_os::abort()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Exit(status: c_int) -> ! {
+    _exit(status)
+}
+
+/// `dlopen` looks at who calls it (for the caller's search path), so it is reached by a jump,
+/// with the caller's return address in place; before it, the recorder is told.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
+    core::arch::naked_asm!(
+        "push rdi",
+        "push rsi",
+        "sub rsp, 8",
+        "call {before}",
+        "add rsp, 8",
+        "pop rsi",
+        "pop rdi",
+        "jmp rax",
+        before = sym before_dlopen,
+    )
+}
+
+/// As on x86_64.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, #-32]!",
+        "stp x0, x1, [sp, #16]",
+        "bl {before}",
+        "mov x16, x0",
+        "ldp x0, x1, [sp, #16]",
+        "ldp x29, x30, [sp], #32",
+        "br x16",
+        before = sym before_dlopen,
+    )
+}
+
+/// Tells the recorder; returns where to jump.
+extern "C" fn before_dlopen() -> usize {
+    modules_changed();
+    match real::ready().then(real::dlopen).flatten() {
+        Some(dlopen) => dlopen as *const () as usize,
+        None => no_dlopen as *const () as usize,
+    }
+}
+
+extern "C" fn no_dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dlclose(handle: *mut c_void) -> c_int {
+    let Some(dlclose) = real::ready().then(real::dlclose).flatten() else { return -1 };
+    let recording = mode() == Mode::On;
+    if recording {
+        modules_unloading();
+    }
+    // SAFETY: the hook's caller answers for the handle.
+    let result = unsafe { dlclose(handle) };
+    if recording {
+        modules_unloaded();
+    }
+    result
+}
