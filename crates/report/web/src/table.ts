@@ -63,7 +63,7 @@ export class Table<T> {
     const table = el("table", { role: "table", id: options.id, "aria-label": options.caption },
       el("thead", { role: "rowgroup" }, this.head), this.body);
     this.element = el("div", { class: options.together ? "grid together" : "grid" }, this.toolbar(),
-      el("div", { class: "scroll", role: "region", "aria-label": options.caption, tabindex: 0 }, table),
+      el("div", { class: "scroll", role: "region", "aria-label": `${options.caption}, table`, tabindex: 0 }, table),
       this.pager);
     this.drawHead();
     this.update();

@@ -27,7 +27,7 @@ function bars(system: [string, number, Figure], other: [string, number, Figure])
 
 function tile(title: string, value: Child, words: Child, picture: Child): HTMLElement {
   return el("div", { class: "tile" },
-    el("h3", {}, title), el("p", { class: "tile-value" }, value),
+    el("h2", {}, title), el("p", { class: "tile-value" }, value),
     el("p", { class: "tile-words" }, words), picture);
 }
 
