@@ -92,6 +92,13 @@ pub unsafe trait CAllocator {
     /// in a tail call.
     const KEEPS_C_RULES: bool = false;
 
+    /// A block of `bytes` if one is at hand, else null, and [`malloc`](Self::malloc) is asked: the
+    /// part that is worth inlining into the C function, which then needs no frame.
+    #[inline(always)]
+    fn malloc_at_once(_bytes: usize) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
     /// A block of `bytes`; a unique one also for 0.
     ///
     /// # Safety

@@ -40,6 +40,24 @@ fn refuse(errno: Errno) -> *mut u8 {
 /// - C's rules for the result.
 #[inline(always)]
 pub unsafe fn malloc<A: CAllocator>(bytes: usize) -> *mut u8 {
+    if A::KEEPS_C_RULES {
+        // SAFETY: the caller keeps C's rules for the block.
+        return unsafe { A::malloc(bytes, Entry::Malloc) };
+    }
+    let block = A::malloc_at_once(bytes);
+    if !block.is_null() {
+        return block;
+    }
+    // SAFETY: as above.
+    unsafe { malloc_slow::<A>(bytes) }
+}
+
+/// `malloc` when no block is at hand.
+///
+/// # Safety
+/// - As for [`malloc`].
+#[inline(never)]
+unsafe fn malloc_slow<A: CAllocator>(bytes: usize) -> *mut u8 {
     // SAFETY: the caller keeps C's rules for the block.
     checked::<A>(unsafe { A::malloc(bytes, Entry::Malloc) })
 }

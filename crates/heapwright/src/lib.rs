@@ -1,1 +1,5 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
+
+mod allocator;
+
+pub use allocator::Heapwright;

@@ -17,37 +17,48 @@ pub(crate) const BLOCK_BYTES_MAX: usize = isize::MAX as usize;
 /// A block of at least `bytes`, aligned to 16; a unique one also for 0 bytes. Null when there is
 /// no memory.
 ///
-/// About a dozen instructions up to 1 KiB when the thread has a free block of the class.
+/// About a dozen instructions up to 1 KiB, twenty up to 32 KiB, when the thread has a free block
+/// of the class.
 #[inline(always)]
 pub fn alloc(bytes: usize) -> *mut u8 {
-    match class_of_tiny(bytes) {
-        Some(class_index) => alloc_class(class_index),
-        None => alloc_larger(bytes),
-    }
+    let block = alloc_at_once(bytes);
+    if block.is_null() { alloc_slow(bytes) } else { block }
 }
 
-/// A block of class `class_index`.
+/// The inline part of [`alloc`]: a block of the thread's free list, or null when the list is
+/// empty or `bytes` is above 32 KiB.
 #[inline(always)]
-fn alloc_class(class_index: usize) -> *mut u8 {
+pub fn alloc_at_once(bytes: usize) -> *mut u8 {
+    let class_index = match class_of_tiny(bytes) {
+        Some(class_index) => class_index,
+        None if bytes <= SMALL_BYTES_MAX => class_of(bytes),
+        None => return core::ptr::null_mut(),
+    };
+    pop(class_index)
+}
+
+/// The first block of the thread's list of `class_index`; null when it is empty.
+#[inline(always)]
+fn pop(class_index: usize) -> *mut u8 {
     let list = ThreadBlock::current().list(class_index);
     let block = list.get();
-    if block.is_null() {
-        return alloc_class_slow(class_index);
+    if !block.is_null() {
+        // SAFETY: the head of the thread's own list.
+        list.set(unsafe { block::next(block) });
     }
-    // SAFETY: the head of the thread's own list.
-    list.set(unsafe { block::next(block) });
     block.cast()
 }
 
+#[cold]
 #[inline(never)]
-fn alloc_larger(bytes: usize) -> *mut u8 {
+fn alloc_slow(bytes: usize) -> *mut u8 {
     if bytes <= SMALL_BYTES_MAX {
-        return alloc_class(class_of(bytes));
+        return alloc_class_slow(class_of(bytes));
     }
     large::alloc(bytes, QUANTUM_BYTES).start
 }
 
-/// [`alloc_class`] when the thread's list is empty.
+/// A block of `class_index` when the thread's list is empty.
 #[cold]
 #[inline(never)]
 fn alloc_class_slow(class_index: usize) -> *mut u8 {
@@ -105,7 +116,10 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
     }
     match class_of_aligned(bytes, align_bytes) {
         Some(class_index) => {
-            let block = alloc_class(class_index);
+            let mut block = pop(class_index);
+            if block.is_null() {
+                block = alloc_class_slow(class_index);
+            }
             if block.addr().is_multiple_of(align_bytes) {
                 return block;
             }

@@ -35,6 +35,6 @@ mod span_list;
 mod statistics;
 mod thread_block;
 
-pub use alloc::{alloc, alloc_aligned, alloc_zeroed, realloc};
+pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
 pub use statistics::{Statistics, statistics, trim};

@@ -21,6 +21,11 @@ pub struct Heapwright;
 // live block overlaps; it does not unwind, and calls no exported symbol of the table.
 unsafe impl CAllocator for Heapwright {
     #[inline(always)]
+    fn malloc_at_once(bytes: usize) -> *mut u8 {
+        heapwright_malloc::alloc_at_once(bytes)
+    }
+
+    #[inline(always)]
     unsafe fn malloc(bytes: usize, _entry: Entry) -> *mut u8 {
         heapwright_malloc::alloc(bytes)
     }

@@ -1,0 +1,73 @@
+//! Heapwright as Rust's global allocator.
+
+use core::alloc::{GlobalAlloc, Layout};
+
+use heapwright_malloc as malloc;
+
+/// What C's `malloc` aligns to without being asked.
+const QUANTUM_BYTES: usize = 16;
+
+/// The general allocator, for `#[global_allocator]`.
+///
+/// It has no state of its own: all values are one allocator. It uses no `thread_local!` and no
+/// lock of the standard library, so it works before `main`, in destructors of thread-locals, and
+/// in a child after fork.
+///
+/// ```
+/// #[global_allocator]
+/// static GLOBAL: heapwright::Heapwright = heapwright::Heapwright;
+///
+/// let numbers: Vec<u32> = (0..1000).collect();
+/// assert_eq!(numbers.iter().sum::<u32>(), 499_500);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heapwright;
+
+// SAFETY: `heapwright-malloc` gives blocks of the size and alignment asked for, which no other
+// live block overlaps, keeps them until they are freed, and does not unwind.
+unsafe impl GlobalAlloc for Heapwright {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= QUANTUM_BYTES {
+            malloc::alloc(layout.size())
+        } else {
+            malloc::alloc_aligned(layout.align(), layout.size())
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= QUANTUM_BYTES {
+            return malloc::alloc_zeroed(layout.size());
+        }
+        let block = malloc::alloc_aligned(layout.align(), layout.size());
+        if !block.is_null() {
+            // SAFETY: a fresh block of that size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, _layout: Layout) {
+        // SAFETY: the caller's promise: a live block of this allocator.
+        unsafe { malloc::free(ptr) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if layout.align() <= QUANTUM_BYTES {
+            // SAFETY: the caller's promise: a live block of this allocator.
+            return unsafe { malloc::realloc(ptr, new_size) };
+        }
+        // A moved block would be aligned as `malloc` aligns, so it is moved here.
+        let block = malloc::alloc_aligned(layout.align(), new_size);
+        if !block.is_null() {
+            // SAFETY: two different live blocks, of at least these sizes.
+            unsafe { block.copy_from_nonoverlapping(ptr, layout.size().min(new_size)) };
+            // SAFETY: the caller's promise; the contents have moved.
+            unsafe { malloc::free(ptr) };
+        }
+        block
+    }
+}
