@@ -17,6 +17,12 @@ struct Entry {
     mapped_bytes: usize,
 }
 
+impl Entry {
+    fn usable_bytes(&self) -> usize {
+        self.start.addr() + self.mapped_bytes - self.block.addr()
+    }
+}
+
 const ENTRY_COUNT_MIN: usize = 512;
 
 /// All such blocks. Under the pool's lock.
@@ -24,12 +30,15 @@ pub(crate) struct DirectMappings {
     table: *mut Entry,
     /// A power of two, or 0.
     capacity: usize,
-    count: usize,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Usable bytes of all.
+    pub(crate) usable_bytes: usize,
 }
 
 impl DirectMappings {
     pub(crate) const fn new() -> Self {
-        Self { table: core::ptr::null_mut(), capacity: 0, count: 0 }
+        Self { table: core::ptr::null_mut(), capacity: 0, count: 0, usable_bytes: 0 }
     }
 
     /// A zeroed block of at least `bytes` at a multiple of `align_bytes`; null when there is no
@@ -54,8 +63,7 @@ impl DirectMappings {
 
     /// Bytes from `block` to the end of its mapping; none when it is no such block.
     pub(crate) fn usable_bytes(&self, block: *mut u8) -> Option<usize> {
-        let entry = self.entry(self.find(block)?);
-        Some(entry.start.addr() + entry.mapped_bytes - entry.block.addr())
+        Some(self.entry(self.find(block)?).usable_bytes())
     }
 
     /// Unmaps `block`; whether it was such a block.
@@ -113,11 +121,14 @@ impl DirectMappings {
         }
         self.set(place, entry);
         self.count += 1;
+        self.usable_bytes += entry.usable_bytes();
     }
 
     /// Empties `place` and moves later entries up, so that searches need no tombstones
     /// (Knuth, The Art of Computer Programming 3, 6.4 algorithm R).
     fn remove(&mut self, mut place: usize) {
+        self.count -= 1;
+        self.usable_bytes -= self.entry(place).usable_bytes();
         let mask = self.capacity - 1;
         let mut scan = place;
         loop {
@@ -135,7 +146,6 @@ impl DirectMappings {
         let free =
             Entry { block: core::ptr::null_mut(), start: core::ptr::null_mut(), mapped_bytes: 0 };
         self.set(place, free);
-        self.count -= 1;
     }
 
     /// Makes sure that one more entry leaves the table at most half full.
@@ -153,6 +163,7 @@ impl DirectMappings {
         self.table = table;
         self.capacity = capacity;
         self.count = 0;
+        self.usable_bytes = 0;
         for place in 0..old_capacity {
             // SAFETY: inside the old table.
             let entry = unsafe { old_table.wrapping_add(place).read() };
@@ -195,6 +206,6 @@ mod tests {
             assert!(direct.usable_bytes(block).is_some());
             assert!(direct.free(block));
         }
-        assert_eq!(direct.count, 0);
+        assert_eq!((direct.count, direct.usable_bytes), (0, 0));
     }
 }

@@ -18,9 +18,9 @@ pub struct Statistics {
     /// Slots of small blocks in use, those in threads' free lists and on their way home
     /// included: an upper bound of live small blocks.
     pub small_used_bytes: usize,
-    /// Usable bytes of large blocks. Exact.
+    /// Usable bytes of large blocks, and of blocks with a mapping of their own. Exact.
     pub large_bytes: usize,
-    /// Large blocks. Exact.
+    /// How many blocks these are. Exact.
     pub large_count: usize,
     /// Free runs that may be resident.
     pub dirty_bytes: usize,
@@ -45,8 +45,8 @@ pub fn statistics() -> Statistics {
     Statistics {
         small_span_bytes: pool.small_slices * SLICE_BYTES,
         small_used_bytes,
-        large_bytes: pool.large_bytes,
-        large_count: pool.large_count,
+        large_bytes: pool.large_bytes + pool.direct.usable_bytes,
+        large_count: pool.large_count + pool.direct.count,
         dirty_bytes: pool.runs.dirty_slices() as usize * SLICE_BYTES,
     }
 }
