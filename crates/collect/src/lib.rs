@@ -1,1 +1,17 @@
 //! Runs a program under the recorder and collects its events into a file.
+//!
+//! The collector is the other end of the spool (`heapwright_format::spool`): it sleeps until a
+//! recorded thread has filled a chunk, compresses what is there, and appends it to the file. A
+//! program that dies loses nothing that it wrote; a disk that fills up ends the file, never the
+//! program.
+
+mod command;
+mod drain;
+mod error;
+mod record;
+mod session;
+mod wait;
+
+pub use command::Stdout;
+pub use error::RecordError;
+pub use record::{AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, TellProgress, record};

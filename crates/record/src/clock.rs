@@ -2,7 +2,7 @@
 //! nanoseconds where the counter does not run evenly on all CPUs.
 
 use heapwright_format::spool::SessionHeader;
-use heapwright_os::{cycle_counter, cycle_counter_ordered, monotonic_ns};
+use heapwright_os::{cycle_counter, monotonic_ns};
 use heapwright_sync::atomic::Ordering;
 
 /// Which clock the session chose.
@@ -19,16 +19,14 @@ impl Clock {
         Self { shift, monotonic: session.clock.load(Ordering::Relaxed) != 0 }
     }
 
-    /// Now, in units; to be called before a free.
+    /// Now, in units: asked for before a free and after an allocation.
+    ///
+    /// The CPU may read its counter some 100 ns early, before an allocation's loads are done;
+    /// ordering them would cost 10 ns an event. An allocation can so seem to come before the
+    /// free that made room for it: the reader puts that right (`heapwright_format::objects`).
     #[inline(always)]
-    pub(crate) fn before(self) -> u64 {
+    pub(crate) fn now(self) -> u64 {
         if self.monotonic { self.slow() } else { cycle_counter() >> self.shift }
-    }
-
-    /// Now, in units, not earlier than the loads before; to be called after an allocation.
-    #[inline(always)]
-    pub(crate) fn after(self) -> u64 {
-        if self.monotonic { self.slow() } else { cycle_counter_ordered() >> self.shift }
     }
 
     #[cold]

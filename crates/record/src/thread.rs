@@ -251,14 +251,19 @@ impl ThreadRecorder {
 }
 
 impl Guard {
+    /// The writer, for this call until [`Guard::end`].
     #[inline(always)]
-    fn with_writer<T>(self, work: impl FnOnce(&mut Writer) -> T) -> T {
+    fn begin(self) -> &'static mut Writer {
+        debug_assert_eq!(self.0.busy.load(Ordering::Relaxed), IN_HOOK, "I2");
         self.0.busy.store(WRITING, Ordering::Relaxed);
         // SAFETY: this guard is the one user of an armed recorder (I1, I2), and `busy` keeps
-        // signal handlers out for as long as the reference lives.
-        let result = work(unsafe { &mut *self.0.inner.get() });
+        // signal handlers out until `end`; no method keeps the reference beyond that.
+        unsafe { &mut *self.0.inner.get() }
+    }
+
+    #[inline(always)]
+    fn end(self) {
         self.0.busy.store(IN_HOOK, Ordering::Relaxed);
-        result
     }
 
     /// The block was allocated by the function that `caller` is the caller's state of.
@@ -267,12 +272,12 @@ impl Guard {
     /// - `caller` is the state of a function of this thread that is still running.
     #[inline(always)]
     pub unsafe fn alloc(self, block: Block, caller: Registers) {
-        self.with_writer(|writer| {
-            if writer.wants(block.size) {
-                // SAFETY: the caller's promise.
-                unsafe { writer.alloc(block, caller) };
-            }
-        });
+        let writer = self.begin();
+        if writer.wants(block.size) {
+            // SAFETY: the caller's promise.
+            unsafe { writer.alloc(block, caller) };
+        }
+        self.end();
     }
 
     /// An allocation of `size` bytes failed.
@@ -281,37 +286,33 @@ impl Guard {
     /// - As for [`Guard::alloc`].
     #[cold]
     pub unsafe fn failed(self, size: usize, kind: AllocKind, caller: Registers) {
-        self.with_writer(|writer| {
-            let leaf = LeafKind { kind, ..LeafKind::default() };
-            // SAFETY: the caller's promise.
-            let node = unsafe { writer.stack(leaf, caller) };
-            let time = writer.clock.after();
-            if let Some(cursor) = writer.room(EVENT_BYTES_MAX) {
-                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-                let cursor = unsafe { &mut *cursor };
-                writer.encoder.failed(cursor, time, size as u64, node);
-                writer.ring.commit(1);
-            }
-        });
+        let writer = self.begin();
+        let leaf = LeafKind { kind, ..LeafKind::default() };
+        // SAFETY: the caller's promise.
+        let node = unsafe { writer.stack(leaf, caller) };
+        let time = writer.clock.now();
+        writer.write(|encoder, cursor| encoder.failed(cursor, time, size as u64, node));
+        self.end();
     }
 
     /// The block at `address` is about to be freed.
     #[inline(always)]
     pub fn free(self, address: usize, kind: FreeKind) {
-        self.with_writer(|writer| {
-            if writer.sampler.is_off() || SampledSet::remove(address as u64) {
-                writer.free(address as u64, kind);
-            }
-        });
+        let writer = self.begin();
+        if writer.sampler.is_off() || SampledSet::remove(address as u64) {
+            writer.free(address as u64, kind);
+        }
+        self.end();
     }
 
     /// The clock before a block is resized; pass it to [`Guard::resized`].
     #[inline]
     pub fn resize_begins(self, old: usize) -> u64 {
-        self.with_writer(|writer| {
-            writer.report_if_large(old as u64);
-            writer.clock.before()
-        })
+        let writer = self.begin();
+        writer.report_if_large(old as u64);
+        let time = writer.clock.now();
+        self.end();
+        time
     }
 
     /// The block `old` became `block`, by an operation that began at `start_time`.
@@ -320,12 +321,11 @@ impl Guard {
     /// - As for [`Guard::alloc`].
     #[inline]
     pub unsafe fn resized(self, start_time: u64, old: usize, block: Block, caller: Registers) {
-        self.with_writer(|writer| {
-            if writer.sampler.is_off() {
-                // SAFETY: the caller's promise.
-                unsafe { writer.resized(start_time, old as u64, block, caller) };
-                return;
-            }
+        let writer = self.begin();
+        if writer.sampler.is_off() {
+            // SAFETY: the caller's promise.
+            unsafe { writer.resized(start_time, old as u64, block, caller) };
+        } else {
             // Sampled: a death and a birth, so that the new size has its own chance.
             if SampledSet::remove(old as u64) {
                 writer.free(old as u64, FreeKind::Free);
@@ -334,26 +334,24 @@ impl Guard {
                 // SAFETY: the caller's promise.
                 unsafe { writer.alloc(block, caller) };
             }
-        });
+        }
+        self.end();
     }
 
     /// The program is about to unmap `bytes` from `address`.
     pub fn unmap(self, address: usize, bytes: usize) {
-        self.with_writer(|writer| {
-            writer.report_if_large(address as u64);
-            let time = writer.clock.before();
-            if let Some(cursor) = writer.room(EVENT_BYTES_MAX) {
-                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-                let cursor = unsafe { &mut *cursor };
-                writer.encoder.unmap(cursor, time, address as u64, bytes as u64);
-                writer.ring.commit(1);
-            }
-        });
+        let writer = self.begin();
+        writer.report_if_large(address as u64);
+        let time = writer.clock.now();
+        let (address, bytes) = (address as u64, bytes as u64);
+        writer.write(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
+        self.end();
     }
 
     /// Reports touched pages of all large blocks now.
     pub(crate) fn look_at_large_blocks(self) {
-        self.with_writer(|writer| writer.look(true));
+        self.begin().look(true);
+        self.end();
         leave(self);
     }
 }
@@ -371,7 +369,7 @@ impl Writer {
         thread_id: u32,
     ) {
         let clock = Clock::of(session);
-        let time = clock.before();
+        let time = clock.now();
         ring.begin_chunk(time, ROOT_NODE + 1);
         let seed = time ^ u64::from(thread_id).rotate_left(32);
         let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
@@ -403,7 +401,21 @@ impl Writer {
     /// Whether a block of `size` bytes is to be recorded.
     #[inline(always)]
     fn wants(&mut self, size: usize) -> bool {
-        self.sampler.is_off() || self.sampler.takes(size)
+        self.session.stop.load(Ordering::Relaxed) == 0
+            && (self.sampler.is_off() || self.sampler.takes(size))
+    }
+
+    /// Writes one event, if anything can still be recorded.
+    #[inline(always)]
+    fn write(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
+        if self.session.stop.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) && !self.next_chunk(self.nodes.next_id()) {
+            return;
+        }
+        event(&mut self.encoder, self.ring.cursor());
+        self.ring.commit(1);
     }
 
     #[inline(always)]
@@ -415,14 +427,10 @@ impl Writer {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.after();
-        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
-            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-            let cursor = unsafe { &mut *cursor };
-            self.encoder.alloc(cursor, time, address, block.size as u64, node);
-            self.time = time;
-            self.ring.commit(1);
-        }
+        let time = self.clock.now();
+        let size = block.size as u64;
+        self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
+        self.time = time;
         if block.size >= self.touch_bytes_min {
             self.process.large.insert(address, block.size as u64);
         }
@@ -431,29 +439,21 @@ impl Writer {
     #[inline(always)]
     fn free(&mut self, address: u64, kind: FreeKind) {
         self.report_if_large(address);
-        let time = self.clock.before();
-        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
-            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-            let cursor = unsafe { &mut *cursor };
-            self.encoder.free(cursor, time, address, kind);
-            self.time = time;
-            self.ring.commit(1);
-        }
+        let time = self.clock.now();
+        self.write(|encoder, cursor| encoder.free(cursor, time, address, kind));
+        self.time = time;
     }
 
     unsafe fn resized(&mut self, start_time: u64, old: u64, block: Block, caller: Registers) {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.after();
+        let time = self.clock.now();
         let (new, size) = (block.address as u64, block.size as u64);
-        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
-            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-            let cursor = unsafe { &mut *cursor };
-            self.encoder.realloc(cursor, start_time, time, old, new, size, node);
-            self.time = time;
-            self.ring.commit(1);
-        }
+        self.write(|encoder, cursor| {
+            encoder.realloc(cursor, start_time, time, old, new, size, node);
+        });
+        self.time = time;
         if block.size >= self.touch_bytes_min {
             self.process.large.insert(new, size);
         }
@@ -513,31 +513,10 @@ impl Writer {
     #[inline(never)]
     fn define(&mut self, parent: NodeId, word: u64, id: NodeId) {
         // A chunk that begins now begins with this very definition.
-        if let Some(cursor) = self.room_for_node(EVENT_BYTES_MAX, id) {
-            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-            let cursor = unsafe { &mut *cursor };
-            self.encoder.node_definition(cursor, parent, word);
+        if self.ring.cursor().has_room(EVENT_BYTES_MAX) || self.next_chunk(id) {
+            self.encoder.node_definition(self.ring.cursor(), parent, word);
             self.ring.commit(0);
         }
-    }
-
-    /// The cursor, with room for `bytes` (I3); none when nothing can be recorded any more.
-    #[inline(always)]
-    fn room(&mut self, bytes: usize) -> Option<*mut ChunkCursor> {
-        if self.session.stop.load(Ordering::Relaxed) != 0 {
-            return None;
-        }
-        if !self.ring.cursor().has_room(bytes) && !self.next_chunk(self.nodes.next_id()) {
-            return None;
-        }
-        Some(self.ring.cursor())
-    }
-
-    fn room_for_node(&mut self, bytes: usize, id: NodeId) -> Option<*mut ChunkCursor> {
-        if !self.ring.cursor().has_room(bytes) && !self.next_chunk(id) {
-            return None;
-        }
-        Some(self.ring.cursor())
     }
 
     #[cold]
@@ -569,7 +548,7 @@ impl Writer {
 
     #[cold]
     fn write_touched(&mut self, touched: &Touched) {
-        let time = self.clock.before();
+        let time = self.clock.now();
         if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
             // Not through `next_chunk`: it may look at the blocks, which is where we come from.
             if !self.ring.next_chunk() {
@@ -599,10 +578,10 @@ impl Writer {
             return;
         }
         visit_modules(|module| {
-            if let Some(cursor) = self.room(MODULE_EVENT_BYTES_MAX) {
-                // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-                let cursor = unsafe { &mut *cursor };
+            let has_room = self.ring.cursor().has_room(MODULE_EVENT_BYTES_MAX);
+            if has_room || self.next_chunk(self.nodes.next_id()) {
                 let range = [module.start as u64, module.end as u64, module.bias as u64];
+                let cursor = self.ring.cursor();
                 self.encoder.module(cursor, range, module.build_id, module.path);
                 self.ring.commit(0);
             }
@@ -610,16 +589,13 @@ impl Writer {
     }
 
     fn finish(&mut self, skipped: u32) {
-        let time = self.clock.before();
-        if let Some(cursor) = self.room(EVENT_BYTES_MAX) {
-            // SAFETY: `room` gave this thread's own cursor; nothing else uses it meanwhile.
-            let cursor = unsafe { &mut *cursor };
+        let time = self.clock.now();
+        self.write(|encoder, cursor| {
             if skipped != 0 {
-                self.encoder.skipped(cursor, skipped);
+                encoder.skipped(cursor, skipped);
             }
-            self.encoder.thread_end(cursor, time);
-            self.ring.commit(1);
-        }
+            encoder.thread_end(cursor, time);
+        });
         self.process.end_slot(self.ring.slot_index());
         self.ring.call_collector();
     }
@@ -642,7 +618,8 @@ fn enter_late() -> Option<Guard> {
             recorder.busy.store(IN_HOOK, Ordering::Relaxed);
             let guard = Guard(recorder);
             // Each user has a stack of its own.
-            guard.with_writer(|writer| writer.memo.change_thread());
+            guard.begin().memo.change_thread();
+            guard.end();
             return Some(guard);
         }
         yield_now();
