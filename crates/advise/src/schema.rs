@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The whole of `advice.json`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
     /// Always 1.
     pub schema: u32,
@@ -43,7 +43,7 @@ pub struct Advice {
 }
 
 /// The machine of a measurement.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// CPU model.
     pub cpu: String,
@@ -60,7 +60,7 @@ pub struct Machine {
 }
 
 /// What recording added to the program's CPU time.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overhead {
     /// `estimated` from the calibrated cost of an event, or `measured` by `--rerun`.
     pub method: String,
@@ -71,7 +71,7 @@ pub struct Overhead {
 }
 
 /// A recorded process.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessInfo {
     /// Process id.
     pub pid: u32,
@@ -86,7 +86,7 @@ pub struct ProcessInfo {
 }
 
 /// Figures of the recording.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecordingInfo {
     /// Events of the chosen process.
     pub events: u64,
@@ -113,7 +113,7 @@ pub struct RecordingInfo {
 }
 
 /// A point of the live series.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LivePoint {
     /// Seconds since the first event.
     pub time_s: f64,
@@ -124,7 +124,7 @@ pub struct LivePoint {
 }
 
 /// One allocator's figures.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AllocatorRow {
     /// `system`, `heapwright`, `mimalloc`, ..., or the file name of a `.so`.
     pub name: String,
@@ -161,7 +161,7 @@ pub struct AllocatorRow {
 }
 
 /// A point of an allocator's series.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AllocatorPoint {
     /// Events up to here.
     pub events: u64,
@@ -178,7 +178,7 @@ pub struct AllocatorPoint {
 }
 
 /// The program itself under an allocator.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunFigures {
     /// Median CPU seconds.
     pub cpu_s: f64,
@@ -199,7 +199,7 @@ pub struct RunFigures {
 }
 
 /// What to do, in one place.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Whether a change is worth while.
     pub change: bool,
@@ -237,7 +237,7 @@ pub struct StackFrame {
 }
 
 /// A call site: allocations with one stack (as far as it tells sites apart).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Site {
     /// Stable number within this file; `ReportData` refers to it.
     pub id: u32,
@@ -286,7 +286,7 @@ pub struct Site {
 }
 
 /// Requested sizes at a site, bytes.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Smallest.
     pub min: u64,
@@ -299,7 +299,7 @@ pub struct Sizes {
 }
 
 /// A gain measured by replay.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Predicted {
     /// Whole program's time over today's.
     pub time_ratio: f64,
@@ -310,7 +310,7 @@ pub struct Predicted {
 }
 
 /// Memory that a site's live blocks pin.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Blame {
     /// The site.
     #[serde(flatten)]
@@ -324,7 +324,7 @@ pub struct Blame {
 }
 
 /// What the report's page reads: the advice and the pictures' data.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReportData {
     /// The same as `advice.json`.
     pub advice: Advice,
@@ -337,7 +337,7 @@ pub struct ReportData {
 }
 
 /// A tree of stacks, as columns. Values are inclusive (a parent holds its children's).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flame {
     /// Frame names, each once.
     pub names: Vec<String>,
@@ -358,7 +358,7 @@ pub struct Flame {
 }
 
 /// A bar of a histogram.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HistogramBar {
     /// From, inclusive.
     pub low: u64,
