@@ -23,12 +23,13 @@ pub enum Stdin {
     Nothing,
 }
 
-/// A child that runs in a process group of its own.
+/// A child, as a rule in a process group of its own.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     started: Instant,
     rss_floor_bytes: u64,
+    leads_group: bool,
     ended: Option<Ended>,
 }
 
@@ -74,13 +75,26 @@ impl Running {
     /// # Errors
     /// The system's.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        let rss_floor_bytes = own_usage().peak_rss_bytes;
-        let started = Instant::now();
-        let child = command.process_group(0).spawn()?;
-        Ok(Self { child, started, rss_floor_bytes, ended: None })
+        Self::spawn(command.process_group(0), true)
     }
 
-    /// Its process id, which is its group's.
+    /// Starts `command` in our own process group: the terminal's keys reach it, and stopping it
+    /// stops it alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_in_our_group(command: &mut Command) -> io::Result<Self> {
+        Self::spawn(command, false)
+    }
+
+    fn spawn(command: &mut Command, leads_group: bool) -> io::Result<Self> {
+        let rss_floor_bytes = own_usage().peak_rss_bytes;
+        let started = Instant::now();
+        let child = command.spawn()?;
+        Ok(Self { child, started, rss_floor_bytes, leads_group, ended: None })
+    }
+
+    /// Its process id, which is its group's if it has one of its own.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -148,14 +162,14 @@ impl Running {
     ) -> io::Result<Ended> {
         if self.ended.is_none() {
             let (over, ended) = (Condvar::new(), Mutex::new(false));
-            let (pid, started) = (self.pid(), self.started);
+            let (pid, started, leads_group) = (self.pid(), self.started, self.leads_group);
             thread::scope(|scope| {
                 scope.spawn(|| {
                     let mut done = ended.lock().expect("no panic below");
                     while !*done {
                         // Not ended, or ended and not waited for: the number is still its own.
                         if !watch(pid, started.elapsed()) {
-                            let _ = send_signal(pid, true, SIGKILL);
+                            let _ = send_signal(pid, leads_group, SIGKILL);
                         }
                         done = over.wait_timeout(done, every).expect("no panic below").0;
                     }
@@ -168,10 +182,11 @@ impl Running {
         self.wait()
     }
 
-    /// Sends `signal` to it, or to all of its group. Nothing happens when it has ended.
+    /// Sends `signal` to it, or to all of its own group. Nothing happens when it has ended.
     pub fn signal(&self, signal: i32, group: bool) {
         // Ended means waited for: the number may be another process's by now. Its group can
         // still have members, and as long as it has, the number is not given away.
+        let group = group && self.leads_group;
         if self.ended.is_none() || group {
             let _ = send_signal(self.pid(), group, signal);
         }

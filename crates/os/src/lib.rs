@@ -19,6 +19,7 @@ mod mapping;
 mod memory;
 mod probe;
 mod process;
+mod space;
 mod syscall;
 mod time;
 
@@ -38,4 +39,5 @@ pub use process::{
     abort, env_var, is_secure, libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id,
     yield_now,
 };
+pub use space::{Space, file_system_space};
 pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};

@@ -1,0 +1,45 @@
+//! A bar on stderr for work that takes longer than two seconds.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+/// Work that ends sooner shows no bar.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Steps done of steps to do; drawn on a terminal only.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+impl Progress {
+    /// Nothing done of `steps` yet.
+    pub(crate) fn new(steps: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
+        let template = "{msg:24!} [{bar:30}] {pos}/{len} {per_sec} {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar, started: Instant::now() }
+    }
+
+    /// `done` of `steps` are done and `what` is next.
+    pub(crate) fn set(&self, done: u64, steps: u64, what: &str) {
+        if self.bar.is_hidden() && self.started.elapsed() > QUIET && io::stderr().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(250));
+        }
+        self.bar.set_length(steps);
+        self.bar.set_message(what.to_owned());
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    /// Takes the bar off the screen.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
