@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn text_is_cut_at_its_buffer_and_stays_a_c_string() {
         let mut text = Text::<8>::new();
-        write!(text, "{}", "abc").expect("never fails");
-        write!(text, "{}", "defghi").expect("never fails");
+        text.write_str("abc").expect("never fails");
+        text.write_str("defghi").expect("never fails");
         assert_eq!(text.bytes(), b"abcdefg");
         assert_eq!(text.buffer[7], 0);
     }

@@ -14,7 +14,7 @@ fn work(blocks: &mut [*mut u8; 64], step: usize) {
     // SAFETY: null or a live block of this array.
     unsafe { free(blocks[place]) };
     // Mostly small; every eighth is large, so that the shared part is busy.
-    let bytes = if step % 8 == 0 { 40_000 + step % 3_000_000 } else { 16 + step % 3000 };
+    let bytes = if step.is_multiple_of(8) { 40_000 + step % 3_000_000 } else { 16 + step % 3000 };
     blocks[place] = alloc(bytes);
     assert!(!blocks[place].is_null());
     // SAFETY: just allocated.
