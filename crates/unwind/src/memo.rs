@@ -276,11 +276,11 @@ impl Walk {
             let in_window = memo.ascending && self.window.reaches(memo.frames[0].sp);
             let frames = &memo.frames[..=index];
             index = if in_window {
-                // SAFETY: all return-address slots are words below a caller's stack pointer, so
-                // aligned (`step_to` loaded them), and lie above this frame's stack pointer, where
-                // the window starts at the latest, and below the outermost one's (I8), up to
-                // which it reaches.
                 verify(frames, &self.window, |slot| {
+                    // SAFETY: a return-address slot: one word below a caller's stack pointer, so
+                    // aligned (`step_to` loaded it); above this frame's stack pointer, where the
+                    // window starts at the latest, and below the outermost one's (I8), up to
+                    // which it reaches.
                     Some(unsafe { self.window.load_unchecked(slot) })
                 })
             } else {

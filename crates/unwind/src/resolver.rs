@@ -16,9 +16,9 @@ use crate::modules::{LineBuffer, Module, ModuleTable, Place};
 use crate::rule::Rule;
 use crate::rule_cache::RuleCache;
 
-/// After reading the mappings, this many times the time it took must pass before an unknown
-/// address has them read again: at most 2 % of the time goes there.
-const REST_FACTOR: u64 = 50;
+/// After reading the mappings in vain, this many times the time it took must pass before an
+/// unknown address has them read again: at most 5 % of the time goes there.
+const REST_FACTOR: u64 = 20;
 
 pub(crate) static CACHE: RuleCache = RuleCache::new();
 static RESOLVER: Owned<Resolver> = Owned::new(Resolver::new());
@@ -118,6 +118,7 @@ impl Resolver {
         let spare = 1 - self.current;
         // SAFETY: I6: the callers have made sure that nobody unloads.
         let is_read = unsafe { self.tables[spare].read(&mut self.buffer) };
+        let mut is_vain = true;
         self.settled = true;
         if is_read {
             let (old, new) = (&self.tables[self.current], &self.tables[spare]);
@@ -126,6 +127,7 @@ impl Resolver {
             let code_changed = !old.same_code(new);
             self.current = spare;
             if !is_kept || is_grown || code_changed {
+                is_vain = false;
                 // What was unknown may be known now; what was known may be gone.
                 if CACHE.clear(is_kept) {
                     // Release: pairs with the Acquire in `rule_generation`.
@@ -138,7 +140,8 @@ impl Resolver {
             }
         }
         let end_ns = monotonic_ns();
-        self.rest_until_ns = end_ns + (end_ns - start_ns) * REST_FACTOR;
+        let rest_ns = if is_vain { (end_ns - start_ns) * REST_FACTOR } else { 0 };
+        self.rest_until_ns = end_ns + rest_ns;
     }
 }
 

@@ -36,7 +36,8 @@ pub fn shape(name: &str) -> u8 {
     FIRST_SHAPE + index as u8
 }
 
-type RunScript =
+/// Runs a script of so many bytes, calling back with the data given.
+pub type RunScript =
     unsafe extern "C" fn(*const u8, usize, unsafe extern "C" fn(*mut c_void), *mut c_void);
 
 /// Compiles `shapes.c` with `options` to a shared object of this name.
