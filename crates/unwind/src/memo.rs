@@ -20,7 +20,7 @@ pub const FRAME_COUNT_MAX: usize = 1024;
 
 /// The last stack of one thread, so that the next capture walks only what has changed.
 ///
-/// 64 KiB, of which only what deep stacks reach is touched. All zero bytes are a valid empty
+/// 57 KiB, of which only what deep stacks reach is touched. All zero bytes are a valid empty
 /// memo, so it may lie in memory fresh from the kernel. One thread uses it at a time; a signal
 /// handler that may interrupt a capture needs a memo of its own.
 #[derive(Debug)]
