@@ -1,0 +1,16 @@
+//! The worker's engine: the program's threads, replayed in order on one heap, and measured.
+//!
+//! # Not here
+//! Choosing and checking the allocator (`worker`), starting workers (`run`), compiling.
+
+mod board;
+mod crew;
+mod heap;
+mod operate;
+mod order;
+mod view;
+
+pub(crate) use board::Board;
+pub(crate) use crew::Engine;
+pub(crate) use heap::{Heap, NullHeap, ProcessHeap};
+pub(crate) use view::PlanView;

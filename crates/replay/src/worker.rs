@@ -1,0 +1,262 @@
+//! The worker process: one run of a plan, on the allocator that was preloaded.
+
+use std::ffi::{CStr, OsString, c_char};
+use std::fs::File;
+use std::os::fd::{FromRawFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use crate::engine::{Board, Engine, NullHeap, PlanView, ProcessHeap};
+use crate::result::Text;
+use crate::sys;
+
+/// First argument of a worker: it tells `heapwright` to call [`worker_main`].
+pub const WORKER_ARGUMENT: &str = "__replay-worker";
+
+/// Exit status of a worker that says on the board why it gave up.
+const GAVE_UP: i32 = 3;
+
+/// Where a worker says why it gives up.
+static BOARD: OnceLock<Board> = OnceLock::new();
+
+/// What one run is to do, as the worker's arguments say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Descriptor of the plan.
+    pub(crate) plan: RawFd,
+    /// Descriptor of the result.
+    pub(crate) result: RawFd,
+    /// Process id of the parent.
+    pub(crate) parent: u32,
+    /// What to replay on.
+    pub(crate) subject: Subject,
+    /// Whether memory is measured, else time.
+    pub(crate) is_memory: bool,
+}
+
+/// What to replay on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Nothing: the same stores without an allocator.
+    Null,
+    /// libc's own allocator.
+    System,
+    /// The allocator that was preloaded.
+    Preloaded,
+}
+
+impl Order {
+    /// As arguments.
+    pub(crate) fn to_arguments(self) -> [String; 6] {
+        let subject = match self.subject {
+            Subject::Null => "null",
+            Subject::System => "system",
+            Subject::Preloaded => "preloaded",
+        };
+        let kind = if self.is_memory { "memory" } else { "time" };
+        [
+            WORKER_ARGUMENT.to_owned(),
+            self.plan.to_string(),
+            self.result.to_string(),
+            self.parent.to_string(),
+            subject.to_owned(),
+            kind.to_owned(),
+        ]
+    }
+
+    fn from_arguments(arguments: &[OsString]) -> Option<Self> {
+        let [plan, result, parent, subject, kind] = arguments else { return None };
+        let subject = match subject.to_str()? {
+            "null" => Subject::Null,
+            "system" => Subject::System,
+            "preloaded" => Subject::Preloaded,
+            _ => return None,
+        };
+        Some(Self {
+            plan: plan.to_str()?.parse().ok()?,
+            result: result.to_str()?.parse().ok()?,
+            parent: parent.to_str()?.parse().ok()?,
+            subject,
+            is_memory: kind == "memory",
+        })
+    }
+}
+
+/// The whole life of a worker. `arguments` are those after [`WORKER_ARGUMENT`].
+///
+/// Not for users: `heapwright` calls it in the processes that [`crate::replay`] starts.
+pub fn worker_main(arguments: &[OsString]) -> ! {
+    let Some(order) = Order::from_arguments(arguments) else {
+        eprintln!("{WORKER_ARGUMENT} is for heapwright's own use; see: heapwright replay --help");
+        std::process::exit(125);
+    };
+    if !sys::die_with_parent(order.parent) {
+        std::process::exit(GAVE_UP);
+    }
+    let plan_file = inherited(order.plan);
+    let result_file = inherited(order.result);
+    let board = match Board::map(&result_file) {
+        Ok(board) => *BOARD.get_or_init(|| board),
+        Err(error) => {
+            eprintln!("the result cannot be mapped: {error}");
+            std::process::exit(GAVE_UP);
+        }
+    };
+    if order.subject != Subject::Null {
+        board.set_text(Text::Version, &version(order.subject));
+    }
+    let checked = check_allocator(order.subject);
+    let knows_usable = checked.unwrap_or_else(|why| give_up(&why));
+    let plan = PlanView::map(&plan_file).unwrap_or_else(|error| give_up(&error.to_string()));
+    let plan: &'static PlanView = Box::leak(Box::new(plan));
+    if plan.has_aligned && order.subject == Subject::Preloaded && !serves(c"posix_memalign") {
+        give_up("it lacks posix_memalign, which the program needs");
+    }
+    match order.subject {
+        Subject::Null => {
+            let bytes = NullHeap::arena_bytes(plan.slot_count);
+            let arena = sys::map(None, bytes, true).unwrap_or_else(|error| {
+                give_up(&format!("memory for the null run cannot be had: {error}"))
+            });
+            // SAFETY: just mapped with so many bytes, a power of two, and never unmapped.
+            let heap = unsafe { NullHeap::new(arena, bytes) };
+            run(plan, heap, board, order.is_memory, false);
+        }
+        Subject::System | Subject::Preloaded => {
+            run(plan, ProcessHeap, board, order.is_memory, knows_usable);
+        }
+    }
+    std::process::exit(0)
+}
+
+fn run<H: crate::engine::Heap>(
+    plan: &'static PlanView,
+    heap: H,
+    board: Board,
+    is_memory: bool,
+    knows_usable: bool,
+) {
+    board.set(crate::result::Field::KnowsUsable, u64::from(knows_usable));
+    let engine = Engine::new(plan, heap, board, is_memory, knows_usable, exhausted, give_up);
+    let engine = engine.unwrap_or_else(|error| give_up(&format!("no memory to replay: {error}")));
+    if is_memory {
+        engine.run::<true>();
+    } else {
+        engine.run::<false>();
+    }
+}
+
+/// A descriptor that the parent opened for us.
+fn inherited(fd: RawFd) -> File {
+    // SAFETY: the parent made it for this process alone; only this file owns it. A wrong
+    // number fails at the first use.
+    unsafe { File::from_raw_fd(fd) }
+}
+
+fn give_up(why: &str) -> ! {
+    if let Some(board) = BOARD.get() {
+        board.set_text(Text::Failure, why);
+    }
+    std::process::exit(GAVE_UP)
+}
+
+fn exhausted(_operation: usize, size: usize) -> ! {
+    give_up(&format!("an allocation of {size} bytes gave null"))
+}
+
+/// The object that serves `name`: where it begins.
+fn object(name: &CStr) -> Option<(usize, &'static CStr)> {
+    sys::object_of(sys::symbol(name)?)
+}
+
+/// Whether `name` comes from the object that `malloc` comes from.
+fn serves(name: &CStr) -> bool {
+    match (object(c"malloc"), object(name)) {
+        (Some(malloc), Some(other)) => malloc.0 == other.0,
+        _ => false,
+    }
+}
+
+/// Sees to it that the right allocator is there; whether it tells usable sizes.
+fn check_allocator(subject: Subject) -> Result<bool, String> {
+    let Some(malloc) = object(c"malloc") else {
+        return Err("malloc is in no loaded object".to_owned());
+    };
+    let libc = object(c"gnu_get_libc_version").or_else(|| object(c"getenv"));
+    let is_libc = libc.is_some_and(|libc| libc.0 == malloc.0);
+    match subject {
+        Subject::Null | Subject::System => {}
+        Subject::Preloaded if is_libc => {
+            return Err("it was loaded but does not replace malloc (or the loader refused it); \
+                        it needs to export malloc, free, calloc and realloc"
+                .to_owned());
+        }
+        Subject::Preloaded => {
+            for name in [c"free", c"calloc", c"realloc"] {
+                if !serves(name) {
+                    let name = name.to_string_lossy();
+                    return Err(format!("it replaces malloc but not {name}"));
+                }
+            }
+        }
+    }
+    Ok(serves(c"malloc_usable_size"))
+}
+
+/// Version of the allocator, as far as it says one.
+fn version(subject: Subject) -> String {
+    if subject == Subject::System {
+        return format!("glibc {}", sys::libc_version());
+    }
+    if let Some(text) = sys::symbol(c"heapwright_peer_version") {
+        // "mimalloc 2.1.7": the name is known, the number is wanted.
+        let text = c_text(text.cast());
+        return match text.rsplit_once(' ') {
+            Some((_, number)) if number.starts_with(|c: char| c.is_ascii_digit()) => number.into(),
+            _ => text,
+        };
+    }
+    jemalloc_version().or_else(mimalloc_version).unwrap_or_default()
+}
+
+/// A C string that an allocator exports: the array itself, or a pointer to it.
+fn c_text(symbol: NonNull<c_char>) -> String {
+    // SAFETY: by contract the symbol is a `const char[]`, ended by zero.
+    let text = unsafe { CStr::from_ptr(symbol.as_ptr()) };
+    text.to_string_lossy().into_owned()
+}
+
+fn jemalloc_version() -> Option<String> {
+    type Mallctl = unsafe extern "C" fn(
+        *const c_char,
+        *mut *const c_char,
+        *mut usize,
+        *const c_char,
+        usize,
+    ) -> i32;
+    let mallctl = sys::symbol(c"mallctl")?;
+    // SAFETY: jemalloc's function of this name has this type.
+    let mallctl = unsafe { std::mem::transmute::<NonNull<std::ffi::c_void>, Mallctl>(mallctl) };
+    let mut text = std::ptr::null();
+    let mut bytes = size_of::<*const c_char>();
+    // SAFETY: "version" gives one pointer to a constant string.
+    let result =
+        unsafe { mallctl(c"version".as_ptr(), &raw mut text, &raw mut bytes, std::ptr::null(), 0) };
+    let text = NonNull::new(text.cast_mut()).filter(|_| result == 0)?;
+    let text = c_text(text);
+    Some(text.split('-').next().unwrap_or_default().to_owned())
+}
+
+fn mimalloc_version() -> Option<String> {
+    let version = sys::symbol(c"mi_version")?;
+    // SAFETY: mimalloc's function of this name takes nothing and gives a number.
+    let version = unsafe {
+        std::mem::transmute::<NonNull<std::ffi::c_void>, extern "C" fn() -> i32>(version)
+    };
+    let number = version();
+    // Two digits each for minor and patch since 3.0 and 2.2; one each before.
+    Some(match number {
+        10_000.. => format!("{}.{}.{}", number / 10_000, number / 100 % 100, number % 100),
+        _ => format!("{}.{}.{}", number / 100, number / 10 % 10, number % 10),
+    })
+}
