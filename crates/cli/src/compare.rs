@@ -9,7 +9,6 @@ use clap::Args;
 use heapwright_compare::{CompareOptions, Observer, Subject, compare, write_table};
 use heapwright_launch::Objects;
 use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ pub(crate) fn run(options: &CompareCommandOptions, console: &Console) -> Result<
         console.print_json(&comparison)?;
     } else {
         let mut table = Vec::new();
-        write_table(&comparison, console.color(), &mut table).map_err(io::Error::from)?;
+        write_table(&comparison, console.color(), &mut table)?;
         console.print(String::from_utf8_lossy(&table).trim_end())?;
     }
     Ok(if interrupted { 130 } else { comparison.exit_status })

@@ -13,25 +13,27 @@ const QUEUE_ENTRIES: usize = 4096;
 const BATCH_ENTRIES: usize = 512;
 
 /// A line of the journal, made by a request thread and freed by a background thread.
-pub struct Entry {
-    line: String,
+pub struct Entry(Box<Line>);
+
+struct Line {
+    text: String,
     path: Box<str>,
 }
 
 impl Entry {
     /// The line for an answered request.
-    pub fn new(worker: u64, number: u64, request: &Request, answer_bytes: usize) -> Box<Self> {
-        let line = format!("{worker} {number} {} {answer_bytes}", request.path);
-        Box::new(Self { line, path: request.path.as_str().into() })
+    pub fn new(worker: u64, number: u64, request: &Request, answer_bytes: usize) -> Self {
+        let text = format!("{worker} {number} {} {answer_bytes}", request.path);
+        Self(Box::new(Line { text, path: request.path.as_str().into() }))
     }
 }
 
 /// A request thread's end of a queue.
-pub struct Sender(SyncSender<Box<Entry>>);
+pub struct Sender(SyncSender<Entry>);
 
 impl Sender {
     /// Hands an entry over; waits while the queue is full.
-    pub fn send(&self, entry: Box<Entry>) {
+    pub fn send(&self, entry: Entry) {
         self.0.send(entry).expect("the writer lives until every sender is gone");
     }
 }
@@ -46,7 +48,7 @@ pub struct Logged {
 
 /// The background threads.
 pub struct Journal {
-    senders: Vec<SyncSender<Box<Entry>>>,
+    senders: Vec<SyncSender<Entry>>,
     writers: Vec<JoinHandle<Logged>>,
 }
 
@@ -80,7 +82,7 @@ impl Journal {
     }
 }
 
-fn write_all(receiver: &Receiver<Box<Entry>>) -> Logged {
+fn write_all(receiver: &Receiver<Entry>) -> Logged {
     let mut logged = Logged { entries: 0, checksum: 0 };
     let mut batch = Vec::with_capacity(BATCH_ENTRIES);
     for entry in receiver {
@@ -93,14 +95,14 @@ fn write_all(receiver: &Receiver<Box<Entry>>) -> Logged {
     logged
 }
 
-fn write(batch: &mut Vec<Box<Entry>>, logged: &mut Logged) {
+fn write(batch: &mut Vec<Entry>, logged: &mut Logged) {
     let mut page = String::new();
     for entry in batch.drain(..) {
-        page.push_str(&entry.line);
+        page.push_str(&entry.0.text);
         page.push('\n');
         logged.entries += 1;
         let sums =
-            random::checksum(entry.line.as_bytes()) ^ random::checksum(entry.path.as_bytes());
+            random::checksum(entry.0.text.as_bytes()) ^ random::checksum(entry.0.path.as_bytes());
         logged.checksum = logged.checksum.wrapping_add(sums);
     }
     // A server would write the page to disk here.

@@ -1,0 +1,111 @@
+//! Each wrong input gives one line on stderr that names the thing, and the right status.
+
+use heapwright_testkit::programs::{compile, compile_with};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+fn heapwright(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_heapwright"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("heapwright starts")
+}
+
+/// Status and the only line on stderr; nothing of ours may be on stdout.
+#[track_caller]
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = heapwright(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(message.lines().count(), 1, "{arguments:?}: {message}");
+    assert!(message.starts_with("heapwright: "), "{message}");
+    assert!(output.stdout.is_empty());
+    (output.status.code().expect("not killed"), message.trim_end().to_owned())
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_127() {
+    for command in ["compare", "run", "record"] {
+        let (status, message) = refused(&[command, "--", "no-such-program"]);
+        assert_eq!(status, 127);
+        assert!(message.contains("no-such-program: not found on PATH"), "{message}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_executable_is_126() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("plain");
+    fs::write(&file, "not a program").expect("written");
+    let path = file.to_str().expect("a plain path");
+    assert_eq!(refused(&["run", "--", path]).0, 126);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("the mode is set");
+    let (status, message) = refused(&["compare", "--", path]);
+    assert_eq!(status, 126);
+    assert!(message.contains("neither a program nor a script"), "{message}");
+}
+
+#[test]
+fn a_static_program_is_refused_with_a_remedy() {
+    let program = compile_with("status", &["-static"]);
+    for command in ["run", "compare"] {
+        let (status, message) = refused(&[command, "--", program.to_str().expect("a plain path")]);
+        assert_eq!(status, 125);
+        assert!(message.contains("linked statically") && message.contains("heapwright::Recorded"));
+    }
+}
+
+#[test]
+fn wrong_options_are_our_failure() {
+    assert_eq!(refused(&["compare", "--runs", "0", "--", "true"]).0, 125);
+    assert_eq!(refused(&["compare", "--time-limit", "soon", "--", "true"]).0, 125);
+    assert_eq!(refused(&["no-such-command"]).0, 125);
+    let (status, message) = refused(&["compare", "--on", "nomalloc", "--", "true"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("`nomalloc` is no allocator known here"), "{message}");
+}
+
+#[test]
+fn a_wrong_object_is_refused_by_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = directory.path().join("libtext.so");
+    fs::write(&text, "text").expect("written");
+    let (status, message) =
+        refused(&["compare", "--on", text.to_str().expect("plain"), "--", "true"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("libtext.so: not a shared object for this machine"), "{message}");
+    let plugin = compile("plugin");
+    let (_, message) = refused(&["compare", "--on", plugin.to_str().expect("plain"), "--", "true"]);
+    assert!(message.contains("defines no malloc and free"), "{message}");
+}
+
+#[test]
+fn an_unwritable_place_is_named() {
+    let (status, message) =
+        refused(&["compare", "--cmd-stdout", "/no/such/directory/file", "--", "true"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("/no/such/directory/file: cannot be written"), "{message}");
+    assert_eq!(refused(&["generate", "man", "/proc/no"]).0, 125);
+}
+
+#[test]
+fn a_mode_that_is_not_built_says_so() {
+    let (status, message) = refused(&["run", "--mode", "check", "--", "true"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("mode check is not built yet"), "{message}");
+}
+
+#[test]
+fn advice_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("advice.json");
+    let path = directory.path().to_str().expect("a plain path");
+    let (status, message) = refused(&["diff", path, path]);
+    assert_eq!(status, 125);
+    assert!(message.contains("advice.json: cannot be read"), "{message}");
+    fs::write(&file, "[1, 2]").expect("written");
+    assert!(refused(&["diff", path, path]).1.contains("is no advice.json"));
+    fs::write(&file, r#"{"schema": 2}"#).expect("written");
+    assert_eq!(refused(&["diff", path, path]).0, 125);
+}
