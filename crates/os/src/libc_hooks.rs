@@ -24,28 +24,31 @@ type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, usize) -> c_int;
 #[cfg(target_env = "gnu")]
 mod weak {
     #[cfg(target_arch = "x86_64")]
-    core::arch::global_asm!(
-        ".weak heapwright_os_key_create",
-        ".symver heapwright_os_key_create, pthread_key_create@GLIBC_2.2.5, remove",
-        ".weak heapwright_os_setspecific",
-        ".symver heapwright_os_setspecific, pthread_setspecific@GLIBC_2.2.5, remove",
-    );
+    macro_rules! first_version {
+        () => {
+            "@GLIBC_2.2.5, remove"
+        };
+    }
     #[cfg(target_arch = "aarch64")]
-    core::arch::global_asm!(
-        ".weak heapwright_os_key_create",
-        ".symver heapwright_os_key_create, pthread_key_create@GLIBC_2.17, remove",
-        ".weak heapwright_os_setspecific",
-        ".symver heapwright_os_setspecific, pthread_setspecific@GLIBC_2.17, remove",
-    );
+    macro_rules! first_version {
+        () => {
+            "@GLIBC_2.17, remove"
+        };
+    }
 
+    /// The address of `$name`, called `$alias` in the object file. The version is given in the
+    /// block itself, since it holds for one object file only; so each block stands in a function
+    /// that is compiled once.
     macro_rules! address {
-        ($name:literal) => {{
+        ($alias:literal, $name:literal) => {{
             let address: *const ();
             #[cfg(target_arch = "x86_64")]
             // SAFETY: reads one word of the global offset table, which the linker filled.
             unsafe {
                 core::arch::asm!(
-                    concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                    concat!(".weak ", $alias),
+                    concat!(".symver ", $alias, ", ", $name, first_version!()),
+                    concat!("mov {}, qword ptr [rip + ", $alias, "@GOTPCREL]"),
                     out(reg) address,
                     options(pure, readonly, nostack, preserves_flags),
                 );
@@ -54,8 +57,10 @@ mod weak {
             // SAFETY: as above.
             unsafe {
                 core::arch::asm!(
-                    concat!("adrp {0}, :got:", $name),
-                    concat!("ldr {0}, [{0}, :got_lo12:", $name, "]"),
+                    concat!(".weak ", $alias),
+                    concat!(".symver ", $alias, ", ", $name, first_version!()),
+                    concat!("adrp {0}, :got:", $alias),
+                    concat!("ldr {0}, [{0}, :got_lo12:", $alias, "]"),
                     out(reg) address,
                     options(pure, readonly, nostack, preserves_flags),
                 );
@@ -64,12 +69,14 @@ mod weak {
         }};
     }
 
+    #[inline(never)]
     pub(super) fn key_create() -> *const () {
-        address!("heapwright_os_key_create")
+        address!("heapwright_os_key_create", "pthread_key_create")
     }
 
+    #[inline(never)]
     pub(super) fn set_specific() -> *const () {
-        address!("heapwright_os_setspecific")
+        address!("heapwright_os_setspecific", "pthread_setspecific")
     }
 }
 
