@@ -10,18 +10,33 @@
 //! Measuring allocators (`heapwright-replay`, `heapwright-compare`), drawing the page
 //! (`heapwright-report`).
 
+mod advice;
 mod analysis;
+mod diff;
+mod fail_if;
+mod flame;
 mod grouping;
 mod histogram;
 mod live;
 mod measure;
 mod names;
+mod notes;
+pub mod pprof;
 mod recommend;
 pub mod schema;
 mod survey;
+pub mod text;
+mod verdict;
 mod walk;
 mod weight;
 mod wrappers;
 
+pub use advice::{AdviceFacts, OverheadFacts, advice, report_data};
 pub use analysis::{AnalyseError, Analysis, Mismatch, StackTotals, Totals};
+pub use diff::{Change, Diff, SiteChange, SiteFigures};
+pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;
+pub use verdict::{
+    AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,
+    WORTH_TIME, decide,
+};

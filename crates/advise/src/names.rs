@@ -81,6 +81,13 @@ impl NamedStacks {
         })
     }
 
+    /// The places of `stack` by their numbers in the table, innermost first.
+    pub(crate) fn place_indices(&self, stack: StackId) -> impl Iterator<Item = u32> {
+        self.tree
+            .ids(stack)
+            .map(|id| self.table.place_index(self.input_of_stack[id.0 as usize] as usize))
+    }
+
     /// The text of a name.
     pub(crate) fn name(&self, name: NameId) -> &str {
         &self.names[name.0 as usize]
