@@ -174,7 +174,9 @@ pub(crate) fn libc_version() -> &'static str {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: libc gives a string of its own.
-        let version = unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) };
+        let version = unsafe { libc::gnu_get_libc_version() };
+        // SAFETY: a constant C string.
+        let version = unsafe { CStr::from_ptr(version) };
         version.to_str().unwrap_or("")
     }
     #[cfg(not(target_env = "gnu"))]
