@@ -137,9 +137,12 @@ fn move_to_new(pool: &mut Pool, index: SliceIndex, bytes: usize) -> *mut u8 {
     let (Some(from), Some(to)) = (NonNull::new(slice_start(index)), NonNull::new(new_start)) else {
         return none;
     };
-    // SAFETY: two different runs of committed slices, ours; the new one holds nothing yet, and
-    // the old contents are wanted at their new place only.
-    if unsafe { move_pages(from, to, old_usable) }.is_err() {
+    // The whole run, since what an earlier block left behind the usable bytes has to go, too: the
+    // old run is given back as zeroed.
+    let run_bytes = (head.run_slices.load(Ordering::Relaxed) as usize) << SLICE_LOG2;
+    // SAFETY: two different runs of committed slices, ours, the new one no shorter; it holds
+    // nothing yet, and the old contents are wanted at their new place only.
+    if unsafe { move_pages(from, to, run_bytes) }.is_err() {
         // Not on this kernel: never again.
         MOVE_COUNT.store(MOVE_COUNT_MAX, Ordering::Relaxed);
         give(pool, run.index, !run.is_zeroed);
