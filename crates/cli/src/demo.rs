@@ -15,7 +15,7 @@ pub(crate) struct DemoOptions {
     #[arg(short, long, value_name = "DIR", default_value = "heapwright-demo-advice")]
     output: PathBuf,
     /// Requests that the bundled server answers
-    #[arg(long, value_name = "N", default_value_t = 48_000)]
+    #[arg(long, value_name = "N", default_value_t = 16_000)]
     requests: u64,
 }
 

@@ -1,3 +1,59 @@
-//! Automation: demo, test, bench, tidy, dist.
+//! Automation, as `cargo xtask COMMAND`: everything that a person or CI does to the project.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod build;
+mod bundle;
+mod demo;
+mod dist;
+mod package;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::env;
+use std::process::ExitCode;
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  build    the binary, the demo program and every .so, into target/release
+  demo     build, then run the main job on the bundled program
+  test     install what is missing, build, and run every check and test
+  bench    build, then compare allocators on the bundled program
+  tidy     dependency directions, links, unsafe arguments, machine paths
+  bundle   build the report's page from npm packages; fails if the committed one differs
+  dist     a tarball and a Debian package in target/dist
+  package  `cargo package` for every library crate
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let result = Workspace::find().and_then(|workspace| {
+        match arguments.first().map_or("help", String::as_str) {
+            "build" => build::run(&workspace),
+            "demo" => demo::run(&workspace, rest),
+            "test" => test::run(&workspace),
+            "bench" => bench::run(&workspace, rest),
+            "tidy" => tidy::run(&workspace),
+            "bundle" => bundle::run(&workspace),
+            "dist" => dist::run(&workspace),
+            "package" => package::run(&workspace),
+            "help" | "-h" | "--help" => {
+                print!("{USAGE}");
+                Ok(())
+            }
+            other => Err(format!("unknown command `{other}`\n{USAGE}")),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

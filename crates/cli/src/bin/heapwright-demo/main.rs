@@ -23,8 +23,8 @@ use std::thread;
 
 /// Request threads.
 const WORKERS: u64 = 4;
-/// Requests of a run, when nothing else is asked for: about four million allocation events.
-const REQUESTS_DEFAULT: u64 = 48_000;
+/// Requests of a run, when nothing else is asked for: about 4.5 million events.
+const REQUESTS_DEFAULT: u64 = 16_000;
 /// Bytes of values that one shard of the cache may hold.
 const CACHE_SHARD_BYTES: usize = 4 << 20;
 /// Sessions of the burst at each thread.

@@ -1,0 +1,118 @@
+//! `test`: every check and every test, the cheap ones first.
+
+use crate::workspace::Workspace;
+use crate::{build, setup, shell, tidy};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// Features that only turn tests on; each is given to the crates that have it.
+const TEST_FEATURES: [&str; 2] = ["preload-tests", "browser-tests"];
+
+/// Tests that ran, as the runner's closing lines have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+/// Installs what is missing, builds, checks, tests; ends with `N passed, N failed`.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
+    setup::run(setup::TO_TEST)?;
+    shell::run(workspace.cargo("fmt").args(["--all", "--check"]))?;
+    tidy::run(workspace)?;
+    build::run(workspace)?;
+    clippy(workspace)?;
+    let (tally, result) = tests(workspace)?;
+    let Tally { passed, failed, ignored } = tally;
+    println!("{passed} passed, {failed} failed, {ignored} skipped");
+    if passed == 0 && result.is_ok() {
+        return Err("no test ran".into());
+    }
+    result
+}
+
+fn clippy(workspace: &Workspace) -> Result<(), String> {
+    let mut crates = workspace.cargo("clippy");
+    crates.args(["--quiet", "--workspace", "--all-targets"]);
+    without_objects(workspace, &mut crates);
+    shell::run(crates.args(["--", "-D", "warnings"]))?;
+    // The shells have no unwinding; they are checked in the profile that they are built in.
+    let mut objects = workspace.cargo("clippy");
+    objects.args(["--quiet", "--profile", "so"]);
+    for object in workspace.objects() {
+        objects.args(["--package", &object.name]);
+    }
+    shell::run(objects.args(["--", "-D", "warnings"]))
+}
+
+/// Runs them and counts; the result is that of the runner.
+fn tests(workspace: &Workspace) -> Result<(Tally, Result<(), String>), String> {
+    let mut command = workspace.cargo("test");
+    command.args(["--workspace", "--no-fail-fast"]);
+    without_objects(workspace, &mut command);
+    // Some tests run programs under the objects that were just built.
+    command.env("HEAPWRIGHT_LIB_DIR", workspace.release());
+    shell::show(&command);
+    let failed = |error: std::io::Error| format!("cargo test: {error}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut tally = Tally::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.map_err(failed)?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            tally.add(&line);
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    let result = if status.success() { Ok(()) } else { Err(format!("cargo test: {status}")) };
+    Ok((tally, result))
+}
+
+/// Leaves the `.so` crates out and turns the test features on.
+fn without_objects(workspace: &Workspace, command: &mut Command) {
+    for object in workspace.objects() {
+        command.args(["--exclude", &object.name]);
+    }
+    for one in workspace.crates.iter().filter(|one| !one.is_object) {
+        for feature in TEST_FEATURES.iter().filter(|name| one.features.iter().any(|f| f == *name)) {
+            command.arg("--features").arg(format!("{}/{feature}", one.name));
+        }
+    }
+}
+
+impl Tally {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) =
+            line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
+        else {
+            return;
+        };
+        for count in counts.split(';') {
+            let mut words = count.split_whitespace();
+            let number = words.next().and_then(|word| word.parse::<u32>().ok()).unwrap_or(0);
+            match words.next() {
+                Some("passed") => self.passed += number,
+                Some("failed") => self.failed += number,
+                Some("ignored") => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let mut tally = Tally::default();
+        tally.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        tally.add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured");
+        tally.add("test other ... ok");
+        assert_eq!(tally, Tally { passed: 5, failed: 4, ignored: 1 });
+    }
+}
