@@ -3,7 +3,7 @@
 //! [`Analysis::new`] reads a recording into call sites and their patterns; [`decide`] weighs
 //! the allocators' measurements; [`Advice`](schema::Advice) and
 //! [`ReportData`](schema::ReportData) hold both, put together by [`advice()`] and
-//! [`report_data`]. [`Diff`] compares two recordings, [`pprof`] and `parquet` export one.
+//! [`report_data`]. [`Diff`] compares two recordings, [`pprof`] and `parquet_export` export one.
 //! `docs/design/advice.md` defines every figure.
 //!
 //! # Not here
@@ -21,6 +21,8 @@ mod live;
 mod measure;
 mod names;
 mod notes;
+#[cfg(feature = "parquet")]
+pub mod parquet_export;
 pub mod pprof;
 mod recommend;
 pub mod schema;

@@ -54,14 +54,14 @@ fn about_the_recording(
     }
     if analysis.info.dropped > 0 {
         notes.push(format!(
-            "{} events were lost while recording; every figure lacks them.",
+            "Events lost while recording: {}; every figure lacks them.",
             count_text(analysis.info.dropped)
         ));
     }
     let unwritten = recording.end().map_or(0, |end| end.unwritten_events);
     if unwritten > 0 {
         notes.push(format!(
-            "{} events could not be written to the file (the disk was full).",
+            "Events that could not be written to the file (the disk was full): {}.",
             count_text(unwritten)
         ));
     }
@@ -70,18 +70,19 @@ fn about_the_recording(
     }
     if analysis.unreadable_sections > 0 {
         let count = analysis.unreadable_sections;
-        notes.push(format!("{count} sections of the recording could not be read and are missing."));
+        notes.push(format!("Sections of the recording that could not be read: {count}."));
     }
     let counts = analysis.counts;
     if counts.unknown_frees > 0 {
         notes.push(format!(
-            "{} frees were of blocks older than the recording or allocated out of its sight.",
+            "Frees of blocks older than the recording, or allocated out of its sight: {}.",
             count_text(counts.unknown_frees)
         ));
     }
     if counts.lost_frees > 0 {
         notes.push(format!(
-            "{} frees are missing; their blocks ended when the address was given out again.",
+            "Frees missing from the recording: {}; their blocks ended when the address was given \
+             out again.",
             count_text(counts.lost_frees)
         ));
     }
@@ -112,7 +113,7 @@ fn about_the_program(
     }
     if totals.mapped_allocs > 0 {
         notes.push(format!(
-            "The program maps memory itself ({} times, at most {} at once): that is no \
+            "The program maps memory itself (mappings: {}, at most {} at once): that is no \
              allocator's business and is in no call site, but the replay maps the same.",
             count_text(totals.mapped_allocs),
             bytes_text(totals.mapped_peak_bytes)
@@ -120,15 +121,15 @@ fn about_the_program(
     }
     if totals.failed > 0 {
         notes.push(format!(
-            "{} allocations failed, the largest of {}.",
+            "Failed allocations: {}, the largest of {}.",
             count_text(totals.failed),
             bytes_text(totals.failed_bytes_max)
         ));
     }
     for wrong in analysis.mismatches.iter().take(MISMATCHES_MAX) {
         notes.push(format!(
-            "{} blocks of {} were freed by {}, which is an error in the program (allocated in \
-             {}).",
+            "Freed by the wrong operation, an error in the program: {} blocks of {} by {} \
+             (allocated in {}).",
             count_text(wrong.blocks),
             wrong.alloc.name(),
             wrong.free.name(),

@@ -290,7 +290,7 @@ fn the_live_series_has_the_peak_and_the_end() {
 fn nothing_to_analyse_is_an_error_with_a_next_step() {
     let (_folder, recording) = Synthetic::new().finish();
     let result = Analysis::new(&recording, 0, &mut Symbolizer::new(), &mut |_, _| {});
-    let error = result.err().expect("no allocations");
+    let error = result.expect_err("no allocations");
     assert_eq!(error, AnalyseError::NoAllocations { exe: "/usr/bin/synthetic".into() });
     assert!(error.to_string().contains("heapwright::Recorded"));
     let result = Analysis::new(&recording, 7, &mut Symbolizer::new(), &mut |_, _| {});
