@@ -68,7 +68,7 @@ pub(crate) fn memory_figures(
     let (internal, external) = fragmentation(&at_peak, knows_usable);
     let (end_internal, end_external) = fragmentation(&at_end, knows_usable);
     Ok(MemoryFigures {
-        peak_bytes: samples.iter().map(|sample| sample.resident_bytes).max().unwrap_or(0),
+        peak_bytes: result.get(Field::PeakBytes),
         mean_bytes: mean_over_events(&timeline),
         end_bytes: at_end.resident_bytes,
         at_live_peak_bytes: at_peak.resident_bytes,

@@ -81,7 +81,7 @@ pub struct AllocatorFigures {
 /// Memory under an allocator, all bytes as growth over the moment before the first event.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MemoryFigures {
-    /// Highest resident bytes at a sample.
+    /// Highest resident bytes, at samples and right before large blocks went.
     pub peak_bytes: u64,
     /// Mean resident bytes over the events.
     pub mean_bytes: u64,

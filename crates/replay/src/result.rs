@@ -43,6 +43,8 @@ pub(crate) enum Field {
     BaselineBytes = 11,
     /// Samples taken.
     Samples = 12,
+    /// Highest resident growth read, at samples and before large losses.
+    PeakBytes = 13,
 }
 
 /// A state of the worker: it replays.

@@ -9,15 +9,15 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::board::Board;
+use super::growth::Growth;
 use super::heap::Heap;
 use super::operate::{Bench, OnExhausted, Tally, Totals};
 use super::order::Order;
 use super::view::{PlanView, ThreadView};
 use crate::op;
-use crate::resident::ResidentMeter;
 use crate::result::{Field, STATE_DONE, STATE_RUNNING, Sample};
 use crate::sys;
 
@@ -29,11 +29,9 @@ pub(crate) struct Engine<H: Heap> {
     bench: Bench<H>,
     totals: Totals,
     board: Board,
-    meter: ResidentMeter,
     /// Sample number + 1 at each epoch's end, 0 for none; empty in timing runs.
     mark_of: &'static [AtomicU32],
     window: u32,
-    baseline_bytes: AtomicU64,
     starter: Mutex<Starter>,
     running: AtomicU32,
     finish: AtomicU32,
@@ -103,6 +101,7 @@ impl<H: Heap> Engine<H> {
             slots: zeroes::<AtomicPtr<u8>>(slot_count)?,
             written_pages: zeroes::<AtomicU32>(if measure { slot_count } else { 0 })?,
             order: Order::new(remaining, need),
+            growth: Growth::new()?,
             knows_usable,
             on_exhausted,
         };
@@ -117,10 +116,8 @@ impl<H: Heap> Engine<H> {
             bench,
             totals: Totals::default(),
             board,
-            meter: ResidentMeter::of_self()?,
             mark_of,
             window,
-            baseline_bytes: AtomicU64::new(0),
             starter: Mutex::new(starter),
             running: AtomicU32::new(0),
             finish: AtomicU32::new(0),
@@ -140,9 +137,8 @@ impl<H: Heap> Engine<H> {
             }
             starter.finished.clear();
         }
-        if MEASURE && let Some(resident) = self.meter.read() {
-            self.baseline_bytes.store(resident.bytes(), Ordering::Relaxed);
-            self.board.set(Field::BaselineBytes, resident.bytes());
+        if MEASURE {
+            self.board.set(Field::BaselineBytes, self.bench.growth.begin());
         }
         self.board.set(Field::State, STATE_RUNNING);
         let faults = sys::page_faults();
@@ -164,6 +160,7 @@ impl<H: Heap> Engine<H> {
         let cpu_ns = sys::process_cpu_ns() - cpu_ns;
         let wall_ns = heapwright_os::monotonic_ns() - started_ns;
         let faults_after = sys::page_faults();
+        self.board.set(Field::PeakBytes, self.bench.growth.highest());
         self.board.set(Field::CpuNs, cpu_ns);
         self.board.set(Field::WaitNs, order.wait_ns());
         self.board.set(Field::WallNs, wall_ns);
@@ -204,10 +201,8 @@ impl<H: Heap> Engine<H> {
 
     fn sample(&self, index: usize, live_bytes: i64) {
         self.join_finished(&mut self.lock());
-        let resident = self.meter.read().unwrap_or_default().bytes();
-        let baseline = self.baseline_bytes.load(Ordering::Relaxed);
         let sample = Sample {
-            resident_bytes: resident.saturating_sub(baseline),
+            resident_bytes: self.bench.growth.read(),
             live_blocks: self.totals.live_blocks.load(Ordering::Relaxed),
             live_bytes,
             usable_bytes: self.totals.usable_bytes.load(Ordering::Relaxed),

@@ -5,6 +5,7 @@
 
 mod board;
 mod crew;
+mod growth;
 mod heap;
 mod operate;
 mod order;

@@ -3,6 +3,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
+use super::growth::Growth;
 use super::heap::{Heap, ProcessHeap};
 use super::order::Order;
 use super::view::PlanView;
@@ -60,6 +61,7 @@ pub(super) struct Bench<H> {
     /// For each slot the written pages of its large block; empty in timing runs.
     pub(super) written_pages: &'static [AtomicU32],
     pub(super) order: Order,
+    pub(super) growth: Growth,
     pub(super) knows_usable: bool,
     pub(super) on_exhausted: OnExhausted,
 }
@@ -142,6 +144,9 @@ impl<H: Heap> Bench<H> {
             op::LARGE_DIED => {
                 let block = self.take(slot);
                 let size = words[2] as usize;
+                if MEASURE {
+                    self.growth.before_loss(size);
+                }
                 if op::size(words[0]) != 0 {
                     if MEASURE {
                         tally.mapped_bytes -= self.written_bytes(slot, usize::MAX);
@@ -176,6 +181,9 @@ impl<H: Heap> Bench<H> {
             }
             op::TRIM => {
                 let block = self.take(slot);
+                if MEASURE {
+                    self.growth.before_loss(words[3] as usize);
+                }
                 let part = block.wrapping_add(words[2] as usize);
                 // SAFETY: a part of this mapping, which the plan gives up here.
                 unsafe { sys::unmap(part, words[3] as usize) };
@@ -223,6 +231,9 @@ impl<H: Heap> Bench<H> {
         let (slot, target) = (op::slot(words[0]), op::low(words[1]));
         let (size, old_size) = (words[2] as usize, words[3] as usize);
         let block = self.take(slot);
+        if MEASURE {
+            self.growth.before_loss(old_size);
+        }
         let old_pages = old_size.div_ceil(self.plan.page_bytes) as u32;
         let mut known = old_pages;
         if MEASURE && op::size(words[0]) & op::WAS_LARGE != 0 {
