@@ -170,7 +170,7 @@ impl Analysis {
         let mut survey = Survey::new(events, units);
         let mut first_half = |done, all| progress(done, 2 * all);
         let walked = walk(recording, process, &mut first_half, |step| {
-            survey.visit(&step, weights);
+            survey.visit(step, weights);
         })?;
         survey.finish(walked.events, walked.last_time);
         if survey.allocs == 0.0 {
@@ -182,7 +182,7 @@ impl Analysis {
         let grouping = Grouping::new(&stacks, &survey.stacks);
         let mut measure = Measure::new(&grouping, weights, survey.peak_change);
         let mut second_half = |done, all| progress(all + done, 2 * all);
-        walk(recording, process, &mut second_half, |step| measure.visit(&step))?;
+        walk(recording, process, &mut second_half, |step| measure.visit(step))?;
         measure.finish();
 
         let truncated_share = survey.truncated / survey.allocs;

@@ -110,8 +110,8 @@ impl<'g> Measure<'g> {
     }
 
     /// Takes the next change.
-    pub(crate) fn visit(&mut self, step: &Step<'_>) {
-        match *step.change {
+    pub(crate) fn visit(&mut self, step: &Step) {
+        match step.change {
             Change::Born { object, size, kind, stack, .. } if kind != AllocKind::Mmap => {
                 self.born(object, size, kind, stack, step.thread);
             }

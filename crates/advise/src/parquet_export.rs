@@ -94,7 +94,7 @@ pub fn write_events(
     let mut rows = Rows::new(recording, analysis);
     let mut result = Ok(());
     walk(recording, process, progress, |step| {
-        rows.push(&step);
+        rows.push(step);
         if rows.time_ns.len() >= GROUP_ROWS && result.is_ok() {
             result = rows.flush(&mut writer);
         }
@@ -189,9 +189,9 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn push(&mut self, step: &Step<'_>) {
+    fn push(&mut self, step: &Step) {
         let first = *self.first_time.get_or_insert(step.time);
-        let Some(row) = row(step.change) else { return };
+        let Some(row) = row(&step.change) else { return };
         let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.time_ns.push((step.time.saturating_sub(first) as f64 * self.ns_per_unit) as i64);
         self.thread.push(step.thread as i32);

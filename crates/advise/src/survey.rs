@@ -116,8 +116,8 @@ impl Survey {
     }
 
     /// Takes the next change.
-    pub(crate) fn visit(&mut self, step: &Step<'_>, weights: Weights) {
-        match *step.change {
+    pub(crate) fn visit(&mut self, step: &Step, weights: Weights) {
+        match step.change {
             Change::Born { object, size, kind, stack, .. } => {
                 let block = LiveBlock { stack, size, birth_clock: 0, weight: 1.0, kind };
                 if kind == AllocKind::Mmap {
@@ -134,7 +134,7 @@ impl Survey {
                 survey.bytes += bytes;
                 self.allocs += weight;
                 self.bytes += bytes;
-                self.truncated += if step.stacks.leaf(stack).truncated { weight } else { 0.0 };
+                self.truncated += if step.is_truncated { weight } else { 0.0 };
                 self.sizes.add(size, weight.round() as u64, bytes.round() as u64);
                 self.clock += bytes as u64;
                 let birth_clock = self.clock;
@@ -200,7 +200,7 @@ impl Survey {
         &mut self.stacks[index]
     }
 
-    fn grow(&mut self, bytes: f64, step: &Step<'_>) {
+    fn grow(&mut self, bytes: f64, step: &Step) {
         self.live += bytes;
         if self.live > self.peak {
             self.peak = self.live;
@@ -212,7 +212,7 @@ impl Survey {
         self.draw(step);
     }
 
-    fn draw(&mut self, step: &Step<'_>) {
+    fn draw(&mut self, step: &Step) {
         let time_s = self.seconds(step.time);
         if step.events >= self.next_point {
             self.next_point = step.events + self.point_events;

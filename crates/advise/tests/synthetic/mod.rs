@@ -212,9 +212,11 @@ impl Synthetic {
             let known = self.threads[thread].nodes.get(&(node, word)).copied();
             node = known.unwrap_or_else(|| {
                 self.flush_below(thread, ROOM_BYTES);
-                self.write(thread, |encoder, cursor| encoder.node_definition(cursor, node, word));
+                let id = self.threads[thread].node_count;
+                self.write(thread, |encoder, cursor| {
+                    encoder.node_definition(cursor, id, node, word);
+                });
                 let state = &mut self.threads[thread];
-                let id = state.node_count;
                 state.node_count += 1;
                 state.nodes.insert((node, word), id);
                 id
