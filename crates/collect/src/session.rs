@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 use crate::error::RecordError;
 
-/// A time unit is 2^4 ticks of the cycle counter: some 5 ns, and most differences between
-/// events fit one byte.
-const TIME_SHIFT: u32 = 4;
+/// A time unit is 2^6 ticks of the cycle counter, some 25 ns: about the cost of the fastest
+/// event, and finer times only make the file larger.
+const TIME_SHIFT: u32 = 6;
 
 /// Memory that the spool's file system must have free.
 const SPOOL_FREE_BYTES_MIN: u64 = 64 << 20;

@@ -19,7 +19,8 @@ fn main() {
         println!("process {index}: {:?} {:?} events {}", process.info, process.end, process.events);
         let mut events = MergedEvents::new(&recording, index);
         let mut objects = Objects::new();
-        let (mut allocs, mut frees, mut truncated, mut live, mut peak) = (0u64, 0u64, 0u64, 0i64, 0i64);
+        let (mut allocs, mut frees, mut truncated, mut live, mut peak) =
+            (0u64, 0u64, 0u64, 0i64, 0i64);
         let (mut mapped, mut touches, mut frames) = (0u64, 0u64, 0u64);
         let mut last = 0;
         while let Some(event) = events.next() {

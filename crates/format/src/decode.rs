@@ -4,9 +4,10 @@ use core::fmt;
 
 use crate::kind::FreeKind;
 use crate::wire::{
-    ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_WHOLE, DeltaState, FIELD_BYTES, NODE_CACHED, NodeId,
-    OP_ALLOC, OP_FAILED, OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE, OP_NODE, OP_REALLOC,
-    OP_SKIPPED, OP_THREAD_END, OP_TOUCH, OP_UNMAP, TOUCH_RUNS_MAX, address_slot, node_slot,
+    ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_WHOLE, DeltaState, FIELD_BYTES, NODE_BYTES, NODE_CACHED,
+    NODE_WHOLE, NodeId, OP_ALLOC, OP_FAILED, OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE,
+    OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END, OP_TOUCH, OP_UNMAP, PARENT_BYTES, PARENT_WHOLE,
+    TOUCH_RUNS_MAX, address_slot, node_slot,
 };
 
 /// Runs of resident pages of a block, still in wire form (checked when the event was read).
@@ -173,12 +174,13 @@ impl core::error::Error for DecodeError {}
 pub struct ChunkDecoder {
     state: DeltaState,
     offset: usize,
+    next_node: NodeId,
 }
 
 impl ChunkDecoder {
-    /// A decoder for a chunk whose head says `time`.
-    pub fn new(time: u64) -> Self {
-        Self { state: DeltaState::new(time), offset: 0 }
+    /// A decoder for a chunk whose head says `time` and `first_node`.
+    pub fn new(time: u64, first_node: NodeId) -> Self {
+        Self { state: DeltaState::new(time), offset: 0, next_node: first_node }
     }
 
     /// The next event of `bytes` (the same slice at every call); none at the end.
@@ -228,8 +230,14 @@ impl ChunkDecoder {
             }
             OP_NODE => {
                 let zigzag = fields.take(FIELD_BYTES[usize::from(low)])?;
-                let parent = fields.take(FIELD_BYTES[usize::from(high)])?;
-                let parent = NodeId::try_from(parent).map_err(|_| fields.out_of_range())?;
+                let id = self.next_node;
+                let value = match PARENT_BYTES[usize::from(high)] {
+                    0 => 1,
+                    bytes => fields.take(bytes)? as NodeId,
+                };
+                let parent = if high == PARENT_WHOLE { Some(value) } else { id.checked_sub(value) };
+                let parent = parent.filter(|&parent| parent < id).ok_or(fields.out_of_range())?;
+                self.next_node = id.checked_add(1).ok_or(fields.out_of_range())?;
                 let difference = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
                 let word = self.state.return_address.wrapping_add(difference as u64);
                 self.state.return_address = word;
@@ -311,12 +319,57 @@ impl ChunkDecoder {
 
     #[inline]
     fn node(&mut self, fields: &mut Fields<'_>, code: u8) -> Result<NodeId, DecodeError> {
-        let value = fields.take(FIELD_BYTES[usize::from(code)])?;
-        let node =
-            if code == NODE_CACHED { self.state.nodes[value as usize] } else { value as u32 };
+        let bytes = NODE_BYTES[usize::from(code)];
+        let value = fields.take(bytes)?;
+        let node = match code {
+            NODE_CACHED => self.state.nodes[value as usize],
+            NODE_WHOLE => value as NodeId,
+            _ => {
+                let unused = 64 - 8 * bytes as u32;
+                let difference = (value << unused) as i64 >> unused;
+                self.state.node.wrapping_add(difference as NodeId)
+            }
+        };
+        self.state.node = node;
         self.state.nodes[node_slot(node)] = node;
         Ok(node)
     }
+}
+
+/// Length of the event at the start of `bytes`; none when it is cut off or unknown.
+#[cfg(feature = "std")]
+pub(crate) fn event_bytes(bytes: &[u8]) -> Option<usize> {
+    use crate::wire::PARENT_BYTES as PARENT;
+    let head = *bytes.first()?;
+    let (time, high) = (FIELD_BYTES[usize::from(head >> 4 & 3)], usize::from(head >> 6));
+    let codes = || bytes.get(1).map(|&codes| usize::from(codes));
+    let fixed = match head & 15 {
+        OP_ALLOC => {
+            let codes = codes()?;
+            2 + time + ADDRESS_BYTES[high] + FIELD_BYTES[codes & 3] + NODE_BYTES[codes >> 2 & 3]
+        }
+        OP_FREE => 1 + time + ADDRESS_BYTES[high],
+        OP_FREE_KIND => 2 + time + ADDRESS_BYTES[high],
+        OP_REALLOC => {
+            let codes = codes()?;
+            let new = FIELD_BYTES[codes & 3] + ADDRESS_BYTES[codes >> 2 & 3];
+            let rest = FIELD_BYTES[codes >> 4 & 3] + NODE_BYTES[codes >> 6];
+            2 + time + ADDRESS_BYTES[high] + new + rest
+        }
+        OP_NODE => 1 + time + PARENT[high],
+        OP_FAILED => 1 + time + 12,
+        OP_UNMAP => 1 + time + 16,
+        OP_MODULES_GONE | OP_THREAD_END => 1 + time,
+        OP_SKIPPED => 5,
+        // Rare operations of varying length: read them.
+        OP_TOUCH | OP_MODULE => {
+            let mut decoder = ChunkDecoder::new(0, 1);
+            decoder.next(bytes).ok()??;
+            decoder.offset
+        }
+        _ => return None,
+    };
+    (fixed <= bytes.len()).then_some(fixed)
 }
 
 struct Fields<'a> {
@@ -404,8 +457,9 @@ mod tests {
         let mut addresses = vec![0x5555_0000_1000u64];
         let bytes = chunk(|encoder, cursor| {
             let mut time = 1000;
+            let mut next_node = 1;
             for _ in 0..20_000 {
-                time += random.next() >> (random.next() % 64);
+                time += random.next() >> (8 + random.next() % 56);
                 time &= u64::MAX >> 8;
                 let before = expected.last().map_or(1000, |&(last, _)| last);
                 time = time.max(before);
@@ -436,15 +490,20 @@ mod tests {
                         Event::Realloc { start_time, old: pick, new: address, size, node }
                     }
                     _ => {
-                        encoder.node_definition(cursor, node, address);
-                        expected.push((before, Event::Node { parent: node, word: address }));
+                        let parent = match random.next() % 3 {
+                            0 => next_node - 1,
+                            _ => (random.next() % u64::from(next_node)) as u32,
+                        };
+                        encoder.node_definition(cursor, next_node, parent, address);
+                        next_node += 1;
+                        expected.push((before, Event::Node { parent, word: address }));
                         continue;
                     }
                 };
                 expected.push((time, event));
             }
         });
-        let mut decoder = ChunkDecoder::new(1000);
+        let mut decoder = ChunkDecoder::new(1000, 1);
         for (index, &(time, event)) in expected.iter().enumerate() {
             let timed = decoder.next(&bytes).expect("well-formed").expect("not the end");
             assert_eq!((timed.time, timed.event), (time, event), "event {index}");
@@ -466,7 +525,7 @@ mod tests {
             encoder.skipped(cursor, 3);
             encoder.thread_end(cursor, 1004);
         });
-        let mut decoder = ChunkDecoder::new(1000);
+        let mut decoder = ChunkDecoder::new(1000, 1);
         let mut next = || decoder.next(&bytes).expect("well-formed").expect("not the end");
         let Event::Touch { resident_pages: 9, page_count: 9999, runs: read, .. } = next().event
         else {
@@ -496,7 +555,8 @@ mod tests {
             };
             encoder.touch(cursor, 1000, report);
         });
-        let timed = ChunkDecoder::new(1000).next(&bytes).expect("well-formed").expect("one event");
+        let timed =
+            ChunkDecoder::new(1000, 1).next(&bytes).expect("well-formed").expect("one event");
         let Event::Touch { resident_pages, runs, .. } = timed.event else {
             panic!("not a touch event");
         };
@@ -507,13 +567,13 @@ mod tests {
     fn torn_and_random_bytes_are_errors_not_panics() {
         let bytes = chunk(|encoder, cursor| encoder.alloc(cursor, 5000, 1 << 45, 1 << 20, 70_000));
         for cut in 1..bytes.len() {
-            let result = ChunkDecoder::new(0).next(&bytes[..cut]);
+            let result = ChunkDecoder::new(0, 1).next(&bytes[..cut]);
             assert_eq!(result, Err(DecodeError::Short { offset: 0 }), "cut at {cut}");
         }
         let mut random = Random(99);
         for _ in 0..2000 {
             let noise: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();
-            let mut decoder = ChunkDecoder::new(0);
+            let mut decoder = ChunkDecoder::new(0, 1);
             let mut events = 0;
             while let Ok(Some(_)) = decoder.next(&noise) {
                 events += 1;

@@ -12,10 +12,11 @@ use core::ptr::NonNull;
 use crate::kind::FreeKind;
 use crate::wire::{
     ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_DELTA_2, ADDRESS_DELTA_3, ADDRESS_WHOLE, DeltaState,
-    EVENT_BYTES_MAX, FIELD_BYTES, MODULE_BUILD_ID_BYTES_MAX, MODULE_PATH_BYTES_MAX, NODE_2, NODE_4,
-    NODE_CACHED, NodeId, OP_ALLOC, OP_FAILED, OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE,
-    OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END, OP_TOUCH, OP_UNMAP, TOUCH_RUNS_MAX,
-    address_slot, length_code, node_slot,
+    EVENT_BYTES_MAX, FIELD_BYTES, MODULE_BUILD_ID_BYTES_MAX, MODULE_PATH_BYTES_MAX, NODE_BYTES,
+    NODE_CACHED, NODE_DELTA_1, NODE_DELTA_2, NODE_WHOLE, NodeId, OP_ALLOC, OP_FAILED, OP_FREE,
+    OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE, OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END,
+    OP_TOUCH, OP_UNMAP, PARENT_BACK_1, PARENT_BACK_2, PARENT_BYTES, PARENT_LAST, PARENT_WHOLE,
+    TOUCH_RUNS_MAX, address_slot, length_code, node_slot,
 };
 
 /// Where the next byte of a chunk goes.
@@ -128,7 +129,7 @@ impl Encoder {
         cursor.put(delta, FIELD_BYTES[time_code as usize]);
         cursor.put(address_value, ADDRESS_BYTES[address_code as usize]);
         cursor.put(size, FIELD_BYTES[size_code as usize]);
-        cursor.put(node_value, FIELD_BYTES[node_code as usize]);
+        cursor.put(node_value, NODE_BYTES[node_code as usize]);
     }
 
     /// The block at `address` is about to be freed.
@@ -172,7 +173,7 @@ impl Encoder {
         cursor.put(duration, FIELD_BYTES[duration_code as usize]);
         cursor.put(new_value, ADDRESS_BYTES[new_code as usize]);
         cursor.put(size, FIELD_BYTES[size_code as usize]);
-        cursor.put(node_value, FIELD_BYTES[node_code as usize]);
+        cursor.put(node_value, NODE_BYTES[node_code as usize]);
     }
 
     /// An allocation of `size` bytes failed.
@@ -212,18 +213,31 @@ impl Encoder {
         }
     }
 
-    /// Defines the thread's next node: `word` (a return address, or a packed leaf) below
-    /// `parent`.
+    /// Defines `id`, the thread's next node: `word` (a return address, or a packed leaf) below
+    /// `parent`, which is a smaller number.
     #[inline]
-    pub fn node_definition(&mut self, cursor: &mut ChunkCursor, parent: NodeId, word: u64) {
+    pub fn node_definition(
+        &mut self,
+        cursor: &mut ChunkCursor,
+        id: NodeId,
+        parent: NodeId,
+        word: u64,
+    ) {
+        debug_assert!(parent < id, "a node is defined after its parent");
         let difference = word.wrapping_sub(self.state.return_address) as i64;
         let zigzag = (difference << 1 ^ difference >> 63) as u64;
         let word_code = length_code(zigzag);
-        let parent_code = length_code(u64::from(parent));
         self.state.return_address = word;
+        let back = id - parent;
+        let (parent_value, parent_code) = match back {
+            1 => (0, PARENT_LAST),
+            2..0x100 => (back, PARENT_BACK_1),
+            0x100..0x1_0000 => (back, PARENT_BACK_2),
+            _ => (parent, PARENT_WHOLE),
+        };
         cursor.put(u64::from(OP_NODE | word_code << 4 | parent_code << 6), 1);
         cursor.put(zigzag, FIELD_BYTES[word_code as usize]);
-        cursor.put(u64::from(parent), FIELD_BYTES[parent_code as usize]);
+        cursor.put(u64::from(parent_value), PARENT_BYTES[parent_code as usize]);
     }
 
     /// A module lies in `[start, end)`; addresses in its file are `bias` lower. Asks for
@@ -299,11 +313,19 @@ impl Encoder {
     #[inline(always)]
     fn node(&mut self, node: NodeId) -> (u64, u8) {
         let slot = node_slot(node);
+        let previous = core::mem::replace(&mut self.state.node, node);
         if self.state.nodes[slot] == node {
             return (slot as u64, NODE_CACHED);
         }
         self.state.nodes[slot] = node;
-        (u64::from(node), if node < 0x1_0000 { NODE_2 } else { NODE_4 })
+        let difference = node.wrapping_sub(previous) as i32;
+        if i32::from(difference as i8) == difference {
+            (difference as u64, NODE_DELTA_1)
+        } else if i32::from(difference as i16) == difference {
+            (difference as u64, NODE_DELTA_2)
+        } else {
+            (u64::from(node), NODE_WHOLE)
+        }
     }
 }
 

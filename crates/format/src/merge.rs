@@ -306,7 +306,7 @@ impl<'r> MergedEvents<'r> {
             match self.recording.section_events(self.process, index, &mut stream.bytes) {
                 Ok(head) => {
                     stream.head = head;
-                    stream.decoder = ChunkDecoder::new(head.time);
+                    stream.decoder = ChunkDecoder::new(head.time, head.first_node);
                     // Nodes defined in lost sections are unknown stacks; node 0 is the root.
                     let known = (head.first_node as usize).max(1);
                     stream.nodes.resize(known, StackId::UNKNOWN);
@@ -357,7 +357,7 @@ impl ThreadStream {
             sections: Vec::new(),
             next_section: 0,
             bytes: Vec::new(),
-            decoder: ChunkDecoder::new(head.time),
+            decoder: ChunkDecoder::new(head.time, head.first_node),
             head,
             nodes: vec![StackId::ROOT],
             pending: None,

@@ -22,8 +22,8 @@ use crate::stacks::{StackId, StackTree};
 pub struct ObjectId(pub u32);
 
 /// An overtaken free comes within this many time units of the allocation that overtook it
-/// (some 100 µs: a thread can lose its CPU between the clock and the allocator).
-pub const OVERTAKEN_UNITS: u64 = 1 << 24;
+/// (about a second: a thread can lose its CPU between the clock and the allocator).
+pub const OVERTAKEN_UNITS: u64 = 1 << 25;
 
 /// What happened to which object.
 #[derive(Clone, Debug, PartialEq, Eq)]

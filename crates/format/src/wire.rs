@@ -49,10 +49,21 @@ pub(crate) const ADDRESS_DELTA_3: u8 = 2;
 pub(crate) const ADDRESS_WHOLE: u8 = 3;
 pub(crate) const ADDRESS_BYTES: [usize; 4] = [1, 2, 3, 8];
 
-/// Node field: an index into the cache, or the number in 2 or 4 bytes.
+/// Node field: an index into the cache, a signed difference to the last node in 1 or 2 bytes,
+/// or the number in 4.
 pub(crate) const NODE_CACHED: u8 = 0;
-pub(crate) const NODE_2: u8 = 1;
-pub(crate) const NODE_4: u8 = 2;
+pub(crate) const NODE_DELTA_2: u8 = 1;
+pub(crate) const NODE_WHOLE: u8 = 2;
+pub(crate) const NODE_DELTA_1: u8 = 3;
+pub(crate) const NODE_BYTES: [usize; 4] = [1, 2, 4, 1];
+
+/// Parent field of a definition: the node defined just before, how far back from the new node in
+/// 1 or 2 bytes, or the number in 4.
+pub(crate) const PARENT_LAST: u8 = 0;
+pub(crate) const PARENT_BACK_2: u8 = 1;
+pub(crate) const PARENT_WHOLE: u8 = 2;
+pub(crate) const PARENT_BACK_1: u8 = 3;
+pub(crate) const PARENT_BYTES: [usize; 4] = [0, 2, 4, 1];
 
 pub(crate) const CACHE_SLOTS: usize = 256;
 
@@ -87,6 +98,7 @@ pub(crate) struct DeltaState {
     pub(crate) address: u64,
     pub(crate) addresses: [u64; CACHE_SLOTS],
     pub(crate) nodes: [NodeId; CACHE_SLOTS],
+    pub(crate) node: NodeId,
     pub(crate) return_address: u64,
 }
 
@@ -97,6 +109,7 @@ impl DeltaState {
             address: 0,
             addresses: [0; CACHE_SLOTS],
             nodes: [ROOT_NODE; CACHE_SLOTS],
+            node: ROOT_NODE,
             return_address: 0,
         }
     }

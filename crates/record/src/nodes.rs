@@ -1,8 +1,14 @@
-//! The calling-context tree of a thread: (outer node, return address) to node number.
+//! The calling-context tree of a thread: from a path (the words of a stack, outermost first) to
+//! the number of its node.
+//!
+//! The key is a 64-bit hash of the whole path, so that a stack is looked up by its innermost
+//! frame alone: one place of a large table, not one for each frame, and the hash is known
+//! before memory is asked. An entry also keeps 32 bits of a second hash: two of a million paths
+//! are taken for one with probability 2^-57.
 //!
 //! An open-addressed table in memory of its own; it doubles when three quarters full. Losing
-//! the race against exhausted memory is not an error: [`Nodes::child`] then has no answer, and
-//! the stack is recorded as truncated.
+//! the race against exhausted memory is not an error: [`Nodes::insert`] then refuses, and the
+//! stack is recorded as truncated.
 //!
 //! # Invariants
 //! - I1: `capacity` is zero or a power of two, `count * 4 <= capacity * 3`, and an empty entry
@@ -18,11 +24,35 @@ use heapwright_os::{Protection, release, reserve};
 /// Entries at first: 64 KiB, of which a small thread touches little.
 const CAPACITY_AT_FIRST: usize = 4096;
 
+/// Hash of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathHash {
+    place: u64,
+    check: u32,
+}
+
+impl PathHash {
+    /// The path without frames.
+    pub(crate) const ROOT: Self = Self { place: 0x243f_6a88_85a3_08d3, check: 0x1319_8a2e };
+
+    /// The path with `word` added inside.
+    #[inline(always)]
+    pub(crate) fn child(self, word: u64) -> Self {
+        // The product of a 64-bit multiplication folded by its high half: every bit of both
+        // inputs reaches every bit (Moremur, wyhash).
+        let product = u128::from(self.place ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            * 0xa076_1d64_78bd_642f;
+        let place = product as u64 ^ (product >> 64) as u64;
+        let check = self.check.rotate_left(7).wrapping_add((word as u32).wrapping_mul(0x85eb_ca6b));
+        Self { place, check }
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Entry {
-    word: u64,
-    parent: NodeId,
+    place: u64,
+    check: u32,
     id: NodeId,
 }
 
@@ -31,16 +61,6 @@ pub(crate) struct Nodes {
     entries: Option<NonNull<Entry>>,
     capacity: usize,
     count: u32,
-}
-
-/// Answer of [`Nodes::child`].
-pub(crate) enum Child {
-    /// The node is known.
-    Known(NodeId),
-    /// The node is new and must be defined in the stream.
-    New(NodeId),
-    /// No memory for it.
-    Refused,
 }
 
 impl Nodes {
@@ -53,37 +73,42 @@ impl Nodes {
         self.count + 1
     }
 
-    /// The node `word` below `parent`.
-    #[inline]
-    pub(crate) fn child(&mut self, parent: NodeId, word: u64) -> Child {
-        if (self.count as usize + 1) * 4 > self.capacity * 3 && !self.grow() {
-            return Child::Refused;
-        }
-        let entry = self.find(parent, word);
+    /// The node of the path with this hash, if it is known.
+    #[inline(always)]
+    pub(crate) fn get(&self, path: PathHash) -> Option<NodeId> {
+        let entries = self.entries?;
+        let place = self.find(entries, path);
         // SAFETY: `find` gives an entry of the table, which only this thread uses.
-        let found = unsafe { entry.read() };
-        if found.id != 0 {
-            return Child::Known(found.id);
-        }
-        self.count += 1;
-        let id = self.count;
-        // SAFETY: as above.
-        unsafe { entry.write(Entry { word, parent, id }) };
-        Child::New(id)
+        let id = unsafe { place.read() }.id;
+        (id != 0).then_some(id)
     }
 
-    /// The entry of (`parent`, `word`), or the empty one where it belongs. The table has memory.
-    #[inline]
-    fn find(&self, parent: NodeId, word: u64) -> NonNull<Entry> {
-        let entries = self.entries.expect("grown before the first search");
+    /// Gives the path, which is not known yet, the next number; none without memory.
+    pub(crate) fn insert(&mut self, path: PathHash) -> Option<NodeId> {
+        debug_assert_eq!(self.get(path), None, "I2: a path is inserted once");
+        if (self.count as usize + 1) * 4 > self.capacity * 3 && !self.grow() {
+            return None;
+        }
+        let place = self.find(self.entries?, path);
+        self.count += 1;
+        let id = self.count;
+        // SAFETY: the empty entry where the path belongs.
+        unsafe { place.write(Entry { place: path.place, check: path.check, id }) };
+        Some(id)
+    }
+
+    /// The entry of `path`, or the empty one where it belongs.
+    #[inline(always)]
+    fn find(&self, entries: NonNull<Entry>, path: PathHash) -> NonNull<Entry> {
         let mask = self.capacity - 1;
-        let mut index = first_index(parent, word) & mask;
+        let mut index = (path.place >> 20) as usize & mask;
         loop {
             // SAFETY: the masked index is below the capacity.
             let place = unsafe { entries.add(index) };
             // SAFETY: entries are plain words, zero when new, and only this thread's.
             let entry = unsafe { place.read() };
-            if entry.id == 0 || (entry.word == word && entry.parent == parent) {
+            let same = entry.place == path.place && entry.check == path.check;
+            if same || entry.id == 0 {
                 return place;
             }
             index = (index + 1) & mask;
@@ -96,9 +121,10 @@ impl Nodes {
         let Ok(memory) = reserve(capacity * size_of::<Entry>(), Protection::ReadWrite) else {
             return false;
         };
+        let new_entries = memory.cast();
         let old = core::mem::replace(
             self,
-            Self { entries: Some(memory.cast()), capacity, count: self.count },
+            Self { entries: Some(new_entries), capacity, count: self.count },
         );
         if let Some(entries) = old.entries {
             for index in 0..old.capacity {
@@ -107,7 +133,8 @@ impl Nodes {
                 // SAFETY: the old table is still there, and only this thread's.
                 let entry = unsafe { place.read() };
                 if entry.id != 0 {
-                    let new = self.find(entry.parent, entry.word);
+                    let path = PathHash { place: entry.place, check: entry.check };
+                    let new = self.find(new_entries, path);
                     // SAFETY: an empty entry of the new table.
                     unsafe { new.write(entry) };
                 }
@@ -128,55 +155,54 @@ impl Nodes {
     }
 }
 
-/// Where a search begins, before it is cut to the capacity. Both keys are spread over all bits
-/// first: numbers of nodes and return addresses are small, dense numbers.
-#[inline(always)]
-fn first_index(parent: NodeId, word: u64) -> usize {
-    let parent = u64::from(parent).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    ((word ^ parent).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36) as usize
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
+    use std::vec::Vec;
 
-    use super::{Child, Nodes, first_index};
-
-    #[test]
-    fn a_real_tree_spreads_over_the_table() {
-        // Shaped like a program's: chains of nodes, each below one of its recent neighbours,
-        // return addresses from a few modules.
-        let mask = (1 << 15) - 1;
-        let mut used = std::collections::HashSet::new();
-        let mut collisions = 0;
-        for id in 1..20_000u32 {
-            let word = 0x7f00_1234_5000 + u64::from(id % 1700) * 13;
-            let parent = id - 1 - (id * 7 % 20).min(id - 1);
-            collisions += u32::from(!used.insert(first_index(parent, word) & mask));
-        }
-        // 20,000 balls in 32,768 boxes: 5,000 meet another one by chance.
-        assert!(collisions < 6_000, "{collisions}");
-    }
+    use super::{Nodes, PathHash};
 
     #[test]
     fn numbers_are_dense_and_stable_across_growth() {
         let mut nodes = Nodes::new();
-        let mut model = HashMap::new();
+        let mut model: HashMap<Vec<u64>, u32> = HashMap::new();
         let mut seed = 1u64;
-        for _ in 0..40_000 {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let parent = (seed >> 50) as u32;
-            let word = 0x7fff_0000_0000 | (seed >> 33) % 500;
-            let next = model.len() as u32 + 1;
-            let expected = *model.entry((parent, word)).or_insert(next);
-            match nodes.child(parent, word) {
-                Child::Known(id) => assert!(id == expected && id != next),
-                Child::New(id) => assert!(id == expected && id == next),
-                Child::Refused => panic!("memory"),
+        for _ in 0..20_000 {
+            let mut path = Vec::new();
+            let mut hash = PathHash::ROOT;
+            for _ in 0..6 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let word = 0x7fff_0000_0000 | (seed >> 33) % 7;
+                path.push(word);
+                hash = hash.child(word);
+                let next = model.len() as u32 + 1;
+                match model.get(&path) {
+                    Some(&id) => assert_eq!(nodes.get(hash), Some(id)),
+                    None => {
+                        assert_eq!(nodes.get(hash), None);
+                        assert_eq!(nodes.insert(hash), Some(next));
+                        model.insert(path.clone(), next);
+                    }
+                }
             }
         }
         assert_eq!(nodes.next_id() as usize, model.len() + 1);
+        assert!(model.len() > 8192, "the table grew");
         nodes.give_back();
+    }
+
+    #[test]
+    fn paths_spread_over_the_table_and_order_matters() {
+        let mask = (1 << 15) - 1;
+        let mut used = HashSet::new();
+        let mut collisions = 0;
+        for id in 0..20_000u64 {
+            let path = PathHash::ROOT.child(0x5555_1234 + id / 100 * 16).child(0x7f00 + id % 100);
+            collisions += u32::from(!used.insert((path.place >> 20) & mask));
+        }
+        // 20,000 balls in 32,768 boxes: 5,000 meet another one by chance.
+        assert!(collisions < 6_000, "{collisions}");
+        assert_ne!(PathHash::ROOT.child(1).child(2), PathHash::ROOT.child(2).child(1));
     }
 }

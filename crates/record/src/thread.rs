@@ -22,11 +22,13 @@ use heapwright_os::{
     Advice, Protection, advise, page_bytes, release, reserve, thread_id, yield_now,
 };
 use heapwright_sync::atomic::{AtomicU32, Ordering};
-use heapwright_unwind::{Memo, Registers, StackEnd, Truncation, module_generation, visit_modules};
+use heapwright_unwind::{
+    FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
+};
 
 use crate::clock::Clock;
 use crate::large::Touched;
-use crate::nodes::{Child, Nodes};
+use crate::nodes::{Nodes, PathHash};
 use crate::process::{
     Mode, Process, exit_key, may_look_for_modules, mode, process, session, start,
 };
@@ -83,6 +85,8 @@ struct Writer {
     nodes: Nodes,
     encoder: Encoder,
     memo: Memo,
+    /// For each frame of the memo, the path from the outermost frame to it.
+    paths: [PathHash; FRAME_COUNT_MAX],
 }
 
 /// The recorder for threads whose own has ended (libc frees some memory after the last
@@ -382,7 +386,7 @@ impl Writer {
                 unsafe { field.write($value) };
             )*};
         }
-        // An all-zero memo and an all-zero encoder state are valid and empty: left as they are.
+        // An all-zero memo, encoder state and paths are valid and empty: left as they are.
         set! {
             session = session;
             process = process;
@@ -472,49 +476,64 @@ impl Writer {
         if module_generation() != self.process.modules_written.load(Ordering::Relaxed) {
             self.write_modules();
         }
-        let mut node = match capture.unchanged.checked_sub(1) {
-            Some(last) => self.memo.frames()[last].tag,
-            None => ROOT_NODE,
+        let depth = capture.depth;
+        let mut path = match capture.unchanged.checked_sub(1) {
+            Some(last) => self.paths[last],
+            None => PathHash::ROOT,
         };
-        for index in capture.unchanged..capture.depth {
-            let word = self.memo.frames()[index].return_address() as u64;
-            let Some(child) = self.child(node, word) else {
-                // The frames below keep tags of an older stack: do not trust them again.
-                self.memo.forget();
-                return self.truncated(node, leaf);
+        for index in capture.unchanged..depth {
+            path = path.child(self.memo.frames()[index].return_address() as u64);
+            self.paths[index] = path;
+        }
+        let leaf = LeafKind { truncated: capture.end != StackEnd::Complete, ..leaf };
+        let whole = if leaf.is_default() { path } else { path.child(leaf.pack()) };
+        match self.nodes.get(whole) {
+            Some(node) => node,
+            None => self.new_stack(depth, leaf),
+        }
+    }
+
+    /// Defines what is new of the stack in the memo, outermost first. Without memory for it the
+    /// stack is cut to what there is a number for, and says so.
+    #[cold]
+    #[inline(never)]
+    fn new_stack(&mut self, depth: usize, leaf: LeafKind) -> NodeId {
+        let known = |index: &usize| self.nodes.get(self.paths[index - 1]).is_some();
+        let mut depth_known = (1..=depth).rev().find(known).unwrap_or(0);
+        let mut node = match depth_known {
+            0 => ROOT_NODE,
+            _ => self.nodes.get(self.paths[depth_known - 1]).unwrap_or(ROOT_NODE),
+        };
+        while depth_known < depth {
+            let word = self.memo.frames()[depth_known].return_address() as u64;
+            let Some(id) = self.nodes.insert(self.paths[depth_known]) else {
+                let cut = LeafKind { truncated: true, ..leaf };
+                let path =
+                    depth_known.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
+                return self.nodes.get(path.child(cut.pack())).unwrap_or(ROOT_NODE);
             };
-            node = child;
-            self.memo.frames_mut()[index].tag = node;
+            self.define(node, word, id);
+            node = id;
+            depth_known += 1;
         }
-        if capture.end != StackEnd::Complete {
-            return self.truncated(node, leaf);
+        if leaf.is_default() {
+            return node;
         }
-        if leaf.is_default() { node } else { self.child(node, leaf.pack()).unwrap_or(node) }
-    }
-
-    fn truncated(&mut self, node: NodeId, leaf: LeafKind) -> NodeId {
-        let leaf = LeafKind { truncated: true, ..leaf };
-        self.child(node, leaf.pack()).unwrap_or(ROOT_NODE)
-    }
-
-    /// The node `word` below `parent`, defined in the stream if it is new.
-    #[inline(always)]
-    fn child(&mut self, parent: NodeId, word: u64) -> Option<NodeId> {
-        match self.nodes.child(parent, word) {
-            Child::Known(id) => Some(id),
-            Child::New(id) => {
-                self.define(parent, word, id);
-                Some(id)
-            }
-            Child::Refused => None,
+        let path = depth.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
+        let path = path.child(leaf.pack());
+        if let Some(known) = self.nodes.get(path) {
+            return known;
         }
+        let Some(id) = self.nodes.insert(path) else { return ROOT_NODE };
+        self.define(node, leaf.pack(), id);
+        id
     }
 
     #[inline(never)]
     fn define(&mut self, parent: NodeId, word: u64, id: NodeId) {
         // A chunk that begins now begins with this very definition.
         if self.ring.cursor().has_room(EVENT_BYTES_MAX) || self.next_chunk(id) {
-            self.encoder.node_definition(self.ring.cursor(), parent, word);
+            self.encoder.node_definition(self.ring.cursor(), id, parent, word);
             self.ring.commit(0);
         }
     }

@@ -1,6 +1,7 @@
 //! The recording's file: a head, then sections, each with its own checksums, so that a torn
 //! file loses only its last section.
 
+mod columns;
 mod info;
 mod read;
 mod section;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::columns::{COLUMN_COUNT, join};
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 use super::section::{
-    EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
+    Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
 };
 
@@ -250,12 +251,12 @@ impl Recording {
         if crc32fast::hash(&stored) != head.payload_crc {
             return Err(problem("the section's checksum is wrong; its events are lost".into()));
         }
-        if head.compressed {
-            *out = zstd::bulk::decompress(&stored, head.raw_bytes as usize)
-                .map_err(|error| problem(format!("the section cannot be unpacked: {error}")))?;
-        } else {
-            *out = stored;
-        }
+        let unpacked = match head.codec {
+            Codec::Raw => Some(stored),
+            Codec::Zstd => zstd::bulk::decompress(&stored, head.raw_bytes as usize).ok(),
+            Codec::Columns => unpack_columns(&stored, head.raw_bytes as usize),
+        };
+        *out = unpacked.ok_or(problem("the section cannot be unpacked".into()))?;
         Ok(())
     }
 
@@ -348,6 +349,22 @@ impl Recording {
         serde_json::from_slice(&text)
             .map_err(|error| Problem { offset, text: format!("unreadable facts: {error}") })
     }
+}
+
+fn unpack_columns(stored: &[u8], raw_bytes: usize) -> Option<Vec<u8>> {
+    let (lengths, mut packed) = stored.split_at_checked(COLUMN_COUNT * 8)?;
+    let mut columns: [Vec<u8>; COLUMN_COUNT] = Default::default();
+    for (column, length) in columns.iter_mut().zip(lengths.chunks_exact(8)) {
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        let (bytes, packed_bytes) = (word(&length[..4]) as usize, word(&length[4..]) as usize);
+        if bytes > SECTION_BYTES_MAX as usize {
+            return None;
+        }
+        let (part, rest) = packed.split_at_checked(packed_bytes)?;
+        *column = zstd::bulk::decompress(part, bytes).ok()?;
+        packed = rest;
+    }
+    join(&columns.each_ref().map(Vec::as_slice), raw_bytes)
 }
 
 #[cfg(test)]

@@ -55,11 +55,29 @@ pub struct EventsHead {
     pub time: u64,
 }
 
+/// How a section's bytes are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Codec {
+    /// As they are.
+    Raw = 0,
+    /// One zstd frame.
+    Zstd = 1,
+    /// A chunk in columns: for each its length and its stored length, then a zstd frame each.
+    Columns = 2,
+}
+
+impl Codec {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Raw, Self::Zstd, Self::Columns].into_iter().find(|&codec| codec as u8 == number)
+    }
+}
+
 /// The head of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SectionHead {
     pub(super) kind: SectionKind,
-    pub(super) compressed: bool,
+    pub(super) codec: Codec,
     pub(super) raw_bytes: u32,
     pub(super) stored_bytes: u32,
     pub(super) payload_crc: u32,
@@ -71,7 +89,7 @@ impl SectionHead {
         let mut bytes = [0; SECTION_HEAD_BYTES];
         let words = [
             SECTION_MAGIC,
-            u32::from(self.kind as u8) | u32::from(self.compressed) << 8,
+            u32::from(self.kind as u8) | u32::from(self.codec as u8) << 8,
             self.raw_bytes,
             self.stored_bytes,
             self.payload_crc,
@@ -104,7 +122,7 @@ impl SectionHead {
         }
         Some(Self {
             kind: SectionKind::from_number(word(1) as u8)?,
-            compressed: word(1) >> 8 & 1 != 0,
+            codec: Codec::from_number((word(1) >> 8) as u8)?,
             raw_bytes: word(2),
             stored_bytes: word(3),
             payload_crc: word(4),

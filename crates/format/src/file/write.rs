@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 use zstd::bulk::Compressor;
 
+use super::columns::{COLUMN_COUNT, split};
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 use super::section::{
-    EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
+    Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
 };
 
@@ -16,6 +17,7 @@ pub struct FileWriter<W: Write> {
     out: W,
     compressor: Compressor<'static>,
     buffer: Vec<u8>,
+    columns: [Vec<u8>; COLUMN_COUNT],
     bytes: u64,
 }
 
@@ -30,7 +32,8 @@ impl<W: Write> FileWriter<W> {
         out.write_all(&(FILE_HEAD_BYTES as u32).to_le_bytes())?;
         let compressor = Compressor::new(level)?;
         let buffer = Vec::new();
-        let mut writer = Self { out, compressor, buffer, bytes: FILE_HEAD_BYTES as u64 };
+        let columns = Default::default();
+        let mut writer = Self { out, compressor, buffer, columns, bytes: FILE_HEAD_BYTES as u64 };
         writer.json(SectionKind::Session, session)?;
         Ok(writer)
     }
@@ -81,20 +84,27 @@ impl<W: Write> FileWriter<W> {
 
     fn section(&mut self, kind: SectionKind, events: EventsHead, raw: &[u8]) -> io::Result<()> {
         self.buffer.clear();
-        self.buffer.resize(SECTION_HEAD_BYTES + zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let packed =
-            self.compressor.compress_to_buffer(raw, &mut self.buffer[SECTION_HEAD_BYTES..])?;
-        let compressed = packed < raw.len();
-        let stored_bytes = if compressed { packed } else { raw.len() };
-        self.buffer.truncate(SECTION_HEAD_BYTES + stored_bytes);
-        if !compressed {
-            self.buffer[SECTION_HEAD_BYTES..].copy_from_slice(raw);
-        }
+        self.buffer.resize(SECTION_HEAD_BYTES, 0);
+        let in_columns = kind == SectionKind::Events && self.pack_columns(raw)?;
+        let codec = if in_columns {
+            Codec::Columns
+        } else {
+            self.buffer.truncate(SECTION_HEAD_BYTES);
+            self.pack(raw)?;
+            Codec::Zstd
+        };
+        let codec = if self.buffer.len() < SECTION_HEAD_BYTES + raw.len() {
+            codec
+        } else {
+            self.buffer.truncate(SECTION_HEAD_BYTES);
+            self.buffer.extend_from_slice(raw);
+            Codec::Raw
+        };
         let head = SectionHead {
             kind,
-            compressed,
+            codec,
             raw_bytes: raw.len() as u32,
-            stored_bytes: stored_bytes as u32,
+            stored_bytes: (self.buffer.len() - SECTION_HEAD_BYTES) as u32,
             payload_crc: crc32fast::hash(&self.buffer[SECTION_HEAD_BYTES..]),
             events,
         };
@@ -102,5 +112,32 @@ impl<W: Write> FileWriter<W> {
         self.out.write_all(&self.buffer)?;
         self.bytes += self.buffer.len() as u64;
         Ok(())
+    }
+
+    /// Appends `raw`, packed, to the buffer.
+    fn pack(&mut self, raw: &[u8]) -> io::Result<usize> {
+        let start = self.buffer.len();
+        self.buffer.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let packed = self.compressor.compress_to_buffer(raw, &mut self.buffer[start..])?;
+        self.buffer.truncate(start + packed);
+        Ok(packed)
+    }
+
+    /// Appends the chunk `raw` in columns; false when it is not a chunk as we know them.
+    fn pack_columns(&mut self, raw: &[u8]) -> io::Result<bool> {
+        let mut columns = std::mem::take(&mut self.columns);
+        let is_chunk = split(raw, &mut columns).is_some();
+        if is_chunk {
+            let lengths = self.buffer.len();
+            self.buffer.resize(lengths + COLUMN_COUNT * 8, 0);
+            for (index, column) in columns.iter().enumerate() {
+                let packed = self.pack(column)?;
+                let place = lengths + 8 * index;
+                self.buffer[place..place + 4].copy_from_slice(&(column.len() as u32).to_le_bytes());
+                self.buffer[place + 4..place + 8].copy_from_slice(&(packed as u32).to_le_bytes());
+            }
+        }
+        self.columns = columns;
+        Ok(is_chunk)
     }
 }

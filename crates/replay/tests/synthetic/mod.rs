@@ -237,7 +237,7 @@ impl Thread {
         }
         let node = self.nodes.len() as u32 + 1;
         self.nodes.insert(leaf.pack(), node);
-        self.encoder.node_definition(&mut self.cursor, ROOT_NODE, leaf.pack());
+        self.encoder.node_definition(&mut self.cursor, node, ROOT_NODE, leaf.pack());
         node
     }
 }
