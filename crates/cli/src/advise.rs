@@ -1,11 +1,25 @@
 //! `heapwright advise`: record, replay everywhere, say what to do.
 
+use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::record::CaptureOptions;
+use crate::record::{CaptureOptions, capture, status};
+use crate::replay::{ReplayEffort, on_all, results};
+use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
 use clap::Args;
+use heapwright_advise::schema::{self, Advice};
+use heapwright_advise::{AdviceFacts, OverheadFacts, advice, report_data, text};
+use heapwright_launch::Machine;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Nanoseconds that recording adds to an event, with full stacks: the estimate behind
+/// `overhead` when nothing better was measured (docs/verdicts.md tells how it was taken).
+const RECORD_NS_PER_EVENT: f64 = 60.0;
+/// Call sites shown on a terminal; the report has all.
+const SITES_SHOWN: usize = 5;
 
 /// What to advise on and how.
 #[derive(Debug, Args)]
@@ -15,12 +29,14 @@ pub(crate) struct AdviseOptions {
     pub output: PathBuf,
     #[command(flatten)]
     pub capture: CaptureOptions,
-    /// The allocators: names or paths of .so
-    #[arg(long, value_name = "NAME|PATH.so,...", value_delimiter = ',')]
-    pub on: Vec<String>,
+    #[command(flatten)]
+    pub effort: ReplayEffort,
     /// Which process to advise on [default: the one with most events]
     #[arg(long, value_name = "PID|EXE")]
     pub process: Option<String>,
+    /// Run CMD again under the system's allocator and the best: when that is quick, always, never
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub confirm: Confirm,
     /// Run CMD once more without the recorder to measure what recording cost
     #[arg(long)]
     pub rerun: bool,
@@ -29,6 +45,84 @@ pub(crate) struct AdviseOptions {
     pub command: Vec<OsString>,
 }
 
-pub(crate) fn run(_options: &AdviseOptions, _console: &Console) -> Result<u8, Failure> {
-    Err(Failure::ours("`advise` is not built into this version yet"))
+pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Failure> {
+    let directory = &options.output;
+    fs::create_dir_all(directory).map_err(|error| Failure::unwritable(directory, &error))?;
+    let file = directory.join(RECORDING_FILE);
+    let outcome = capture(&options.command, &options.capture, &file, console)?;
+    let recording = source::open(&file, console)?;
+    let process = source::choose(&recording, options.process.as_deref())?;
+    let analysis = source::analyse(&recording, process)?;
+    let mut facts = AdviceFacts {
+        heapwright_version: env!("CARGO_PKG_VERSION").into(),
+        machine: machine(),
+        overhead: OverheadFacts::Estimated { ns_per_event: RECORD_NS_PER_EVENT },
+        python_malloc: std::env::var("PYTHONMALLOC").ok(),
+        ..AdviceFacts::default()
+    };
+    let mut left_out = None;
+    if analysis.is_sampled {
+        left_out = Some("a sampled recording cannot be replayed, so no allocators are compared");
+    } else {
+        let replayed = on_all(&recording, process, &options.effort, console)?;
+        facts.replay_repeats = replayed.null.cpu_s.len() as u32;
+        facts.allocators = results(&replayed);
+    }
+    let by_replay = advice(&recording, process, &analysis, &facts);
+    let confirmed = confirm::confirm(options, &outcome, &by_replay.verdict, console)?;
+    confirmed.enter(&mut facts);
+    if let Confirmed { native_s: Some(native_s), .. } = confirmed {
+        facts.overhead = OverheadFacts::Measured { native_s };
+    } else if options.rerun {
+        let native_s = confirm::run_bare(&options.command, console)?;
+        facts.overhead = OverheadFacts::Measured { native_s };
+    }
+    let mut advice = advice(&recording, process, &analysis, &facts);
+    advice.notes.extend(left_out.map(str::to_owned));
+    advice.notes.extend(confirmed.notes);
+    write_advice(&directory.join(ADVICE_FILE), &advice)?;
+    let report = directory.join(REPORT_FILE);
+    let data = report_data(advice, &analysis);
+    write_report(&report, &data)?;
+    if console.json() {
+        console.print_json(&data.advice)?;
+    } else {
+        console.print(&summary(&data.advice, &report))?;
+    }
+    Ok(status(&outcome))
+}
+
+/// Writes `advice.json`.
+fn write_advice(path: &Path, advice: &Advice) -> Result<(), Failure> {
+    let text = serde_json::to_vec(advice).map_err(Failure::ours)?;
+    fs::write(path, text).map_err(|error| Failure::unwritable(path, &error))
+}
+
+/// Writes the page.
+pub(crate) fn write_report(path: &Path, data: &schema::ReportData) -> Result<(), Failure> {
+    File::create(path)
+        .and_then(|file| {
+            let mut out = BufWriter::new(file);
+            heapwright_report::render(data, &mut out)?;
+            out.flush()
+        })
+        .map_err(|error| Failure::unwritable(path, &error))
+}
+
+/// This machine as `advice.json` has it.
+pub(crate) fn machine() -> schema::Machine {
+    let Machine { cpu, cpus, memory_bytes, kernel, libc, architecture } = Machine::this();
+    schema::Machine { cpu, cpus, memory_bytes, kernel, libc, architecture }
+}
+
+fn summary(advice: &Advice, report: &Path) -> String {
+    let mut out = text::verdict_text(advice);
+    out += "\n";
+    out += &text::allocators_table(advice);
+    out += "\n";
+    out += &text::sites_table(&advice.sites, SITES_SHOWN);
+    for note in &advice.notes {
+        out += &format!("note: {note}\n");
+    }
+    out + &format!("report: {}", report.display())
 }

@@ -45,9 +45,16 @@ pub(crate) struct CompareCommandOptions {
 }
 
 /// Shows the bar and passes Ctrl-C on.
-struct Watch {
+pub(crate) struct Watch {
     progress: Progress,
     interrupt: Interrupt,
+}
+
+impl Watch {
+    /// Takes Ctrl-C over.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Ok(Self { progress: Progress::new(1), interrupt: Interrupt::listen()? })
+    }
 }
 
 impl Observer for Watch {
@@ -62,7 +69,7 @@ impl Observer for Watch {
 
 pub(crate) fn run(options: &CompareCommandOptions, console: &Console) -> Result<u8, Failure> {
     let objects = Objects::of_this_binary()?;
-    let watch = Watch { progress: Progress::new(1), interrupt: Interrupt::listen()? };
+    let watch = Watch::new()?;
     let comparison = compare(
         &CompareOptions {
             command: options.command.clone(),
@@ -91,7 +98,7 @@ pub(crate) fn run(options: &CompareCommandOptions, console: &Console) -> Result<
 }
 
 /// The named allocators, or all there are.
-fn subjects(names: &[String], objects: &Objects) -> Result<Vec<Subject>, Failure> {
+pub(crate) fn subjects(names: &[String], objects: &Objects) -> Result<Vec<Subject>, Failure> {
     if names.is_empty() {
         return Ok(Subject::all(objects));
     }

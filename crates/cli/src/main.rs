@@ -9,10 +9,12 @@
 
 mod advise;
 mod compare;
+mod confirm;
 mod console;
 mod demo;
 mod diff;
 mod doctor;
+mod export;
 mod failure;
 mod generate;
 mod interrupt;
@@ -22,15 +24,23 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod source;
 mod units;
 
 use console::Console;
 use failure::Failure;
+use heapwright_replay::{WORKER_ARGUMENT, worker_main};
 use options::Command;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = match options::parse(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == WORKER_ARGUMENT) {
+        // The replay starts this binary again for each run, with an allocator preloaded.
+        worker_main(&arguments[2..]);
+    }
+    let options = match options::parse(arguments.into_iter()) {
         Ok(options) => options,
         Err(status) => return ExitCode::from(status),
     };
@@ -41,6 +51,7 @@ fn main() -> ExitCode {
         Command::Replay(options) => replay::run(&options, &console),
         Command::Compare(options) => compare::run(&options, &console),
         Command::Report(options) => report::run(&options, &console),
+        Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),
         Command::Run(options) => run::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),

@@ -3,7 +3,7 @@
 //! Every long flag `--some-flag` can be given as the variable `HEAPWRIGHT_SOME_FLAG`; a flag on
 //! the command line wins.
 
-use crate::{advise, compare, demo, diff, doctor, generate, record, replay, report, run};
+use crate::{advise, compare, demo, diff, doctor, export, generate, record, replay, report, run};
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -56,14 +56,16 @@ pub(crate) enum Command {
     /// Record CMD, replay it on every allocator, and say which one serves it best
     Advise(advise::AdviseOptions),
     /// Record every allocation of CMD
-    Record(record::RecordOptions),
+    Record(record::RecordCommandOptions),
     /// Replay a recording on every allocator and measure
-    Replay(replay::ReplayOptions),
+    Replay(replay::ReplayCommandOptions),
     /// Run CMD itself under every allocator, alternating, and compare
     Compare(compare::CompareCommandOptions),
     /// Write the HTML report of a recording again
     Report(report::ReportOptions),
-    /// Compare the advice of two recordings, and fail when the new one is worse
+    /// Write a recording for other tools: pprof, Parquet
+    Export(export::ExportOptions),
+    /// Compare two recordings, and fail when the new one is worse
     Diff(diff::DiffOptions),
     /// Run CMD with Heapwright's allocator
     Run(run::RunOptions),

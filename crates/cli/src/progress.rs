@@ -43,3 +43,37 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// A line on stderr for work whose end nobody knows; on a terminal, after two seconds.
+#[derive(Debug)]
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+impl Spinner {
+    /// Nothing to say yet.
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+            bar.set_style(style);
+        }
+        Self { bar, started: Instant::now() }
+    }
+
+    /// What goes on.
+    pub(crate) fn set(&self, what: &str) {
+        if self.bar.is_hidden() && self.started.elapsed() > QUIET && io::stderr().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_message(what.to_owned());
+        self.bar.tick();
+    }
+}
+
+impl Drop for Spinner {
+    /// Takes the line off the screen.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

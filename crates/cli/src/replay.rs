@@ -1,24 +1,208 @@
 //! `heapwright replay`: a recording on every allocator.
 
+use crate::compare::subjects;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::{source, units};
 use clap::Args;
+use heapwright_advise::AllocatorResult;
+use heapwright_advise::schema::{AllocatorPoint, AllocatorRow};
+use heapwright_compare::Subject;
+use heapwright_format::file::Recording;
+use heapwright_launch::{Machine, Objects};
+use heapwright_replay::{
+    AllocatorFigures, AllocatorSpec, ReplayError, ReplayOptions, ReplayReport, replay,
+};
+use serde::Serialize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What to replay and on what.
 #[derive(Debug, Args)]
-pub(crate) struct ReplayOptions {
-    /// The recording
+pub(crate) struct ReplayCommandOptions {
+    /// The recording, or the directory that `advise` wrote
     #[arg(value_name = "FILE")]
     recording: PathBuf,
-    /// The allocators: names or paths of .so
-    #[arg(long, value_name = "NAME|PATH.so,...", value_delimiter = ',')]
-    on: Vec<String>,
+    #[command(flatten)]
+    effort: ReplayEffort,
     /// Which process of the recording [default: the one with most events]
     #[arg(long, value_name = "PID|EXE|all")]
     process: Option<String>,
 }
 
-pub(crate) fn run(_options: &ReplayOptions, _console: &Console) -> Result<u8, Failure> {
-    Err(Failure::ours("`replay` is not built into this version yet"))
+/// On what to replay and how often; `advise` takes the same.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayEffort {
+    /// The allocators: names (system, heapwright, mimalloc, jemalloc, rpmalloc) or paths of .so
+    #[arg(long, value_name = "NAME|PATH.so,...", value_delimiter = ',')]
+    pub on: Vec<String>,
+    /// Timing runs of each allocator
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeats: u32,
+    /// Begin no further round of timing runs after this time (three always run)
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
+    pub time_limit: Duration,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct ReplayResult {
+    schema: u32,
+    heapwright_version: &'static str,
+    machine: Machine,
+    replays: Vec<ReplayReport>,
+}
+
+pub(crate) fn run(options: &ReplayCommandOptions, console: &Console) -> Result<u8, Failure> {
+    let recording = source::open(&options.recording, console)?;
+    let processes = if options.process.as_deref() == Some("all") {
+        let with_events = |index: &usize| recording.processes()[*index].events > 0;
+        (0..recording.processes().len()).filter(with_events).collect()
+    } else {
+        vec![source::choose(&recording, options.process.as_deref())?]
+    };
+    let replays = processes
+        .into_iter()
+        .map(|process| on_all(&recording, process, &options.effort, console))
+        .collect::<Result<Vec<_>, _>>()?;
+    if console.json() {
+        let heapwright_version = env!("CARGO_PKG_VERSION");
+        let machine = Machine::this();
+        console.print_json(&ReplayResult { schema: 1, heapwright_version, machine, replays })?;
+        return Ok(0);
+    }
+    for replay in &replays {
+        console.print(&text(replay))?;
+    }
+    Ok(0)
+}
+
+/// Replays one process on the allocators asked for, with a bar.
+pub(crate) fn on_all(
+    recording: &Recording,
+    process: usize,
+    effort: &ReplayEffort,
+    console: &Console,
+) -> Result<ReplayReport, Failure> {
+    let objects = Objects::of_this_binary()?;
+    let mut allocators = vec![AllocatorSpec::system()];
+    for subject in subjects(&effort.on, &objects)? {
+        match spec(&subject) {
+            Ok(spec) if spec.so.is_some() => allocators.push(spec),
+            Ok(_) => {}
+            Err(reason) => console.message(&format!("{} is left out: {reason}", subject.name)),
+        }
+    }
+    let options = ReplayOptions {
+        allocators,
+        process: Some(process),
+        repeats: effort.repeats,
+        time_budget: Some(effort.time_limit),
+        ..ReplayOptions::default()
+    };
+    let progress = Progress::new(1);
+    let report = replay(recording, &options, &mut |state| {
+        progress.set(state.done, state.total, &state.what);
+    })?;
+    Ok(report)
+}
+
+/// The report's rows as the advice takes them.
+pub(crate) fn results(report: &ReplayReport) -> Vec<AllocatorResult> {
+    let result = |figures: &AllocatorFigures| AllocatorResult {
+        row: row(figures),
+        ..AllocatorResult::default()
+    };
+    report.allocators.iter().map(result).collect()
+}
+
+fn spec(subject: &Subject) -> Result<AllocatorSpec, String> {
+    let object = subject.object.as_ref().map_err(Clone::clone)?;
+    Ok(AllocatorSpec {
+        name: subject.name.clone(),
+        so: object.as_ref().map(|object| object.path().to_owned()),
+        origin: subject.origin.clone(),
+        version: subject.version.clone(),
+    })
+}
+
+fn row(figures: &AllocatorFigures) -> AllocatorRow {
+    let memory = figures.memory.clone().unwrap_or_default();
+    AllocatorRow {
+        name: figures.name.clone(),
+        version: figures.version.clone(),
+        origin: figures.origin.clone(),
+        failure: figures.failure.clone(),
+        ns_per_op: figures.ns_per_op,
+        spread: figures.spread,
+        // Against the system's: the advice fills it in.
+        time_ratio: 0.0,
+        peak_rss_kb: memory.peak_bytes / 1024,
+        mean_rss_kb: memory.mean_bytes / 1024,
+        end_rss_kb: memory.end_bytes / 1024,
+        page_faults: figures.page_faults_minor + figures.page_faults_major,
+        internal_fragmentation: memory.internal_fragmentation.unwrap_or(0.0),
+        external_fragmentation: memory.external_fragmentation.unwrap_or(0.0),
+        largest_free_bytes: memory.largest_free_bytes,
+        timeline: memory
+            .timeline
+            .iter()
+            .map(|point| AllocatorPoint {
+                events: point.events,
+                time_s: point.time_s,
+                rss_kb: point.resident_bytes / 1024,
+                live_kb: point.live_bytes / 1024,
+                internal: point.internal,
+                external: point.external,
+            })
+            .collect(),
+        run: None,
+    }
+}
+
+fn text(report: &ReplayReport) -> String {
+    let mut lines = vec![
+        format!(
+            "{} (pid {}): {} operations of {} threads, {} handed over between them",
+            report.exe, report.pid, report.operations, report.threads, report.handovers
+        ),
+        format!(
+            "{:<12} {:>8} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "allocator", "ns/op", "±", "peak MiB", "mean MiB", "end MiB", "internal", "external"
+        ),
+    ];
+    for row in &report.allocators {
+        let Some(memory) = row.memory.as_ref().filter(|_| row.failure.is_empty()) else {
+            lines.push(format!("{:<12} failed: {}", row.name, row.failure));
+            continue;
+        };
+        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let share = |share: Option<f64>| {
+            share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0))
+        };
+        lines.push(format!(
+            "{:<12} {:>8.1} {:>4.0}% {:>9.1} {:>9.1} {:>9.1} {:>9} {:>9}",
+            row.name,
+            row.ns_per_op,
+            row.spread * 100.0,
+            mib(memory.peak_bytes),
+            mib(memory.mean_bytes),
+            mib(memory.end_bytes),
+            share(memory.internal_fragmentation),
+            share(memory.external_fragmentation),
+        ));
+    }
+    let null = report.null.ns_per_op;
+    lines.push(format!(
+        "null run: {null:.1} ns/op, taken off above; memory is growth from the first event"
+    ));
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    lines.join("\n")
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        Self::ours(error)
+    }
 }

@@ -97,15 +97,27 @@ fn a_mode_that_is_not_built_says_so() {
 }
 
 #[test]
-fn advice_that_is_none_is_refused() {
+fn what_is_no_recording_is_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("advice.json");
-    let path = directory.path().to_str().expect("a plain path");
-    let (status, message) = refused(&["diff", path, path]);
+    let file = directory.path().join("recording.hwr");
+    let path = file.to_str().expect("a plain path");
+    let folder = directory.path().to_str().expect("a plain path");
+    for command in
+        [&["replay", path][..], &["report", folder], &["diff", path, path], &["export", path]]
+    {
+        let (status, message) = refused(command);
+        assert_eq!(status, 125);
+        assert!(message.contains("cannot read ") && message.contains("recording.hwr"), "{message}");
+    }
+    fs::write(&file, "").expect("written");
+    assert!(refused(&["replay", path]).1.contains("recording.hwr is empty"));
+    fs::write(&file, "something else entirely, and long enough to be looked at").expect("written");
+    assert!(refused(&["report", path]).1.contains("is not a Heapwright recording"));
+}
+
+#[test]
+fn a_limit_that_makes_no_sense_is_refused() {
+    let (status, message) = refused(&["diff", "old.hwr", "new.hwr", "--fail-if", "speed+5%"]);
     assert_eq!(status, 125);
-    assert!(message.contains("advice.json: cannot be read"), "{message}");
-    fs::write(&file, "[1, 2]").expect("written");
-    assert!(refused(&["diff", path, path]).1.contains("is no advice.json"));
-    fs::write(&file, r#"{"schema": 2}"#).expect("written");
-    assert_eq!(refused(&["diff", path, path]).0, 125);
+    assert!(message.contains("speed"), "{message}");
 }
