@@ -13,7 +13,7 @@ use crate::verdict::{AllocatorResult, ProgramFigures, SYSTEM, decide};
 /// Version of the schema of `advice.json`.
 const SCHEMA: u32 = 1;
 /// Call sites, leaks and temporaries kept; `advice.json` stays below a few MB.
-const SITES_MAX: usize = 500;
+const SITES_MAX: usize = 1000;
 const LISTED_MAX: usize = 100;
 /// Least share of the recorded CPU time that the bare program is taken to need.
 const NATIVE_SHARE_MIN: f64 = 0.05;
@@ -100,11 +100,11 @@ pub fn advice(
         notes: all_notes,
     };
     if analysis.sites.len() > SITES_MAX {
-        let kept: u64 = advice.sites.iter().map(|site| site.bytes).sum();
+        let kept: f64 = advice.sites.iter().map(|site| site.bytes as f64).sum();
         advice.notes.push(format!(
             "Of {} call sites the largest {SITES_MAX} are listed, with {} of the bytes.",
             analysis.sites.len(),
-            percent(kept as f64 / analysis.totals.bytes.max(1) as f64)
+            percent(kept / analysis.totals.bytes.max(1) as f64)
         ));
     }
     advice

@@ -197,10 +197,10 @@ fn enter<'a>(
         });
         let StackTotals { allocs, bytes, peak_bytes, end_bytes, temporaries, .. } = *totals;
         let figures = side(site);
-        figures.allocs += allocs;
-        figures.bytes += bytes;
-        figures.peak += peak_bytes;
-        figures.leaks += end_bytes;
-        figures.temporaries += temporaries;
+        figures.allocs = figures.allocs.saturating_add(allocs);
+        figures.bytes = figures.bytes.saturating_add(bytes);
+        figures.peak = figures.peak.saturating_add(peak_bytes);
+        figures.leaks = figures.leaks.saturating_add(end_bytes);
+        figures.temporaries = figures.temporaries.saturating_add(temporaries);
     }
 }

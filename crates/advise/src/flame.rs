@@ -124,7 +124,7 @@ impl Flame {
             let parent = tree.parent[node] as usize;
             let [bytes, count, peak, temporary] = tree.figures[node];
             if !kept[node] {
-                left_out += if kept[parent] { bytes } else { 0 };
+                left_out = left_out.saturating_add(if kept[parent] { bytes } else { 0 });
                 continue;
             }
             new_node[node] = flame.parent.len() as u32;
@@ -151,5 +151,5 @@ fn figures(totals: &StackTotals) -> Figures {
 }
 
 fn add(sum: &mut Figures, more: Figures) {
-    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
 }

@@ -199,7 +199,7 @@ impl OctaveBars {
     pub(crate) fn add(&mut self, value: u64, count: u64, bytes: u64) {
         let bar = &mut self.bars[64 - value.leading_zeros() as usize];
         bar.0 += count;
-        bar.1 += bytes;
+        bar.1 = bar.1.saturating_add(bytes);
     }
 
     /// The bars from the first to the last that is not empty: 0, 1, 2 to 3, 4 to 7, ...

@@ -143,7 +143,7 @@ impl<'g> Measure<'g> {
         debug_assert_ne!(site, NO_SITE, "the first pass saw this allocation");
         let weight = self.weights.of(size);
         let bytes = weight * size as f64;
-        self.clock += bytes as u64;
+        self.clock = self.clock.saturating_add(bytes as u64);
         let measure = &mut self.sites[site as usize];
         measure.allocs += weight;
         measure.bytes += bytes;
@@ -194,7 +194,7 @@ impl<'g> Measure<'g> {
         measure.sizes.add(size, 1);
         measure.resized += u64::from(!block.is_resized);
         block.is_resized = true;
-        self.clock += growth as u64;
+        self.clock = self.clock.saturating_add(growth as u64);
     }
 
     fn died(&mut self, object: ObjectId, thread: u32) {

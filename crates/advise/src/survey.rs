@@ -122,7 +122,7 @@ impl Survey {
                 let block = LiveBlock { stack, size, birth_clock: 0, weight: 1.0, kind };
                 if kind == AllocKind::Mmap {
                     self.mapped_allocs += 1;
-                    self.mapped += size;
+                    self.mapped = self.mapped.saturating_add(size);
                     self.mapped_peak = self.mapped_peak.max(self.mapped);
                     self.blocks.insert(object, block);
                     return;
@@ -136,7 +136,7 @@ impl Survey {
                 self.bytes += bytes;
                 self.truncated += if step.is_truncated { weight } else { 0.0 };
                 self.sizes.add(size, weight.round() as u64, bytes.round() as u64);
-                self.clock += bytes as u64;
+                self.clock = self.clock.saturating_add(bytes as u64);
                 let birth_clock = self.clock;
                 self.blocks.insert(object, LiveBlock { birth_clock, weight, ..block });
                 self.grow(bytes, step);
@@ -149,7 +149,7 @@ impl Survey {
                 let growth = weight * size.saturating_sub(old_size) as f64;
                 self.stack(stack).bytes += growth;
                 self.bytes += growth;
-                self.clock += growth as u64;
+                self.clock = self.clock.saturating_add(growth as u64);
                 self.grow(weight * (size as f64 - old_size as f64), step);
             }
             Change::Died { object, size, kind } => {

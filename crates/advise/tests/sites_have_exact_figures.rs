@@ -296,3 +296,16 @@ fn nothing_to_analyse_is_an_error_with_a_next_step() {
     let result = Analysis::new(&recording, 7, &mut Symbolizer::new(), &mut |_, _| {});
     assert_eq!(result.err(), Some(AnalyseError::NoProcess { process: 7, processes: 1 }));
 }
+
+#[test]
+fn absurd_sizes_do_not_stop_the_analysis() {
+    let mut program = Synthetic::new();
+    for _ in 0..3 {
+        let huge = program.alloc_at(0, 0x5000, u64::MAX, &[0x100], LeafKind::default());
+        program.free(0, huge);
+        program.alloc_at(0, 0x6000, u64::MAX - 5, &[0x200], LeafKind::default());
+    }
+    let analysis = analyse(program);
+    assert_eq!(site(&analysis, 0x100).sizes.max, u64::MAX);
+    assert_eq!(analysis.totals.allocs, 6);
+}
