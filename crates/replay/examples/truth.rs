@@ -1,11 +1,11 @@
 //! Does replay tell the truth about memory? Runs a command, watches the anonymous memory of
-//! the recorded process in it, and puts the replay on the system's allocator beside it:
+//! the recorded process in it, and puts the replay on the same allocator beside it:
 //!
-//! `truth FILE.hwr -- CMD...`
+//! `truth FILE.hwr [--on PATH.so] -- CMD...`
 //!
 //! `FILE.hwr` is a recording of the same command; the process watched is the first one among
 //! CMD and its descendants that runs the recorded executable. The command must use the same
-//! allocator as the replay (the system's).
+//! allocator as the replay: the system's, or the one that `--on` names.
 //!
 //! Two figures for the program: growth of all its anonymous memory since it was first seen
 //! (some milliseconds after its start), and the anonymous memory in mappings without a file at
@@ -18,7 +18,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use heapwright_format::file::Recording;
-use heapwright_replay::{ReplayOptions, ResidentMeter, WORKER_ARGUMENT, replay, worker_main};
+use heapwright_replay::{
+    AllocatorSpec, ReplayOptions, ResidentMeter, WORKER_ARGUMENT, replay, worker_main,
+};
 
 /// Between looks, after the first [`DENSE`].
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -30,9 +32,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     if arguments.first().is_some_and(|first| first == WORKER_ARGUMENT) {
         worker_main(&arguments[1..]);
     }
-    let usage = "usage: truth FILE.hwr -- CMD...";
-    let [file, dashes, command @ ..] = arguments.as_slice() else { return Err(usage.into()) };
-    if dashes != "--" || command.is_empty() {
+    let usage = "usage: truth FILE.hwr [--on PATH.so] -- CMD...";
+    let dashes = arguments.iter().position(|word| word == "--").ok_or(usage)?;
+    let (ours, command) = (&arguments[..dashes], &arguments[dashes + 1..]);
+    let (file, allocator) = match ours {
+        [file] => (file, AllocatorSpec::system()),
+        [file, on, object] if on == "--on" => (file, AllocatorSpec::object(Path::new(object))),
+        _ => return Err(usage.into()),
+    };
+    if command.is_empty() {
         return Err(usage.into());
     }
     let recording = Recording::open(Path::new(file))?;
@@ -40,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let exe = PathBuf::from(&recording.processes()[main].info.exe);
 
     let program = watch(&exe, command)?;
-    let options = ReplayOptions { repeats: 0, ..ReplayOptions::default() };
+    let allocators = vec![allocator];
+    let options = ReplayOptions { allocators, repeats: 0, ..ReplayOptions::default() };
     let report = replay(&recording, &options, &mut |_| {})?;
     let row = report.allocators.first().ok_or("no row")?;
     let memory = row.memory.as_ref().ok_or_else(|| row.failure.clone())?;

@@ -220,9 +220,9 @@ impl Runs<'_> {
 impl Timing {
     fn of(outcome: &Outcome) -> Self {
         let seconds = |field| outcome.result.get(field) as f64 / 1e9;
-        let wait_s = seconds(Field::WaitNs);
+        let (wait_s, mapping_s) = (seconds(Field::WaitNs), seconds(Field::MappingNs));
         Self {
-            cpu_s: (seconds(Field::CpuNs) - wait_s).max(0.0),
+            cpu_s: (seconds(Field::CpuNs) - wait_s - mapping_s).max(0.0),
             wait_s,
             wall_s: seconds(Field::WallNs),
             faults: (

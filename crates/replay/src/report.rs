@@ -41,7 +41,7 @@ pub struct NullFigures {
     pub ns_per_op: f64,
     /// (max - min) / median over the repeats.
     pub spread: f64,
-    /// CPU seconds of each run, waiting taken off.
+    /// CPU seconds of each run, waiting and the program's own mappings taken off.
     pub cpu_s: Vec<f64>,
     /// Median CPU seconds spent waiting for other threads.
     pub wait_s: f64,
@@ -62,7 +62,8 @@ pub struct AllocatorFigures {
     pub ns_per_op: f64,
     /// (max - min) / median of it over the repeats.
     pub spread: f64,
-    /// CPU seconds of each timing run, waiting taken off, the null run not.
+    /// CPU seconds of each timing run, waiting and the program's own mappings taken off, the
+    /// null run not.
     pub cpu_s: Vec<f64>,
     /// Median wall seconds of a timing run.
     pub wall_s: f64,

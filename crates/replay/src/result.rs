@@ -45,6 +45,8 @@ pub(crate) enum Field {
     Samples = 12,
     /// Highest resident growth read, at samples and before large losses.
     PeakBytes = 13,
+    /// CPU that the program's own mappings cost.
+    MappingNs = 14,
 }
 
 /// A state of the worker: it replays.

@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::board::Board;
 use super::growth::Growth;
@@ -102,6 +102,7 @@ impl<H: Heap> Engine<H> {
             written_pages: zeroes::<AtomicU32>(if measure { slot_count } else { 0 })?,
             order: Order::new(remaining, need),
             growth: Growth::new()?,
+            mapping_ns: AtomicU64::new(0),
             knows_usable,
             on_exhausted,
         };
@@ -162,7 +163,9 @@ impl<H: Heap> Engine<H> {
         let faults_after = sys::page_faults();
         self.board.set(Field::PeakBytes, self.bench.growth.highest());
         self.board.set(Field::CpuNs, cpu_ns);
+        let mapping_ns = self.bench.mapping_ns.load(Ordering::Relaxed);
         self.board.set(Field::WaitNs, order.wait_ns());
+        self.board.set(Field::MappingNs, mapping_ns);
         self.board.set(Field::WallNs, wall_ns);
         self.board.set(Field::FaultsMinor, faults_after.0 - faults.0);
         self.board.set(Field::FaultsMajor, faults_after.1 - faults.1);

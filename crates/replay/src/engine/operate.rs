@@ -1,7 +1,7 @@
 //! The timed loop: one thread's operations of one epoch.
 
 use std::ptr;
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::growth::Growth;
 use super::heap::{Heap, ProcessHeap};
@@ -62,6 +62,8 @@ pub(super) struct Bench<H> {
     pub(super) written_pages: &'static [AtomicU32],
     pub(super) order: Order,
     pub(super) growth: Growth,
+    /// CPU time that the program's own mappings cost.
+    pub(super) mapping_ns: AtomicU64,
     pub(super) knows_usable: bool,
     pub(super) on_exhausted: OnExhausted,
 }
@@ -134,9 +136,34 @@ impl<H: Heap> Bench<H> {
         }
     }
 
+    /// Everything about large blocks and mappings. What a mapping costs is the program's own
+    /// cost, under any allocator, and told apart.
     #[cold]
     #[inline(never)]
     fn operate_large<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
+        let field = op::size(words[0]);
+        let is_mapping = match op::code(words[0]) {
+            op::LARGE_BORN => How::from_field(field) == How::Mapped,
+            op::LARGE_DIED | op::TOUCH => field != 0,
+            op::TRIM => true,
+            _ => false,
+        };
+        if !is_mapping {
+            self.operate_one_large::<MEASURE>(words, at, tally);
+            return;
+        }
+        if op::code(words[0]) != op::LARGE_BORN {
+            // Waiting is counted by itself.
+            self.filled(op::slot(words[0]));
+        }
+        let before_ns = sys::thread_cpu_ns();
+        self.operate_one_large::<MEASURE>(words, at, tally);
+        let ns = sys::thread_cpu_ns().saturating_sub(before_ns);
+        // Relaxed: a sum, read after all threads are joined.
+        self.mapping_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    fn operate_one_large<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
         let slot = op::slot(words[0]);
         match op::code(words[0]) {
             op::LARGE_BORN => self.large_born::<MEASURE>(words, at, tally),
@@ -368,18 +395,25 @@ impl<H: Heap> Bench<H> {
 
     #[inline(always)]
     fn take(&self, slot: u32) -> *mut u8 {
+        let block = self.filled(slot);
+        // Relaxed: only this thread uses the slot until its epoch's end publishes this.
+        self.cell(slot).store(ptr::null_mut(), Ordering::Relaxed);
+        block
+    }
+
+    /// The pointer in `slot`, waited for if need be.
+    #[inline(always)]
+    fn filled(&self, slot: u32) -> *mut u8 {
         let cell = self.cell(slot);
         // Acquire: pairs with the Release in `put`.
-        let mut block = cell.load(Ordering::Acquire);
-        if block.is_null() {
-            block = self.order.wait_until(|| {
-                let block = cell.load(Ordering::Acquire);
-                (!block.is_null()).then_some(block)
-            });
+        let block = cell.load(Ordering::Acquire);
+        if !block.is_null() {
+            return block;
         }
-        // Relaxed: only this thread uses the slot until its epoch's end publishes this.
-        cell.store(ptr::null_mut(), Ordering::Relaxed);
-        block
+        self.order.wait_until(|| {
+            let block = cell.load(Ordering::Acquire);
+            (!block.is_null()).then_some(block)
+        })
     }
 
     #[inline(always)]
