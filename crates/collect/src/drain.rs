@@ -194,8 +194,8 @@ fn drain_slot(slot: &Slot, process: u32, output: &mut Output, all: bool) -> u64 
         let chunk = unsafe { slot.chunk(position, bytes) };
         output.events(events_head(header, position, process, events), chunk);
         taken += u64::from(events);
-        drained += 1;
         release_chunk(header, drained);
+        drained += 1;
     }
     if all {
         // Acquire: pairs with the thread's Release; the bytes below are whole events.
@@ -209,7 +209,7 @@ fn drain_slot(slot: &Slot, process: u32, output: &mut Output, all: bool) -> u64 
             // Nobody fills it further: its thread or process has ended, or recording stops.
             header.used.store(0, Ordering::Relaxed);
             header.published.store(published + 1, Ordering::Relaxed);
-            release_chunk(header, published + 1);
+            release_chunk(header, published);
         }
     }
     taken
@@ -226,11 +226,13 @@ fn events_head(header: &SlotHeader, position: usize, process: u32, events: u32) 
     }
 }
 
-fn release_chunk(header: &SlotHeader, drained: u64) {
-    // SeqCst: the thread stores `waiting`, then looks at `drained`; we store `drained`, then
-    // look at `waiting`. One of us sees the other.
-    header.drained.store(drained, Ordering::SeqCst);
-    header.drained_word.store(drained as u32, Ordering::SeqCst);
+/// Gives chunk `number` back to the thread.
+fn release_chunk(header: &SlotHeader, number: u64) {
+    // SeqCst: the thread stores `waiting`, then looks at `busy`; we clear `busy`, then look at
+    // `waiting`. One of us sees the other.
+    header.busy.fetch_and(!(1 << header.position(number)), Ordering::SeqCst);
+    header.drained.store(number + 1, Ordering::SeqCst);
+    header.drained_word.store(number as u32 + 1, Ordering::SeqCst);
     if header.waiting.load(Ordering::SeqCst) != 0 {
         futex_wake(&header.drained_word, 1);
     }

@@ -14,4 +14,6 @@ mod wait;
 
 pub use command::Stdout;
 pub use error::RecordError;
-pub use record::{AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, TellProgress, record};
+pub use record::{
+    AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, TellProgress, record,
+};

@@ -8,11 +8,12 @@
 //! disk is involved, no full disk can hurt the program.
 //!
 //! # Invariants
-//! - I1: `drained <= published <= drained + ring_chunks - 1`, so the chunk that is being
-//!   filled (number `published`) is never one that the collector still reads. Chunk `n` lies at
-//!   position `n % ring_chunks`; that stays so for all chunks when `ring_chunks` grows, since it
-//!   grows once, before chunk [`CHUNKS_AT_FIRST`] is begun.
-//! - I2: only the thread writes `published` and `used`; only the collector writes `drained`.
+//! - I1: each chunk that is being filled or waits to be read has a position of its own, whose
+//!   bit is set in `busy`; `order[n % CHUNKS_PER_SLOT]` is the position of chunk `n`. The thread
+//!   takes the lowest free position: while the collector keeps up, two or three positions are
+//!   used again and again and stay in the CPU's cache.
+//! - I2: only the thread writes `published`, `used` and `order` and sets bits of `busy`; only
+//!   the collector writes `drained` and clears bits.
 //! - I3: bytes of a chunk below `used` are whole events. `used` is stored with Release after
 //!   the event's bytes and loaded with Acquire before they are read; likewise `published`.
 //! - I4: a slot goes free → active (by the process, under its lock) → ended (by the thread) →
@@ -31,7 +32,7 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 pub const CHUNKS_PER_SLOT: usize = 16;
 
 /// Chunks whose memory a slot takes at first; it takes the others when these are full, so that
-/// short threads and processes stay cheap. Divides [`CHUNKS_PER_SLOT`].
+/// short threads and processes stay cheap.
 pub const CHUNKS_AT_FIRST: usize = 2;
 
 /// Bytes before the chunks of a slot.
@@ -157,7 +158,7 @@ pub const SLOT_ENDED: u32 = 2;
 /// The control words of a thread's ring.
 #[repr(C)]
 pub struct SlotHeader {
-    /// Chunks in use: [`CHUNKS_AT_FIRST`], then [`CHUNKS_PER_SLOT`] if there is memory.
+    /// Positions with memory: [`CHUNKS_AT_FIRST`], then [`CHUNKS_PER_SLOT`] if there is some.
     pub ring_chunks: AtomicU32,
     /// Kernel's thread id.
     pub thread_id: AtomicU32,
@@ -181,6 +182,10 @@ pub struct SlotHeader {
     pub chunk_used: [AtomicU32; CHUNKS_PER_SLOT],
     /// Events in each completed chunk.
     pub chunk_events: [AtomicU32; CHUNKS_PER_SLOT],
+    /// Positions in use, a bit each.
+    pub busy: AtomicU32,
+    /// Position of chunk `n` at `n % CHUNKS_PER_SLOT`.
+    pub order: [AtomicU32; CHUNKS_PER_SLOT],
     /// Chunks drained by the collector.
     pub drained: AtomicU64,
     /// The low half of `drained`, to sleep on.
@@ -188,15 +193,33 @@ pub struct SlotHeader {
 }
 
 impl SlotHeader {
-    /// Position in the ring of chunk `number`.
+    /// Position of chunk `number`, which is being filled or waits to be read.
     #[inline]
     pub fn position(&self, number: u64) -> usize {
-        // Relaxed: grown before the chunk that would notice is published (I1, I3).
-        (number % u64::from(self.ring_chunks.load(Ordering::Relaxed).max(1))) as usize
+        // Relaxed: published with the chunk (I3); masked, so that a torn value stays inside.
+        let entry = &self.order[(number % CHUNKS_PER_SLOT as u64) as usize];
+        entry.load(Ordering::Relaxed) as usize % CHUNKS_PER_SLOT
+    }
+
+    /// The lowest free position with memory; none when all are in use.
+    pub fn free_position(&self) -> Option<usize> {
+        // Acquire: pairs with the collector's Release; it has read what lies there.
+        let busy = self.busy.load(Ordering::Acquire);
+        let position = (!busy).trailing_zeros();
+        (position < self.ring_chunks.load(Ordering::Relaxed)).then_some(position as usize)
+    }
+
+    /// Takes `position`, which is free, for chunk `number`.
+    pub fn take_position(&self, number: u64, position: usize) {
+        let bit = 1 << position;
+        let before = self.busy.fetch_or(bit, Ordering::Relaxed);
+        debug_assert_eq!(before & bit, 0, "I1: a free position");
+        let entry = &self.order[(number % CHUNKS_PER_SLOT as u64) as usize];
+        entry.store(position as u32, Ordering::Relaxed);
     }
 }
 
-const _: () = assert!(CHUNKS_PER_SLOT.is_multiple_of(CHUNKS_AT_FIRST));
+const _: () = assert!(CHUNKS_AT_FIRST >= 2 && CHUNKS_PER_SLOT < 32);
 const _: () = assert!(core::mem::size_of::<SessionHeader>() <= SESSION_BYTES);
 const _: () = assert!(core::mem::size_of::<ProcessHeader>() <= PROCESS_HEADER_BYTES);
 const _: () = assert!(core::mem::size_of::<SlotHeader>() <= SLOT_HEADER_BYTES);

@@ -9,7 +9,7 @@ use heapwright_format::spool::{
 };
 use heapwright_format::{ChunkCursor, NodeId};
 use heapwright_os::{futex_wait, futex_wake, process_alive};
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{Ordering, fence};
 
 /// How long to sleep on a full ring before asking whether the collector still lives.
 const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
@@ -47,8 +47,10 @@ impl Ring {
         }
         // Relaxed: the collector stored it before it freed the slot, which the caller acquired.
         let number = slot.published.load(Ordering::Relaxed);
+        let position = slot.free_position().unwrap_or(0);
+        slot.take_position(number, position);
         // SAFETY: the position is below the number of chunks with memory.
-        let chunk = unsafe { chunks.add(slot.position(number) * CHUNK_BYTES) };
+        let chunk = unsafe { chunks.add(position * CHUNK_BYTES) };
         // SAFETY: a chunk of this thread's own slot.
         let cursor = unsafe { ChunkCursor::new(chunk, CHUNK_BYTES) };
         Self { session, slot, chunks, chunk, cursor, number, events: 0, slot_index }
@@ -108,17 +110,15 @@ impl Ring {
         let events = slot.events.load(Ordering::Relaxed) + u64::from(self.events);
         slot.events.store(events, Ordering::Relaxed);
         self.number += 1;
-        self.grow();
         // Release: pairs with the collector's Acquire; the chunk and its figures are visible.
         slot.used.store(0, Ordering::Release);
         slot.published.store(self.number, Ordering::Release);
         self.call_collector();
-        if !self.wait_for_room() {
-            return false;
-        }
-        // SAFETY: the position is below the number of chunks with memory (`grow`).
-        self.chunk = unsafe { self.chunks.add(slot.position(self.number) * CHUNK_BYTES) };
-        // SAFETY: the collector is done with this chunk (`wait_for_room`); it is ours to fill.
+        let Some(position) = self.wait_for_position() else { return false };
+        slot.take_position(self.number, position);
+        // SAFETY: the position is below the number of chunks with memory.
+        self.chunk = unsafe { self.chunks.add(position * CHUNK_BYTES) };
+        // SAFETY: the collector is done with this position (spool I1); it is ours to fill.
         self.cursor = unsafe { ChunkCursor::new(self.chunk, CHUNK_BYTES) };
         true
     }
@@ -130,42 +130,46 @@ impl Ring {
         }
     }
 
-    /// Takes the memory of the other chunks when the first ones have been used for the first
+    /// Takes the memory of the other chunks, when the first ones do not suffice for the first
     /// time; without memory the ring stays short.
-    fn grow(&self) {
-        if self.number != CHUNKS_AT_FIRST as u64 {
-            return;
+    #[cold]
+    fn grow(&self) -> bool {
+        let slot = self.slot;
+        let may_grow = slot.ring_chunks.load(Ordering::Relaxed) == CHUNKS_AT_FIRST as u32;
+        let grown = may_grow && crate::process::allocate_slot_rest(self.slot_index);
+        if grown {
+            slot.ring_chunks.store(CHUNKS_PER_SLOT as u32, Ordering::Relaxed);
         }
-        if crate::process::allocate_slot_rest(self.slot_index) {
-            self.slot.ring_chunks.store(CHUNKS_PER_SLOT as u32, Ordering::Relaxed);
-        }
+        grown
     }
 
-    fn wait_for_room(&self) -> bool {
+    /// A free position; waits for the collector when there is none.
+    fn wait_for_position(&self) -> Option<usize> {
         let slot = self.slot;
         loop {
             let word = slot.drained_word.load(Ordering::Acquire);
-            // Acquire: pairs with the collector's Release; it has read the chunk we take.
-            let drained = slot.drained.load(Ordering::Acquire);
-            let chunks = u64::from(slot.ring_chunks.load(Ordering::Relaxed));
-            if self.number - drained < chunks {
+            if let Some(position) = slot.free_position() {
                 slot.waiting.store(0, Ordering::Relaxed);
-                return true;
+                return Some(position);
+            }
+            if self.grow() {
+                continue;
             }
             if self.session.stop.load(Ordering::Relaxed) != 0 {
-                return false;
+                return None;
             }
+            // SeqCst: the collector clears `busy`, then looks at `waiting`; we store `waiting`,
+            // then look at `busy`. One of us sees the other.
             slot.waiting.store(1, Ordering::SeqCst);
-            // SeqCst: the collector stores `drained`, then looks at `waiting`; we store
-            // `waiting`, then look at `drained`. One of us sees the other.
-            if slot.drained.load(Ordering::SeqCst) != drained {
+            fence(Ordering::SeqCst);
+            if slot.free_position().is_some() {
                 continue;
             }
             self.call_collector();
             let _ = futex_wait(&slot.drained_word, word, Some(FULL_RING_SLEEP));
             if !process_alive(self.session.collector.load(Ordering::Relaxed)) {
                 self.session.stop.store(1, Ordering::Relaxed);
-                return false;
+                return None;
             }
         }
     }
