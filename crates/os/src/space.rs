@@ -29,8 +29,8 @@ pub fn file_system_space(path: &CStr) -> Result<Space, Errno> {
     let facts = unsafe { facts.assume_init() };
     let unit_bytes = facts.f_bsize as u64;
     Ok(Space {
-        total_bytes: (facts.f_blocks as u64).saturating_mul(unit_bytes),
-        free_bytes: (facts.f_bavail as u64).saturating_mul(unit_bytes),
+        total_bytes: facts.f_blocks.saturating_mul(unit_bytes),
+        free_bytes: facts.f_bavail.saturating_mul(unit_bytes),
     })
 }
 

@@ -7,6 +7,7 @@ mod sources;
 mod unsafe_code;
 
 use crate::workspace::Workspace;
+pub(crate) use floors::DEVELOPMENT;
 use sources::Source;
 
 /// Runs every check and reports all that is wrong.
