@@ -50,3 +50,19 @@ impl Progress {
         Self { phase, what, done, total, rate, left }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Phase, Progress};
+
+    #[test]
+    fn rate_and_time_left_follow_from_what_is_done() {
+        let at =
+            |done| Progress::new(Phase::Time, String::new(), done, 1000, Duration::from_secs(2));
+        assert_eq!((at(200).rate, at(200).left), (100.0, Some(Duration::from_secs(8))));
+        assert_eq!(at(1000).left, Some(Duration::ZERO));
+        assert_eq!(at(0).left, None);
+    }
+}

@@ -260,3 +260,19 @@ fn check_memory(needed_bytes: u64) -> Result<(), ReplayError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check_memory;
+    use crate::error::ReplayError;
+
+    #[test]
+    fn too_large_a_recording_is_refused_with_numbers() {
+        let error = check_memory(1 << 60).expect_err("an exbibyte");
+        assert!(
+            matches!(error, ReplayError::Memory { needed_bytes, .. } if needed_bytes == 1 << 60)
+        );
+        assert!(error.to_string().contains("1099511627776 MiB"), "{error}");
+        assert!(check_memory(4096).is_ok());
+    }
+}

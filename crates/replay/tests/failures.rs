@@ -1,4 +1,5 @@
-//! Promise: what cannot be replayed is refused by name; an allocator that fails is one row.
+//! Promise: what cannot be replayed is refused by name; an allocator that fails is one row;
+//! the caller is told how far things are.
 
 mod objects;
 mod replaying;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heapwright_format::file::SessionInfo;
-use heapwright_replay::{AllocatorSpec, ReplayError};
+use heapwright_replay::{AllocatorSpec, ReplayError, Shape};
 use replaying::{options, row, run};
 use synthetic::Program;
 
@@ -112,9 +113,71 @@ fn a_recording_with_nothing_but_thread_ends_is_replayed() {
     assert_eq!((report.operations, row(&report, 0).threads), (0, 2));
 }
 
+/// Epochs in which no thread has anything to do, before, between and after others.
+#[test]
+fn failed_allocations_hold_nobody_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("failed.hwr");
+    for shape in [Shape::default(), Shape::strict()] {
+        let mut program = Program::new(&path, 0);
+        for _ in 0..3 {
+            (0..500).for_each(|_| program.fail(0, 1 << 40));
+            let block = program.malloc(1, 100);
+            (0..500).for_each(|_| program.fail(1, 1 << 40));
+            program.free(2, block);
+        }
+        program.finish();
+        let mut options = options(&[]);
+        options.shape = shape;
+        let report = run(&path, &options).expect("a replay");
+        assert_eq!((report.operations, row(&report, 0).threads), (6, 2));
+
+        let mut program = Program::new(&path, 0);
+        (0..50).for_each(|_| program.fail(0, 1 << 40));
+        program.finish();
+        let report = run(&path, &options).expect("a replay");
+        assert_eq!((report.operations, row(&report, 0).threads), (0, 0));
+    }
+}
+
 #[test]
 fn a_path_that_the_loader_would_split_is_refused() {
     let spec = AllocatorSpec::object(Path::new("/tmp/two words/libfoo.so"));
     let error = spec.check().expect_err("a space");
     assert!(error.to_string().contains("space or a colon"), "{error}");
+}
+
+#[test]
+fn the_figures_go_to_json_and_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = small_program(folder.path());
+    let report = run(&path, &options(&[])).expect("a replay");
+    let text = serde_json::to_string(&report).expect("figures");
+    let back: heapwright_replay::ReplayReport = serde_json::from_str(&text).expect("figures");
+    let timeline = |report: &heapwright_replay::ReplayReport| {
+        report.allocators[0].memory.as_ref().map(|memory| memory.timeline.len())
+    };
+    assert!(timeline(&back).is_some_and(|points| points > 100));
+    assert_eq!(timeline(&back), timeline(&report));
+    assert_eq!(back.operations, 60_000);
+    assert!(back.allocators[0].version.starts_with("glibc ") || cfg!(not(target_env = "gnu")));
+}
+
+#[test]
+fn progress_reaches_the_end_of_each_phase() {
+    use heapwright_replay::{Phase, replay};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = small_program(folder.path());
+    let recording = heapwright_format::file::Recording::open(&path).expect("a recording");
+    let mut phases = Vec::new();
+    let mut looks = 0;
+    replay(&recording, &options(&[]), &mut |progress| {
+        assert!(progress.done <= progress.total, "{progress:?}");
+        phases.push(progress.phase);
+        looks += 1;
+    })
+    .expect("a replay");
+    phases.dedup();
+    assert_eq!(phases, [Phase::Memory, Phase::Time]);
+    assert!(looks >= 3);
 }

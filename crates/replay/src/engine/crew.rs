@@ -147,6 +147,7 @@ impl<H: Heap> Engine<H> {
         let cpu_ns = sys::process_cpu_ns();
 
         self.start_due::<MEASURE>(0);
+        self.bench.order.advance(|done| self.boundary::<MEASURE>(done));
         let main = self.bench.plan.threads.iter().position(|thread| thread.is_main);
         if let Some(main) = main {
             self.count_thread();

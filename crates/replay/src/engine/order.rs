@@ -80,12 +80,17 @@ impl Order {
 
     /// The calling thread has done its part of `epoch`. Calls `boundary` for each epoch that is
     /// complete by that, before anyone is told; never twice for an epoch, and in order.
-    pub(super) fn leave(&self, epoch: u32, mut boundary: impl FnMut(u32)) {
+    pub(super) fn leave(&self, epoch: u32, boundary: impl FnMut(u32)) {
         // SeqCst, here and below: of two threads, one that takes the last part of epoch n + 1
         // and one that completes epoch n, at least one sees the other's store.
-        if self.remaining[epoch as usize].fetch_sub(1, Ordering::SeqCst) != 1 {
-            return;
+        if self.remaining[epoch as usize].fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.advance(boundary);
         }
+    }
+
+    /// Passes all epochs that are complete; also to be called once at the start, for epochs in
+    /// which no thread has a part.
+    pub(super) fn advance(&self, mut boundary: impl FnMut(u32)) {
         loop {
             let next = self.completed.load(Ordering::SeqCst);
             let Some(remaining) = self.remaining.get(next as usize) else { return };
@@ -161,5 +166,85 @@ impl Order {
 
     fn add_wait(&self, ns: u64) {
         self.wait_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Order;
+
+    const THREADS: usize = 6;
+    const EPOCHS: usize = 3000;
+    const WINDOW: u32 = 3;
+
+    fn counters() -> &'static [AtomicU32] {
+        Box::leak((0..EPOCHS).map(|_| AtomicU32::new(0)).collect::<Vec<_>>().into_boxed_slice())
+    }
+
+    /// Whether `thread` has operations in `epoch`; some epochs have none at all.
+    fn takes_part(seed: u64, thread: usize, epoch: usize) -> bool {
+        let mixed =
+            (seed ^ (thread as u64) << 32 ^ epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 40).is_multiple_of(3) && epoch % 17 != 5 && epoch > 20
+    }
+
+    /// I1 to I3 under load: boundaries once each and in order, nobody ahead of his epoch.
+    #[test]
+    fn threads_keep_to_their_epochs() {
+        for seed in 1..4u64 {
+            let (remaining, need) = (counters(), counters());
+            let mut past_mark = 0;
+            for epoch in 0..EPOCHS {
+                let parts = (0..THREADS).filter(|&thread| takes_part(seed, thread, epoch));
+                remaining[epoch].store(parts.count() as u32, Ordering::Relaxed);
+                let after_window = (epoch as u32).saturating_sub(WINDOW);
+                need[epoch].store(after_window.max(past_mark), Ordering::Relaxed);
+                if epoch % 250 == 249 {
+                    past_mark = epoch as u32 + 1;
+                }
+            }
+            let order = Order::new(remaining, need);
+            let passed = AtomicU32::new(0);
+            let first = remaining.iter().position(|left| left.load(Ordering::Relaxed) > 0);
+            let first = first.expect("parts") as u32;
+            assert!(first > 20);
+            order.advance(|done| assert_eq!(passed.swap(done + 1, Ordering::SeqCst), done));
+            assert_eq!(order.completed(), first, "nobody has a part in the first epochs");
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    let (order, passed) = (&order, &passed);
+                    scope.spawn(move || {
+                        for epoch in (0..EPOCHS).filter(|&e| takes_part(seed, thread, e)) {
+                            order.enter(epoch as u32);
+                            let need = need[epoch].load(Ordering::Relaxed);
+                            assert!(passed.load(Ordering::SeqCst) >= need, "seed {seed}");
+                            assert!(remaining[epoch].load(Ordering::SeqCst) > 0);
+                            order.leave(epoch as u32, |done| {
+                                assert_eq!(passed.swap(done + 1, Ordering::SeqCst), done);
+                            });
+                        }
+                    });
+                }
+            });
+            assert_eq!(order.completed(), order.epoch_count(), "seed {seed}");
+            assert!(remaining.iter().all(|left| left.load(Ordering::SeqCst) == 0));
+        }
+    }
+
+    #[test]
+    fn waiting_gives_what_another_thread_stores() {
+        let order = Order::new(&[], &[]);
+        let word = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                word.store(7, Ordering::Release);
+            });
+            let look = || Some(word.load(Ordering::Acquire)).filter(|&found| found != 0);
+            assert_eq!(order.wait_until(look), 7);
+        });
+        assert!(order.wait_ns() > 0);
     }
 }

@@ -136,6 +136,13 @@ impl Program {
         });
     }
 
+    /// An allocation that the program asked for and did not get.
+    pub fn fail(&mut self, thread: u32, size: u64) {
+        self.event(thread, AllocKind::Malloc, 0, |encoder, cursor, time, node| {
+            encoder.failed(cursor, time, size, node);
+        });
+    }
+
     pub fn end_thread(&mut self, thread: u32) {
         self.event(thread, AllocKind::Malloc, 0, |encoder, cursor, time, _| {
             encoder.thread_end(cursor, time);
