@@ -20,7 +20,7 @@ use crate::walk::{Walked, walk};
 use crate::weight::Weights;
 
 /// Functions of a site's stack that are kept.
-const SITE_FRAMES_MAX: usize = 48;
+const SITE_FRAMES_MAX: usize = 32;
 
 /// Why a process cannot be analysed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +282,7 @@ fn mismatches(survey: &Survey, stacks: &NamedStacks) -> Vec<Mismatch> {
         .mismatched
         .iter()
         .map(|(&(alloc, free), &(blocks, stack))| {
-            let caller = stacks.frames(stack).find(|frame| !stacks.is_wrapper(frame.name));
+            let caller = stacks.frames(stack).nth(stacks.wrapper_count(stack));
             let function = caller.map_or(String::new(), |frame| stacks.name(frame.name).into());
             Mismatch { alloc, free, blocks, function }
         })

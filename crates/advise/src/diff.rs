@@ -189,8 +189,7 @@ fn enter<'a>(
         let stack = StackId(index as u32);
         let names: Vec<&str> = stacks.frames(stack).map(|frame| stacks.name(frame.name)).collect();
         let site = sites.entry(names).or_insert_with_key(|names| {
-            let mut frames = stacks.frames(stack);
-            let call = frames.find(|frame| !stacks.is_wrapper(frame.name));
+            let call = stacks.frames(stack).nth(stacks.wrapper_count(stack));
             let outermost = || names.last().copied().unwrap_or_default();
             let function = call.map_or_else(outermost, |frame| stacks.name(frame.name));
             SiteChange { function: function.into(), ..SiteChange::default() }

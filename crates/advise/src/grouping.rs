@@ -151,31 +151,12 @@ impl Grouping {
 }
 
 fn path_of(stacks: &NamedStacks, stack: StackId, survey: &StackSurvey) -> (Call, Path) {
-    let mut skipped = 0;
-    let mut call: Option<FrameRef<'_>> = None;
-    let mut names = Vec::new();
-    for frame in stacks.frames(stack) {
-        let is_inside = names.is_empty() && stacks.is_wrapper(frame.name);
-        if is_inside {
-            skipped += 1;
-            call = Some(frame);
-            continue;
-        }
-        if names.is_empty() {
-            call = Some(frame);
-        }
-        names.push(frame.name);
-        if names.len() >= SPLIT_DEPTH_MAX {
-            break;
-        }
-    }
-    if names.is_empty()
-        && let Some(outermost) = call
-    {
-        // Wrappers all the way: the outermost is nearest to the program.
-        skipped -= 1;
-        names.push(outermost.name);
-    }
+    let frame_count = stacks.frames(stack).count();
+    // Wrappers all the way: the outermost is nearest to the program.
+    let skipped = stacks.wrapper_count(stack).min(frame_count.saturating_sub(1));
+    let mut outwards = stacks.frames(stack).skip(skipped).peekable();
+    let call: Option<FrameRef<'_>> = outwards.peek().copied();
+    let names = outwards.map(|frame| frame.name).take(SPLIT_DEPTH_MAX).collect();
     let key = match call {
         None => Call::Unknown,
         Some(call) if call.frame.line > 0 => Call::Line(call.name, call.frame.line),

@@ -7,11 +7,15 @@ use heapwright_symbols::{AddressTable, Frame, Place, Symbolizer};
 use rustc_hash::FxHashMap;
 
 use crate::schema::StackFrame;
-use crate::wrappers::is_allocation_wrapper;
+use crate::wrappers::{is_allocation_wrapper, is_named_allocator};
 
 /// Number of a function's name; unnamed functions have `module+start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NameId(pub(crate) u32);
+
+/// Calls from an allocation that a function named for allocating may be away. Further out it may
+/// run anything, a collection of garbage for instance.
+const WRAPPER_DEPTH_MAX: usize = 6;
 
 const NO_INPUT: u32 = u32::MAX;
 
@@ -23,6 +27,7 @@ pub struct NamedStacks {
     input_of_stack: Vec<u32>,
     names: Vec<String>,
     is_wrapper: Vec<bool>,
+    is_allocator: Vec<bool>,
     /// For each place of the table the names of its frames.
     names_of_place: Vec<Vec<NameId>>,
 }
@@ -67,7 +72,8 @@ impl NamedStacks {
             })
             .collect();
         let is_wrapper = names.iter().map(|name| is_allocation_wrapper(name)).collect();
-        Self { tree, table, input_of_stack, names, is_wrapper, names_of_place }
+        let is_allocator = names.iter().map(|name| is_named_allocator(name)).collect();
+        Self { tree, table, input_of_stack, names, is_wrapper, is_allocator, names_of_place }
     }
 
     /// The functions of `stack`, innermost first.
@@ -96,6 +102,22 @@ impl NamedStacks {
     /// Whether the name is that of an allocation wrapper.
     pub(crate) fn is_wrapper(&self, name: NameId) -> bool {
         self.is_wrapper[name.0 as usize]
+    }
+
+    /// How many of the innermost functions of `stack` are wrappers. What a function named for
+    /// allocating calls, at a few calls' distance, is one whatever its name.
+    pub(crate) fn wrapper_count(&self, stack: StackId) -> usize {
+        let is_allocator = |frame: FrameRef<'_>| self.is_allocator[frame.name.0 as usize];
+        let innermost: Vec<bool> =
+            self.frames(stack).take(WRAPPER_DEPTH_MAX).map(is_allocator).collect();
+        let inside = innermost.iter().rposition(|&is_allocator| is_allocator);
+        let inside = inside.map_or(0, |index| index + 1);
+        inside
+            + self
+                .frames(stack)
+                .skip(inside)
+                .take_while(|frame| self.is_wrapper(frame.name))
+                .count()
     }
 
     /// The stack as `advice.json` has it, at most `frames_max` functions.

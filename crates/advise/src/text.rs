@@ -11,15 +11,9 @@ pub fn verdict_text(advice: &Advice) -> String {
     let mut text = String::new();
     let confidence = &verdict.confidence;
     if verdict.change {
-        let allocator = clean_name(&verdict.allocator);
-        line(
-            &mut text,
-            &format!(
-                "Change to {allocator} (confidence {confidence}, by {}).",
-                verdict.confirmed_by
-            ),
-        );
-    } else {
+        let (allocator, by) = (clean_name(&verdict.allocator), &verdict.confirmed_by);
+        line(&mut text, &format!("Change to {allocator} (confidence {confidence}, by {by})."));
+    } else if !advice.allocators.is_empty() {
         line(&mut text, &format!("Keep the system's allocator (confidence {confidence})."));
     }
     line(&mut text, &clean(&verdict.reason));

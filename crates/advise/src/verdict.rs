@@ -158,6 +158,10 @@ pub fn decide(results: &[AllocatorResult], program: &ProgramFigures) -> Verdict 
         repeats: program.replay_repeats,
         ..Verdict::default()
     };
+    if results.is_empty() {
+        verdict.reason = "No allocator was measured, so there is no advice which to use.".into();
+        return verdict;
+    }
     let Some(system) = results.iter().find(|result| result.row.name == SYSTEM) else {
         verdict.reason = "The system's allocator was not measured, so nothing is compared.".into();
         return verdict;

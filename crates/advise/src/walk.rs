@@ -18,7 +18,7 @@ const BATCH_CHANGES: usize = 1024;
 const BATCHES_MAX: usize = 16;
 
 /// Batches between two calls of the progress function.
-const PROGRESS_BATCHES: u64 = 64;
+const PROGRESS_BATCHES: usize = 64;
 
 /// A change and where it stands.
 pub(crate) struct Step {
@@ -75,15 +75,13 @@ pub(crate) fn walk(
                 let _ = full_sender.send(std::mem::replace(batch, next));
             })
         });
-        let mut batches = 0u64;
-        for mut batch in full {
+        for (number, mut batch) in full.into_iter().enumerate() {
             batch.iter().for_each(&mut visit);
-            if batches.is_multiple_of(PROGRESS_BATCHES)
+            if number.is_multiple_of(PROGRESS_BATCHES)
                 && let Some(last) = batch.last()
             {
                 progress(last.events, record.events);
             }
-            batches += 1;
             batch.clear();
             let _ = empty_sender.try_send(batch);
         }

@@ -26,8 +26,19 @@ const ALLOCATING_PARTS: [&str; 8] =
 /// library plumbing, or a name that contains `malloc`, `strdup` or the like, or ends in
 /// `alloc` or `allocate`.
 pub(crate) fn is_allocation_wrapper(name: &str) -> bool {
-    if LIBRARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || is_library_impl(name) {
-        return true;
+    is_library_plumbing(name) || is_named_allocator(name)
+}
+
+/// Whether `name` is a function of a library that user code calls for other things, too.
+fn is_library_plumbing(name: &str) -> bool {
+    LIBRARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || is_library_impl(name)
+}
+
+/// Whether `name` is that of a function that allocates and does nothing else, so that what it
+/// calls is a part of allocating.
+pub(crate) fn is_named_allocator(name: &str) -> bool {
+    if is_library_plumbing(name) {
+        return false;
     }
     let bare = bare_name(name).to_ascii_lowercase();
     let bare = bare.trim_matches('_');
