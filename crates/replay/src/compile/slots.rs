@@ -10,7 +10,8 @@
 //!   that all threads have passed when this thread uses it.
 //! - I2: a slot handed to a version between two threads was last emptied at least
 //!   `window + 1` epochs before the version's birth; and no thread is ever more than `window`
-//!   epochs ahead of the slowest. So both threads find it empty until the version fills it.
+//!   epochs ahead of the slowest. So both threads find it empty until the version fills it
+//!   (design/replay#I2).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;

@@ -5,7 +5,7 @@
 //!   before, are done. It only grows, one by one, by whoever holds the claim on the boundary.
 //! - I2: a thread is inside epoch `e` only after `completed >= need(e)`.
 //! - I3: a boundary that is marked is passed by no thread before its sample is taken:
-//!   `need(e)` is past every marked epoch below `e`.
+//!   `need(e)` is past every marked epoch below `e` (design/replay#I5).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
