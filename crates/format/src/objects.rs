@@ -221,7 +221,8 @@ impl Objects {
         if leaf.kind == AllocKind::Mmap {
             // A mapping over an old one (MAP_FIXED, or an unmap that we could not see).
             self.unmap(address, size, &mut emit);
-            let range = MappedRange { object, object_start: address, end: address + size };
+            let range =
+                MappedRange { object, object_start: address, end: address.saturating_add(size) };
             self.mapped.insert(address, range);
             self.mapped_bytes.insert(object, size);
         } else {
