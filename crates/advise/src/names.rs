@@ -7,7 +7,7 @@ use heapwright_symbols::{AddressTable, Frame, Place, Symbolizer};
 use rustc_hash::FxHashMap;
 
 use crate::schema::StackFrame;
-use crate::wrappers::{is_allocation_wrapper, is_named_allocator};
+use crate::wrappers::{is_allocation_wrapper, is_named_allocator, is_toolchain_source};
 
 /// Number of a function's name; unnamed functions have `module+start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,7 +116,9 @@ impl NamedStacks {
             + self
                 .frames(stack)
                 .skip(inside)
-                .take_while(|frame| self.is_wrapper(frame.name))
+                .take_while(|frame| {
+                    self.is_wrapper(frame.name) || is_toolchain_source(&frame.frame.file)
+                })
                 .count()
     }
 

@@ -22,6 +22,18 @@ const LIBRARY_PREFIXES: [&str; 10] = [
 const ALLOCATING_PARTS: [&str; 8] =
     ["malloc", "calloc", "realloc", "zalloc", "memalign", "strdup", "strndup", "memdup"];
 
+/// Sources of the languages' own libraries, which builds with few symbols name only so: their
+/// inlined functions have bare names. The Rust compiler maps its sources to these places; C++
+/// headers lie under the compiler's include folder.
+const TOOLCHAIN_PARTS: [&str; 4] =
+    ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/library/", "/include/c++/"];
+
+/// Whether `file` belongs to a language's own library: containers and allocation, not a place
+/// that wants memory.
+pub(crate) fn is_toolchain_source(file: &str) -> bool {
+    TOOLCHAIN_PARTS.iter().any(|part| file.contains(part))
+}
+
 /// Whether the function `name` (demangled, without parameters) is an allocation wrapper:
 /// library plumbing, or a name that contains `malloc`, `strdup` or the like, or ends in
 /// `alloc` or `allocate`.
@@ -83,7 +95,21 @@ fn bare_name(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{bare_name, is_allocation_wrapper};
+    use super::{bare_name, is_allocation_wrapper, is_toolchain_source};
+
+    #[test]
+    fn sources_of_the_languages_libraries_are_known() {
+        for file in [
+            "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/alloc/src/raw_vec/mod.rs",
+            "/rust/deps/hashbrown-0.16.1/src/raw/mod.rs",
+            "/usr/include/c++/12/bits/new_allocator.h",
+        ] {
+            assert!(is_toolchain_source(file), "{file}");
+        }
+        for file in ["", "src/main.rs", "/home/me/rustc_like/library/lib.rs", "include/c/x.h"] {
+            assert!(!is_toolchain_source(file), "{file}");
+        }
+    }
 
     #[test]
     fn wrappers_are_known_by_their_names() {
