@@ -15,7 +15,7 @@ use std::time::Duration;
 /// What to compare and how.
 #[derive(Debug, Args)]
 pub(crate) struct CompareCommandOptions {
-    /// The allocators: names (system, heapwright, mimalloc, jemalloc, rpmalloc) or paths of .so
+    /// The allocators: names (system, heapwright, mimalloc, jemalloc, rpmalloc, snmalloc) or paths of .so
     #[arg(long, value_name = "NAME|PATH.so,...", value_delimiter = ',')]
     on: Vec<String>,
     /// Runs under each allocator

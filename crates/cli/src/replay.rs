@@ -34,7 +34,7 @@ pub(crate) struct ReplayCommandOptions {
 /// On what to replay and how often; `advise` takes the same.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayEffort {
-    /// The allocators: names (system, heapwright, mimalloc, jemalloc, rpmalloc) or paths of .so
+    /// The allocators: names (system, heapwright, mimalloc, jemalloc, rpmalloc, snmalloc) or paths of .so
     #[arg(long, value_name = "NAME|PATH.so,...", value_delimiter = ',')]
     pub on: Vec<String>,
     /// Timing runs of each allocator

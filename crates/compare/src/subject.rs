@@ -1,6 +1,6 @@
 //! An allocator under which the program is run.
 
-use heapwright_launch::{MissingObject, Objects, PEERS, PreloadObject};
+use heapwright_launch::{MissingObject, OPTIONAL_PEER, Objects, PEERS, PreloadObject};
 use std::fmt;
 use std::path::Path;
 
@@ -55,7 +55,7 @@ impl Subject {
             (objects.allocator("fast"), "own")
         } else if MODES.contains(&name) {
             (objects.allocator(name), "own")
-        } else if PEERS.contains(&name) {
+        } else if PEERS.contains(&name) || name == OPTIONAL_PEER {
             (objects.peer(name), "crates.io")
         } else {
             return Err(SubjectError::Unknown(name.to_owned()));
@@ -86,7 +86,7 @@ impl Subject {
     pub fn all(objects: &Objects) -> Vec<Self> {
         ["system", "heapwright"]
             .into_iter()
-            .chain(PEERS)
+            .chain(objects.peers())
             .map(|name| {
                 Self::named(name, objects).unwrap_or_else(|error| Self {
                     name: name.to_owned(),
@@ -117,7 +117,8 @@ impl fmt::Display for SubjectError {
         match self {
             Self::Unknown(name) => write!(
                 f,
-                "`{name}` is no allocator known here; use system, heapwright, {}, or a path of a .so",
+                "`{name}` is no allocator known here; use system, heapwright, {}, {OPTIONAL_PEER}, or a \
+                 path of a .so",
                 PEERS.join(", ")
             ),
             Self::Missing(missing) => missing.fmt(f),

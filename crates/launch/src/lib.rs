@@ -20,7 +20,7 @@ pub mod server;
 mod status;
 
 pub use machine::{CycleCounter, Machine};
-pub use objects::{MissingObject, Objects, PEERS};
+pub use objects::{MissingObject, OPTIONAL_PEER, Objects, PEERS};
 pub use preload::{ObjectError, PreloadObject};
 pub use program::{Program, ProgramError, Reach};
 pub use running::{Ended, Running, Stdin};

@@ -7,6 +7,9 @@ use std::{env, fmt, io};
 /// The allocators that come as preloadable objects, besides ours.
 pub const PEERS: [&str; 3] = ["mimalloc", "jemalloc", "rpmalloc"];
 
+/// A peer that is there only when it was asked for: `cargo xtask build --snmalloc`.
+pub const OPTIONAL_PEER: &str = "snmalloc";
+
 /// The directories in which the objects are looked for, in order.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -71,7 +74,12 @@ impl Objects {
         }
     }
 
-    /// Peer `name`, one of [`PEERS`].
+    /// The peers to use when none is named: [`PEERS`], and the optional one if it is there.
+    pub fn peers(&self) -> impl Iterator<Item = &'static str> {
+        PEERS.into_iter().chain(self.peer(OPTIONAL_PEER).is_ok().then_some(OPTIONAL_PEER))
+    }
+
+    /// Peer `name`, one of [`PEERS`] or [`OPTIONAL_PEER`].
     ///
     /// # Errors
     /// [`MissingObject`].

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Builds and compares.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    build::run(workspace)?;
+    build::run(workspace, &[])?;
     let mut compare = Command::new(workspace.release().join("heapwright"));
     compare.arg("compare").args(arguments).arg("--");
     compare.arg(workspace.release().join("heapwright-demo"));

@@ -5,17 +5,30 @@ use crate::workspace::Workspace;
 use std::fs;
 use std::path::Path;
 
-/// Builds what a user runs.
-pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
+/// The peer that is built on request only: it needs a C++20 compiler. Its crate is empty without
+/// the feature of the same name.
+const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
+
+/// Builds what a user runs; with `--snmalloc` also that peer.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    let with_optional = match arguments {
+        [] => false,
+        [word] if word == "--snmalloc" => true,
+        [word, ..] => return Err(format!("build: unknown argument `{word}`; it takes --snmalloc")),
+    };
     shell::run(workspace.cargo("build").args(["--release", "--package", "heapwright-cli"]))?;
     let mut objects = workspace.cargo("build");
     // No unwinding, one unit, all in one: the profile is in the workspace's manifest.
     objects.args(["--profile", "so"]);
-    for object in workspace.objects() {
+    let wanted = || workspace.objects().filter(|one| with_optional || one.name != OPTIONAL_PEER);
+    for object in wanted() {
         objects.args(["--package", &object.name]);
     }
+    if with_optional {
+        objects.args(["--features", &format!("{OPTIONAL_PEER}/snmalloc")]);
+    }
     shell::run(&mut objects)?;
-    for object in workspace.objects() {
+    for object in wanted() {
         let file = format!("lib{}.so", object.name.replace('-', "_"));
         place(&workspace.target.join("so").join(&file), &workspace.release().join(&file))?;
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 /// Builds and runs `heapwright demo`.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     setup::run(setup::TO_BUILD)?;
-    build::run(workspace)?;
+    build::run(workspace, &[])?;
     let mut demo = Command::new(workspace.release().join("heapwright"));
     // Out of the checkout's way; unless a place is named.
     if !arguments.iter().any(|argument| argument == "-o" || argument.starts_with("--output")) {

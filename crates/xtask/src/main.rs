@@ -20,6 +20,7 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   build    the binary, the demo program and every .so, into target/release
+           (--snmalloc: that peer too; it needs a C++20 compiler)
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test
   bench    build, then compare allocators on the bundled program
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let result = Workspace::find().and_then(|workspace| {
         match arguments.first().map_or("help", String::as_str) {
-            "build" => build::run(&workspace),
+            "build" => build::run(&workspace, rest),
             "demo" => demo::run(&workspace, rest),
             "test" => test::run(&workspace),
             "bench" => bench::run(&workspace, rest),

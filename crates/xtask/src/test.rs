@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// Features that only turn tests on; each is given to the crates that have it.
-const TEST_FEATURES: [&str; 2] = ["preload-tests", "browser-tests"];
+const TEST_FEATURES: [&str; 3] = ["preload-tests", "browser-tests", "recorder-tests"];
 
 /// Tests that ran, as the runner's closing lines have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     setup::run(setup::TO_TEST)?;
     shell::run(workspace.cargo("fmt").args(["--all", "--check"]))?;
     tidy::run(workspace)?;
-    build::run(workspace)?;
+    build::run(workspace, &[])?;
     clippy(workspace)?;
     let (tally, result) = tests(workspace)?;
     let Tally { passed, failed, ignored } = tally;

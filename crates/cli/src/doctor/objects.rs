@@ -1,7 +1,7 @@
 //! Which of Heapwright's own pieces are there and load.
 
 use super::Check;
-use heapwright_launch::{MissingObject, Objects, PEERS, PreloadObject};
+use heapwright_launch::{MissingObject, Objects, PreloadObject};
 use std::path::PathBuf;
 
 /// The recorder, our allocator, the peers, the bundled program.
@@ -17,7 +17,7 @@ pub(super) fn all() -> Vec<Check> {
         check("recorder", objects.recorder(), "nothing can be recorded"),
         check("allocator", objects.allocator("fast"), "`run` and its row are left out"),
     ];
-    for name in PEERS {
+    for name in objects.peers() {
         checks.push(check(name, objects.peer(name), "its row is left out"));
     }
     checks.push(demo_program());

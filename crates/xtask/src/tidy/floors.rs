@@ -16,6 +16,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
         "heapwright-peer-rpmalloc",
+        "heapwright-peer-snmalloc",
         "heapwright",
     ],
     &[
@@ -41,6 +42,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
         "heapwright-peer-rpmalloc",
+        "heapwright-peer-snmalloc",
     ],
     &[
         "heapwright-launch",
