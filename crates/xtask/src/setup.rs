@@ -6,13 +6,15 @@ use std::process::Command;
 /// A need: any one of some programs, and the Debian package that brings one.
 type Need = (&'static [&'static str], &'static str);
 
-/// What building needs: the peers and zstd are C.
-pub(crate) const TO_BUILD: &[Need] = &[(&["cc"], "gcc"), (&["c++"], "g++")];
+/// What building needs: the peers and zstd are C, and jemalloc has a makefile.
+pub(crate) const TO_BUILD: &[Need] =
+    &[(&["cc"], "gcc"), (&["c++"], "g++"), (&["make"], "make")];
 
 /// What the tests need besides: a browser for the report's page.
 pub(crate) const TO_TEST: &[Need] = &[
     (&["cc"], "gcc"),
     (&["c++"], "g++"),
+    (&["make"], "make"),
     (&["chromium", "chromium-browser", "google-chrome"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
 ];
