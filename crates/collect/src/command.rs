@@ -49,6 +49,10 @@ pub(crate) fn spawn(
         preload.push(":");
         preload.push(others);
     }
+    if heapwright_os::libc_version().is_some_and(is_before_2_34) {
+        // The loader's functions were in a library of their own, which the recorder needs.
+        preload.push(":libdl.so.2");
+    }
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -59,6 +63,11 @@ pub(crate) fn spawn(
         command.process_group(0);
     }
     command.spawn()
+}
+
+fn is_before_2_34(version: &str) -> bool {
+    let minor = version.strip_prefix("2.").and_then(|minor| minor.parse::<u32>().ok());
+    minor.is_some_and(|minor| minor < 34)
 }
 
 /// Starts the load that drives a server: an ordinary process, not recorded.

@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 
 use heapwright_format::file::{EventsHead, FileWriter, ProcessEndInfo, ProcessInfo};
 use heapwright_format::spool::{
-    CHUNK_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_BYTES, SLOT_ENDED, SLOT_FREE,
-    SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
+    CHUNK_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED,
+    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
 };
 use heapwright_os::{Fd, Mapping, OpenFlags, Protection, futex_wake, map_shared, process_alive};
 use heapwright_sync::atomic::Ordering;
@@ -144,7 +144,7 @@ impl Process {
         let mut taken = 0;
         for index in 0..used {
             let state = self.header().slot_states[index].load(Ordering::Acquire);
-            if state == SLOT_FREE {
+            if state != SLOT_ACTIVE && state != SLOT_ENDED {
                 continue;
             }
             let number = self.number;
@@ -379,7 +379,8 @@ fn ring_number(path: &Path) -> u64 {
     stem.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// Whether process `pid` exists and is not a zombie.
+/// Whether process `pid` exists and is not a zombie. (A process whose main thread has ended before
+/// others looks like one, but counts more threads.)
 fn is_running(pid: u32) -> bool {
     if !process_alive(pid) {
         return false;
@@ -389,6 +390,36 @@ fn is_running(pid: u32) -> bool {
     let bytes = file.read_at(&mut text, 0).unwrap_or(0);
     // The state follows the name in parentheses, which may hold parentheses itself.
     let after_name = text[..bytes].iter().rposition(|&byte| byte == b')');
-    let state = after_name.and_then(|end| text.get(end + 2));
-    !matches!(state, Some(b'Z' | b'X') | None)
+    let Some(fields) = after_name.and_then(|end| text.get(end + 2..bytes)) else { return false };
+    match fields.first() {
+        Some(b'Z' | b'X') => thread_count(fields) > 1,
+        state => state.is_some(),
+    }
+}
+
+/// The number of threads in the fields of `/proc/PID/stat` from the state on.
+fn thread_count(fields: &[u8]) -> u32 {
+    let field = fields.split(|&byte| byte == b' ').nth(17).unwrap_or_default();
+    std::str::from_utf8(field).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_running, thread_count};
+
+    #[test]
+    fn the_number_of_threads_is_found() {
+        let fields = b"S 1 2 3 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 7 0 123 456";
+        assert_eq!(thread_count(fields), 7);
+    }
+
+    #[test]
+    fn a_child_that_nobody_waited_for_does_not_run() {
+        assert!(is_running(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        while is_running(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().expect("it ends");
+    }
 }

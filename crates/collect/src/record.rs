@@ -443,8 +443,11 @@ fn blank_output() -> Output {
     Output::new(writer.expect("/dev/null takes everything"), second)
 }
 
-/// Ctrl-C and SIGTERM, counted.
-/// The end of a child is only to interrupt the collector's sleep.
+/// Ctrl-C, SIGTERM and the end of the terminal, counted.
+///
+/// The end of a child is only to interrupt the collector's sleep, and a file that reached its
+/// limit is to be an error, not the collector's end. (Handlers, since what is ignored would also
+/// be ignored by the command.)
 struct Interrupts {
     count: Arc<AtomicUsize>,
     handlers: Vec<signal_hook::SigId>,
@@ -453,8 +456,17 @@ struct Interrupts {
 impl Interrupts {
     fn new() -> Self {
         let count = Arc::new(AtomicUsize::new(0));
-        let handlers = [(libc::SIGINT, 1), (libc::SIGTERM, 1), (libc::SIGCHLD, 0)]
+        let signals = [
+            (libc::SIGINT, 1),
+            (libc::SIGTERM, 1),
+            (libc::SIGHUP, 1),
+            (libc::SIGCHLD, 0),
+            (libc::SIGXFSZ, 0),
+        ];
+        let handlers = signals
             .into_iter()
+            // Under nohup we are not to hear of it.
+            .filter(|&(signal, _)| signal != libc::SIGHUP || !is_ignored(signal))
             .filter_map(|(signal, weight)| {
                 let count = Arc::clone(&count);
                 let note = move || {
@@ -478,4 +490,13 @@ impl Drop for Interrupts {
             signal_hook::low_level::unregister(handler);
         }
     }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only; the kernel fills the structure.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed, and every bit pattern is valid.
+    let action = unsafe { action.assume_init() };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }

@@ -4,11 +4,11 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use heapwright_format::spool::{SESSION_BYTES, SPOOL_MAGIC, SessionHeader};
+use heapwright_format::spool::{COLLECTOR_LOCK_WORDS, SESSION_BYTES, SPOOL_MAGIC, SessionHeader};
 use heapwright_os::{
     Fd, Mapping, OpenFlags, Protection, cycle_counter, has_invariant_cycle_counter, map_shared,
     monotonic_ns,
@@ -22,8 +22,14 @@ use crate::error::RecordError;
 /// event, and finer times only make the file larger.
 const TIME_SHIFT: u32 = 6;
 
-/// Memory that the spool's file system must have free.
+/// Memory that the spool's file system must have free, where we choose it.
 const SPOOL_FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// Environment variable that names the directory to put the spool into: a memory file system.
+const SPOOL_DIRECTORY_VARIABLE: &str = "HEAPWRIGHT_SPOOL_DIR";
+
+/// How spool directories are called.
+const SPOOL_PREFIX: &str = "heapwright-";
 
 /// What the recorders are told.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +49,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(settings: SessionSettings, beside: &Path) -> Result<Self, RecordError> {
         let directory = spool_directory(beside)?;
-        let failed = |error| RecordError::Spool { path: directory.path().to_owned(), error };
+        let spool = directory.path().to_owned();
+        let failed = |error| RecordError::Spool { path: spool.clone(), error };
         // Processes that have given up root's rights must still find and make files here.
         if heapwright_is_root() {
             let mode = fs::Permissions::from_mode(0o1733);
@@ -59,10 +66,45 @@ impl Session {
             Fd::open(&name, OpenFlags::ReadWrite).map_err(|errno| failed(io_error(errno)))?;
         let mapping = map_shared(&file, 0, SESSION_BYTES, Protection::ReadWrite)
             .map_err(|error| failed(io::Error::other(error.to_string())))?;
-        let session = Self { directory, mapping, start: (0, Instant::now()) };
+        let mut session = Self { directory, mapping, start: (0, Instant::now()) };
+        session.hold().map_err(failed)?;
         session.fill(settings);
-        let start = (session.now_ticks(), Instant::now());
-        Ok(Self { start, ..session })
+        session.start = (session.now_ticks(), Instant::now());
+        Ok(session)
+    }
+
+    /// Takes the lock that tells recorders that we live: it is held by the calling thread, which
+    /// is the one that records, until the session is dropped.
+    fn hold(&self) -> io::Result<()> {
+        let done = |code: i32| match code {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        };
+        let mut attributes = std::mem::MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let place = attributes.as_mut_ptr();
+        // SAFETY: libc initialises the attributes at `place`.
+        done(unsafe { libc::pthread_mutexattr_init(place) })?;
+        // SAFETY: initialised above.
+        let shared =
+            unsafe { libc::pthread_mutexattr_setpshared(place, libc::PTHREAD_PROCESS_SHARED) };
+        // SAFETY: as above.
+        let robust =
+            unsafe { libc::pthread_mutexattr_setrobust(place, libc::PTHREAD_MUTEX_ROBUST) };
+        let lock = self.collector_lock();
+        // SAFETY: zeroed memory, large enough and aligned (asserted below), that no other
+        // process uses yet: the magic is not there.
+        let made = unsafe { libc::pthread_mutex_init(lock, place) };
+        // SAFETY: initialised above, used no more.
+        unsafe { libc::pthread_mutexattr_destroy(place) };
+        done(shared).and(done(robust)).and(done(made))?;
+        // SAFETY: initialised just now.
+        done(unsafe { libc::pthread_mutex_lock(lock) })
+    }
+
+    fn collector_lock(&self) -> *mut libc::pthread_mutex_t {
+        let session = self.mapping.start().cast::<SessionHeader>().as_ptr();
+        // SAFETY: a field of the header, inside the mapping.
+        unsafe { &raw mut (*session).collector_lock }.cast()
     }
 
     fn fill(&self, settings: SessionSettings) {
@@ -74,6 +116,7 @@ impl Session {
         header.sample_bytes.store(settings.sample_bytes, Ordering::Relaxed);
         header.touch_bytes_min.store(settings.touch_bytes_min, Ordering::Relaxed);
         header.redact.store(u32::from(settings.redact), Ordering::Relaxed);
+        header.pid_namespace.store(pid_namespace(), Ordering::Relaxed);
         // Release: a recorder that sees the magic sees the settings.
         header.magic.store(SPOOL_MAGIC, Ordering::Release);
     }
@@ -114,6 +157,30 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Recorders that still run see that nobody collects any more.
+    fn drop(&mut self) {
+        self.header().stop.store(1, Ordering::Release);
+        // SAFETY: made by `hold`; the thread that records also drops the session. (From another
+        // thread libc refuses; the lock then ends with its holder.)
+        if unsafe { libc::pthread_mutex_unlock(self.collector_lock()) } == 0 {
+            // SAFETY: nobody has the mapping but this session; libc forgot the lock.
+            unsafe { self.mapping.unmap() };
+        }
+    }
+}
+
+const _: () =
+    assert!(size_of::<libc::pthread_mutex_t>() <= size_of::<u32>() * COLLECTOR_LOCK_WORDS);
+
+/// Number of our namespace of process ids; 0 when it cannot be known.
+fn pid_namespace() -> u64 {
+    let Ok(target) = fs::read_link("/proc/self/ns/pid") else { return 0 };
+    let digits = target.to_string_lossy().into_owned();
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
 pub(crate) fn io_error(errno: heapwright_os::Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0)
 }
@@ -127,9 +194,13 @@ fn heapwright_is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A directory for the spool: in shared memory, else in the temporary folder, else beside the
-/// recording (a disk: slower, and taken in advance, so that it cannot run full under us).
+/// A directory for the spool: where the user says, else in shared memory, else in the temporary
+/// folder, else beside the recording (a disk: slower, and taken in advance, so that it cannot
+/// run full under us).
 fn spool_directory(beside: &Path) -> Result<TempDir, RecordError> {
+    if let Some(place) = std::env::var_os(SPOOL_DIRECTORY_VARIABLE).map(PathBuf::from) {
+        return make_directory(&place).map_err(|error| RecordError::Spool { path: place, error });
+    }
     let beside = beside.parent().filter(|path| !path.as_os_str().is_empty());
     let places =
         [PathBuf::from("/dev/shm"), std::env::temp_dir(), beside.unwrap_or(Path::new(".")).into()];
@@ -140,12 +211,51 @@ fn spool_directory(beside: &Path) -> Result<TempDir, RecordError> {
                 Some(RecordError::Spool { path: place, error: io::ErrorKind::StorageFull.into() });
             continue;
         }
-        match tempfile::Builder::new().prefix("heapwright-").tempdir_in(&place) {
+        match make_directory(&place) {
             Ok(directory) => return Ok(directory),
             Err(error) => last = Some(RecordError::Spool { path: place, error }),
         }
     }
     Err(last.expect("three places were tried"))
+}
+
+fn make_directory(place: &Path) -> io::Result<TempDir> {
+    remove_abandoned(place);
+    tempfile::Builder::new().prefix(SPOOL_PREFIX).tempdir_in(place)
+}
+
+/// Removes the spools of collectors that were killed: their memory would stay for ever. A program
+/// that still writes into one keeps what it has mapped.
+fn remove_abandoned(place: &Path) {
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(SPOOL_PREFIX)
+            // SAFETY: asks for a number.
+            && entry.metadata().is_ok_and(|facts| facts.uid() == unsafe { libc::geteuid() });
+        if is_ours && is_abandoned(&entry.path().join("session")) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Whether the session at `path` is one of this version whose collector is gone.
+fn is_abandoned(path: &Path) -> bool {
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let Ok(file) = Fd::open(&name, OpenFlags::ReadWrite) else { return false };
+    if file.stat().map(|stat| stat.bytes) != Ok(SESSION_BYTES as u64) {
+        return false;
+    }
+    let Ok(mapping) = map_shared(&file, 0, SESSION_BYTES, Protection::ReadWrite) else {
+        return false;
+    };
+    // SAFETY: SESSION_BYTES of atomic words, mapped until `unmap` below.
+    let header: &SessionHeader = unsafe { mapping.start().cast().as_ref() };
+    // The magic comes after the lock: a session that is being set up is not taken for a dead one.
+    let is_complete = header.magic.load(Ordering::Acquire) == SPOOL_MAGIC;
+    let is_abandoned = is_complete && !header.collector_lives();
+    // SAFETY: the last use was above.
+    unsafe { mapping.unmap() };
+    is_abandoned
 }
 
 fn free_bytes(path: &Path) -> Option<u64> {

@@ -16,13 +16,13 @@
 //!   the collector writes `drained` and clears bits.
 //! - I3: bytes of a chunk below `used` are whole events. `used` is stored with Release after
 //!   the event's bytes and loaded with Acquire before they are read; likewise `published`.
-//! - I4: a slot goes free → active (by the process, under its lock) → ended (by the thread) →
-//!   free (by the collector, when all is drained).
+//! - I4: a slot goes free → claimed → active (by its thread, once it has memory) → ended (by the
+//!   thread) → free (by the collector, when all is drained).
 
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// "HWSPOOL" and the version of this layout.
-pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c01;
+pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c02;
 
 /// Bytes of a chunk. Large enough that a wake-up of the collector costs nothing per event, and
 /// small enough that an idle thread's first chunk is cheap.
@@ -94,9 +94,29 @@ pub struct SessionHeader {
     pub dormant: AtomicU32,
     /// 1 when command lines must not be kept.
     pub redact: AtomicU32,
+    /// Number of the collector's process id namespace; 0 when unknown.
+    pub pid_namespace: AtomicU64,
+    /// A robust, process-shared mutex of libc's that the collector holds: its first word is the
+    /// holder's thread id, and the kernel marks it when the holder dies, however that happens.
+    pub collector_lock: [AtomicU32; COLLECTOR_LOCK_WORDS],
 }
 
+/// Room for libc's mutex.
+pub const COLLECTOR_LOCK_WORDS: usize = 16;
+
+/// Bits of a robust mutex's first word, from the kernel's interface.
+const LOCK_HOLDER_BITS: u32 = 0x3fff_ffff;
+const LOCK_HOLDER_DIED: u32 = 0x4000_0000;
+
 impl SessionHeader {
+    /// Whether the collector is still there. One load; right in any process id namespace, and
+    /// also while the dead collector waits for its parent to ask for its status.
+    pub fn collector_lives(&self) -> bool {
+        // Acquire: what the collector stored before it went is visible.
+        let word = self.collector_lock[0].load(Ordering::Acquire);
+        word & LOCK_HOLDER_BITS != 0 && word & LOCK_HOLDER_DIED == 0
+    }
+
     /// Calls the collector if it sleeps. Returns whether a wake-up of `doorbell` is due (the
     /// caller makes the system call).
     pub fn ring(&self) -> bool {
@@ -140,7 +160,7 @@ pub struct ProcessHeader {
     pub command_bytes: AtomicU32,
     /// 1 when the recorder went away in order (never relied on).
     pub finished: AtomicU32,
-    /// States of the slots: [`SLOT_FREE`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
+    /// States of the slots: [`SLOT_FREE`], [`SLOT_CLAIMED`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
     pub slot_states: [AtomicU32; SLOTS_MAX],
     /// Path of the executable; written before `magic`.
     pub exe: [u8; EXE_BYTES],
@@ -154,6 +174,8 @@ pub const SLOT_FREE: u32 = 0;
 pub const SLOT_ACTIVE: u32 = 1;
 /// The thread has ended; the collector drains the rest.
 pub const SLOT_ENDED: u32 = 2;
+/// A thread has taken the slot, whose memory may not be there yet: nothing to read.
+pub const SLOT_CLAIMED: u32 = 3;
 
 /// The control words of a thread's ring.
 #[repr(C)]
@@ -221,6 +243,7 @@ impl SlotHeader {
 
 const _: () = assert!(CHUNKS_AT_FIRST >= 2 && CHUNKS_PER_SLOT < 32);
 const _: () = assert!(core::mem::size_of::<SessionHeader>() <= SESSION_BYTES);
+const _: () = assert!(core::mem::offset_of!(SessionHeader, collector_lock).is_multiple_of(8));
 const _: () = assert!(core::mem::size_of::<ProcessHeader>() <= PROCESS_HEADER_BYTES);
 const _: () = assert!(core::mem::size_of::<SlotHeader>() <= SLOT_HEADER_BYTES);
 const _: () = assert!(CHUNK_BYTES > crate::MODULE_EVENT_BYTES_MAX * 4);

@@ -24,7 +24,7 @@ mod syscall;
 mod time;
 
 pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
-pub use dynamic::{any_symbol, next_symbol};
+pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
 pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
 pub use futex::{futex_wait, futex_wake};

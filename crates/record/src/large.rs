@@ -5,17 +5,30 @@
 //! # Invariants
 //! - I1: `lock` guards the entries; it is held for short, bounded work, never while writing
 //!   into a ring.
-//! - I2: an address of a live entry has its bit in `filter`; a clear bit means "not here".
+//! - I2: a counter of `filter` is the number of entries whose address leads to it, or 255 for
+//!   good; zero means "not here".
+//! - I3: entry `n` below `count`, and no other, is in the index, at the first free place from its
+//!   home on.
 
 use core::cell::UnsafeCell;
 
 use heapwright_format::TOUCH_RUNS_MAX;
-use heapwright_os::{mincore, monotonic_ns, page_bytes, yield_now};
-use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use heapwright_os::{mincore, monotonic_ns, page_bytes};
+use heapwright_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::confined::{is_confined, pause};
 
 /// Blocks watched at once; further ones are recorded without touched pages.
 const ENTRY_COUNT: usize = 4096;
-const FILTER_WORDS: usize = 64;
+/// Twice the entries, so that a probe of the index is short.
+const INDEX_SLOTS: usize = 2 * ENTRY_COUNT;
+/// Counters of the filter. A hundred large blocks alive send every twentieth free of a small one
+/// the slow way, which costs it some 20 ns.
+const FILTER_COUNTERS: usize = 2048;
+/// Above this a mapping is address space set aside, and asking for its pages takes too long.
+const WATCHED_BYTES_MAX: u64 = 16 << 30;
+/// Tries for the lock, some 30 ms.
+const LOCK_TRIES_MAX: usize = 100_000;
 /// A look at all blocks may take one 200th of the time.
 const PAUSE_FACTOR: u64 = 200;
 const PAUSE_NS_MIN: u64 = 2_000_000;
@@ -27,13 +40,20 @@ struct Entry {
     resident_pages: u32,
 }
 
+/// The entries without gaps, and where each is: open addressing, 0 for an empty place, else the
+/// entry's number plus one.
+struct Table {
+    entries: [Entry; ENTRY_COUNT],
+    index: [u16; INDEX_SLOTS],
+}
+
 /// The table. All zero: empty.
 pub(crate) struct LargeBlocks {
     lock: AtomicU32,
     count: AtomicU32,
     next_look_ns: AtomicU64,
-    filter: [AtomicU64; FILTER_WORDS],
-    entries: UnsafeCell<[Entry; ENTRY_COUNT]>,
+    filter: [AtomicU8; FILTER_COUNTERS],
+    table: UnsafeCell<Table>,
 }
 
 // SAFETY: the cell is only used under the lock (I1).
@@ -56,6 +76,9 @@ impl Touched {
 
     /// Asks the kernel about `bytes` from `address`.
     fn ask(address: u64, bytes: u64) -> Option<Self> {
+        if is_confined() {
+            return None;
+        }
         let page = page_bytes() as u64;
         let first = address & !(page - 1);
         let page_count = (address + bytes - first).div_ceil(page);
@@ -102,50 +125,152 @@ impl Touched {
     }
 }
 
+impl Table {
+    /// Where the index has `address`, or the empty place where it belongs.
+    fn place(&self, address: u64) -> usize {
+        let mut place = home(address);
+        while let Some(number) = usize::from(self.index[place]).checked_sub(1) {
+            if self.entries[number].address == address {
+                break;
+            }
+            place = (place + 1) % INDEX_SLOTS;
+        }
+        place
+    }
+
+    fn number(&self, place: usize) -> Option<usize> {
+        usize::from(self.index[place]).checked_sub(1)
+    }
+
+    /// Empties `place`; those that were put behind it for its sake move up.
+    fn unindex(&mut self, mut place: usize) {
+        let mut next = place;
+        loop {
+            self.index[place] = 0;
+            loop {
+                next = (next + 1) % INDEX_SLOTS;
+                let Some(number) = self.number(next) else { return };
+                let home = home(self.entries[number].address);
+                // Does the way from its home to where it is lead over the empty place?
+                let way = (next + INDEX_SLOTS - home) % INDEX_SLOTS;
+                if (next + INDEX_SLOTS - place) % INDEX_SLOTS <= way {
+                    break;
+                }
+            }
+            self.index[place] = self.index[next];
+            place = next;
+        }
+    }
+}
+
+fn home(address: u64) -> usize {
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % INDEX_SLOTS
+}
+
 impl LargeBlocks {
     /// Watches the block at `address`.
     #[cold]
     pub(crate) fn insert(&self, address: u64, bytes: u64) {
-        self.locked(|entries| {
-            let count = self.count.load(Ordering::Relaxed) as usize;
-            if let Some(entry) = entries.get_mut(count) {
-                *entry = Entry { address, bytes, resident_pages: 0 };
-                self.count.store(count as u32 + 1, Ordering::Relaxed);
-                let (word, bit) = filter_place(address);
-                self.filter[word].fetch_or(bit, Ordering::Relaxed);
-            }
-        });
+        if bytes <= WATCHED_BYTES_MAX {
+            self.locked(|table| self.insert_in(table, Entry { address, bytes, resident_pages: 0 }));
+        }
+    }
+
+    fn insert_in(&self, table: &mut Table, entry: Entry) {
+        let place = table.place(entry.address);
+        if let Some(number) = table.number(place) {
+            table.entries[number] = entry;
+            return;
+        }
+        let count = self.count.load(Ordering::Relaxed) as usize;
+        if count == ENTRY_COUNT {
+            return;
+        }
+        table.entries[count] = entry;
+        table.index[place] = count as u16 + 1;
+        self.count.store(count as u32 + 1, Ordering::Relaxed);
+        let counter = self.counter(entry.address);
+        // A counter at its end stays there: it no longer knows how many it stands for.
+        let next = counter.load(Ordering::Relaxed).saturating_add(1);
+        counter.store(next, Ordering::Relaxed);
+        debug_assert!(table.number(table.place(entry.address)) == Some(count), "I3");
+    }
+
+    fn remove_in(&self, table: &mut Table, address: u64) -> Option<Entry> {
+        let place = table.place(address);
+        let number = table.number(place)?;
+        let entry = table.entries[number];
+        let last = self.count.load(Ordering::Relaxed) as usize - 1;
+        // The last entry fills the gap; its place in the index is found while both are there.
+        let last_place = table.place(table.entries[last].address);
+        table.index[last_place] = number as u16 + 1;
+        let last_entry = table.entries[last];
+        if number != last {
+            table.index[place] = last as u16 + 1;
+            table.entries[last] = entry;
+            table.entries[number] = last_entry;
+        }
+        table.unindex(place);
+        self.count.store(last as u32, Ordering::Relaxed);
+        let counter = self.counter(address);
+        let value = counter.load(Ordering::Relaxed);
+        if value != u8::MAX {
+            counter.store(value.saturating_sub(1), Ordering::Relaxed);
+        }
+        debug_assert!(table.number(table.place(address)).is_none(), "I3");
+        Some(entry)
     }
 
     /// Whether `address` may be a watched block; false is certain.
     #[inline(always)]
     pub(crate) fn may_hold(&self, address: u64) -> bool {
-        let (word, bit) = filter_place(address);
-        self.filter[word].load(Ordering::Relaxed) & bit != 0
+        self.counter(address).load(Ordering::Relaxed) != 0
     }
 
-    /// Ends the watch on `address`; which of its pages are resident, if it was watched.
+    #[inline(always)]
+    fn counter(&self, address: u64) -> &AtomicU8 {
+        let mixed = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53;
+        &self.filter[mixed as usize & (FILTER_COUNTERS - 1)]
+    }
+
+    /// Ends the watch on `address`: its length, and which of its pages are resident, if it was
+    /// watched.
     #[cold]
-    pub(crate) fn remove(&self, address: u64) -> Option<Touched> {
-        let entry = self.locked(|entries| {
-            let count = self.count.load(Ordering::Relaxed) as usize;
-            let index = entries[..count].iter().position(|entry| entry.address == address)?;
-            let entry = entries[index];
-            entries[index] = entries[count - 1];
-            self.count.store(count as u32 - 1, Ordering::Relaxed);
-            if count == 1 {
-                self.filter.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    pub(crate) fn remove(&self, address: u64) -> Option<(u64, Option<Touched>)> {
+        let entry = self.locked(|table| self.remove_in(table, address))??;
+        Some((entry.bytes, Touched::ask(entry.address, entry.bytes)))
+    }
+
+    /// `bytes` from `address` are about to be unmapped or mapped anew: reports the blocks there,
+    /// and goes on watching what is left in front.
+    #[cold]
+    pub(crate) fn cut(&self, address: u64, bytes: u64, mut report: impl FnMut(&Touched)) {
+        let end = address.saturating_add(bytes);
+        while self.count.load(Ordering::Relaxed) != 0
+            && let Some(Some(entry)) = self.locked(|table| {
+                let count = self.count.load(Ordering::Relaxed) as usize;
+                let meets =
+                    |entry: &&Entry| entry.address < end && entry.address + entry.bytes > address;
+                let met = *table.entries[..count].iter().find(meets)?;
+                self.remove_in(table, met.address);
+                if met.address < address {
+                    let left = Entry { bytes: address - met.address, resident_pages: 0, ..met };
+                    self.insert_in(table, left);
+                }
+                Some(met)
+            })
+        {
+            if let Some(touched) = Touched::ask(entry.address, entry.bytes) {
+                report(&touched);
             }
-            Some(entry)
-        })??;
-        Touched::ask(entry.address, entry.bytes)
+        }
     }
 
     /// Looks at all watched blocks if it is time (or `now`): passes those that changed by a
     /// sixteenth or more to `report`.
     #[cold]
     pub(crate) fn look(&self, now: bool, mut report: impl FnMut(&Touched)) {
-        if self.count.load(Ordering::Relaxed) == 0 {
+        if self.count.load(Ordering::Relaxed) == 0 || is_confined() {
             return;
         }
         let start_ns = monotonic_ns();
@@ -163,19 +288,19 @@ impl LargeBlocks {
         if claim.is_err() {
             return;
         }
-        let mut index = 0;
-        while let Some(Some(entry)) = self.locked(|entries| {
+        let mut number = 0;
+        while let Some(Some(entry)) = self.locked(|table| {
             let count = self.count.load(Ordering::Relaxed) as usize;
-            entries[..count].get(index).copied()
+            table.entries[..count].get(number).copied()
         }) {
             if let Some(touched) = Touched::ask(entry.address, entry.bytes) {
                 let change = touched.resident_pages.abs_diff(entry.resident_pages);
-                if change * 16 > touched.page_count || (now && change != 0) {
+                if u64::from(change) * 16 > u64::from(touched.page_count) || (now && change != 0) {
                     self.note(&entry, touched.resident_pages);
                     report(&touched);
                 }
             }
-            index += 1;
+            number += 1;
         }
         let spent_ns = monotonic_ns() - start_ns;
         let pause_ns = (spent_ns * PAUSE_FACTOR).max(PAUSE_NS_MIN);
@@ -183,41 +308,100 @@ impl LargeBlocks {
     }
 
     fn note(&self, looked_at: &Entry, resident_pages: u32) {
-        self.locked(|entries| {
-            let count = self.count.load(Ordering::Relaxed) as usize;
-            let same = |entry: &&mut Entry| entry.address == looked_at.address;
-            if let Some(entry) = entries[..count].iter_mut().find(same) {
-                entry.resident_pages = resident_pages;
+        self.locked(|table| {
+            if let Some(number) = table.number(table.place(looked_at.address)) {
+                table.entries[number].resident_pages = resident_pages;
             }
         });
     }
 
-    /// Runs `work` on the entries under the lock; none when the lock cannot be had for long
-    /// (its holder lost the CPU, or is the thread that a signal interrupted here).
-    fn locked<T>(&self, work: impl FnOnce(&mut [Entry; ENTRY_COUNT]) -> T) -> Option<T> {
-        for _ in 0..100_000 {
+    /// Runs `work` on the table under the lock; none when the lock cannot be had for long (its
+    /// holder lost the CPU, or is the thread that a signal interrupted here).
+    fn locked<T>(&self, work: impl FnOnce(&mut Table) -> T) -> Option<T> {
+        for _ in 0..LOCK_TRIES_MAX {
             // Acquire: pairs with the Release below.
             if self.lock.swap(1, Ordering::Acquire) == 0 {
                 // SAFETY: the lock is ours (I1), and plain words are valid when zero.
-                let entries = unsafe { &mut *self.entries.get() };
-                let result = work(entries);
+                let table = unsafe { &mut *self.table.get() };
+                let result = work(table);
                 self.lock.store(0, Ordering::Release);
                 return Some(result);
             }
-            yield_now();
+            pause();
         }
         None
     }
-}
-
-fn filter_place(address: u64) -> (usize, u64) {
-    let mixed = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
-    ((mixed >> 6) as usize & (FILTER_WORDS - 1), 1 << (mixed & 63))
 }
 
 /// Reports the touched pages of all large blocks alive: for the end of the process.
 pub fn flush_touched() {
     if let Some(guard) = crate::thread::enter() {
         guard.look_at_large_blocks();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::boxed::Box;
+    use std::collections::HashMap;
+    use std::vec::Vec;
+
+    use super::{ENTRY_COUNT, LargeBlocks, Ordering};
+
+    fn empty() -> Box<LargeBlocks> {
+        // SAFETY: all zero is an empty table.
+        unsafe { Box::<LargeBlocks>::new_zeroed().assume_init() }
+    }
+
+    fn contents(blocks: &LargeBlocks) -> HashMap<u64, u64> {
+        let count = blocks.count.load(Ordering::Relaxed) as usize;
+        let entries = blocks.locked(|table| table.entries[..count].to_vec()).expect("the lock");
+        entries.iter().map(|entry| (entry.address, entry.bytes)).collect()
+    }
+
+    #[test]
+    fn the_table_agrees_with_a_map() {
+        let (blocks, mut model) = (empty(), HashMap::new());
+        let mut seed = 5u64;
+        for round in 0..60_000u64 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let address = 0x7f00_0000_0010 + (seed >> 40) % 9000 * 4096;
+            if round % 20_000 < 12_000 {
+                blocks.insert(address, round + 1);
+                if model.len() < ENTRY_COUNT || model.contains_key(&address) {
+                    model.insert(address, round + 1);
+                }
+            } else {
+                let gone = blocks.remove(address).map(|(bytes, _)| bytes);
+                assert_eq!(gone, model.remove(&address), "round {round}");
+            }
+            assert!(!model.contains_key(&address) || blocks.may_hold(address));
+        }
+        assert_eq!(contents(&blocks), model);
+        let addresses: Vec<u64> = model.keys().copied().collect();
+        addresses.iter().for_each(|&address| assert!(blocks.remove(address).is_some()));
+        assert_eq!(blocks.count.load(Ordering::Relaxed), 0);
+        let stuck = (0..9000).filter(|n| blocks.may_hold(0x7f00_0000_0010 + n * 4096)).count();
+        assert_eq!(stuck, 0, "the filter is empty again");
+    }
+
+    #[test]
+    fn an_unmapping_shortens_or_ends_what_it_meets() {
+        let blocks = empty();
+        for start in [0x10_0000, 0x20_0000, 0x30_0000] {
+            blocks.insert(start, 0x8_0000);
+        }
+        blocks.cut(0x14_0000, 0x1000, |_| {});
+        blocks.cut(0x1f_0000, 0x2_0000, |_| {});
+        let left = HashMap::from([(0x10_0000, 0x4_0000), (0x30_0000, 0x8_0000)]);
+        assert_eq!(contents(&blocks), left);
+    }
+
+    #[test]
+    fn address_space_set_aside_is_not_watched() {
+        let blocks = empty();
+        blocks.insert(0x10_0000, 1 << 40);
+        assert_eq!(contents(&blocks), HashMap::new());
     }
 }

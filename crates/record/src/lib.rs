@@ -20,6 +20,7 @@
 #![no_std]
 
 mod clock;
+mod confined;
 mod large;
 mod nodes;
 mod process;
@@ -28,6 +29,7 @@ mod sample;
 mod thread;
 mod tls;
 
+pub use confined::confine;
 pub use large::flush_touched;
-pub use process::{Mode, mode, modules_changed, start};
-pub use thread::{Block, Guard, enter, leave};
+pub use process::{Mode, mode, modules_changed, start, step_aside};
+pub use thread::{Block, Guard, Resize, enter, leave};

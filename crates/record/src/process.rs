@@ -8,21 +8,23 @@
 //! - I3: a slot's address is stored before anybody uses the slot, and stays.
 
 use core::ffi::CStr;
-use core::mem::size_of;
+use core::mem::{ManuallyDrop, size_of};
 use core::ptr::NonNull;
 
 use heapwright_format::spool::{
-    CHUNK_BYTES, CHUNKS_AT_FIRST, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES, PROCESS_HEADER_BYTES,
-    ProcessHeader, SESSION_BYTES, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED, SLOT_FREE,
-    SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SPOOL_VARIABLE, SessionHeader,
+    CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES,
+    PROCESS_HEADER_BYTES, ProcessHeader, SESSION_BYTES, SLOT_ACTIVE, SLOT_BYTES, SLOT_CLAIMED,
+    SLOT_ENDED, SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SPOOL_VARIABLE,
+    SessionHeader, SlotHeader,
 };
 use heapwright_os::{
     Advice, Errno, Fd, OpenFlags, Protection, ThreadExit, advise, cycle_counter, env_var,
     file_size_limit_bytes, futex_wake, is_secure, map_shared, monotonic_ns, page_bytes,
-    parent_process_id, process_alive, process_id, read_link, reserve, yield_now,
+    parent_process_id, process_id, read_link, reserve,
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crate::confined::{is_confined, pause};
 use crate::large::LargeBlocks;
 use crate::thread::LateRecorder;
 
@@ -46,28 +48,68 @@ const STAGE_BUILDING: u32 = 1;
 const STAGE_READY: u32 = 2;
 const STAGE_FAILED: u32 = 3;
 
-/// Descriptors are put above this, out of the way of programs that count on low numbers.
-const FD_LEAST: i32 = 700;
+/// Descriptors are put above the first of these that the program's limit allows, out of the way
+/// of programs that count on low numbers.
+const FD_LEAST: [i32; 4] = [700, 200, 60, 20];
+/// For a ring file without a descriptor: it is opened by its path each time.
+const NO_FD: u32 = u32::MAX;
+/// Rounds of waiting for another thread that sets the process up, some 0.1 s.
+const BUILD_TRIES_MAX: usize = 200_000;
 const PATH_BYTES: usize = 512;
 
 static MODE: AtomicU32 = AtomicU32::new(MODE_UNKNOWN);
 static SESSION: AtomicPtr<SessionHeader> = AtomicPtr::new(core::ptr::null_mut());
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(core::ptr::null_mut());
 static LAST_PID: AtomicU32 = AtomicU32::new(0);
+/// The ring file as this process or, after a fork, its parent opened it.
+static RING_FILE: RingFile =
+    RingFile { fd: AtomicU32::new(NO_FD), device: AtomicU64::new(0), inode: AtomicU64::new(0) };
 /// The thread-exit key plus one; 0 for none.
 static EXIT_KEY: AtomicU32 = AtomicU32::new(0);
 /// The session's directory as given at start-up (the environment may change later), one word
 /// of eight bytes each.
 static DIRECTORY: [AtomicU64; PATH_BYTES / 8] = [const { AtomicU64::new(0) }; PATH_BYTES / 8];
 
+struct RingFile {
+    fd: AtomicU32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+impl RingFile {
+    /// The descriptor, if it still means the file: the program may have closed it, and opened
+    /// something else under its number.
+    fn held(&self) -> Option<ManuallyDrop<Fd>> {
+        let held = ManuallyDrop::new(Fd::from_raw(self.fd.load(Ordering::Relaxed) as i32));
+        let stat = held.stat().ok()?;
+        let same = stat.device == self.device.load(Ordering::Relaxed)
+            && stat.inode == self.inode.load(Ordering::Relaxed);
+        same.then_some(held)
+    }
+
+    fn keep(&self, file: Fd) -> Option<()> {
+        let stat = file.stat().ok()?;
+        self.device.store(stat.device, Ordering::Relaxed);
+        self.inode.store(stat.inode, Ordering::Relaxed);
+        let high = FD_LEAST.iter().find_map(|&least| file.duplicate_above(least).ok());
+        self.fd.store(high.map_or(NO_FD, |fd| fd.into_raw() as u32), Ordering::Relaxed);
+        Some(())
+    }
+
+    /// Closes what a child has inherited.
+    fn close(&self) {
+        if let Some(inherited) = self.held() {
+            drop(ManuallyDrop::into_inner(inherited));
+        }
+        self.fd.store(NO_FD, Ordering::Relaxed);
+    }
+}
+
 /// The private block of a process.
 pub(crate) struct Process {
     stage: AtomicU32,
     growing: AtomicU32,
     header: AtomicPtr<ProcessHeader>,
-    fd: AtomicU32,
-    device: AtomicU64,
-    inode: AtomicU64,
     file_bytes: AtomicU64,
     path: [AtomicU64; PATH_BYTES / 8],
     slots: [AtomicPtr<u8>; SLOTS_MAX],
@@ -86,16 +128,15 @@ pub(crate) struct TakenSlot {
     pub(crate) thread: u32,
 }
 
-/// Decides, once, whether this process records. Call it from a constructor; the first event
-/// does it otherwise.
-pub fn start() -> Mode {
+/// Decides, once, whether this process records. The first event does it otherwise; before libc
+/// has its environment nothing can be known, so a constructor calls this with `at_last`.
+pub fn start(at_last: bool) -> Mode {
     let decided = mode();
     if decided != Mode::Unknown {
         return decided;
     }
     let Some(directory) = env_var(SPOOL_VARIABLE) else {
-        // Before libc has its environment nothing is known; a constructor asks again.
-        if env_var("PATH").is_some() || env_var("HOME").is_some() || env_var("PWD").is_some() {
+        if at_last || env_var("PATH").is_some() || env_var("HOME").is_some() {
             MODE.store(MODE_OFF, Ordering::Release);
         }
         return mode();
@@ -114,6 +155,20 @@ pub fn start() -> Mode {
     }
     MODE.store(if session.is_some() { MODE_ON } else { MODE_OFF }, Ordering::Release);
     mode()
+}
+
+/// Leaves this process alone, since it cannot be recorded, and says so in the session. Has no
+/// effect once it is decided that the process records.
+pub fn step_aside() {
+    let claim = MODE.compare_exchange(MODE_UNKNOWN, MODE_OFF, Ordering::AcqRel, Ordering::Acquire);
+    if claim.is_ok()
+        && !is_secure()
+        && let Some(directory) = env_var(SPOOL_VARIABLE)
+        && let Some(session) = open_session(directory)
+    {
+        // SAFETY: the session's mapping holds atomic words.
+        unsafe { session.as_ref() }.lost_processes.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether this process records.
@@ -172,9 +227,25 @@ fn open_session(directory: &CStr) -> Option<NonNull<SessionHeader>> {
     let session = mapping.start().cast::<SessionHeader>();
     // SAFETY: the file has SESSION_BYTES (the collector made it) and holds only atomic words.
     let header: &SessionHeader = unsafe { session.as_ref() };
-    let alive = process_alive(header.collector.load(Ordering::Relaxed));
     let fits = header.magic.load(Ordering::Acquire) == SPOOL_MAGIC;
-    (fits && alive).then_some(session)
+    if !fits || !header.collector_lives() {
+        return None;
+    }
+    // The collector could not tell whether a process of another namespace still runs.
+    let expected = header.pid_namespace.load(Ordering::Relaxed);
+    let other = pid_namespace().is_some_and(|found| expected != 0 && found != expected);
+    if other {
+        header.lost_processes.fetch_add(1, Ordering::Relaxed);
+    }
+    (!other).then_some(session)
+}
+
+/// Number of this process's namespace of process ids.
+fn pid_namespace() -> Option<u64> {
+    let mut target = [0; 64];
+    let length = read_link(c"/proc/self/ns/pid", &mut target).ok()?;
+    let digits = target[..length].iter().filter(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0u64, |number, &digit| number * 10 + u64::from(digit - b'0')))
 }
 
 /// The session; only when [`mode`] is on.
@@ -188,12 +259,14 @@ pub(crate) fn session() -> Option<&'static SessionHeader> {
 /// file can be had.
 pub(crate) fn process() -> Option<&'static Process> {
     let process = block()?;
-    loop {
+    // Bounded: it may be this very thread that builds, interrupted by a signal.
+    for _ in 0..BUILD_TRIES_MAX {
         let stage = process.stage.load(Ordering::Acquire);
         match stage {
             STAGE_READY => return Some(process),
             STAGE_FAILED => return None,
-            STAGE_BUILDING => yield_now(),
+            STAGE_BUILDING => pause(),
+            _ if is_confined() => return None,
             _ => {
                 let claim = process.stage.compare_exchange(
                     0,
@@ -214,6 +287,7 @@ pub(crate) fn process() -> Option<&'static Process> {
             }
         }
     }
+    None
 }
 
 fn block() -> Option<&'static Process> {
@@ -242,6 +316,7 @@ impl Process {
         if forked_from != 0 {
             // SAFETY: a forked child has only the thread that forked, which is here.
             unsafe { heapwright_unwind::reset_after_fork() };
+            RING_FILE.close();
         }
         let number = session.processes.fetch_add(1, Ordering::Relaxed);
         let mut path = PathText::new();
@@ -258,13 +333,11 @@ impl Process {
         file.allocate(0, PROCESS_HEADER_BYTES as u64).ok()?;
         let mapping = map_shared(&file, 0, PROCESS_HEADER_BYTES, Protection::ReadWrite).ok()?;
         let header = mapping.start().cast::<ProcessHeader>();
+        // SAFETY: the mapping just made. A child has its own.
+        let _ = unsafe { advise(mapping.start(), PROCESS_HEADER_BYTES, Advice::DontFork) };
         self.header.store(header.as_ptr(), Ordering::Release);
         fill(header, session, pid, forked_from);
-        let stat = file.stat().ok()?;
-        self.device.store(stat.device, Ordering::Relaxed);
-        self.inode.store(stat.inode, Ordering::Relaxed);
-        let kept = file.duplicate_above(FD_LEAST).unwrap_or(file);
-        self.fd.store(kept.into_raw() as u32, Ordering::Relaxed);
+        RING_FILE.keep(file)?;
         heapwright_unwind::refresh_modules();
         if session.ring() {
             futex_wake(&session.doorbell, 1);
@@ -292,13 +365,7 @@ impl Process {
     /// Runs `work` with the ring file open: by the descriptor that we hold, or, when the program
     /// has closed that (perhaps opened something else under its number), by its path.
     fn with_file<T>(&self, work: impl FnOnce(&Fd) -> Option<T>) -> Option<T> {
-        let held =
-            core::mem::ManuallyDrop::new(Fd::from_raw(self.fd.load(Ordering::Relaxed) as i32));
-        let same = held.stat().is_ok_and(|stat| {
-            stat.device == self.device.load(Ordering::Relaxed)
-                && stat.inode == self.inode.load(Ordering::Relaxed)
-        });
-        if same {
+        if let Some(held) = RING_FILE.held() {
             return work(&held);
         }
         let mut path = PathText::new();
@@ -315,7 +382,7 @@ impl Process {
                 // Acquire: pairs with the collector's Release when it freed the slot.
                 let claim = state.compare_exchange(
                     SLOT_FREE,
-                    SLOT_ACTIVE,
+                    SLOT_CLAIMED,
                     Ordering::Acquire,
                     Ordering::Relaxed,
                 );
@@ -326,11 +393,13 @@ impl Process {
                     state.store(SLOT_FREE, Ordering::Release);
                     return None;
                 };
+                // Release: the collector sees a slot with memory.
+                state.store(SLOT_ACTIVE, Ordering::Release);
                 header.slots_used.fetch_max(index as u32 + 1, Ordering::AcqRel);
                 let thread = header.threads.fetch_add(1, Ordering::Relaxed);
                 return Some(TakenSlot { start, index, thread });
             }
-            yield_now();
+            pause();
         }
         None
     }
@@ -345,6 +414,9 @@ impl Process {
         let known = NonNull::new(self.slots[index].load(Ordering::Acquire));
         if known.is_some() {
             return known;
+        }
+        if is_confined() {
+            return None;
         }
         let offset = (PROCESS_HEADER_BYTES + index * SLOT_BYTES) as u64;
         self.lock_growth();
@@ -364,7 +436,7 @@ impl Process {
 
     fn lock_growth(&self) {
         while self.growing.swap(1, Ordering::Acquire) != 0 {
-            yield_now();
+            pause();
         }
     }
 }
@@ -378,6 +450,20 @@ pub(crate) fn allocate_slot_rest(index: usize) -> bool {
     process.with_file(|file| file.allocate(offset as u64, bytes as u64).ok()).is_some()
 }
 
+/// Takes all memory of all slots that have some, while that is still possible.
+pub(crate) fn allocate_all_slots() {
+    let Some(process) = process() else { return };
+    for (index, slot) in process.slots.iter().enumerate() {
+        let Some(start) = NonNull::new(slot.load(Ordering::Acquire)) else { continue };
+        if allocate_slot_rest(index) {
+            // SAFETY: a mapped slot begins with its header, all atomic words.
+            let header: &SlotHeader = unsafe { start.cast().as_ref() };
+            // The owner, too, would only store this very number.
+            header.ring_chunks.store(CHUNKS_PER_SLOT as u32, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The key by which threads tell their end.
 pub(crate) fn exit_key() -> Option<ThreadExit> {
     let raw = EXIT_KEY.load(Ordering::Acquire).checked_sub(1)?;
@@ -387,9 +473,11 @@ pub(crate) fn exit_key() -> Option<ThreadExit> {
 
 /// Fills the header of a fresh ring file; the magic comes last.
 fn fill(header: NonNull<ProcessHeader>, session: &SessionHeader, pid: u32, forked_from: u32) {
-    let mut exe = [0u8; EXE_BYTES];
-    let exe_bytes = read_link(c"/proc/self/exe", &mut exe).unwrap_or(0);
-    let mut command = [0u8; COMMAND_BYTES];
+    // SAFETY: the mapping is PROCESS_HEADER_BYTES long and nobody reads before the magic.
+    let exe: &mut [u8; EXE_BYTES] = unsafe { &mut (*header.as_ptr()).exe };
+    let exe_bytes = read_link(c"/proc/self/exe", exe).unwrap_or(0);
+    // SAFETY: as above; another field.
+    let command: &mut [u8; COMMAND_BYTES] = unsafe { &mut (*header.as_ptr()).command };
     let redacted = session.redact.load(Ordering::Relaxed) != 0;
     let mut command_bytes = 0;
     if !redacted && let Ok(file) = Fd::open(c"/proc/self/cmdline", OpenFlags::Read) {
@@ -400,14 +488,6 @@ fn fill(header: NonNull<ProcessHeader>, session: &SessionHeader, pid: u32, forke
             }
         }
     }
-    // SAFETY: the mapping is PROCESS_HEADER_BYTES long and nobody reads before the magic.
-    let exe_place = unsafe { &raw mut (*header.as_ptr()).exe };
-    // SAFETY: as above.
-    unsafe { exe_place.write(exe) };
-    // SAFETY: as above.
-    let command_place = unsafe { &raw mut (*header.as_ptr()).command };
-    // SAFETY: as above.
-    unsafe { command_place.write(command) };
     // SAFETY: zero or written words; the rest are atomics.
     let header: &ProcessHeader = unsafe { header.as_ref() };
     header.pid.store(pid, Ordering::Relaxed);

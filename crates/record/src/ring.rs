@@ -8,8 +8,10 @@ use heapwright_format::spool::{
     pack_used,
 };
 use heapwright_format::{ChunkCursor, NodeId};
-use heapwright_os::{futex_wait, futex_wake, process_alive};
+use heapwright_os::{futex_wait, futex_wake};
 use heapwright_sync::atomic::{Ordering, fence};
+
+use crate::confined::is_confined;
 
 /// How long to sleep on a full ring before asking whether the collector still lives.
 const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
@@ -24,6 +26,8 @@ pub(crate) struct Ring {
     number: u64,
     events: u32,
     slot_index: usize,
+    /// Whether there is a chunk to fill; none any more once the collector is gone.
+    has_chunk: bool,
 }
 
 impl Ring {
@@ -53,7 +57,8 @@ impl Ring {
         let chunk = unsafe { chunks.add(position * CHUNK_BYTES) };
         // SAFETY: a chunk of this thread's own slot.
         let cursor = unsafe { ChunkCursor::new(chunk, CHUNK_BYTES) };
-        Self { session, slot, chunks, chunk, cursor, number, events: 0, slot_index }
+        let has_chunk = true;
+        Self { session, slot, chunks, chunk, cursor, number, events: 0, slot_index, has_chunk }
     }
 
     /// Which slot of the process it is.
@@ -102,6 +107,9 @@ impl Ring {
     #[cold]
     #[inline(never)]
     pub(crate) fn next_chunk(&mut self) -> bool {
+        if !self.has_chunk {
+            return false;
+        }
         let slot = self.slot;
         let used = self.cursor.position().addr().get() - self.chunk.addr().get();
         let position = slot.position(self.number);
@@ -114,7 +122,10 @@ impl Ring {
         slot.used.store(0, Ordering::Release);
         slot.published.store(self.number, Ordering::Release);
         self.call_collector();
-        let Some(position) = self.wait_for_position() else { return false };
+        let Some(position) = self.wait_for_position() else {
+            self.has_chunk = false;
+            return false;
+        };
         slot.take_position(self.number, position);
         // SAFETY: the position is below the number of chunks with memory.
         self.chunk = unsafe { self.chunks.add(position * CHUNK_BYTES) };
@@ -135,6 +146,9 @@ impl Ring {
     #[cold]
     fn grow(&self) -> bool {
         let slot = self.slot;
+        if is_confined() {
+            return false;
+        }
         let may_grow = slot.ring_chunks.load(Ordering::Relaxed) == CHUNKS_AT_FIRST as u32;
         let grown = may_grow && crate::process::allocate_slot_rest(self.slot_index);
         if grown {
@@ -167,7 +181,7 @@ impl Ring {
             }
             self.call_collector();
             let _ = futex_wait(&slot.drained_word, word, Some(FULL_RING_SLEEP));
-            if !process_alive(self.session.collector.load(Ordering::Relaxed)) {
+            if !self.session.collector_lives() {
                 self.session.stop.store(1, Ordering::Relaxed);
                 return None;
             }

@@ -13,20 +13,21 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
-use heapwright_format::spool::{SLOT_BYTES, SessionHeader};
+use heapwright_format::spool::{CHUNK_BYTES, SLOT_BYTES, SessionHeader};
 use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
     NodeId, ROOT_NODE, TouchReport,
 };
 use heapwright_os::{
-    Advice, Protection, advise, page_bytes, release, reserve, thread_id, yield_now,
+    Advice, Protection, advise, page_bytes, release, reserve, thread_id, thread_pointer,
 };
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use heapwright_unwind::{
     FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
 };
 
 use crate::clock::Clock;
+use crate::confined::{is_confined, pause};
 use crate::large::Touched;
 use crate::nodes::{Nodes, PathHash};
 use crate::process::{
@@ -68,7 +69,6 @@ pub struct Block {
 pub(crate) struct ThreadRecorder {
     armed: AtomicU32,
     busy: AtomicU32,
-    skipped: AtomicU32,
     exit_round: AtomicU32,
     is_late: AtomicU32,
     inner: UnsafeCell<Writer>,
@@ -92,8 +92,23 @@ struct Writer {
 /// The recorder for threads whose own has ended (libc frees some memory after the last
 /// destructor): one for the process, under a lock.
 pub(crate) struct LateRecorder {
-    lock: AtomicU32,
-    recorder: heapwright_sync::atomic::AtomicPtr<ThreadRecorder>,
+    /// Thread pointer of the user, 0 for none.
+    user: AtomicUsize,
+    recorder: AtomicPtr<ThreadRecorder>,
+}
+
+/// Tries for the late recorder, some 10 ms.
+const LATE_TRIES_MAX: usize = 10_000;
+
+/// A resizing that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Resize {
+    old: u64,
+    start_time: u64,
+    /// Length of the old block if its pages were watched, else 0.
+    watched_bytes: u64,
+    /// Whether the old block is recorded.
+    is_taken: bool,
 }
 
 /// The calling thread's recorder, busy with this call until it is passed to [`leave`].
@@ -131,7 +146,18 @@ pub fn leave(guard: Guard) {
 #[cold]
 #[inline(never)]
 fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
-    if mode() != Mode::On && start() != Mode::On {
+    if pointer.addr() >= POINTER_LEAST {
+        // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
+        let recorder = unsafe { &*pointer };
+        if recorder.armed.load(Ordering::Relaxed) == 1 {
+            if recorder.busy.load(Ordering::Relaxed) == WRITING {
+                // A signal handler that allocates, in the middle of our own work.
+                count_unrecorded();
+            }
+            return None;
+        }
+    }
+    if mode() != Mode::On && start(false) != Mode::On {
         return None;
     }
     if session()?.stop.load(Ordering::Relaxed) != 0 {
@@ -144,24 +170,16 @@ fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
         return None;
     }
     if pointer == REFUSED {
-        process()?.header().unrecorded.fetch_add(1, Ordering::Relaxed);
+        count_unrecorded();
         return None;
-    }
-    if pointer.addr() >= POINTER_LEAST {
-        // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
-        let recorder = unsafe { &*pointer };
-        if recorder.armed.load(Ordering::Relaxed) == 1 {
-            if recorder.busy.load(Ordering::Relaxed) == WRITING {
-                // A signal handler that allocates, in the middle of our own work.
-                recorder.skipped.fetch_add(1, Ordering::Relaxed);
-            }
-            return None;
-        }
     }
     tls::set(STARTING);
     let old = (pointer.addr() >= POINTER_LEAST).then_some(pointer).and_then(NonNull::new);
     let made = ThreadRecorder::make(old);
     tls::set(made.map_or(REFUSED, NonNull::as_ptr));
+    if made.is_none() {
+        count_unrecorded();
+    }
     // SAFETY: made just now, mapped until the thread ends.
     let recorder: &'static ThreadRecorder = unsafe { made?.as_ref() };
     // Busy first: arming may allocate.
@@ -170,6 +188,13 @@ fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
         key.arm(core::ptr::from_ref(recorder).cast());
     }
     Some(Guard(recorder))
+}
+
+/// Counts an event that is not recorded.
+fn count_unrecorded() {
+    if let Some(process) = process() {
+        process.header().unrecorded.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Libc's call at a thread's end.
@@ -200,6 +225,9 @@ impl ThreadRecorder {
     /// such.
     fn make(old: Option<NonNull<Self>>) -> Option<NonNull<Self>> {
         let (session, process) = (session()?, process()?);
+        if is_confined() {
+            return None;
+        }
         let slot = process.take_slot()?;
         let place = match old {
             Some(place) => place,
@@ -246,7 +274,7 @@ impl ThreadRecorder {
         recorder.busy.store(WRITING, Ordering::Relaxed);
         // SAFETY: not in use (the caller), so this is the only reference (I2).
         let writer = unsafe { &mut *recorder.inner.get() };
-        writer.finish(recorder.skipped.load(Ordering::Relaxed));
+        writer.finish();
         let nodes = core::mem::replace(&mut writer.nodes, Nodes::new());
         nodes.give_back();
         // SAFETY: the block's own mapping, used no more.
@@ -309,30 +337,34 @@ impl Guard {
         self.end();
     }
 
-    /// The clock before a block is resized; pass it to [`Guard::resized`].
+    /// The block at `old` is about to be resized; go on with [`Guard::resized`] or
+    /// [`Guard::resize_failed`].
     #[inline]
-    pub fn resize_begins(self, old: usize) -> u64 {
+    pub fn resize_begins(self, old: usize) -> Resize {
         let writer = self.begin();
-        writer.report_if_large(old as u64);
-        let time = writer.clock.now();
+        let old = old as u64;
+        // Before the real call: another thread may get the address, and be sampled, during it.
+        let is_taken = writer.sampler.is_off() || SampledSet::remove(old);
+        let watched_bytes = writer.report_if_large(old);
+        let start_time = writer.clock.now();
         self.end();
-        time
+        Resize { old, start_time, watched_bytes, is_taken }
     }
 
-    /// The block `old` became `block`, by an operation that began at `start_time`.
+    /// The block became `block`.
     ///
     /// # Safety
     /// - As for [`Guard::alloc`].
     #[inline]
-    pub unsafe fn resized(self, start_time: u64, old: usize, block: Block, caller: Registers) {
+    pub unsafe fn resized(self, resize: Resize, block: Block, caller: Registers) {
         let writer = self.begin();
         if writer.sampler.is_off() {
             // SAFETY: the caller's promise.
-            unsafe { writer.resized(start_time, old as u64, block, caller) };
+            unsafe { writer.resized(resize, block, caller) };
         } else {
             // Sampled: a death and a birth, so that the new size has its own chance.
-            if SampledSet::remove(old as u64) {
-                writer.free(old as u64, FreeKind::Free);
+            if resize.is_taken {
+                writer.free_at(resize.start_time, resize.old, FreeKind::Free);
             }
             if writer.wants(block.size) {
                 // SAFETY: the caller's promise.
@@ -342,10 +374,34 @@ impl Guard {
         self.end();
     }
 
+    /// The block stays as it is, since there is no memory for `size` bytes.
+    ///
+    /// # Safety
+    /// - As for [`Guard::alloc`].
+    #[cold]
+    pub unsafe fn resize_failed(
+        self,
+        resize: Resize,
+        size: usize,
+        kind: AllocKind,
+        caller: Registers,
+    ) {
+        let writer = self.begin();
+        if !writer.sampler.is_off() && resize.is_taken {
+            SampledSet::insert(resize.old);
+        }
+        if resize.watched_bytes != 0 {
+            writer.process.large.insert(resize.old, resize.watched_bytes);
+        }
+        self.end();
+        // SAFETY: the caller's promise.
+        unsafe { self.failed(size, kind, caller) };
+    }
+
     /// The program is about to unmap `bytes` from `address`.
     pub fn unmap(self, address: usize, bytes: usize) {
         let writer = self.begin();
-        writer.report_if_large(address as u64);
+        writer.cut_large(address as u64, bytes as u64);
         let time = writer.clock.now();
         let (address, bytes) = (address as u64, bytes as u64);
         writer.write(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
@@ -436,7 +492,11 @@ impl Writer {
         self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
         self.time = time;
         if block.size >= self.touch_bytes_min {
-            self.process.large.insert(address, block.size as u64);
+            if block.kind == AllocKind::Mmap {
+                // What was mapped there is gone (`MAP_FIXED`).
+                self.cut_large(address, size);
+            }
+            self.process.large.insert(address, size);
         }
     }
 
@@ -444,11 +504,17 @@ impl Writer {
     fn free(&mut self, address: u64, kind: FreeKind) {
         self.report_if_large(address);
         let time = self.clock.now();
+        self.free_at(time, address, kind);
+    }
+
+    #[inline(always)]
+    fn free_at(&mut self, time: u64, address: u64, kind: FreeKind) {
         self.write(|encoder, cursor| encoder.free(cursor, time, address, kind));
         self.time = time;
     }
 
-    unsafe fn resized(&mut self, start_time: u64, old: u64, block: Block, caller: Registers) {
+    unsafe fn resized(&mut self, resize: Resize, block: Block, caller: Registers) {
+        let Resize { old, start_time, .. } = resize;
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
@@ -556,13 +622,25 @@ impl Writer {
         process.large.look(now, |touched| self.write_touched(touched));
     }
 
+    /// Ends the watch on `address`; the block's length if it was watched, else 0.
     #[inline(always)]
-    fn report_if_large(&mut self, address: u64) {
-        if self.process.large.may_hold(address)
-            && let Some(touched) = self.process.large.remove(address)
-        {
+    fn report_if_large(&mut self, address: u64) -> u64 {
+        if self.process.large.may_hold(address) { self.report_large(address) } else { 0 }
+    }
+
+    #[cold]
+    fn report_large(&mut self, address: u64) -> u64 {
+        let Some((bytes, touched)) = self.process.large.remove(address) else { return 0 };
+        if let Some(touched) = touched {
             self.write_touched(&touched);
         }
+        bytes
+    }
+
+    #[cold]
+    fn cut_large(&mut self, address: u64, bytes: u64) {
+        let process = self.process;
+        process.large.cut(address, bytes, |touched| self.write_touched(touched));
     }
 
     #[cold]
@@ -596,7 +674,11 @@ impl Writer {
         if written == generation {
             return;
         }
-        visit_modules(|module| {
+        // Room first: waiting for the collector with the list locked would hold up all threads.
+        if !self.ring.cursor().has_room(CHUNK_BYTES / 2) && !self.next_chunk(self.nodes.next_id()) {
+            return;
+        }
+        let visited = visit_modules(|module| {
             let has_room = self.ring.cursor().has_room(MODULE_EVENT_BYTES_MAX);
             if has_room || self.next_chunk(self.nodes.next_id()) {
                 let range = [module.start as u64, module.end as u64, module.bias as u64];
@@ -605,16 +687,15 @@ impl Writer {
                 self.ring.commit(0);
             }
         });
+        if visited.is_none() {
+            // The list could not be had; the next stack tries again.
+            self.process.modules_written.store(written, Ordering::Release);
+        }
     }
 
-    fn finish(&mut self, skipped: u32) {
+    fn finish(&mut self) {
         let time = self.clock.now();
-        self.write(|encoder, cursor| {
-            if skipped != 0 {
-                encoder.skipped(cursor, skipped);
-            }
-            encoder.thread_end(cursor, time);
-        });
+        self.write(|encoder, cursor| encoder.thread_end(cursor, time));
         self.process.end_slot(self.ring.slot_index());
         self.ring.call_collector();
     }
@@ -622,34 +703,45 @@ impl Writer {
 
 fn enter_late() -> Option<Guard> {
     let late = &process()?.late;
-    for _ in 0..10_000 {
-        if late.lock.swap(1, Ordering::Acquire) == 0 {
-            let made = NonNull::new(late.recorder.load(Ordering::Relaxed))
-                .or_else(|| ThreadRecorder::make(None));
-            let Some(recorder) = made else {
-                late.lock.store(0, Ordering::Release);
-                return None;
-            };
-            late.recorder.store(recorder.as_ptr(), Ordering::Relaxed);
-            // SAFETY: made once, never given back; the lock makes us its only user.
-            let recorder: &'static ThreadRecorder = unsafe { recorder.as_ref() };
-            recorder.is_late.store(1, Ordering::Relaxed);
-            recorder.busy.store(IN_HOOK, Ordering::Relaxed);
-            let guard = Guard(recorder);
-            // Each user has a stack of its own.
-            guard.begin().memo.change_thread();
-            guard.end();
-            return Some(guard);
+    let me = thread_pointer();
+    for _ in 0..LATE_TRIES_MAX {
+        // Acquire: pairs with the Release in `leave_late`.
+        match late.user.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return begin_late(late),
+            // A call from inside a hook.
+            Err(user) if user == me => return None,
+            Err(_) => pause(),
         }
-        yield_now();
     }
+    count_unrecorded();
     None
+}
+
+/// The late recorder for the calling thread, which has just become its user.
+fn begin_late(late: &LateRecorder) -> Option<Guard> {
+    let known = NonNull::new(late.recorder.load(Ordering::Relaxed));
+    let Some(recorder) = known.or_else(|| ThreadRecorder::make(None)) else {
+        late.user.store(0, Ordering::Release);
+        count_unrecorded();
+        return None;
+    };
+    late.recorder.store(recorder.as_ptr(), Ordering::Relaxed);
+    // SAFETY: made once, never given back; its only user is this thread.
+    let recorder: &'static ThreadRecorder = unsafe { recorder.as_ref() };
+    recorder.is_late.store(1, Ordering::Relaxed);
+    recorder.busy.store(IN_HOOK, Ordering::Relaxed);
+    let guard = Guard(recorder);
+    // Each user has a stack of its own.
+    guard.begin().memo.change_thread();
+    guard.end();
+    Some(guard)
 }
 
 #[cold]
 fn leave_late() {
     if let Some(process) = process() {
-        process.late.lock.store(0, Ordering::Release);
+        // Release: pairs with the Acquire in `enter_late`; the next user sees what we wrote.
+        process.late.user.store(0, Ordering::Release);
     }
 }
 

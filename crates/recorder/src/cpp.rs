@@ -10,9 +10,10 @@
 use core::ffi::c_void;
 
 use heapwright_format::{AllocKind, FreeKind};
+use heapwright_record::enter;
 
 use crate::caller::{ReturnSlot, trampolines};
-use crate::malloc::{log2, plain_free, plain_malloc, record, record_free};
+use crate::malloc::{log2, plain_free, plain_malloc, record_free, record_in};
 use crate::real;
 
 /// `std::nothrow`: an empty object; only its address is passed.
@@ -122,29 +123,47 @@ fn aligned(size: usize, align: usize) -> *mut c_void {
     }
 }
 
+/// What a form does when its call is not to be recorded.
+///
+/// A throwing form gives null: its trampoline then goes on in the real one. It must not ask the
+/// nothrow form, which in C++ runtimes calls the throwing one, that is, us again.
+macro_rules! unrecorded {
+    (throwing $throwing:ident, $allocate:ident) => {
+        if real::ready() && real::$throwing().is_some() {
+            core::ptr::null_mut()
+        } else {
+            $allocate()
+        }
+    };
+    (nothrow, $allocate:ident) => {
+        $allocate()
+    };
+}
+
 macro_rules! plain_forms {
-    ($($inner:ident, $real:ident, $kind:ident;)*) => {$(
+    ($($inner:ident, $real:ident, $kind:ident, [$($way:tt)*];)*) => {$(
         extern "C" fn $inner(size: usize, _: usize, slot: ReturnSlot, fp: usize) -> *mut c_void {
             let allocate = || match real::ready().then(real::$real).flatten() {
                 // SAFETY: the real function takes any size.
                 Some(function) => unsafe { function(size, nothrow()) },
                 None => plain_malloc(size.max(1)),
             };
+            let Some(guard) = enter() else { return unrecorded!($($way)*, allocate) };
             // SAFETY: the trampoline's own values.
-            unsafe { record(size, AllocKind::$kind, 0, (slot, fp), allocate) }
+            unsafe { record_in(guard, size, AllocKind::$kind, 0, (slot, fp), allocate) }
         }
     )*};
 }
 
 plain_forms! {
-    new_at, new_nothrow, New;
-    new_array_at, new_array_nothrow, NewArray;
-    new_nothrow_at, new_nothrow, NewNothrow;
-    new_array_nothrow_at, new_array_nothrow, NewArrayNothrow;
+    new_at, new_nothrow, New, [throwing new_throwing];
+    new_array_at, new_array_nothrow, NewArray, [throwing new_array_throwing];
+    new_nothrow_at, new_nothrow, NewNothrow, [nothrow];
+    new_array_nothrow_at, new_array_nothrow, NewArrayNothrow, [nothrow];
 }
 
 macro_rules! aligned_forms {
-    ($($inner:ident, ($($tag:ty)?), $real:ident, $kind:ident;)*) => {$(
+    ($($inner:ident, ($($tag:ty)?), $real:ident, $kind:ident, [$($way:tt)*];)*) => {$(
         extern "C" fn $inner(
             size: usize,
             align: usize,
@@ -157,17 +176,19 @@ macro_rules! aligned_forms {
                 Some(function) => unsafe { function(size, align, nothrow()) },
                 None => aligned(size.max(1), align),
             };
+            let Some(guard) = enter() else { return unrecorded!($($way)*, allocate) };
             // SAFETY: the trampoline's own values.
-            unsafe { record(size, AllocKind::$kind, log2(align), (slot, fp), allocate) }
+            unsafe { record_in(guard, size, AllocKind::$kind, log2(align), (slot, fp), allocate) }
         }
     )*};
 }
 
 aligned_forms! {
-    new_aligned_at, (), new_aligned_nothrow, NewAligned;
-    new_array_aligned_at, (), new_array_aligned_nothrow, NewArrayAligned;
-    new_aligned_nothrow_at, (usize), new_aligned_nothrow, NewAligned;
-    new_array_aligned_nothrow_at, (usize), new_array_aligned_nothrow, NewArrayAligned;
+    new_aligned_at, (), new_aligned_nothrow, NewAligned, [throwing new_aligned_throwing];
+    new_array_aligned_at, (), new_array_aligned_nothrow, NewArrayAligned,
+        [throwing new_array_aligned_throwing];
+    new_aligned_nothrow_at, (usize), new_aligned_nothrow, NewAligned, [nothrow];
+    new_array_aligned_nothrow_at, (usize), new_array_aligned_nothrow, NewArrayAligned, [nothrow];
 }
 
 macro_rules! deletes {

@@ -22,6 +22,11 @@ trampolines! {
     pvalloc(1) => pvalloc_at;
 }
 
+/// The address of our `malloc`.
+pub(crate) fn hook_address() -> usize {
+    malloc as *const () as usize
+}
+
 /// Calls `allocate` and records its result as a block of `size` bytes.
 ///
 /// # Safety
@@ -35,6 +40,23 @@ pub(crate) unsafe fn record(
     allocate: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
     let Some(guard) = enter() else { return allocate() };
+    // SAFETY: the caller's promise.
+    unsafe { record_in(guard, size, kind, align_log2, (slot, fp), allocate) }
+}
+
+/// [`record`] with the thread's recorder at hand.
+///
+/// # Safety
+/// - As for [`record`].
+#[inline(always)]
+pub(crate) unsafe fn record_in(
+    guard: Guard,
+    size: usize,
+    kind: AllocKind,
+    align_log2: u8,
+    (slot, fp): (ReturnSlot, usize),
+    allocate: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
     let block = allocate();
     // SAFETY: the trampoline's own values.
     let caller = unsafe { slot.caller(fp) };
@@ -181,15 +203,15 @@ unsafe fn resized(
         }
         new
     } else {
-        let start_time = guard.resize_begins(block.addr());
+        let resizing = guard.resize_begins(block.addr());
         let new = resize();
         if new.is_null() {
             // SAFETY: as above.
-            unsafe { guard.failed(size, kind, caller) };
+            unsafe { guard.resize_failed(resizing, size, kind, caller) };
         } else {
             let after = Block { address: new.addr(), size, kind, align_log2: 0 };
             // SAFETY: as above.
-            unsafe { guard.resized(start_time, block.addr(), after, caller) };
+            unsafe { guard.resized(resizing, after, caller) };
         }
         new
     };

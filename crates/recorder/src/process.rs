@@ -1,8 +1,9 @@
-//! The life of the process: start, loaded modules, end.
+//! The life of the process: start, loaded modules, given-up system calls, end.
 
 use core::ffi::{c_char, c_int, c_void};
 
-use heapwright_record::{Mode, flush_touched, mode, modules_changed, start};
+use heapwright_os::any_symbol;
+use heapwright_record::{Mode, confine, flush_touched, mode, modules_changed, start, step_aside};
 use heapwright_unwind::{modules_unloaded, modules_unloading};
 
 use crate::real;
@@ -15,9 +16,22 @@ static AT_START: extern "C" fn() = at_start;
 #[unsafe(link_section = ".fini_array")]
 static AT_END: extern "C" fn() = at_end;
 
+/// `prctl`'s way to a seccomp filter.
+const PR_SET_SECCOMP: c_int = 22;
+
 extern "C" fn at_start() {
     real::ready();
-    start();
+    if !is_first() {
+        step_aside();
+    }
+    start(true);
+}
+
+/// Whether the program's calls of `malloc` come to us: they do not where the executable has a
+/// `malloc` of its own. Then most of its calls cannot be seen, and a part of them misleads.
+fn is_first() -> bool {
+    let first = any_symbol(c"malloc");
+    first.is_null() || first.addr() == crate::malloc::hook_address()
 }
 
 extern "C" fn at_end() {
@@ -105,3 +119,84 @@ extern "C" fn dlclose(handle: *mut c_void) -> c_int {
     }
     result
 }
+
+#[unsafe(no_mangle)]
+extern "C" fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int {
+    if option == PR_SET_SECCOMP {
+        confine();
+    }
+    let Some(prctl) = real::ready().then(real::prctl).flatten() else { return -1 };
+    // SAFETY: the hook's caller answers for its arguments; those it does not give are not used.
+    unsafe { prctl(option, a, b, c, d) }
+}
+
+/// libc's `syscall` is reached by a jump with all arguments in place: a child of `vfork` may
+/// return from it. Before it, the recorder is told the number.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+extern "C" fn syscall(_number: isize) -> isize {
+    core::arch::naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push r8",
+        "push r9",
+        "sub rsp, 8",
+        "call {before}",
+        "add rsp, 8",
+        "pop r9",
+        "pop r8",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "jmp rax",
+        before = sym before_syscall,
+    )
+}
+
+/// As on x86_64.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+extern "C" fn syscall(_number: isize) -> isize {
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, #-80]!",
+        "stp x0, x1, [sp, #16]",
+        "stp x2, x3, [sp, #32]",
+        "stp x4, x5, [sp, #48]",
+        "str x6, [sp, #64]",
+        "bl {before}",
+        "mov x16, x0",
+        "ldp x0, x1, [sp, #16]",
+        "ldp x2, x3, [sp, #32]",
+        "ldp x4, x5, [sp, #48]",
+        "ldr x6, [sp, #64]",
+        "ldp x29, x30, [sp], #80",
+        "br x16",
+        before = sym before_syscall,
+    )
+}
+
+/// Tells the recorder; returns where to jump.
+extern "C" fn before_syscall(number: isize) -> usize {
+    if number == SYS_SECCOMP {
+        confine();
+    }
+    match real::ready().then(real::syscall).flatten() {
+        Some(syscall) => syscall as *const () as usize,
+        None => no_syscall as *const () as usize,
+    }
+}
+
+extern "C" fn no_syscall(_number: isize) -> isize {
+    heapwright_os::set_errno(heapwright_os::Errno::ENOSYS);
+    -1
+}
+
+#[cfg(target_arch = "x86_64")]
+const SYS_SECCOMP: isize = 317;
+#[cfg(target_arch = "aarch64")]
+const SYS_SECCOMP: isize = 277;

@@ -6,7 +6,7 @@
 
 use core::ffi::{CStr, c_int, c_void};
 
-use heapwright_os::next_symbol;
+use heapwright_os::{forget_loader_error, next_symbol};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 static STATE: AtomicU32 = AtomicU32::new(0);
@@ -25,6 +25,8 @@ macro_rules! real_functions {
                 const _: &CStr = $name;
                 REAL.$field.store(next_symbol($name).cast_mut(), Ordering::Release);
             )*
+            // The program must not be told of those that are not there.
+            forget_loader_error();
         }
 
         $(
@@ -73,6 +75,8 @@ real_functions! {
     dlopen: c"dlopen", fn(path: *const core::ffi::c_char, flags: c_int) -> *mut c_void;
     dlclose: c"dlclose", fn(handle: *mut c_void) -> c_int;
     exit_now: c"_exit", fn(status: c_int);
+    prctl: c"prctl", fn(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int;
+    syscall: c"syscall", fn(number: isize) -> isize;
 }
 
 /// Looks all functions up, once. False while that is under way (a call from inside the loader,

@@ -24,6 +24,8 @@ pub(crate) static CACHE: RuleCache = RuleCache::new();
 static RESOLVER: Owned<Resolver> = Owned::new(Resolver::new());
 /// Counts the changes that make rules invalid which were true before.
 static RULE_GENERATION: AtomicU32 = AtomicU32::new(1);
+/// 1 when the list of modules must not be read any more.
+static FROZEN: AtomicU32 = AtomicU32::new(0);
 /// Counts the changes of the list of modules.
 static MODULE_GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -84,6 +86,9 @@ impl Resolver {
         }
         let address = pc - 1;
         let mut place = self.tables[self.current].place(address);
+        if matches!(place, Place::Nothing) && FROZEN.load(Ordering::Relaxed) != 0 {
+            return Resolved::NotCode;
+        }
         if matches!(place, Place::Nothing) && (!self.settled || monotonic_ns() > self.rest_until_ns)
         {
             self.refresh();
@@ -114,6 +119,9 @@ impl Resolver {
 
     /// Reads the mappings into the spare table, and drops what no longer holds.
     fn refresh(&mut self) {
+        if FROZEN.load(Ordering::Relaxed) != 0 {
+            return;
+        }
         let start_ns = monotonic_ns();
         let spare = 1 - self.current;
         // SAFETY: I6: the callers have made sure that nobody unloads.
@@ -164,6 +172,12 @@ pub(crate) fn rule_generation() -> u32 {
 pub fn module_generation() -> u32 {
     // Acquire: pairs with the Release in `refresh`.
     MODULE_GENERATION.load(Ordering::Acquire)
+}
+
+/// Never reads the list of modules again: for programs that are about to forbid themselves the
+/// system calls that this takes. Unknown addresses end stacks from then on.
+pub fn freeze_modules() {
+    FROZEN.store(1, Ordering::Relaxed);
 }
 
 /// Tells that modules may have been loaded: call before and after `dlopen`. Some 20 ns.
