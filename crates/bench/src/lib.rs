@@ -1,1 +1,24 @@
 //! Benchmarks of Heapwright beside its peers.
+//!
+//! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
+//! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
+//!
+//! # Not here
+//! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
+#![forbid(unsafe_code)]
+
+mod heaptrack_file;
+mod inputs;
+mod programs;
+pub mod record_suite;
+mod sampled;
+mod stacks;
+pub mod statistics;
+mod table;
+mod tool;
+
+pub use heaptrack_file::{HeaptrackFile, read_heaptrack_file};
+pub use programs::{Load, Program, Scale, programs};
+pub use sampled::SampledCost;
+pub use stacks::complete_share;
+pub use tool::{Run, Tool};

@@ -23,7 +23,7 @@ usage: cargo xtask COMMAND
            (--snmalloc: that peer too; it needs a C++20 compiler)
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test
-  bench    build, then compare allocators on the bundled program
+  bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
   dist     a tarball and a Debian package in target/dist
