@@ -10,6 +10,8 @@
 //! Hooks and stack walking (`heapwright-record`), symbols (`heapwright-symbols`).
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(feature = "std")]
+mod address_map;
 mod decode;
 mod encode;
 mod kind;

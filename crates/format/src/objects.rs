@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
+use crate::address_map::{AddressMap, Live};
 use crate::kind::{AllocKind, FreeKind};
 use crate::merge::{Merged, What};
 use crate::stacks::{StackId, StackTree};
@@ -107,12 +108,6 @@ pub struct MatchCounts {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Live {
-    object: ObjectId,
-    size: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
 struct Overtaken {
     live: Live,
     time: u64,
@@ -128,7 +123,7 @@ struct MappedRange {
 /// Follows a process's merged events and names the objects.
 #[derive(Debug, Default)]
 pub struct Objects {
-    live: FxHashMap<u64, Live>,
+    live: AddressMap,
     overtaken: FxHashMap<u64, Overtaken>,
     resizing: FxHashMap<(u32, u64), Live>,
     mapped: BTreeMap<u64, MappedRange>,
@@ -189,7 +184,7 @@ impl Objects {
             What::Failed { size, stack } => emit(Change::Failed { size: *size, stack: *stack }),
             What::Unmap { address, bytes } => self.unmap(*address, *bytes, emit),
             What::Touch { address, resident_pages, page_count, runs } => {
-                let object = self.live.get(address).map(|live| live.object).or_else(|| {
+                let object = self.live.get(*address).map(|live| live.object).or_else(|| {
                     let range = self.mapped.get(address)?;
                     (range.object_start == *address).then_some(range.object)
                 });
@@ -243,7 +238,7 @@ impl Objects {
     /// Ends the block at `address`: the overtaken one if its free is due, else the live one.
     fn take(&mut self, time: u64, address: u64) -> Option<Live> {
         if self.overtaken.is_empty() {
-            return self.live.remove(&address);
+            return self.live.remove(address);
         }
         if let Some(overtaken) = self.overtaken.remove(&address) {
             if time <= overtaken.time + OVERTAKEN_UNITS {
@@ -253,7 +248,7 @@ impl Objects {
             // Too late to be its own: that free was lost; this one is the newer block's.
             self.counts.lost_frees += 1;
         }
-        self.live.remove(&address)
+        self.live.remove(address)
     }
 
     fn lose(&mut self, live: Live, emit: &mut impl FnMut(Change)) {
