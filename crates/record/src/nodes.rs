@@ -173,7 +173,7 @@ mod tests {
             let mut hash = PathHash::ROOT;
             for _ in 0..6 {
                 seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let word = 0x7fff_0000_0000 | (seed >> 33) % 7;
+                let word = 0x7fff_0000_0000 | ((seed >> 33) % 7);
                 path.push(word);
                 hash = hash.child(word);
                 let next = model.len() as u32 + 1;
