@@ -146,7 +146,7 @@ mod tests {
             let mut map = AddressMap::default();
             let mut model: HashMap<u64, Live> = HashMap::new();
             for step in 0..60_000u32 {
-                let address = (random() << 20 ^ random()) % (1 << address_bits) << 3;
+                let address = ((random() << 20 ^ random()) % (1 << address_bits)) << 3;
                 let live = Live { object: ObjectId(step), size: random() };
                 if random() % 5 < 3 {
                     let expected = if address == 0 { None } else { model.insert(address, live) };
@@ -154,7 +154,7 @@ mod tests {
                 } else {
                     assert_eq!(map.remove(address), model.remove(&address));
                 }
-                let other = (random() << 20 ^ random()) % (1 << address_bits) << 3;
+                let other = ((random() << 20 ^ random()) % (1 << address_bits)) << 3;
                 assert_eq!(map.get(other), model.get(&other).copied());
                 assert_eq!(map.count, model.len());
             }
