@@ -7,7 +7,7 @@ use std::process::Command;
 /// Builds and measures: `record` is the suite of `crates/bench`, anything else is for
 /// `heapwright compare` on the bundled program.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    build::run(workspace)?;
+    build::run(workspace, &[])?;
     match arguments.split_first() {
         Some((suite, rest)) if suite == "record" => record(workspace, rest),
         _ => compare(workspace, arguments),
