@@ -51,6 +51,6 @@ pub use memo::{FRAME_COUNT_MAX, Memo};
 pub use modules::Module;
 pub use registers::Registers;
 pub use resolver::{
-    freeze_modules, module_generation, modules_loaded, modules_unloaded, modules_unloading, refresh_modules,
-    reset_after_fork, visit_modules,
+    freeze_modules, module_generation, modules_loaded, modules_unloaded, modules_unloading,
+    refresh_modules, reset_after_fork, visit_modules,
 };

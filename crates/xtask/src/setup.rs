@@ -7,8 +7,7 @@ use std::process::Command;
 type Need = (&'static [&'static str], &'static str);
 
 /// What building needs: the peers and zstd are C, and jemalloc has a makefile.
-pub(crate) const TO_BUILD: &[Need] =
-    &[(&["cc"], "gcc"), (&["c++"], "g++"), (&["make"], "make")];
+pub(crate) const TO_BUILD: &[Need] = &[(&["cc"], "gcc"), (&["c++"], "g++"), (&["make"], "make")];
 
 /// What the tests need besides: a browser for the report's page.
 pub(crate) const TO_TEST: &[Need] = &[
