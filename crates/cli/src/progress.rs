@@ -71,6 +71,13 @@ impl Spinner {
     }
 }
 
+impl Spinner {
+    /// Takes the line off the screen, for a while or for good.
+    pub(crate) fn hide(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 impl Drop for Spinner {
     /// Takes the line off the screen.
     fn drop(&mut self) {

@@ -132,6 +132,7 @@ pub(crate) fn capture(
     }
     let recorder = Objects::of_this_binary()?.recorder()?;
     let spinner = Spinner::new();
+    let mut told = false;
     let stdout = match (console.cmd_stdout(), console.json()) {
         (Some(path), _) => Stdout::File(path.to_owned()),
         (None, true) => Stdout::ToStderr,
@@ -157,6 +158,16 @@ pub(crate) fn capture(
         heapwright_version: env!("CARGO_PKG_VERSION").into(),
         machine: describe(&Machine::this()),
         progress: Some(Box::new(move |state| {
+            if state.command_has_terminal {
+                // From here on the screen is the command's.
+                if !std::mem::replace(&mut told, true) {
+                    spinner.hide();
+                    eprintln!(
+                        "heapwright: CMD reads the terminal and has it now; end CMD to end the recording"
+                    );
+                }
+                return;
+            }
             let (events, mib) = (state.events, state.bytes >> 20);
             spinner.set(&format!("recording: {events} events, {mib} MiB"));
         })),

@@ -10,6 +10,7 @@ mod drain;
 mod error;
 mod record;
 mod session;
+mod terminal;
 mod wait;
 
 pub use command::Stdout;

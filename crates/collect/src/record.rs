@@ -17,7 +17,8 @@ use crate::command::{Stdout, program_of, send, spawn, spawn_load};
 use crate::drain::{Output, Processes};
 use crate::error::RecordError;
 use crate::session::{Session, SessionSettings};
-use crate::wait::{Ended, own_cpu, shell_status, try_wait};
+use crate::terminal::Loan;
+use crate::wait::{ChildState, Ended, look, own_cpu, shell_status, try_wait};
 
 /// Longest sleep of the collector: how late it notices an exit or a new process.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
@@ -95,6 +96,8 @@ pub struct Progress {
     pub processes: u32,
     /// Whether the command itself has ended while others that it started run on.
     pub command_ended: bool,
+    /// Whether the command has the terminal, because it wanted to read it: Ctrl-C is then its.
+    pub command_has_terminal: bool,
 }
 
 /// Why a recording ended.
@@ -194,6 +197,7 @@ pub fn record(mut options: RecordOptions) -> Result<RecordOutcome, RecordError> 
         start: Instant::now(),
         interrupts,
         progress: options.progress.take(),
+        loan: None,
     };
     let reason = run.collect(&options)?;
     Ok(run.finish(reason, &options, cpu_start))
@@ -235,6 +239,7 @@ struct Run {
     start: Instant,
     interrupts: Interrupts,
     progress: Option<TellProgress>,
+    loan: Option<Loan>,
 }
 
 impl Run {
@@ -257,7 +262,7 @@ impl Run {
                 self.processes.close_dead(&mut self.output);
             }
             if self.ended.is_none() {
-                self.ended = try_wait(self.child.id());
+                self.look_at_child();
             }
             if let Some(reason) = self.stop_reason(options)? {
                 return Ok(reason);
@@ -268,6 +273,18 @@ impl Run {
             }
             if taken == 0 {
                 self.sleep();
+            }
+        }
+    }
+
+    /// Notices the command's end, or that it waits for the terminal, which it gets.
+    fn look_at_child(&mut self) {
+        match look(self.child.id()) {
+            ChildState::Running => {}
+            ChildState::WantsTerminal => self.loan = Loan::to(self.child.id()),
+            ChildState::Ended(ended) => {
+                self.ended = Some(ended);
+                self.loan = None;
             }
         }
     }
@@ -353,6 +370,7 @@ impl Run {
             bytes: self.output.bytes(),
             processes: self.processes.count(),
             command_ended: self.ended.is_some(),
+            command_has_terminal: self.loan.is_some(),
         };
         if let Some(tell) = &mut self.progress {
             tell(&state);

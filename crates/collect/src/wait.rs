@@ -12,19 +12,42 @@ pub(crate) struct Ended {
     pub(crate) cpu: Duration,
 }
 
+/// What a child is doing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChildState {
+    /// It runs, or there is no such child.
+    Running,
+    /// It was stopped because it read or wrote the terminal.
+    WantsTerminal,
+    /// It has ended.
+    Ended(Ended),
+}
+
 /// Looks whether the child `pid` has ended, without waiting.
 pub(crate) fn try_wait(pid: u32) -> Option<Ended> {
+    match look(pid) {
+        ChildState::Ended(ended) => Some(ended),
+        _ => None,
+    }
+}
+
+/// Looks what the child `pid` is doing, without waiting.
+pub(crate) fn look(pid: u32) -> ChildState {
+    const OPTIONS: i32 = libc::WNOHANG | libc::WUNTRACED;
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the kernel fills status and usage.
-    let result =
-        unsafe { libc::wait4(pid as i32, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    let result = unsafe { libc::wait4(pid as i32, &raw mut status, OPTIONS, usage.as_mut_ptr()) };
     if result != pid as i32 {
-        return None;
+        return ChildState::Running;
+    }
+    if libc::WIFSTOPPED(status) {
+        let for_terminal = matches!(libc::WSTOPSIG(status), libc::SIGTTIN | libc::SIGTTOU);
+        return if for_terminal { ChildState::WantsTerminal } else { ChildState::Running };
     }
     // SAFETY: zeroed, and filled by the kernel; every bit pattern is valid.
     let usage = unsafe { usage.assume_init() };
-    Some(Ended { status: ExitStatus::from_raw(status), cpu: cpu(&usage) })
+    ChildState::Ended(Ended { status: ExitStatus::from_raw(status), cpu: cpu(&usage) })
 }
 
 /// CPU time of this process so far.
