@@ -36,7 +36,7 @@ pub use memory::{
 };
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, is_secure, libc_version, parent_process_id, process_alive, process_id,
+    abort, env_var, has_environment, is_secure, libc_version, parent_process_id, process_alive, process_id,
     raw_auxv, thread_id, yield_now,
 };
 pub use space::{Space, file_system_space};

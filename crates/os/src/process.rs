@@ -70,6 +70,16 @@ pub fn libc_version() -> Option<&'static str> {
     None
 }
 
+/// Whether libc has its environment yet: it lacks one until its own initialisation, which comes
+/// after the first calls of `malloc`.
+pub fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: a word of libc's.
+    !unsafe { environ }.is_null()
+}
+
 /// The value of environment variable `name` (without `=`), without locking or allocating.
 ///
 /// The bytes are the process's own environment: valid until the program changes it, so read

@@ -5,6 +5,9 @@
 use heapwright_os::yield_now;
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
+/// How much deeper than here the calling thread's stack may become without stacks being cut.
+const STACK_BYTES: usize = 1 << 20;
+
 static CONFINED: AtomicU32 = AtomicU32::new(0);
 
 /// The program is about to give system calls up: call right before that.
@@ -17,6 +20,9 @@ pub fn confine() {
         return;
     }
     heapwright_unwind::refresh_modules();
+    if let Some(guard) = crate::thread::enter() {
+        guard.prepare_stack(STACK_BYTES);
+    }
     heapwright_unwind::freeze_modules();
     crate::process::allocate_all_slots();
     CONFINED.store(1, Ordering::Release);

@@ -19,8 +19,8 @@ use heapwright_format::spool::{
 };
 use heapwright_os::{
     Advice, Errno, Fd, OpenFlags, Protection, ThreadExit, advise, cycle_counter, env_var,
-    file_size_limit_bytes, futex_wake, is_secure, map_shared, monotonic_ns, page_bytes,
-    parent_process_id, process_id, read_link, reserve,
+    file_size_limit_bytes, futex_wake, has_environment, is_secure, map_shared, monotonic_ns,
+    page_bytes, parent_process_id, process_id, read_link, reserve,
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -135,11 +135,14 @@ pub fn start(at_last: bool) -> Mode {
     if decided != Mode::Unknown {
         return decided;
     }
-    let Some(directory) = env_var(SPOOL_VARIABLE) else {
-        if at_last || env_var("PATH").is_some() || env_var("HOME").is_some() {
+    let mut place = PathText::new();
+    let directory = match session_directory(&mut place) {
+        Ok(Some(directory)) => directory,
+        Err(_) if !at_last => return Mode::Unknown,
+        _ => {
             MODE.store(MODE_OFF, Ordering::Release);
+            return mode();
         }
-        return mode();
     };
     let claim =
         MODE.compare_exchange(MODE_UNKNOWN, MODE_DECIDING, Ordering::AcqRel, Ordering::Acquire);
@@ -163,7 +166,7 @@ pub fn step_aside() {
     let claim = MODE.compare_exchange(MODE_UNKNOWN, MODE_OFF, Ordering::AcqRel, Ordering::Acquire);
     if claim.is_ok()
         && !is_secure()
-        && let Some(directory) = env_var(SPOOL_VARIABLE)
+        && let Ok(Some(directory)) = session_directory(&mut PathText::new())
         && let Some(session) = open_session(directory)
     {
         // SAFETY: the session's mapping holds atomic words.
@@ -211,6 +214,37 @@ pub(crate) fn may_look_for_modules() -> bool {
     MODULE_NEXT_NS.store(now_ns + pause_ns, Ordering::Relaxed);
     heapwright_unwind::modules_loaded();
     true
+}
+
+/// Where the session is. Before libc has its environment (in the executable's preinit functions,
+/// say) the kernel is asked for it.
+fn session_directory(place: &mut PathText) -> Result<Option<&CStr>, Errno> {
+    if has_environment() {
+        return Ok(env_var(SPOOL_VARIABLE));
+    }
+    let file = Fd::open(c"/proc/self/environ", OpenFlags::Read)?;
+    let mut buffer = [0; 256];
+    // How much of `NAME=` the current variable has matched; none once it differs.
+    let mut matched = Some(0);
+    let name = SPOOL_VARIABLE.as_bytes();
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        for &byte in &buffer[..length] {
+            match (matched, byte) {
+                (Some(count), 0) if count > name.len() => return Ok(place.as_c_str()),
+                (_, 0) => matched = Some(0),
+                (Some(count), _) if count < name.len() => {
+                    matched = (byte == name[count]).then_some(count + 1);
+                }
+                (Some(count), b'=') if count == name.len() => matched = Some(count + 1),
+                (Some(count), _) if count > name.len() => place.push(&[byte]),
+                _ => matched = None,
+            }
+        }
+    }
 }
 
 fn open_session(directory: &CStr) -> Option<NonNull<SessionHeader>> {

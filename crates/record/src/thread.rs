@@ -408,6 +408,13 @@ impl Guard {
         self.end();
     }
 
+    /// Asks about `bytes` of the stack while the kernel may still be asked.
+    pub(crate) fn prepare_stack(self, bytes: usize) {
+        self.begin().memo.reach_down(bytes);
+        self.end();
+        leave(self);
+    }
+
     /// Reports touched pages of all large blocks now.
     pub(crate) fn look_at_large_blocks(self) {
         self.begin().look(true);

@@ -42,27 +42,47 @@ macro_rules! trampolines {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         extern "C" fn $name() {
-            $crate::caller::trampoline_body!($count, $inner)
+            $crate::caller::trampoline_body!($name, $count, $inner)
         }
     )*};
 }
 pub(crate) use trampolines;
 
+/// A second, hidden name of an exported function: its own one may mean another object's.
+macro_rules! own_label {
+    ($name:ident) => {
+        concat!(
+            ".globl heapwright_recorder_own_",
+            stringify!($name),
+            "\n.hidden heapwright_recorder_own_",
+            stringify!($name),
+            "\nheapwright_recorder_own_",
+            stringify!($name),
+            ":"
+        )
+    };
+}
+pub(crate) use own_label;
+
 #[cfg(target_arch = "x86_64")]
 macro_rules! trampoline_body {
-    (1, $inner:path) => {
-        core::arch::naked_asm!("mov rsi, rsp", "mov rdx, rbp", "jmp {inner}", inner = sym $inner)
+    ($name:ident, 1, $inner:path) => {
+        core::arch::naked_asm!(
+            $crate::caller::own_label!($name),"mov rsi, rsp", "mov rdx, rbp", "jmp {inner}", inner = sym $inner)
     };
-    (2, $inner:path) => {
-        core::arch::naked_asm!("mov rdx, rsp", "mov rcx, rbp", "jmp {inner}", inner = sym $inner)
+    ($name:ident, 2, $inner:path) => {
+        core::arch::naked_asm!(
+            $crate::caller::own_label!($name),"mov rdx, rsp", "mov rcx, rbp", "jmp {inner}", inner = sym $inner)
     };
-    (3, $inner:path) => {
-        core::arch::naked_asm!("mov rcx, rsp", "mov r8, rbp", "jmp {inner}", inner = sym $inner)
+    ($name:ident, 3, $inner:path) => {
+        core::arch::naked_asm!(
+            $crate::caller::own_label!($name),"mov rcx, rsp", "mov r8, rbp", "jmp {inner}", inner = sym $inner)
     };
     // Five and six arguments leave no two registers: the last two go over the stack. (With five
     // the sixth register is passed on unused.)
-    (6, $inner:path) => {
+    ($name:ident, 6, $inner:path) => {
         core::arch::naked_asm!(
+            $crate::caller::own_label!($name),
             "mov rax, rsp",
             "sub rsp, 8",
             "push rbp",
@@ -76,12 +96,13 @@ macro_rules! trampoline_body {
 }
 #[cfg(target_arch = "aarch64")]
 macro_rules! trampoline_body {
-    (1, $inner:path) => { $crate::caller::trampoline_body!(@in "x1", $inner) };
-    (2, $inner:path) => { $crate::caller::trampoline_body!(@in "x2", $inner) };
-    (3, $inner:path) => { $crate::caller::trampoline_body!(@in "x3", $inner) };
-    (6, $inner:path) => { $crate::caller::trampoline_body!(@in "x6", $inner) };
-    (@in $register:literal, $inner:path) => {
+    ($name:ident, 1, $inner:path) => { $crate::caller::trampoline_body!(@in $name, "x1", $inner) };
+    ($name:ident, 2, $inner:path) => { $crate::caller::trampoline_body!(@in $name, "x2", $inner) };
+    ($name:ident, 3, $inner:path) => { $crate::caller::trampoline_body!(@in $name, "x3", $inner) };
+    ($name:ident, 6, $inner:path) => { $crate::caller::trampoline_body!(@in $name, "x6", $inner) };
+    (@in $name:ident, $register:literal, $inner:path) => {
         core::arch::naked_asm!(
+            $crate::caller::own_label!($name),
             "stp x29, x30, [sp, #-16]!",
             concat!("mov ", $register, ", sp"),
             "mov x29, sp",

@@ -24,7 +24,10 @@ trampolines! {
 
 /// The address of our `malloc`.
 pub(crate) fn hook_address() -> usize {
-    malloc as *const () as usize
+    unsafe extern "C" {
+        fn heapwright_recorder_own_malloc(size: usize) -> *mut c_void;
+    }
+    heapwright_recorder_own_malloc as *const () as usize
 }
 
 /// Calls `allocate` and records its result as a block of `size` bytes.

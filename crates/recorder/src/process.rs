@@ -21,17 +21,16 @@ const PR_SET_SECCOMP: c_int = 22;
 
 extern "C" fn at_start() {
     real::ready();
-    if !is_first() {
-        step_aside();
-    }
     start(true);
 }
 
-/// Whether the program's calls of `malloc` come to us: they do not where the executable has a
-/// `malloc` of its own. Then most of its calls cannot be seen, and a part of them misleads.
-fn is_first() -> bool {
+/// Steps aside unless the program's calls of `malloc` come to us: they do not where the executable
+/// has a `malloc` of its own. Then most of its calls cannot be seen, and a part of them misleads.
+pub(crate) fn check_order() {
     let first = any_symbol(c"malloc");
-    first.is_null() || first.addr() == crate::malloc::hook_address()
+    if !first.is_null() && first.addr() != crate::malloc::hook_address() {
+        step_aside();
+    }
 }
 
 extern "C" fn at_end() {

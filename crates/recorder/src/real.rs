@@ -38,7 +38,7 @@ macro_rules! real_functions {
                     return None;
                 }
                 // SAFETY: I1.
-                Some(unsafe { core::mem::transmute::<*mut (), _>(address) })
+                Some(unsafe { core::mem::transmute::<*mut (), unsafe extern "C" fn($($type),*) $(-> $result)?>(address) })
             }
         )*
     };
@@ -93,6 +93,7 @@ fn resolve() -> bool {
         return STATE.load(Ordering::Acquire) == RESOLVED;
     }
     resolve_all();
+    crate::process::check_order();
     STATE.store(RESOLVED, Ordering::Release);
     true
 }

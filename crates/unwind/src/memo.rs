@@ -138,6 +138,12 @@ impl Memo {
         self.depth = 0;
     }
 
+    /// Asks the kernel now about `bytes` of the running thread's stack below the caller, for
+    /// captures after [`crate::freeze_modules`], which cannot ask any more.
+    pub fn reach_down(&mut self, bytes: usize) {
+        self.home.reach_down(Registers::current().sp, bytes);
+    }
+
     /// Forgets the last stack and the thread it was of: the next capture may be another's.
     pub fn change_thread(&mut self) {
         self.depth = 0;

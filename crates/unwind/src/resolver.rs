@@ -86,7 +86,7 @@ impl Resolver {
         }
         let address = pc - 1;
         let mut place = self.tables[self.current].place(address);
-        if matches!(place, Place::Nothing) && FROZEN.load(Ordering::Relaxed) != 0 {
+        if matches!(place, Place::Nothing) && is_frozen() {
             return Resolved::NotCode;
         }
         if matches!(place, Place::Nothing) && (!self.settled || monotonic_ns() > self.rest_until_ns)
@@ -119,7 +119,7 @@ impl Resolver {
 
     /// Reads the mappings into the spare table, and drops what no longer holds.
     fn refresh(&mut self) {
-        if FROZEN.load(Ordering::Relaxed) != 0 {
+        if is_frozen() {
             return;
         }
         let start_ns = monotonic_ns();
@@ -174,10 +174,16 @@ pub fn module_generation() -> u32 {
     MODULE_GENERATION.load(Ordering::Acquire)
 }
 
-/// Never reads the list of modules again: for programs that are about to forbid themselves the
-/// system calls that this takes. Unknown addresses end stacks from then on.
+/// Never reads the list of modules or probes memory again: for programs that are about to forbid
+/// themselves the system calls that this takes. Unknown addresses, and stacks deeper than those
+/// met before, end a walk from then on.
 pub fn freeze_modules() {
     FROZEN.store(1, Ordering::Relaxed);
+}
+
+/// Whether the kernel must not be asked any more.
+pub(crate) fn is_frozen() -> bool {
+    FROZEN.load(Ordering::Relaxed) != 0
 }
 
 /// Tells that modules may have been loaded: call before and after `dlopen`. Some 20 ns.

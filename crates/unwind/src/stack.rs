@@ -7,7 +7,9 @@
 //! - I4: bounds of a window are multiples of 8, so that an aligned address inside it has its
 //!   whole word inside it.
 
-use heapwright_os::{is_readable, process_id, raw_auxv, thread_id, thread_pointer};
+use heapwright_os::{process_id, raw_auxv, thread_id, thread_pointer};
+
+use crate::resolver::is_frozen;
 
 /// Probing goes by the smallest page any supported kernel has.
 const PROBE_BYTES: usize = 4096;
@@ -43,6 +45,15 @@ impl Home {
         self.window_slow(sp)
     }
 
+    /// Probes `bytes` below `sp`, which is in use, for walks that start there later.
+    pub(crate) fn reach_down(&mut self, sp: usize, bytes: usize) {
+        if self.window(sp).home {
+            self.grow_down(sp.saturating_sub(bytes));
+            // More may be readable later, as the first thread's stack grows.
+            self.barrier = 0;
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn window_slow(&mut self, sp: usize) -> Window {
@@ -75,6 +86,11 @@ impl Home {
             self.low = below;
         }
     }
+}
+
+/// Whether the word at `address` can be read; no, once the kernel must not be asked any more.
+fn is_readable(address: usize) -> bool {
+    !is_frozen() && heapwright_os::is_readable(address)
 }
 
 /// A readable range of a stack (I3).
