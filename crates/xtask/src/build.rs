@@ -9,14 +9,20 @@ use std::path::Path;
 /// the feature of the same name.
 const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
 
-/// Builds what a user runs; with `--snmalloc` also that peer.
-pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    let with_optional = match arguments {
-        [] => false,
-        [word] if word == "--snmalloc" => true,
-        [word, ..] => return Err(format!("build: unknown argument `{word}`; it takes --snmalloc")),
-    };
-    shell::run(workspace.cargo("build").args(["--release", "--package", "heapwright-cli"]))?;
+/// Builds what a user runs; with `--snmalloc` also that peer, with `--parquet` an `export` that
+/// writes Parquet (a minute more).
+pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), String> {
+    const KNOWN: [&str; 2] = ["--snmalloc", "--parquet"];
+    if let Some(word) = arguments.iter().find(|word| !KNOWN.contains(word)) {
+        return Err(format!("build: unknown argument `{word}`; it takes {}", KNOWN.join(", ")));
+    }
+    let with_optional = arguments.contains(&"--snmalloc");
+    let mut binary = workspace.cargo("build");
+    binary.args(["--release", "--package", "heapwright-cli"]);
+    if arguments.contains(&"--parquet") {
+        binary.args(["--features", "heapwright-cli/parquet"]);
+    }
+    shell::run(&mut binary)?;
     let mut objects = workspace.cargo("build");
     // No unwinding, one unit, all in one: the profile is in the workspace's manifest.
     objects.args(["--profile", "so"]);

@@ -13,7 +13,7 @@ const BINARIES: [&str; 2] = ["heapwright", "heapwright-demo"];
 
 /// Builds, lays the files out under one prefix, and packs them both ways into `target/dist`.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
-    build::run(workspace, &[])?;
+    build::run(workspace, &["--parquet"])?;
     let dist = workspace.target.join("dist");
     let name = format!("heapwright-{VERSION}-{}-linux", std::env::consts::ARCH);
     let stage = dist.join(&name);

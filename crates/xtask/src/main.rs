@@ -20,7 +20,7 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   build    the binary, the demo program and every .so, into target/release
-           (--snmalloc: that peer too; it needs a C++20 compiler)
+           (--snmalloc: that peer too; --parquet: an export that writes Parquet)
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
@@ -35,7 +35,10 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let result = Workspace::find().and_then(|workspace| {
         match arguments.first().map_or("help", String::as_str) {
-            "build" => build::run(&workspace, rest),
+            "build" => {
+                let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+                build::run(&workspace, &words)
+            }
             "demo" => demo::run(&workspace, rest),
             "test" => test::run(&workspace),
             "bench" => bench::run(&workspace, rest),
