@@ -1,5 +1,7 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+mod recorded;
 
 pub use allocator::Heapwright;
+pub use recorded::Recorded;

@@ -4,7 +4,7 @@
 //! (`heapwright_format::spool`), with the calling-context tree of its stacks; no lock is shared
 //! between threads on that path, and nothing here allocates from the program's allocator. The
 //! hooks that call this are in `heapwright-recorder` (any program) and `heapwright::Recorded`
-//! (a Rust program's own global allocator).
+//! (a Rust program's own global allocator, by the table of [`hooks`]).
 //!
 //! # The path of an allocation
 //! 1. The hook calls [`enter`]: the thread's recorder, marked busy, so that calls from inside
@@ -21,6 +21,7 @@
 
 mod clock;
 mod confined;
+pub mod hooks;
 mod large;
 mod nodes;
 mod process;

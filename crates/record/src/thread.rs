@@ -101,7 +101,8 @@ pub(crate) struct LateRecorder {
 const LATE_TRIES_MAX: usize = 10_000;
 
 /// A resizing that has begun.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct Resize {
     old: u64,
     start_time: u64,
@@ -283,6 +284,20 @@ impl ThreadRecorder {
 }
 
 impl Guard {
+    /// The guard as a pointer, for C.
+    pub(crate) fn into_token(self) -> *const () {
+        core::ptr::from_ref(self.0).cast()
+    }
+
+    /// The guard behind a token.
+    ///
+    /// # Safety
+    /// - The token is of this thread, and the guard has not been passed to [`leave`].
+    pub(crate) unsafe fn from_token(token: *const ()) -> Self {
+        // SAFETY: a thread's block is mapped until the thread ends.
+        Self(unsafe { &*token.cast::<ThreadRecorder>() })
+    }
+
     /// The writer, for this call until [`Guard::end`].
     #[inline(always)]
     fn begin(self) -> &'static mut Writer {

@@ -14,6 +14,13 @@ mod process;
 mod real;
 mod regions;
 
+use heapwright_record::hooks::Hooks;
+
+/// For allocators inside the program ([`heapwright_record::hooks`]).
+#[used]
+#[unsafe(export_name = "heapwright_recorder_hooks_v1")]
+static HOOKS: Hooks = Hooks::linked_in();
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     heapwright_os::abort()

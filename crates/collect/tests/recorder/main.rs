@@ -9,6 +9,7 @@ mod large;
 mod lives;
 mod processes;
 mod recorded;
+mod rust_programs;
 mod sampled;
 mod stacks;
 mod stops;

@@ -47,7 +47,7 @@ fn a_size_limit_ends_the_recording_soon_after() {
 #[test]
 fn a_stop_in_the_middle_of_64_threads_gives_a_whole_file() {
     let run = record_command(words(&program("churns"), &["64", "600"]), |options| {
-        options.time_limit = Some(Duration::from_millis(150));
+        options.time_limit = Some(Duration::from_millis(50));
     });
     assert_eq!((run.outcome.exit_status, run.stdout.as_str()), (Some(4), "went on\n"));
     assert_eq!(run.recording.problems(), []);

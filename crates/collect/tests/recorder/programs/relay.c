@@ -3,8 +3,9 @@
  * there. */
 #include "counted.h"
 #include <pthread.h>
+#include <sched.h>
 
-enum { PAIRS = 2, BLOCKS = 100000, RING = 64 };
+enum { PAIRS = 2, BLOCKS = 40000, RING = 64 };
 struct relay { _Atomic(void *) ring[RING]; };
 static struct relay relays[PAIRS];
 
@@ -12,7 +13,7 @@ static void *produce(void *argument) {
     struct relay *relay = argument;
     for (int i = 0; i < BLOCKS; i++) {
         void *block = take(SIZE(20 + i % 3));
-        while (atomic_load(&relay->ring[i % RING]) != NULL) __builtin_ia32_pause();
+        while (atomic_load(&relay->ring[i % RING]) != NULL) sched_yield();
         atomic_store(&relay->ring[i % RING], block);
     }
     return NULL;
@@ -23,7 +24,7 @@ static void *consume(void *argument) {
     for (int i = 0; i < BLOCKS; i++) {
         void *block;
         while ((block = atomic_exchange(&relay->ring[i % RING], NULL)) == NULL)
-            __builtin_ia32_pause();
+            sched_yield();
         give(block);
     }
     return NULL;

@@ -35,15 +35,19 @@ static long mapped_pages(void) {
 }
 
 static void rounds(int count) {
+    pthread_attr_t small; /* so that libc keeps all stacks for the next threads */
+    pthread_attr_init(&small);
+    require(pthread_attr_setstacksize(&small, 128 * 1024) == 0, "stack size");
     for (int round = 0; round < count; round++) {
         pthread_t threads[20];
         for (int i = 0; i < 20; i++)
-            require(pthread_create(&threads[i], NULL, work, NULL) == 0, "thread");
+            require(pthread_create(&threads[i], &small, work, NULL) == 0, "thread");
         for (int i = 0; i < 20; i++) pthread_join(threads[i], NULL);
     }
 }
 
 int main(void) {
+    mallopt(M_ARENA_MAX, 1);
     require(pthread_key_create(&key, again) == 0, "key");
     rounds(100);
     long before = mapped_pages();
