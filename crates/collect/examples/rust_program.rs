@@ -67,12 +67,11 @@ fn work() -> usize {
     for number in 0..BLOCKS {
         let layout = layout(number);
         bytes += layout.size();
-        // SAFETY: the size is not zero.
-        let block = if number % 4 == 0 {
-            unsafe { alloc_zeroed(layout) }
-        } else {
+        let block = match number % 4 {
+            // SAFETY: the size is not zero.
+            0 => unsafe { alloc_zeroed(layout) },
             // SAFETY: as above.
-            unsafe { alloc(layout) }
+            _ => unsafe { alloc(layout) },
         };
         assert!(!block.is_null() && block.addr().is_multiple_of(layout.align()));
         // SAFETY: a live block of that layout.

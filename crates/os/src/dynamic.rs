@@ -10,7 +10,7 @@ type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 type Dlerror = unsafe extern "C" fn() -> *mut c_char;
 
 /// Addresses of weak functions; null where nothing has them.
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod weak {
     /// The address of `$name` in its first version, called `$alias` in the object
     /// file. A version given so holds for one object file only; so each block stands in a
@@ -56,7 +56,19 @@ mod weak {
     }
 }
 
-#[cfg(not(target_env = "gnu"))]
+/// A program without a loader has no symbols to look for.
+#[cfg(target_feature = "crt-static")]
+mod weak {
+    pub(super) fn dlsym() -> *const () {
+        core::ptr::null()
+    }
+
+    pub(super) fn dlerror() -> *const () {
+        core::ptr::null()
+    }
+}
+
+#[cfg(not(any(target_env = "gnu", target_feature = "crt-static")))]
 mod weak {
     pub(super) fn dlsym() -> *const () {
         libc::dlsym as *const ()

@@ -21,7 +21,7 @@ type KeyCreate = unsafe extern "C" fn(
 type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, usize) -> c_int;
 
 /// Addresses of weak functions; null where libc lacks them.
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod weak {
     #[cfg(target_arch = "x86_64")]
     macro_rules! first_version {
@@ -80,7 +80,7 @@ mod weak {
     }
 }
 
-#[cfg(not(target_env = "gnu"))]
+#[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
 mod weak {
     pub(super) fn key_create() -> *const () {
         libc::pthread_key_create as *const ()
