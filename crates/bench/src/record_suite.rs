@@ -128,8 +128,9 @@ fn measure(
         for turn in 0..tools.len() {
             // Each round begins with another tool, so that none always follows the same one.
             let index = (turn + round) % tools.len();
-            let run = tools[index].run(program, &options.directory)?;
-            say(&format!("{name}, round {}: {} {:.2} s", round + 1, tools[index].name(), run.cpu_s));
+            let tool = &tools[index];
+            let run = tool.run(program, &options.directory)?;
+            say(&format!("{name}, round {}: {} {:.2} s", round + 1, tool.name(), run.cpu_s));
             runs[index].push(run);
         }
     }
