@@ -3,8 +3,15 @@
 //!
 //! The key is a 64-bit hash of the whole path, so that a stack is looked up by its innermost
 //! frame alone: one place of a large table, not one for each frame, and the hash is known
-//! before memory is asked. An entry also keeps 32 bits of a second hash: two of a million paths
-//! are taken for one with probability 2^-57.
+//! before memory is asked. An entry is one word: 40 bits of the hash that do not choose its
+//! place, and the number. A new path is taken for a known one when it meets, at its place, an
+//! entry with the same 40 bits: once in a million recordings of half a million paths.
+//!
+//! A thread keeps two: one of whole stacks, which every allocation asks and which stays small,
+//! and one of all paths, asked when a stack is new.
+//!
+//! Since an entry does not hold the bits that chose its place, a log of all paths is kept beside
+//! the table, written once and read only when the table grows.
 //!
 //! An open-addressed table in memory of its own; it doubles when three quarters full. Losing
 //! the race against exhausted memory is not an error: [`Nodes::insert`] then refuses, and the
@@ -13,7 +20,7 @@
 //! # Invariants
 //! - I1: `capacity` is zero or a power of two, `count * 4 <= capacity * 3`, and an empty entry
 //!   has `id == 0`: so a probe always ends.
-//! - I2: ids are 1, 2, 3, ... in order of insertion, as the stream defines them.
+//! - I2: ids are below [`ID_LIMIT`] and not 0.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -24,36 +31,56 @@ use heapwright_os::{Protection, release, reserve};
 /// Entries at first: 64 KiB, of which a small thread touches little.
 const CAPACITY_AT_FIRST: usize = 4096;
 
+/// Numbers are below this: 24 bits. A thread with more paths has the others cut short.
+const ID_LIMIT: NodeId = 1 << 24;
+
 /// Hash of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PathHash {
-    place: u64,
-    check: u32,
-}
+#[repr(transparent)]
+pub(crate) struct PathHash(u64);
 
 impl PathHash {
     /// The path without frames.
-    pub(crate) const ROOT: Self = Self { place: 0x243f_6a88_85a3_08d3, check: 0x1319_8a2e };
+    pub(crate) const ROOT: Self = Self(0x243f_6a88_85a3_08d3);
 
     /// The path with `word` added inside.
     #[inline(always)]
     pub(crate) fn child(self, word: u64) -> Self {
         // The product of a 64-bit multiplication folded by its high half: every bit of both
         // inputs reaches every bit (Moremur, wyhash).
-        let product = u128::from(self.place ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            * 0xa076_1d64_78bd_642f;
-        let place = product as u64 ^ (product >> 64) as u64;
-        let check = self.check.rotate_left(7).wrapping_add((word as u32).wrapping_mul(0x85eb_ca6b));
-        Self { place, check }
+        let product =
+            u128::from(self.0 ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * 0xa076_1d64_78bd_642f;
+        Self(product as u64 ^ (product >> 64) as u64)
+    }
+
+    /// The bits that an entry keeps: not those that choose its place in any table of up to 2^24
+    /// entries.
+    #[inline(always)]
+    fn tag(self) -> u64 {
+        self.0 >> 24 << 24
+    }
+
+    #[inline(always)]
+    fn index(self, mask: usize) -> usize {
+        self.0 as usize & mask
     }
 }
 
+/// Tag in the high 40 bits, number in the low 24; 0 when empty.
+type Entry = u64;
+
+/// A path in the log.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Entry {
-    place: u64,
-    check: u32,
+struct Logged {
+    path: PathHash,
     id: NodeId,
+}
+
+/// Bytes of memory behind a table of `capacity` entries: the entries, then the log of at most
+/// three quarters as many paths (I1).
+const fn memory_bytes(capacity: usize) -> usize {
+    capacity * size_of::<Entry>() + capacity / 4 * 3 * size_of::<Logged>()
 }
 
 /// The table. All zero: empty, with no memory yet.
@@ -64,13 +91,31 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
+    /// The place of path number `index` in the log behind `entries`.
+    fn logged(entries: NonNull<Entry>, capacity: usize, index: usize) -> NonNull<Logged> {
+        debug_assert!(index < capacity / 4 * 3, "I1");
+        // SAFETY: the log begins behind the entries, inside the same mapping.
+        let log = unsafe { entries.add(capacity) }.cast::<Logged>();
+        // SAFETY: the log has three quarters of `capacity` places.
+        unsafe { log.add(index) }
+    }
+}
+
+impl Nodes {
     pub(crate) const fn new() -> Self {
         Self { entries: None, capacity: 0, count: 0 }
     }
 
-    /// The number the next new node gets.
+    /// The number that [`Nodes::insert_next`] gives next.
     pub(crate) fn next_id(&self) -> NodeId {
         self.count + 1
+    }
+
+    /// Gives the path, which is not known yet, the number after that of the path before: 1, 2,
+    /// 3, ... in a table that is only filled by this. None without memory.
+    pub(crate) fn insert_next(&mut self, path: PathHash) -> Option<NodeId> {
+        let id = self.next_id();
+        self.insert(path, id).then_some(id)
     }
 
     /// The node of the path with this hash, if it is known.
@@ -79,36 +124,39 @@ impl Nodes {
         let entries = self.entries?;
         let place = self.find(entries, path);
         // SAFETY: `find` gives an entry of the table, which only this thread uses.
-        let id = unsafe { place.read() }.id;
+        let id = unsafe { place.read() } as NodeId & (ID_LIMIT - 1);
         (id != 0).then_some(id)
     }
 
-    /// Gives the path, which is not known yet, the next number; none without memory.
-    pub(crate) fn insert(&mut self, path: PathHash) -> Option<NodeId> {
-        debug_assert_eq!(self.get(path), None, "I2: a path is inserted once");
-        if (self.count as usize + 1) * 4 > self.capacity * 3 && !self.grow() {
-            return None;
+    /// Gives the path, which is not known yet, the number `id`; false without memory, or when
+    /// the numbers are used up.
+    pub(crate) fn insert(&mut self, path: PathHash, id: NodeId) -> bool {
+        debug_assert_eq!(self.get(path), None, "a path is inserted once");
+        if id >= ID_LIMIT || ((self.count as usize + 1) * 4 > self.capacity * 3 && !self.grow()) {
+            return false;
         }
-        let place = self.find(self.entries?, path);
+        let Some(entries) = self.entries else { return false };
+        let place = self.find(entries, path);
         self.count += 1;
-        let id = self.count;
         // SAFETY: the empty entry where the path belongs.
-        unsafe { place.write(Entry { place: path.place, check: path.check, id }) };
-        Some(id)
+        unsafe { place.write(path.tag() | Entry::from(id)) };
+        let logged = Self::logged(entries, self.capacity, self.count as usize - 1);
+        // SAFETY: a place of the log, which only this thread uses.
+        unsafe { logged.write(Logged { path, id }) };
+        true
     }
 
     /// The entry of `path`, or the empty one where it belongs.
     #[inline(always)]
     fn find(&self, entries: NonNull<Entry>, path: PathHash) -> NonNull<Entry> {
         let mask = self.capacity - 1;
-        let mut index = (path.place >> 20) as usize & mask;
+        let mut index = path.index(mask);
         loop {
             // SAFETY: the masked index is below the capacity.
             let place = unsafe { entries.add(index) };
             // SAFETY: entries are plain words, zero when new, and only this thread's.
             let entry = unsafe { place.read() };
-            let same = entry.place == path.place && entry.check == path.check;
-            if same || entry.id == 0 {
+            if entry == 0 || (entry ^ path.0) >> 24 == 0 {
                 return place;
             }
             index = (index + 1) & mask;
@@ -118,26 +166,22 @@ impl Nodes {
     #[cold]
     fn grow(&mut self) -> bool {
         let capacity = (self.capacity * 2).max(CAPACITY_AT_FIRST);
-        let Ok(memory) = reserve(capacity * size_of::<Entry>(), Protection::ReadWrite) else {
+        let Ok(memory) = reserve(memory_bytes(capacity), Protection::ReadWrite) else {
             return false;
         };
-        let new_entries = memory.cast();
-        let old = core::mem::replace(
-            self,
-            Self { entries: Some(new_entries), capacity, count: self.count },
-        );
-        if let Some(entries) = old.entries {
-            for index in 0..old.capacity {
-                // SAFETY: below the old capacity.
-                let place = unsafe { entries.add(index) };
-                // SAFETY: the old table is still there, and only this thread's.
-                let entry = unsafe { place.read() };
-                if entry.id != 0 {
-                    let path = PathHash { place: entry.place, check: entry.check };
-                    let new = self.find(new_entries, path);
-                    // SAFETY: an empty entry of the new table.
-                    unsafe { new.write(entry) };
-                }
+        let entries = memory.cast();
+        let old =
+            core::mem::replace(self, Self { entries: Some(entries), capacity, count: self.count });
+        if let Some(old_entries) = old.entries {
+            for index in 0..old.count as usize {
+                // SAFETY: the old log is still there, and only this thread's.
+                let logged = unsafe { Self::logged(old_entries, old.capacity, index).read() };
+                let place = self.find(entries, logged.path);
+                // SAFETY: an empty entry of the new table.
+                unsafe { place.write(logged.path.tag() | Entry::from(logged.id)) };
+                let copy = Self::logged(entries, capacity, index);
+                // SAFETY: a place of the new log.
+                unsafe { copy.write(logged) };
             }
             old.give_back();
         }
@@ -148,7 +192,7 @@ impl Nodes {
     /// Gives the memory back.
     pub(crate) fn give_back(self) {
         if let Some(entries) = self.entries {
-            let bytes = self.capacity * size_of::<Entry>();
+            let bytes = memory_bytes(self.capacity);
             // SAFETY: the whole mapping made by `grow`; the table is gone with `self`.
             let _ = unsafe { release(entries.cast(), bytes) };
         }
@@ -164,7 +208,7 @@ mod tests {
     use super::{Nodes, PathHash};
 
     #[test]
-    fn numbers_are_dense_and_stable_across_growth() {
+    fn numbers_are_kept_across_growth() {
         let mut nodes = Nodes::new();
         let mut model: HashMap<Vec<u64>, u32> = HashMap::new();
         let mut seed = 1u64;
@@ -176,19 +220,20 @@ mod tests {
                 let word = 0x7fff_0000_0000 | ((seed >> 33) % 7);
                 path.push(word);
                 hash = hash.child(word);
-                let next = model.len() as u32 + 1;
                 match model.get(&path) {
                     Some(&id) => assert_eq!(nodes.get(hash), Some(id)),
                     None => {
+                        let id = model.len() as u32 * 3 + 1;
                         assert_eq!(nodes.get(hash), None);
-                        assert_eq!(nodes.insert(hash), Some(next));
-                        model.insert(path.clone(), next);
+                        assert!(nodes.insert(hash, id));
+                        model.insert(path.clone(), id);
                     }
                 }
             }
         }
         assert_eq!(nodes.next_id() as usize, model.len() + 1);
         assert!(model.len() > 8192, "the table grew");
+        assert!(!nodes.insert(PathHash::ROOT.child(99), 1 << 24), "numbers have 24 bits");
         nodes.give_back();
     }
 
@@ -199,7 +244,7 @@ mod tests {
         let mut collisions = 0;
         for id in 0..20_000u64 {
             let path = PathHash::ROOT.child(0x5555_1234 + id / 100 * 16).child(0x7f00 + id % 100);
-            collisions += u32::from(!used.insert((path.place >> 20) & mask));
+            collisions += u32::from(!used.insert(path.index(mask)));
         }
         // 20,000 balls in 32,768 boxes: 5,000 meet another one by chance.
         assert!(collisions < 6_000, "{collisions}");

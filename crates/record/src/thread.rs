@@ -82,7 +82,10 @@ struct Writer {
     time: u64,
     sampler: Sampler,
     ring: Ring,
+    /// All paths: their numbers are those of the stream's definitions.
     nodes: Nodes,
+    /// Whole stacks of allocations: what every allocation asks.
+    stacks: Nodes,
     encoder: Encoder,
     memo: Memo,
     /// For each frame of the memo, the path from the outermost frame to it.
@@ -276,8 +279,8 @@ impl ThreadRecorder {
         // SAFETY: not in use (the caller), so this is the only reference (I2).
         let writer = unsafe { &mut *recorder.inner.get() };
         writer.finish();
-        let nodes = core::mem::replace(&mut writer.nodes, Nodes::new());
-        nodes.give_back();
+        core::mem::replace(&mut writer.nodes, Nodes::new()).give_back();
+        core::mem::replace(&mut writer.stacks, Nodes::new()).give_back();
         // SAFETY: the block's own mapping, used no more.
         let _ = unsafe { release(this.cast(), Self::mapped_bytes()) };
     }
@@ -474,6 +477,7 @@ impl Writer {
             sampler = Sampler::new(sample_bytes, seed);
             ring = ring;
             nodes = Nodes::new();
+            stacks = Nodes::new();
         }
         // SAFETY: every field is valid now: written above, or zero where zero is valid.
         let writer = unsafe { &mut *place };
@@ -575,9 +579,16 @@ impl Writer {
         }
         let leaf = LeafKind { truncated: capture.end != StackEnd::Complete, ..leaf };
         let whole = if leaf.is_default() { path } else { path.child(leaf.pack()) };
-        match self.nodes.get(whole) {
+        match self.stacks.get(whole) {
             Some(node) => node,
-            None => self.new_stack(depth, leaf),
+            None => {
+                let node = self.new_stack(depth, leaf);
+                if node != ROOT_NODE {
+                    // Without memory it is found frame by frame again next time.
+                    self.stacks.insert(whole, node);
+                }
+                node
+            }
         }
     }
 
@@ -594,7 +605,7 @@ impl Writer {
         };
         while depth_known < depth {
             let word = self.memo.frames()[depth_known].return_address() as u64;
-            let Some(id) = self.nodes.insert(self.paths[depth_known]) else {
+            let Some(id) = self.nodes.insert_next(self.paths[depth_known]) else {
                 let cut = LeafKind { truncated: true, ..leaf };
                 let path =
                     depth_known.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
@@ -612,7 +623,7 @@ impl Writer {
         if let Some(known) = self.nodes.get(path) {
             return known;
         }
-        let Some(id) = self.nodes.insert(path) else { return ROOT_NODE };
+        let Some(id) = self.nodes.insert_next(path) else { return ROOT_NODE };
         self.define(node, leaf.pack(), id);
         id
     }
