@@ -45,6 +45,8 @@ pub struct Results {
     pub versions: Vec<(String, String)>,
     /// Rounds of each program.
     pub rounds: usize,
+    /// Whether the programs did so little that starting them is most of it.
+    pub quick: bool,
     /// For each program and tool.
     pub rows: Vec<Row>,
     /// Programs that could not be measured, and why.
@@ -112,7 +114,8 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Results {
     let sampled = sampled::measure(&options.heapwright, &options.directory, pairs, options.rounds);
     let machine = Machine::this();
     let rounds = options.rounds;
-    Results { suite: "record", machine, versions, rounds, rows, missing, sampled }
+    let quick = options.scale == Scale::Quick;
+    Results { suite: "record", machine, versions, rounds, quick, rows, missing, sampled }
 }
 
 /// All rounds of one program.

@@ -66,6 +66,9 @@ impl fmt::Display for Results {
             Err(reason) => writeln!(f, "Sampled: not measured: {reason}.")?,
         }
         writeln!(f)?;
+        if self.quick {
+            return writeln!(f, "Not judged: the programs did too little, starting is most of it.");
+        }
         let losses = self.losses();
         if losses.is_empty() {
             writeln!(f, "Losses: none against the targets.")?;
@@ -190,6 +193,7 @@ mod tests {
             machine: Machine::default(),
             versions: Vec::new(),
             rounds: 1,
+            quick: false,
             rows,
             missing: vec![("python3".into(), "python3 is not installed".into())],
             sampled: Err("no C compiler".into()),
