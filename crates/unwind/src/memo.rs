@@ -160,8 +160,20 @@ impl Memo {
     /// # Safety
     /// - `registers` are the calling thread's: its caller's state at a call that has not returned
     ///   yet, as [`Registers`] says. `sp` is a multiple of 8.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn capture(&mut self, registers: Registers) -> Capture {
+        // SAFETY: the caller's promise.
+        unsafe { self.capture_at(registers.pc, registers.sp, registers.fp) }
+    }
+
+    /// [`capture`](Self::capture) with the registers in registers: as a structure they would go
+    /// through memory, written by words and read by pairs, which stalls for some 10 ns.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(never)]
+    unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> Capture {
+        let registers = Registers { pc, sp, fp };
         let generation = rule_generation();
         if self.rule_generation != generation {
             self.rule_generation = generation;
@@ -205,7 +217,8 @@ impl Walk {
     #[inline(always)]
     fn walk_fast(&mut self, memo: &mut Memo) -> bool {
         // Locals, so that they stay in registers.
-        let Self { mut at, window, mut candidates, mut fresh, .. } = *self;
+        let mut at = Registers { pc: self.at.pc, sp: self.at.sp, fp: self.at.fp };
+        let (window, mut candidates, mut fresh) = (self.window, self.candidates, self.fresh);
         let mut candidate_sp = candidate_sp(memo, candidates);
         let is_met = loop {
             if at.sp >= candidate_sp {
