@@ -1,6 +1,6 @@
 //! Recording a test program, and the facts of the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use heapwright_collect::{AfterStop, RecordOptions, RecordOutcome, Stdout, record};
 use heapwright_format::file::Recording;
-use heapwright_format::merge::MergedEvents;
+use heapwright_format::merge::{MergedEvents, Module};
 use heapwright_format::objects::{Change, MatchCounts, ObjectId, Objects};
+use heapwright_format::stacks::{StackId, StackTree};
 use heapwright_format::{AllocKind, FreeKind};
 use heapwright_testkit::programs::{self, Counts, SIZE_MODULUS, SIZE_REMAINDER};
 use tempfile::TempDir;
@@ -215,7 +216,15 @@ pub(crate) struct Resizing {
     pub(crate) size: u64,
 }
 
-/// What a process did, by its recording.
+/// Whether the dynamic loader asked for a block: its requests follow the lengths of paths, and now
+/// and then have a size that test programs use.
+fn is_loaders(stacks: &StackTree, modules: &[Module], stack: StackId) -> bool {
+    let Some((address, _)) = stacks.frames(stack).next() else { return false };
+    let holder = modules.iter().rfind(|module| (module.start..module.end).contains(&address));
+    holder.is_some_and(|module| module.path.contains("/ld-linux"))
+}
+
+/// What a process did, by its recording, the dynamic loader's blocks left out.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) births: Vec<Birth>,
@@ -237,13 +246,20 @@ impl Facts {
         let mut facts = Self::default();
         let mut events = MergedEvents::new(recording, process);
         let mut objects = Objects::new();
+        let mut loaders: HashSet<ObjectId> = HashSet::new();
         let mut last_time = 0;
         while let Some(merged) = events.next() {
             assert!(merged.time >= last_time, "events come in order of time");
             last_time = merged.time;
             facts.events += 1;
             let stacks = events.stacks();
+            let modules = events.modules();
             objects.feed(&merged, stacks, |change| match change {
+                Change::Born { object, stack, .. } if is_loaders(stacks, modules, stack) => {
+                    loaders.insert(object);
+                }
+                Change::Resized { object, .. } | Change::Died { object, .. }
+                    if loaders.contains(&object) => {}
                 Change::Born { object, size, align_log2, kind, stack } => {
                     facts.live.insert(object, size);
                     facts.births.push(Birth {
