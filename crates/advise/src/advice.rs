@@ -4,11 +4,12 @@ use heapwright_format::file::Recording;
 
 use crate::analysis::Analysis;
 use crate::notes::notes;
+use crate::own_allocator::decide_against;
 use crate::recommend::percent;
 use crate::schema::{
     Advice, Flame, Machine, Overhead, ProcessInfo, RecordingInfo, ReportData, Site,
 };
-use crate::verdict::{AllocatorResult, ProgramFigures, SYSTEM, decide};
+use crate::verdict::{AllocatorResult, ProgramFigures, SYSTEM};
 
 /// Version of the schema of `advice.json`.
 const SCHEMA: u32 = 1;
@@ -92,7 +93,11 @@ pub fn advice(
         processes: processes(recording, process),
         recording: RecordingInfo { bytes: recording.file_bytes(), ..analysis.info.clone() },
         allocators: rows(&facts.allocators),
-        verdict: decide(&facts.allocators, &program),
+        verdict: decide_against(
+            analysis.info.own_allocator.as_deref(),
+            &facts.allocators,
+            &program,
+        ),
         sites: largest(&analysis.sites, SITES_MAX, |site| site.bytes),
         leaks: largest(&analysis.sites, LISTED_MAX, |site| site.live_at_end_bytes),
         temporaries: largest(&analysis.sites, LISTED_MAX, temporaries),

@@ -13,6 +13,7 @@ use heapwright_symbols::Symbolizer;
 use crate::grouping::{Grouping, NO_SITE, SiteStacks};
 use crate::measure::{Measure, SiteMeasure, StackMeasure};
 use crate::names::NamedStacks;
+use crate::own_allocator::own_allocator;
 use crate::recommend::{Shares, recommend};
 use crate::schema::{HistogramBar, LivePoint, RecordingInfo, Site, Sizes};
 use crate::survey::{StackSurvey, Survey};
@@ -178,6 +179,7 @@ impl Analysis {
             return Err(AnalyseError::NoAllocations { exe });
         }
         let Walked { stacks: tree, modules, .. } = walked;
+        let own_allocator = own_allocator(&modules);
         let stacks = NamedStacks::new(tree, &modules, symbolizer);
         let grouping = Grouping::new(&stacks, &survey.stacks);
         let mut measure = Measure::new(&grouping, weights, survey.peak_change);
@@ -202,6 +204,7 @@ impl Analysis {
             end_live_bytes: round(survey.live),
             allocs: round(survey.allocs),
             allocated_bytes: round(survey.bytes),
+            own_allocator,
             timeline: std::mem::take(&mut survey.timeline),
         };
         let stack_totals = stack_totals(&survey.stacks, &measure.stacks);

@@ -21,6 +21,7 @@ mod live;
 mod measure;
 mod names;
 mod notes;
+mod own_allocator;
 #[cfg(feature = "parquet")]
 pub mod parquet_export;
 pub mod pprof;

@@ -75,7 +75,8 @@ fn about_the_recording(
     let counts = analysis.counts;
     if counts.unknown_frees > 0 {
         notes.push(format!(
-            "Frees of blocks older than the recording, or allocated out of its sight: {}.",
+            "Frees of blocks that are older than this process's part of the recording (inherited by \
+             fork), or were allocated out of its sight: {}.",
             count_text(counts.unknown_frees)
         ));
     }

@@ -108,6 +108,10 @@ pub struct RecordingInfo {
     pub allocs: u64,
     /// Sum of requested bytes of all allocations.
     pub allocated_bytes: u64,
+    /// Object of the allocator that the program brings itself; null when it uses libc's. What
+    /// runs with nothing preloaded, and the verdict, are then compared with this one.
+    #[serde(default)]
+    pub own_allocator: Option<String>,
     /// The live bytes over time, at most 600 points.
     pub timeline: Vec<LivePoint>,
 }

@@ -14,7 +14,11 @@ pub fn verdict_text(advice: &Advice) -> String {
         let (allocator, by) = (clean_name(&verdict.allocator), &verdict.confirmed_by);
         line(&mut text, &format!("Change to {allocator} (confidence {confidence}, by {by})."));
     } else if !advice.allocators.is_empty() {
-        line(&mut text, &format!("Keep the system's allocator (confidence {confidence})."));
+        let kept = match &advice.recording.own_allocator {
+            Some(own) => format!("the program's own {}", clean_name(own)),
+            None => "the system's allocator".into(),
+        };
+        line(&mut text, &format!("Keep {kept} (confidence {confidence})."));
     }
     line(&mut text, &clean(&verdict.reason));
     let recording = &advice.recording;
@@ -43,9 +47,10 @@ pub fn verdict_text(advice: &Advice) -> String {
         line(
             &mut text,
             &format!(
-                "Largest alive at the end: {} in {} blocks from {}.",
+                "Largest alive at the end: {} in {} {} from {}.",
                 bytes_text(site.live_at_end_bytes),
                 count_text(site.live_at_end_blocks),
+                if site.live_at_end_blocks == 1 { "block" } else { "blocks" },
                 place(site)
             ),
         );

@@ -258,10 +258,16 @@ fn no_change_reason(other: &AllocatorResult, effect: &Effect) -> String {
     }
     if effect.cost() < 0.0 && !effect.is_bearable() {
         return format!(
-            "No difference worth a change: {name} would take {what}; at most {} more time or {} \
-             more memory is accepted for a gain in the other.",
+            "No change: {name} would take {what}, and a gain in one may cost at most {} more time \
+             or {} more memory.",
             whole(TIME_LOSS_MAX),
             whole(PEAK_LOSS_MAX)
+        );
+    }
+    if effect.time < 1.0 && effect.peak > 1.0 || effect.time > 1.0 && effect.peak < 1.0 {
+        return format!(
+            "No difference worth a change: the best other, {name}, would take {what}; weighed \
+             together that gains too little (memory counts {PEAK_WEIGHT:.1} of time)."
         );
     }
     format!(
