@@ -102,7 +102,7 @@ fn notes_tell_what_figures_lack() {
     let advice = advice(&recording, 0, &analysis, &AdviceFacts::default());
     let expected = [
         "100 % of the allocations have a stack whose outer frames are unknown.",
-        "Frees of blocks that are older than this process's part of the recording (inherited by \\
+        "Frees of blocks that are older than this process's part of the recording (inherited by \
          fork), or were allocated out of its sight: 1.",
         "The program maps memory itself (mappings: 1, at most 3.0 MiB at once)",
         "Failed allocations: 1, the largest of 1.0 GiB.",
