@@ -9,6 +9,7 @@
 //! `heapwright-core` and the crates above.
 #![no_std]
 
+mod anonymous;
 mod children;
 mod dynamic;
 mod errno;
@@ -23,6 +24,7 @@ mod space;
 mod syscall;
 mod time;
 
+pub use anonymous::AnonymousPages;
 pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
 pub use dynamic::{any_symbol, next_symbol};
 pub use errno::Errno;
@@ -31,13 +33,13 @@ pub use futex::{futex_wait, futex_wake};
 pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
 pub use mapping::{MapError, Mapping, map_shared};
 pub use memory::{
-    Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect, release,
-    remap, reserve,
+    Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,
+    release, remap, reserve,
 };
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, is_secure, libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id,
-    yield_now,
+    abort, env_var, is_secure, libc_version, parent_process_id, process_alive, process_id,
+    raw_auxv, thread_id, yield_now,
 };
 pub use space::{Space, file_system_space};
 pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};

@@ -1,0 +1,20 @@
+//! Region allocators and pools over any memory: for blocks whose shape of life is known.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod backing;
+mod linear;
+
+pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
+pub use heapwright_core::backing::{
+    Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
+};
+pub use heapwright_core::region_error::{AllocError, FreeError};
+pub use heapwright_core::region_statistics::{
+    Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
+};
+#[cfg(feature = "os")]
+pub use heapwright_os::AnonymousPages;
+pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
