@@ -5,7 +5,9 @@
 extern crate std;
 
 mod backing;
+mod chunk;
 mod linear;
+mod pool;
 
 pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
 pub use heapwright_core::backing::{
@@ -18,3 +20,4 @@ pub use heapwright_core::region_statistics::{
 #[cfg(feature = "os")]
 pub use heapwright_os::AnonymousPages;
 pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
+pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, TypedPool};

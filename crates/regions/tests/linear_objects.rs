@@ -167,7 +167,7 @@ fn trap_12_a_forgotten_scope_frees_nothing() {
 #[test]
 fn trap_5_a_mark_is_checked() {
     let mut arena = Linear::new();
-    let mut other: Linear<_> = Linear::new_in(Upstream(System));
+    let other: Linear<_> = Linear::new_in(Upstream(System));
     other.alloc(1);
     let foreign = other.mark();
     let early = arena.mark();

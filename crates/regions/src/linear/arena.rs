@@ -18,8 +18,8 @@ use heapwright_core::bump::{bump, rounded};
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
-use super::chunk::Chunk;
 use super::destructors::Destructor;
+use crate::chunk::Chunk;
 
 /// First chunk where chunks have a price: half a small page of blocks for a small arena.
 const CHUNK_BYTES_MIN: usize = 2 << 10;

@@ -2,7 +2,6 @@
 
 mod arena;
 mod builder;
-mod chunk;
 mod destructors;
 mod objects;
 mod owned;

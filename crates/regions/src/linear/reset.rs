@@ -6,7 +6,7 @@ use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::region_statistics::Counts;
 
 use super::arena::Linear;
-use super::chunk::Chunk;
+use crate::chunk::Chunk;
 
 impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     /// Ends every block, runs the registered destructors, and keeps all memory for what comes

@@ -9,8 +9,8 @@ use heapwright_core::backing::Backing;
 use heapwright_core::region_statistics::{Counts, NoCounts};
 
 use super::arena::Linear;
-use super::chunk::Chunk;
 use super::destructors::Destructor;
+use crate::chunk::Chunk;
 
 /// A point of an arena's life, of [`Linear::mark`].
 #[derive(Clone, Copy, Debug)]

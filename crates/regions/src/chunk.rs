@@ -1,7 +1,7 @@
-//! The chunks of an arena: extents with a header at their start.
+//! Chunks of arenas and pools: extents with a header at their start.
 //!
 //! # Not here
-//! The cursor: `arena`.
+//! The cursor: `linear`. Free slots: `pool`.
 
 use core::alloc::Layout;
 use core::cell::Cell;
@@ -19,25 +19,25 @@ const COMMIT_SHARE_LOG2: u32 = 3;
 /// Header of an extent. It lies at the extent's start, before all blocks.
 #[repr(C, align(16))]
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     /// `committed_bytes` is kept up to date.
-    pub(super) extent: Cell<Extent>,
-    pub(super) next: Cell<Option<NonNull<Chunk>>>,
+    pub(crate) extent: Cell<Extent>,
+    pub(crate) next: Cell<Option<NonNull<Chunk>>>,
     /// Where the cursor was when the chunk was left, as an offset.
-    pub(super) used_bytes: Cell<usize>,
+    pub(crate) used_bytes: Cell<usize>,
     /// Bytes from this offset on were never written.
-    pub(super) high_bytes: Cell<usize>,
+    pub(crate) high_bytes: Cell<usize>,
 }
 
 impl Chunk {
     /// Offset of the first block when blocks are aligned to `align`.
-    pub(super) const fn header_bytes(align: usize) -> usize {
+    pub(crate) const fn header_bytes(align: usize) -> usize {
         size_of::<Self>().next_multiple_of(align)
     }
 
     /// Takes an extent of at least `bytes_min` bytes, better `bytes`, commits `bytes_min` of it
     /// and writes the header.
-    pub(super) fn make<B: Backing>(
+    pub(crate) fn make<B: Backing>(
         backing: &B,
         bytes: usize,
         bytes_min: usize,
@@ -80,7 +80,7 @@ impl Chunk {
     /// Commits at least up to `bytes` from the start, some more if that is to be had.
     ///
     /// Returns false if the reservation is too short.
-    pub(super) fn extend<B: Backing>(
+    pub(crate) fn extend<B: Backing>(
         &self,
         backing: &B,
         bytes: usize,
@@ -97,14 +97,14 @@ impl Chunk {
     }
 
     /// The address one past the committed bytes, with the extent's provenance.
-    pub(super) fn end(&self) -> NonNull<u8> {
+    pub(crate) fn end(&self) -> NonNull<u8> {
         let extent = self.extent.get();
         // SAFETY: at most one past the extent.
         unsafe { extent.start.add(extent.committed_bytes) }
     }
 
     /// The address `bytes` from the start, which are at most the reserved ones.
-    pub(super) fn at(&self, bytes: usize) -> NonNull<u8> {
+    pub(crate) fn at(&self, bytes: usize) -> NonNull<u8> {
         let extent = self.extent.get();
         debug_assert!(bytes <= extent.reserved_bytes);
         // SAFETY: inside the extent or one past it.
@@ -112,7 +112,7 @@ impl Chunk {
     }
 
     /// How far `address` is from the start, if it is in the chunk or one past it.
-    pub(super) fn offset_of(&self, address: usize) -> Option<usize> {
+    pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
         let extent = self.extent.get();
         let offset = address.checked_sub(extent.start.as_ptr().addr())?;
         (offset <= extent.reserved_bytes).then_some(offset)
