@@ -68,19 +68,20 @@ impl SummaryBits {
         }
     }
 
-    /// Clears bit `index`. Usually one word is touched.
+    /// Clears bit `index`; whether it was the last one. Usually one word is touched.
     #[inline]
-    pub fn clear(&self, table: &mut [u64], index: usize) {
+    pub fn clear(&self, table: &mut [u64], index: usize) -> bool {
         debug_assert!(index < self.bit_count());
         let mut index = index;
         for level in 0..self.level_count as usize {
             let word = &mut table[self.word(level, index)];
             *word &= !bit(index);
             if *word != 0 {
-                return;
+                return false;
             }
             index /= WORD_BITS;
         }
+        true
     }
 
     /// The lowest set bit. One word a level.

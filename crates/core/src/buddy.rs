@@ -168,8 +168,7 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
 
     #[inline]
     fn clear(&mut self, order: usize, index: usize) {
-        self.orders[order].clear(self.table.as_mut(), index);
-        if self.orders[order].first(self.table.as_ref()).is_none() {
+        if self.orders[order].clear(self.table.as_mut(), index) {
             self.occupied &= !(1 << order);
         }
     }

@@ -2,8 +2,10 @@
 
 mod blocks;
 mod handles;
+mod sizes;
 mod typed;
 
 pub use blocks::Pool;
 pub use handles::{Handle, HandlePool, Iter};
+pub use sizes::Pools;
 pub use typed::{Pooled, TypedPool};
