@@ -173,10 +173,18 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
         }
     }
 
-    /// Whether `leaf` is free; false beyond the end. One bit an order.
+    /// Whether `leaf` is free; false beyond the end. One bit an order that has free blocks.
     pub fn is_free(&self, leaf: u32) -> bool {
         let leaf = leaf as usize;
-        (0..ORDER_COUNT).any(|order| self.orders[order].get(self.table.as_ref(), leaf >> order))
+        let mut occupied = self.occupied;
+        while occupied != 0 {
+            let order = occupied.trailing_zeros() as usize;
+            if self.orders[order].get(self.table.as_ref(), leaf >> order) {
+                return true;
+            }
+            occupied &= occupied - 1;
+        }
+        false
     }
 
     /// Leaves in all.

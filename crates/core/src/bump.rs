@@ -23,6 +23,23 @@ pub const fn rounded(size: usize, unit: usize) -> Option<usize> {
     }
 }
 
+/// What [`bump_small`] takes at most. Memory whose end is closer than this to the last address is
+/// not used up to its end.
+pub const SMALL_BYTES_MAX: usize = 4096;
+
+/// The new cursor above a block of `bytes` at `cursor`, unless it ends above `end`: one addition
+/// and one comparison.
+///
+/// `bytes` is at most [`SMALL_BYTES_MAX`] and a multiple of the cursor's alignment; `cursor` is at
+/// most `end`, and `end` at most `usize::MAX - SMALL_BYTES_MAX`: the sum does not wrap.
+#[inline(always)]
+pub const fn bump_small(cursor: usize, end: usize, bytes: usize) -> Option<usize> {
+    debug_assert!(bytes <= SMALL_BYTES_MAX && cursor <= end);
+    debug_assert!(end <= usize::MAX - SMALL_BYTES_MAX);
+    let next = cursor.wrapping_add(bytes);
+    if next > end { None } else { Some(next) }
+}
+
 /// Where a block goes, as distances from the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bumped {
@@ -52,7 +69,7 @@ pub const fn bump(cursor: usize, end: usize, layout: Layout, unit: usize) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use super::{Bumped, align_up, bump, rounded};
+    use super::{Bumped, SMALL_BYTES_MAX, align_up, bump, bump_small, rounded};
     use core::alloc::Layout;
 
     fn layout(size: usize, align: usize) -> Layout {
@@ -79,6 +96,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn small_blocks_end_by_the_end() {
+        assert_eq!(bump_small(8, 16, 8), Some(16));
+        assert_eq!(bump_small(8, 16, 16), None);
+        assert_eq!(bump_small(8, 8, 0), Some(8));
+        let end = usize::MAX - SMALL_BYTES_MAX;
+        assert_eq!(bump_small(end - 8, end, SMALL_BYTES_MAX), None);
     }
 
     #[test]

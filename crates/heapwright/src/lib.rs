@@ -1,5 +1,6 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+pub mod regions;
 
 pub use allocator::Heapwright;

@@ -1,4 +1,21 @@
 //! Region allocators and pools over any memory: for blocks whose shape of life is known.
+//!
+//! | blocks | take |
+//! |---|---|
+//! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
+//! | that end in the opposite order of their making | [`Stack`] |
+//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | of a few sizes | [`Pools`] |
+//! | large, or of sizes near powers of two | [`Buddy`] |
+//!
+//! Memory comes from a [`Backing`]: [`AnonymousPages`] of the kernel, a [`Buffer`], a
+//! [`StaticBuffer`], another allocator ([`Upstream`]); [`Limited`] by a quota, [`Chained`] to a
+//! second one, or [`Failing`] in tests. `Vec`, `Box` and hash tables work over a shared reference
+//! to an allocator, with the features `aa2-02`, `aa2-03` and `aa2-04`.
+//!
+//! # Not here
+//! Threads: every allocator here belongs to one at a time, and may move to another. Blocks of
+//! unknown life and size: that is `heapwright-malloc`.
 #![no_std]
 
 #[cfg(test)]

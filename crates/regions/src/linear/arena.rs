@@ -14,7 +14,7 @@ use core::num::NonZero;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, Purge};
-use heapwright_core::bump::{bump, rounded};
+use heapwright_core::bump::{SMALL_BYTES_MAX, bump, bump_small, rounded};
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
@@ -191,6 +191,39 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         Some(block)
     }
 
+    /// A place for a `T`, chosen by what is known of it at compile time.
+    #[inline(always)]
+    fn place_fast<T>(&self) -> Option<NonNull<u8>> {
+        let bytes = const { bytes_of::<T>(ALIGN) };
+        if size_of::<T>() == 0 || align_of::<T>() > ALIGN || bytes > SMALL_BYTES_MAX {
+            return self.alloc_fast(Layout::new::<T>());
+        }
+        let cursor = self.cursor.get();
+        bump_small(cursor.as_ptr().addr(), self.end.get().as_ptr().addr(), bytes)?;
+        // SAFETY: by L1 cursor to end is in one chunk, and the sum is not above the end.
+        self.cursor.set(unsafe { cursor.add(bytes) });
+        self.counts.on_alloc(size_of::<T>(), bytes);
+        Some(cursor)
+    }
+
+    /// As [`Self::alloc_layout`], for a type.
+    #[inline(always)]
+    pub(super) fn place<T>(&self) -> NonNull<u8> {
+        match self.place_fast::<T>() {
+            Some(block) => block,
+            None => self.alloc_slow_or_panic(Layout::new::<T>()),
+        }
+    }
+
+    /// As [`Self::try_alloc_layout`], for a type.
+    #[inline(always)]
+    pub(super) fn try_place<T>(&self) -> Result<NonNull<u8>, AllocError> {
+        match self.place_fast::<T>() {
+            Some(block) => Ok(block),
+            None => self.alloc_slow(Layout::new::<T>()),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow_or_panic(&self, layout: Layout) -> NonNull<u8> {
@@ -322,14 +355,17 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         }
         self.current.set(Some(at));
         self.cursor.set(chunk.at(from));
-        self.end.set(self.round_down(chunk.end()));
+        self.end.set(self.reach(chunk));
         self.high.set(chunk.at(chunk.high_bytes.get()).as_ptr().addr());
     }
 
-    /// The last multiple of `ALIGN` at or below `end`: the cursor can reach it.
-    fn round_down(&self, end: NonNull<u8>) -> NonNull<u8> {
-        // SAFETY: fewer bytes than the header has, so still in the chunk.
-        unsafe { end.sub(end.as_ptr().addr() & (ALIGN - 1)) }
+    /// The last multiple of `ALIGN` at or below the end of `chunk` that the cursor may reach, at
+    /// least `SMALL_BYTES_MAX` below the last address (L1).
+    fn reach(&self, chunk: &Chunk) -> NonNull<u8> {
+        let end = chunk.end().as_ptr().addr();
+        let reach = end.min(usize::MAX - SMALL_BYTES_MAX) & !(ALIGN - 1);
+        let start = chunk.at(0).as_ptr().addr();
+        chunk.at(reach.saturating_sub(start).max(Self::HEADER_BYTES))
     }
 
     /// Whether the block of `size` bytes at `block` is the last one (L5).
@@ -454,7 +490,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         if !matches!(chunk.extend(&self.backing, reach), Ok(true)) {
             return false;
         }
-        self.end.set(self.round_down(chunk.end()));
+        self.end.set(self.reach(chunk));
         bytes <= self.room()
     }
 
@@ -582,6 +618,10 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         });
         assert!(found, "L3: the current chunk is in no list");
     }
+}
+
+const fn bytes_of<T>(unit: usize) -> usize {
+    size_of::<T>().next_multiple_of(unit)
 }
 
 /// Which list a chunk is in.

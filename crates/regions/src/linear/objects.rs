@@ -55,7 +55,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     #[inline(always)]
     pub fn alloc<T>(&self, value: T) -> &mut T {
         const { refuse_drop::<T>() };
-        let place: NonNull<MaybeUninit<T>> = self.alloc_layout(Layout::new::<T>()).cast();
+        let place: NonNull<MaybeUninit<T>> = self.place::<T>().cast();
         // SAFETY: a block of that layout, which lives while the arena is borrowed (L8) and which
         // nobody else knows.
         unsafe { &mut *place.as_ptr() }.write(value)
@@ -97,7 +97,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     /// As [`Self::try_alloc_layout`].
     #[inline(always)]
     pub fn try_alloc_uninit<T>(&self) -> Result<&mut MaybeUninit<T>, AllocError> {
-        let place: NonNull<MaybeUninit<T>> = self.try_alloc_layout(Layout::new::<T>())?.cast();
+        let place: NonNull<MaybeUninit<T>> = self.try_place::<T>()?.cast();
         // SAFETY: as in `alloc`.
         Ok(unsafe { &mut *place.as_ptr() })
     }
