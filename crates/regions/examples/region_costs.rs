@@ -207,12 +207,17 @@ fn churn<B: Copy>(
 ) -> Duration {
     let mut random = Random::new(1);
     let mut blocks: Vec<B> = (0..live).map(|_| take()).collect();
+    let mut churn = |count: usize| {
+        for _ in 0..count {
+            let index = random.below(live as u64) as usize;
+            give(blocks[index]);
+            blocks[index] = take();
+        }
+    };
+    // Until caches and address translation know the blocks.
+    churn(2 * live);
     let start = Instant::now();
-    for _ in 0..count {
-        let index = random.below(live as u64) as usize;
-        give(blocks[index]);
-        blocks[index] = take();
-    }
+    churn(count);
     let elapsed = start.elapsed();
     blocks.into_iter().for_each(give);
     elapsed

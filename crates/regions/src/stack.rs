@@ -80,12 +80,12 @@ struct Side {
 /// let level = stack.try_alloc(End::Low, layout)?;
 /// let frame = stack.try_alloc(End::Low, layout)?;
 /// let other_end = stack.try_alloc(End::High, layout)?;
-/// // SAFETY: live blocks, unused from here.
-/// unsafe {
-///     assert!(matches!(stack.free(level), Err(FreeError::OutOfOrder { .. })));
-///     stack.free(frame)?;
-///     stack.free(level)?;
-///     stack.free(other_end)?;
+/// // SAFETY: a live block, unused from here; likewise below.
+/// let refused = unsafe { stack.free(level) };
+/// assert!(matches!(refused, Err(FreeError::OutOfOrder { .. })));
+/// for block in [frame, level, other_end] {
+///     // SAFETY: as above.
+///     unsafe { stack.free(block) }?;
 /// }
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -21,8 +21,10 @@ fn run_pool<B: Backing>(backing: B, layout: Layout, seed: u64, steps: u32) -> u3
     let mut refused = 0;
     let holds = |(start, fill): (NonNull<u8>, u8)| {
         for at in 0..size {
-            // SAFETY: inside a live block, which was written.
-            assert_eq!(unsafe { start.add(at).read() }, fill);
+            // SAFETY: inside a live block.
+            let byte = unsafe { start.add(at) };
+            // SAFETY: written when the block was made.
+            assert_eq!(unsafe { byte.read() }, fill);
         }
     };
     for step in 0..steps {

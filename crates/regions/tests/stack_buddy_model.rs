@@ -27,8 +27,10 @@ impl Block {
 
     fn holds(self) {
         for at in 0..self.layout.size() {
-            // SAFETY: inside a live block, which was written.
-            assert_eq!(unsafe { self.start.add(at).read() }, self.fill);
+            // SAFETY: inside a live block.
+            let byte = unsafe { self.start.add(at) };
+            // SAFETY: written when the block was made.
+            assert_eq!(unsafe { byte.read() }, self.fill);
         }
     }
 }
