@@ -41,6 +41,34 @@ impl AsMut<[u64]> for Table {
     }
 }
 
+/// What is free, and where blocks begin.
+#[derive(Debug)]
+struct State {
+    offsets: Offsets<Table>,
+    /// A bit for each leaf: a live block begins there (design/regions.md#B5).
+    starts: Table,
+}
+
+impl State {
+    /// The word and the bit of `leaf` in `starts`.
+    #[inline]
+    fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
+        (&mut self.starts.as_mut()[leaf as usize / 64], 1 << (leaf % 64))
+    }
+
+    /// What `leaf`, which no live block begins at, is.
+    #[cold]
+    fn no_start(&self, leaf: u32, leaf_bytes: usize, address: usize) -> FreeError {
+        if self.offsets.is_free(leaf) {
+            return FreeError::AlreadyFree { address };
+        }
+        let starts = self.starts.as_ref();
+        let begins = |one: &u32| starts[*one as usize / 64] >> (one % 64) & 1 == 1;
+        let before = (0..leaf).rev().find(begins).unwrap_or(0);
+        FreeError::NotBlockStart { address, distance_bytes: (leaf - before) as usize * leaf_bytes }
+    }
+}
+
 /// How much of a power of two a block takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tails {
@@ -72,7 +100,7 @@ pub enum Tails {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Buddy<B: Backing, C: Counts = NoCounts> {
-    offsets: RefCell<Offsets<Table>>,
+    state: RefCell<State>,
     leaf_bytes: usize,
     trim: bool,
     memory: Extent,
@@ -126,7 +154,9 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
             }
         };
         let words = table_words(leaf_count);
-        let table = take(&backing, words * size_of::<u64>(), align_of::<u64>())?;
+        let start_words = (leaf_count as usize).div_ceil(64);
+        let all_words = words + start_words;
+        let table = take(&backing, all_words * size_of::<u64>(), align_of::<u64>())?;
         let memory = match take(&backing, leaf_count as usize * leaf_bytes, BASE_ALIGN) {
             Ok(memory) => memory,
             Err(error) => {
@@ -137,10 +167,12 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         };
         let start = table.start.cast::<u64>();
         // SAFETY: that many words were committed, aligned for them.
-        unsafe { start.write_bytes(0, words) };
+        unsafe { start.write_bytes(0, all_words) };
         let offsets = Offsets::new(Table { start, words }, leaf_count);
+        // SAFETY: `start_words` more were committed behind them.
+        let starts = Table { start: unsafe { start.add(words) }, words: start_words };
         Ok(Self {
-            offsets: RefCell::new(offsets),
+            state: RefCell::new(State { offsets, starts }),
             leaf_bytes,
             trim: tails == Tails::Trim,
             memory,
@@ -173,7 +205,10 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
     #[inline]
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let placed = self.leaves(layout).and_then(|(leaves, align)| {
-            let start = self.offsets.borrow_mut().alloc_aligned(leaves, align, self.trim)?;
+            let mut state = self.state.borrow_mut();
+            let start = state.offsets.alloc_aligned(leaves, align, self.trim)?;
+            let (word, bit) = state.start_bit(start);
+            *word |= bit;
             Some((start, leaves, align))
         });
         let Some((start, leaves, align)) = placed else {
@@ -188,7 +223,7 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
 
     #[cold]
     fn refusal(&self, layout: Layout) -> AllocError {
-        let capacity_bytes = self.offsets.borrow().leaf_count() as usize * self.leaf_bytes;
+        let capacity_bytes = self.state.borrow().offsets.leaf_count() as usize * self.leaf_bytes;
         if layout.align() > BASE_ALIGN || layout.size() > capacity_bytes {
             return AllocError::Unfit {
                 requested_bytes: layout.size(),
@@ -206,44 +241,46 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
     /// Gives a block back. O(log n).
     ///
     /// # Errors
-    /// [`FreeError`] for an address that is not ours, inside a leaf, or whose first leaf is free.
-    /// Nothing has changed then.
+    /// [`FreeError`] for an address where no live block begins. Nothing has changed then.
     ///
     /// # Safety
-    /// - If `block` is a live block of this heap, it has that layout and nobody uses it any more;
-    ///   if not, it is not an address inside a live block.
+    /// - If `block` is a live block of this heap, it has that layout and nobody uses it any more.
+    ///   It may be anything.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>, layout: Layout) -> Result<(), FreeError> {
         let address = block.as_ptr().addr();
         let not_owned = FreeError::NotOwned { address };
         let offset = address.wrapping_sub(self.memory.start.as_ptr().addr());
         let start = offset >> self.leaf_bytes.trailing_zeros();
-        let mut offsets = self.offsets.borrow_mut();
+        let mut state = self.state.borrow_mut();
         let (leaves, align) = self.leaves(layout).ok_or(not_owned)?;
         let taken = Offsets::<Table>::taken_leaves(leaves, align, self.trim);
-        if start + taken as usize > offsets.leaf_count() as usize {
+        if start + taken as usize > state.offsets.leaf_count() as usize {
             return Err(not_owned);
         }
         let distance_bytes = offset & (self.leaf_bytes - 1);
         if distance_bytes != 0 {
             return Err(FreeError::NotBlockStart { address, distance_bytes });
         }
-        if offsets.is_free(start as u32) {
-            return Err(FreeError::AlreadyFree { address });
+        let (word, bit) = state.start_bit(start as u32);
+        if *word & bit == 0 {
+            return Err(state.no_start(start as u32, self.leaf_bytes, address));
         }
-        offsets.free(start as u32, taken);
+        *word &= !bit;
+        state.offsets.free(start as u32, taken);
         self.counts.on_free(layout.size(), taken as usize * self.leaf_bytes);
         Ok(())
     }
 
     /// The largest block that could be had now. O(1).
     pub fn largest_free_bytes(&self) -> usize {
-        self.offsets.borrow().largest_free_leaves() as usize * self.leaf_bytes
+        self.state.borrow().offsets.largest_free_leaves() as usize * self.leaf_bytes
     }
 
     /// What the heap holds now. O(1), and the kernel is asked about its memory.
     pub fn statistics(&self) -> RegionStatistics {
-        let offsets = self.offsets.borrow();
+        let state = self.state.borrow();
+        let offsets = &state.offsets;
         let free_bytes = offsets.free_leaves() as usize * self.leaf_bytes;
         let all_bytes = offsets.leaf_count() as usize * self.leaf_bytes;
         let committed = 0..self.memory.committed_bytes;

@@ -230,4 +230,13 @@ fn what_is_no_live_block_of_a_buddy_heap_is_refused() {
     // SAFETY: as above.
     let interior = unsafe { heap.free(inside, layout) };
     assert!(matches!(interior, Err(FreeError::NotBlockStart { distance_bytes: 8, .. })));
+    let long = Layout::new::<[u8; 1024]>();
+    let block = heap.try_alloc(long).expect("room");
+    // SAFETY: inside the block.
+    let inside = unsafe { block.add(512) };
+    // SAFETY: a live block does not begin there: refused.
+    let interior = unsafe { heap.free(inside, layout) };
+    assert!(matches!(interior, Err(FreeError::NotBlockStart { distance_bytes: 512, .. })));
+    // SAFETY: live, unused.
+    assert_eq!(unsafe { heap.free(block, long) }, Ok(()));
 }
