@@ -137,7 +137,12 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
         let end = start.checked_add(leaves);
         assert!(end.is_some_and(|end| end <= self.leaf_count), "{start} + {leaves}");
         debug_assert!((start..start + leaves).all(|leaf| !self.is_free(leaf)), "freed twice");
-        self.free_pieces(start, leaves);
+        if leaves.is_power_of_two() && start & (leaves - 1) == 0 {
+            let order = leaves.trailing_zeros();
+            self.free_block(order as usize, (start >> order) as usize);
+        } else {
+            self.free_pieces(start, leaves);
+        }
     }
 
     fn free_pieces(&mut self, mut start: u32, mut leaves: u32) {

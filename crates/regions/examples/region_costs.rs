@@ -207,20 +207,28 @@ fn churn<B: Copy>(
 ) -> Duration {
     let mut random = Random::new(1);
     let mut blocks: Vec<B> = (0..live).map(|_| take()).collect();
-    let mut churn = |count: usize| {
-        for _ in 0..count {
-            let index = random.below(live as u64) as usize;
-            give(blocks[index]);
-            blocks[index] = take();
-        }
-    };
     // Until caches and address translation know the blocks.
-    churn(2 * live);
+    replace(2 * live, &mut random, &mut blocks, &mut take, &mut give);
     let start = Instant::now();
-    churn(count);
+    replace(count, &mut random, &mut blocks, &mut take, &mut give);
     let elapsed = start.elapsed();
     blocks.into_iter().for_each(give);
     elapsed
+}
+
+#[inline(never)]
+fn replace<B: Copy>(
+    count: usize,
+    random: &mut Random,
+    blocks: &mut [B],
+    take: &mut impl FnMut() -> B,
+    give: &mut impl FnMut(B),
+) {
+    for _ in 0..count {
+        let index = random.below(blocks.len() as u64) as usize;
+        give(blocks[index]);
+        blocks[index] = take();
+    }
 }
 
 /// An intrusive list as one would write it for one size.

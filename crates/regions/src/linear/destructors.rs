@@ -45,6 +45,11 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     /// The value is `'static` because it is dropped after every borrow of the arena has ended,
     /// and `Send` because the arena may then be in another thread.
     ///
+    /// ```compile_fail,E0277
+    /// // The arena may go to another thread and drop it there.
+    /// heapwright_regions::Linear::new().alloc_drop(std::rc::Rc::new(1));
+    /// ```
+    ///
     /// # Errors
     /// As [`Self::try_alloc_layout`]; `value` is dropped then.
     #[allow(clippy::mut_from_ref, reason = "each call returns another block")]

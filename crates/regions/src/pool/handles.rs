@@ -82,6 +82,12 @@ impl<T> fmt::Debug for Handle<T> {
 /// assert_eq!(pool.get(second), Some(&"second"));
 /// # }
 /// ```
+/// It is shared between threads if its values may be:
+/// ```compile_fail,E0277
+/// # use heapwright_regions::{AnonymousPages, HandlePool};
+/// fn share(_: impl Sync) {}
+/// share(HandlePool::<core::cell::Cell<u8>, _>::new_in(AnonymousPages));
+/// ```
 pub struct HandlePool<T, B: Backing> {
     /// The first entry; dangling before the first insert.
     entries: NonNull<Entry<T>>,

@@ -34,6 +34,12 @@ use super::blocks::Pool;
 /// };
 /// drop(value);
 /// ```
+/// A pool of values that must stay in their thread stays there too:
+/// ```compile_fail,E0277
+/// # use heapwright_regions::{AnonymousPages, TypedPool};
+/// fn send(_: impl Send) {}
+/// send(TypedPool::<std::rc::Rc<u8>, _>::new_in(AnonymousPages));
+/// ```
 #[derive(Debug)]
 pub struct TypedPool<T, B: Backing, C: Counts = NoCounts> {
     pool: Pool<B, C>,
