@@ -3,6 +3,7 @@
 mod arena;
 mod builder;
 mod destructors;
+mod inspect;
 mod objects;
 mod owned;
 mod reset;
