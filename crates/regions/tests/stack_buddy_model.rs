@@ -240,3 +240,25 @@ fn what_is_no_live_block_of_a_buddy_heap_is_refused() {
     // SAFETY: live, unused.
     assert_eq!(unsafe { heap.free(block, long) }, Ok(()));
 }
+
+#[test]
+fn trimming_lifts_the_usable_share_of_log_uniform_sizes() {
+    const BYTES: usize = 8 << 20;
+    let share = |tails| {
+        let heap: Buddy<_> = Buddy::new_in(AnonymousPages, BYTES, 16, tails).expect("memory");
+        let random = &mut Random::new(5);
+        let mut sum = 0;
+        loop {
+            let size = random.log_uniform(16, 4096) as usize;
+            match heap.try_alloc(Layout::from_size_align(size, 1).expect("a layout")) {
+                Ok(_) => sum += size,
+                Err(_) => return sum as f64 / BYTES as f64,
+            }
+        }
+    };
+    let (kept, trimmed) = (share(Tails::Keep), share(Tails::Trim));
+    println!("{kept:.3} kept, {trimmed:.3} trimmed");
+    assert!((0.70..0.74).contains(&kept), "1 / (2 ln 2) by theory: {kept}");
+    // Up to the first refusal, which is of a large block while many small pieces are free.
+    assert!(trimmed >= 0.88, "{trimmed}");
+}
