@@ -1,11 +1,19 @@
-//! Arithmetic of memory management: what sizes become, where free runs are kept. No operating
-//! system, no pointers, no allocation: policy as numbers, so that it can be tested to the last
-//! value.
+//! Arithmetic of memory management: what sizes become, where free runs are kept, how a buddy
+//! splits; and the words that all allocators share: [`backing::Backing`], errors, statistics.
+//! No operating system, no allocation: policy as numbers, so that it can be tested to the last
+//! value. The only unsafe code is the contract of [`backing`].
 //!
 //! # Not here
-//! Memory itself: `heapwright-malloc` turns offsets into pointers.
+//! Memory itself: `heapwright-malloc` and `heapwright-regions` turn offsets into pointers.
 #![no_std]
-#![forbid(unsafe_code)]
 
+pub mod backing;
+pub mod bitmap;
+pub mod buddy;
+pub mod bump;
+pub mod region_error;
+pub mod region_statistics;
+#[forbid(unsafe_code)]
 pub mod run_bins;
+#[forbid(unsafe_code)]
 pub mod size_class;

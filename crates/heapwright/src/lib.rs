@@ -2,6 +2,7 @@
 
 mod allocator;
 mod recorded;
+pub mod regions;
 
 pub use allocator::Heapwright;
 pub use recorded::Recorded;

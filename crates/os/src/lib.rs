@@ -9,6 +9,7 @@
 //! `heapwright-core` and the crates above.
 #![no_std]
 
+mod anonymous;
 mod children;
 mod dynamic;
 mod errno;
@@ -23,6 +24,7 @@ mod space;
 mod syscall;
 mod time;
 
+pub use anonymous::AnonymousPages;
 pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
 pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
@@ -36,8 +38,8 @@ pub use memory::{
 };
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, has_environment, is_secure, libc_version, parent_process_id, process_alive, process_id,
-    raw_auxv, thread_id, yield_now,
+    abort, env_var, has_environment, is_secure, libc_version, parent_process_id, process_alive,
+    process_id, raw_auxv, thread_id, yield_now,
 };
 pub use space::{Space, file_system_space};
 pub use time::{cycle_counter, cycle_counter_ordered, has_invariant_cycle_counter, monotonic_ns};

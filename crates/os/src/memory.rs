@@ -149,6 +149,44 @@ pub unsafe fn advise(start: NonNull<u8>, bytes: usize, advice: Advice) -> Result
     .map(drop)
 }
 
+/// [`advise`] with a value of the kernel's that [`Advice`] does not name.
+///
+/// # Safety
+/// - As for [`advise`]; and what the advice does to the range is all right for whoever uses it.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) unsafe fn advise_raw(
+    start: NonNull<u8>,
+    bytes: usize,
+    value: usize,
+) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { syscall3(libc::SYS_madvise, start.as_ptr().expose_provenance(), bytes, value) }
+        .map(drop)
+}
+
+/// Sets the NUMA policy of `bytes` from `start`; bit `n` of `nodes` is node `n`.
+///
+/// # Safety
+/// - The range is whole pages of a mapping that the caller owns.
+///
+/// # Errors
+/// The kernel's: `EINVAL` for nodes that are not there, `ENOSYS` without NUMA.
+pub(crate) unsafe fn bind_raw(
+    start: NonNull<u8>,
+    bytes: usize,
+    mode: i32,
+    nodes: u64,
+) -> Result<(), Errno> {
+    // The kernel reads one bit less than it is told.
+    let (mask, bits) =
+        if nodes == 0 { (0, 0) } else { ((&raw const nodes).expose_provenance(), 65) };
+    let start = start.as_ptr().expose_provenance();
+    // SAFETY: the kernel reads the mask, one word, and changes no contents of the range.
+    unsafe { syscall6(libc::SYS_mbind, [start, bytes, mode as usize, mask, bits, 0]) }.map(drop)
+}
+
 /// Unmaps `bytes` from `start`.
 ///
 /// # Safety

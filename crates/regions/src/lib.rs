@@ -1,0 +1,46 @@
+//! Region allocators and pools over any memory: for blocks whose shape of life is known.
+//!
+//! | blocks | take |
+//! |---|---|
+//! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
+//! | that end in the opposite order of their making | [`Stack`] |
+//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | of a few sizes | [`Pools`] |
+//! | large, or of sizes near powers of two | [`Buddy`] |
+//!
+//! Memory comes from a [`Backing`]: [`AnonymousPages`] of the kernel, a [`Buffer`], a
+//! [`StaticBuffer`], another allocator ([`Upstream`]); [`Limited`] by a quota, [`Chained`] to a
+//! second one, or [`Failing`] in tests. `Vec`, `Box` and hash tables work over a shared reference
+//! to an allocator, with the features `aa2-02`, `aa2-03` and `aa2-04`.
+//!
+//! # Not here
+//! Threads: every allocator here belongs to one at a time, and may move to another. Blocks of
+//! unknown life and size: that is `heapwright-malloc`.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(any(feature = "aa2-02", feature = "aa2-03", feature = "aa2-04"))]
+mod allocator;
+mod backing;
+mod buddy;
+mod chunk;
+mod linear;
+mod pool;
+mod stack;
+
+pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
+pub use buddy::{Buddy, Tails};
+pub use heapwright_core::backing::{
+    Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
+};
+pub use heapwright_core::region_error::{AllocError, FreeError};
+pub use heapwright_core::region_statistics::{
+    Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
+};
+#[cfg(feature = "os")]
+pub use heapwright_os::AnonymousPages;
+pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
+pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
+pub use stack::{End, OutOfOrder, Stack, StackMark};

@@ -1,0 +1,11 @@
+//! Pools: blocks of one size, each freed alone.
+
+mod blocks;
+mod handles;
+mod sizes;
+mod typed;
+
+pub use blocks::Pool;
+pub use handles::{Handle, HandlePool, Iter};
+pub use sizes::Pools;
+pub use typed::{Pooled, TypedPool};
