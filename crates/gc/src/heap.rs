@@ -145,7 +145,7 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         assert!(!mutation.is_lost(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
         let mut roots = HeapRoots { root: &mut self.root, dynamic: &state.dynamic };
-        Verifier::run(&mut roots, &state.plan, &state.common)
+        Verifier::run(&mut roots, &state.plan, &state.common, None)
     }
 
     #[cold]
@@ -162,13 +162,16 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             }
             let verify = common.config.verify;
             let mut roots = HeapRoots { root: &mut self.root, dynamic };
-            let before = verify.then(|| Verifier::run(&mut roots, plan, common));
+            let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
+            let full = common.statistics.full_collections;
             // Stays set if what follows panics.
             mutation.set_lost(true);
             let begin_ns = monotonic_ns();
             plan.collect(&mut roots, common, extent);
             common.statistics.add_pause(monotonic_ns() - begin_ns);
-            let after = verify.then(|| Verifier::run(&mut roots, plan, common));
+            let has_marked = full != common.statistics.full_collections && plan.marks_all();
+            let mark = has_marked.then_some(common.mark);
+            let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
             assert!(before == after, "reachable before {before:?}, after {after:?}");
             mutation.set_lost(false);
         }

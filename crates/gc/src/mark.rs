@@ -17,8 +17,8 @@ use crate::trace::sealed::Sealed;
 
 /// Objects between prefetch and visit. 16 covers a memory access by the work of 16 visits.
 const AHEAD: usize = 16;
-/// Objects between two looks at the clock.
-const CLOCK_OBJECTS: usize = 256;
+/// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
+const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
 /// Marks what is reachable and records it in the live set of the small objects' space.
 #[derive(Debug)]
@@ -62,8 +62,9 @@ impl Marker {
             if let Some(object) = due {
                 self.mark_object(object);
                 idle = 0;
+                to_clock -= 1;
             }
-            to_clock -= 1;
+            // Counts objects visited, so that every slice gets on.
             if to_clock == 0 {
                 to_clock = CLOCK_OBJECTS;
                 if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {

@@ -14,6 +14,8 @@ use crate::trace::sealed::Sealed;
 #[derive(Debug)]
 pub(crate) struct Verifier {
     places: [AddressRange; 3],
+    /// The mark bit that every object has, if a full collection has just marked them all.
+    mark: Option<usize>,
     /// Whether this walk sets the bits.
     sets: bool,
     stack: Table<ObjectRef>,
@@ -26,10 +28,16 @@ impl Verifier {
     ///
     /// # Panics
     /// If the heap is broken.
-    pub(crate) fn run<R: Roots>(roots: &mut R, plan: &AnyPlan, common: &Common) -> (usize, usize) {
+    pub(crate) fn run<R: Roots>(
+        roots: &mut R,
+        plan: &AnyPlan,
+        common: &Common,
+        mark: Option<usize>,
+    ) -> (usize, usize) {
         let [first, second] = plan.used();
         let mut verifier = Self {
             places: [first, second, common.large.range()],
+            mark,
             sets: true,
             stack: Table::new(),
             objects: 0,
@@ -65,6 +73,8 @@ impl Visitor for Verifier {
         assert!(address.is_multiple_of(8), "a reference to {address:#x}, which is not aligned");
         assert!(object.forwarded().is_none(), "a reference to the old place of an object");
         if object.is_seen() != self.sets {
+            let is_marked = self.mark.is_none_or(|mark| object.mark_bit() == mark);
+            assert!(is_marked, "the collection has not marked the object at {address:#x}");
             object.flip_seen();
             let desc = object.desc();
             self.objects += 1;

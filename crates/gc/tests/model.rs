@@ -121,6 +121,7 @@ impl World {
         let from: [usize; FIELDS] =
             std::array::from_fn(|_| self.random.below(GLOBALS as u64) as usize);
         let kind = self.random.below(6);
+        let is_linked = self.random.below(2) == 0;
         let is_counted = self.random.below(4) == 0;
         // Up to 12 KiB: small, medium and large objects.
         let len = self.random.log_uniform(1, 1500) as usize;
@@ -143,7 +144,13 @@ impl World {
                 _ => Extra::Nothing,
             };
             let node = Node { name, fields, list: GcRefCell::new(Vec::new()), extra, tally };
-            globals.nodes[to].set(mu, Some(mu.alloc(node).unwrap()));
+            let node = mu.alloc(node).unwrap();
+            // An old object gets a reference to one that no collection has seen.
+            if let Some(old) = globals.nodes[from[0]].get().filter(|_| is_linked) {
+                old.fields[1].set(mu, Some(node));
+                old.list.borrow_mut(mu).push(node);
+            }
+            globals.nodes[to].set(mu, Some(node));
         });
         let many = (0..len).map(|index| self.globals[(index + to) % GLOBALS]);
         let model = Model {
@@ -154,6 +161,11 @@ impl World {
             is_counted,
         };
         self.model.insert(name, model);
+        if let Some(old) = self.globals[from[0]].filter(|_| is_linked) {
+            let old = self.model.get_mut(&old).unwrap();
+            old.fields[1] = Some(name);
+            old.list.push(name);
+        }
         self.globals[to] = Some(name);
     }
 
@@ -326,10 +338,11 @@ fn random_programs_agree_with_the_model_on_every_collector() {
     for collector in COLLECTORS {
         for seed in 0..4 {
             let config = Config {
-                trigger_bytes_min: 256 << 10,
+                trigger_bytes_min: 96 << 10,
+                growth_percent: 130,
                 nursery_bytes: 64 << 10,
                 limit_bytes: 256 << 20,
-                slice_us: seed,
+                slice_us: seed / 2,
                 ..Config::with(collector)
             };
             run(&config, seed, 600);

@@ -18,9 +18,9 @@ use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LiveSet};
 
 /// Bytes allocated between two slices of a cycle: a slice of 1 ms marks several times as much.
-const STEP_BYTES: usize = 256 << 10;
+const STEP_BYTES: usize = if cfg!(debug_assertions) { 1 << 10 } else { 256 << 10 };
 /// Blocks swept between two looks at the clock.
-const SWEEP_BLOCKS: usize = 64;
+const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 64 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

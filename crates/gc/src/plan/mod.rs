@@ -155,6 +155,11 @@ pub(crate) trait Plan {
         false
     }
 
+    /// Whether a full collection leaves every reachable object with the mark bit.
+    fn marks_all(&self) -> bool {
+        true
+    }
+
     /// Collects. The mutator has no hole: it gets a new one afterwards.
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent);
 
@@ -262,6 +267,10 @@ impl Plan for AnyPlan {
 
     fn reserve_bytes(&self) -> usize {
         on_plan!(self, plan => plan.reserve_bytes())
+    }
+
+    fn marks_all(&self) -> bool {
+        on_plan!(self, plan => plan.marks_all())
     }
 
     fn keeps_hole(&self, common: &Common, extent: Extent) -> bool {

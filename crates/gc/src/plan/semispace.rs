@@ -40,6 +40,11 @@ impl Plan for Semispace {
         self.current.occupied_bytes()
     }
 
+    fn marks_all(&self) -> bool {
+        // Only large objects; the others are copied.
+        false
+    }
+
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
         let copier = &mut self.copier;
         copier.mark = common.flip_mark();

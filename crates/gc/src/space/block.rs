@@ -194,6 +194,9 @@ impl BlockSpace {
             *line = if is_live { cycle } else { 0 };
         }
         self.swept_bytes += live * LINE_BYTES;
+        if cfg!(debug_assertions) {
+            self.poison(block);
+        }
         if live == LINES_PER_BLOCK {
             return;
         }
@@ -202,15 +205,24 @@ impl BlockSpace {
             return;
         }
         let first = self.block_start(block);
-        if cfg!(debug_assertions) {
-            // SAFETY: a block of the space, without a live line.
-            unsafe { first.write_bytes(0xdb, BLOCK_BYTES) };
-        }
         if self.free.as_slice().len() * BLOCK_BYTES >= keep_bytes {
             // SAFETY: as above.
             unsafe { purge(first, BLOCK_BYTES) };
         }
         self.free.push(block as u32);
+    }
+
+    /// Fills the free lines of a swept block, so that a stale reference is noticed.
+    fn poison(&mut self, block: usize) {
+        let start = self.block_start(block);
+        for (index, line) in self.block_lines(block).iter().enumerate() {
+            if *line == 0 {
+                // SAFETY: a line of the block.
+                let first = unsafe { start.add(index * LINE_BYTES) };
+                // SAFETY: as above; no live object reaches into the line.
+                unsafe { first.write_bytes(0xdb, LINE_BYTES) };
+            }
+        }
     }
 
     fn fresh_block(&mut self) -> Option<usize> {
