@@ -55,7 +55,7 @@ impl<'gc, T: ?Sized> Gc<'gc, T> {
 
     /// The object, for as long as the mutation lasts. O(1).
     #[inline]
-    pub fn as_ref(self) -> &'gc T
+    pub fn reference(self) -> &'gc T
     where
         T: 'gc,
     {
@@ -90,7 +90,7 @@ impl<'gc, T: ?Sized> Gc<'gc, T> {
     where
         T: 'gc,
     {
-        let wide = NonNull::from(coerce(self.as_ref()));
+        let wide = NonNull::from(coerce(self.reference()));
         assert!(wide.cast::<u8>() == self.payload.cast::<u8>(), "coerced to another object");
         // Provenance of the whole heap, as `payload` has it, with the new type's metadata.
         // SAFETY: the same payload, checked above; the type is what a reference coerced to.
@@ -138,7 +138,7 @@ impl<T: ?Sized> Deref for Gc<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: as in `as_ref`; the borrow of the pointer is shorter than `'gc`.
+        // SAFETY: as in `reference`; the borrow of the pointer is shorter than `'gc`.
         unsafe { self.payload.as_ref() }
     }
 }

@@ -21,6 +21,31 @@ pub trait Visitor: sealed::Sealed {
 /// The brand is in the trait so that no object can hold a reference into another heap: that does
 /// not compile.
 ///
+/// A traced type has no `Drop` of its own:
+///
+/// ```compile_fail
+/// # use heapwright_gc::Trace;
+/// #[derive(Trace)]
+/// struct Guarded(u32);
+/// impl Drop for Guarded { fn drop(&mut self) {} } // the derive conflicts with it
+/// ```
+///
+/// Every field is traced, or the derive does not compile:
+///
+/// ```compile_fail
+/// # use heapwright_gc::Trace;
+/// #[derive(Trace)]
+/// struct Shared(std::rc::Rc<u32>); // in a `Static` it would be accepted
+/// ```
+///
+/// A cell with references lies neither in a cell nor in a `Vec`:
+///
+/// ```compile_fail
+/// # use heapwright_gc::{Gc, GcCell, GcRefCell};
+/// fn nested<'gc>() -> GcRefCell<Vec<GcCell<Option<Gc<'gc, u32>>>>> { GcRefCell::new(Vec::new()) }
+/// fn main() { nested(); }
+/// ```
+///
 /// # Safety
 /// - `trace` visits every [`crate::Gc`] in the value exactly once, and does nothing else that a
 ///   program could see; it does not panic.
@@ -129,10 +154,13 @@ mod owned {
     // SAFETY: visits the boxed value; cells are refused at compile time.
     unsafe impl<'gc, T: Trace<'gc>> Trace<'gc> for Box<T> {
         const NEEDS_TRACE: bool = {
-            assert!(!T::HAS_CELLS, "a GcCell lies in the heap itself, not in a Box");
+            assert!(!Self::HAS_CELLS);
             T::NEEDS_TRACE
         };
-        const HAS_CELLS: bool = false;
+        const HAS_CELLS: bool = {
+            assert!(!T::HAS_CELLS, "a GcCell lies in the heap itself, not in a Box");
+            false
+        };
         #[inline]
         fn trace<V: Visitor>(&mut self, visitor: &mut V) {
             T::trace(self, visitor);
@@ -142,10 +170,13 @@ mod owned {
     // SAFETY: visits every item; cells are refused at compile time.
     unsafe impl<'gc, T: Trace<'gc>> Trace<'gc> for Vec<T> {
         const NEEDS_TRACE: bool = {
-            assert!(!T::HAS_CELLS, "a GcCell lies in the heap itself, not in a Vec");
+            assert!(!Self::HAS_CELLS);
             T::NEEDS_TRACE
         };
-        const HAS_CELLS: bool = false;
+        const HAS_CELLS: bool = {
+            assert!(!T::HAS_CELLS, "a GcCell lies in the heap itself, not in a Vec");
+            false
+        };
         #[inline]
         fn trace<V: Visitor>(&mut self, visitor: &mut V) {
             for item in self {

@@ -54,7 +54,10 @@ fn finish_and_count(heap: &mut Heap<Root>, next: fn(&Node<'_>) -> u32) {
     while heap.statistics().full_collections == 0 {
         heap.mutate(|mu, _| mu.alloc([0u64; 64]).expect("in the limit").len());
     }
-    assert_eq!(heap.mutate(|_, ends| next(ends.moved.get().expect("was moved").as_ref())), 1_999);
+    assert_eq!(
+        heap.mutate(|_, ends| next(ends.moved.get().expect("was moved").reference())),
+        1_999
+    );
 }
 
 #[test]

@@ -116,9 +116,10 @@ impl Common {
         self.is_urgent = false;
     }
 
-    /// How many bytes of free memory to keep for allocation until the next collection.
+    /// How many bytes of free memory to keep for allocation until the next collection: what is
+    /// likely to be allocated until then. Giving it back would cost a page fault for every page.
     pub(crate) fn keep_bytes(&self) -> usize {
-        self.trigger_bytes / 2
+        self.trigger_bytes.saturating_sub(self.statistics.live_bytes)
     }
 }
 

@@ -61,8 +61,8 @@ impl Plan for Semispace {
         // The survivors count twice towards the limit.
         common.near_limit_bytes = common.config.near_limit_after(2 * live);
         self.other.reset(live, live + common.keep_bytes());
-        // The memory of the old half goes back: it is needed again only in the next collection.
-        self.current.reset(0, 0);
+        // The next collection copies about as much as this one into the old half.
+        self.current.reset(0, live);
         core::mem::swap(&mut self.current, &mut self.other);
     }
 
