@@ -59,6 +59,7 @@ mod state;
 mod stats;
 mod trace;
 mod verify;
+mod weak;
 
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use config::{Collector, Config};
@@ -72,3 +73,4 @@ pub use object::ObjectRef;
 pub use root::{Root, Rootable, RootableBy};
 pub use stats::Statistics;
 pub use trace::{Static, Trace, Visitor};
+pub use weak::{Ephemeron, GcWeak};

@@ -14,6 +14,7 @@ use crate::object::{MARK, ObjectRef};
 use crate::space::LiveSet;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
+use crate::weak::Reach;
 
 /// Objects between prefetch and visit. 16 covers a memory access by the work of 16 visits.
 const AHEAD: usize = 16;
@@ -94,6 +95,16 @@ impl Marker {
 }
 
 impl Sealed for Marker {}
+
+impl Reach for Marker {
+    fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
+        (object.mark_bit() == self.mark).then_some(object)
+    }
+
+    fn finish(&mut self) {
+        self.drain(None);
+    }
+}
 
 impl Visitor for Marker {
     #[inline]

@@ -67,10 +67,6 @@ impl Mutation<'static> {
         }
     }
 
-    pub(crate) fn state(&self) -> &RefCell<State> {
-        &self.state
-    }
-
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.get()
     }
@@ -95,6 +91,10 @@ impl Mutation<'static> {
 }
 
 impl<'gc> Mutation<'gc> {
+    pub(crate) fn state(&self) -> &RefCell<State> {
+        &self.state
+    }
+
     /// Puts `value` into the heap. O(1): a compare, an addition and the value's own stores; now
     /// and then a system call's worth of work for the next piece of memory.
     ///
@@ -284,6 +284,16 @@ impl<'gc> Mutation<'gc> {
                 }
             }
             Barrier::Snapshot => self.show_overwritten(value),
+        }
+    }
+
+    /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
+    #[inline]
+    pub(crate) fn before_upgrade(&self, object: ObjectRef) {
+        if self.barrier.get() == Barrier::Snapshot
+            && let Some(marker) = self.state.borrow_mut().plan.snapshot()
+        {
+            marker.visit(object);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::object::ObjectRef;
 use crate::space::{AddressRange, BlockSpace, Hole, LINE_BYTES, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
+use crate::weak::Reach;
 
 /// Copies what is reached in one range to holes elsewhere.
 #[derive(Debug)]
@@ -53,17 +54,6 @@ impl Copier {
         unsafe { (desc.copy)(object.payload(), object.len(desc), self) };
     }
 
-    /// Where an object of the range has gone, none if it was not reached.
-    pub(crate) fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
-        if self.from.contains(object.address()) {
-            object.forwarded()
-        } else if self.large.contains(object.address()) {
-            (object.mark_bit() == self.mark).then_some(object)
-        } else {
-            Some(object)
-        }
-    }
-
     #[inline]
     fn copy(&mut self, object: ObjectRef) -> ObjectRef {
         let desc = object.desc();
@@ -100,6 +90,22 @@ impl Copier {
 }
 
 impl Sealed for Copier {}
+
+impl Reach for Copier {
+    fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
+        if self.from.contains(object.address()) {
+            object.forwarded()
+        } else if self.large.contains(object.address()) {
+            (object.mark_bit() == self.mark).then_some(object)
+        } else {
+            Some(object)
+        }
+    }
+
+    fn finish(&mut self) {
+        self.drain();
+    }
+}
 
 impl Visitor for Copier {
     #[inline]

@@ -7,6 +7,7 @@ use crate::memory::{Reserve, Table};
 use crate::object::ObjectRef;
 use crate::plan::{AnyPlan, Common, Grant, Layout, Plan};
 use crate::space::{AddressRange, LARGE_BYTES};
+use crate::weak::Pairs;
 use crate::{HeapError, Refusal, Statistics};
 
 pub(crate) struct State {
@@ -29,6 +30,7 @@ impl State {
             large,
             drops: Table::new(),
             young_drops_from: 0,
+            pairs: Pairs::new(),
             mark: 0,
             log: Table::new(),
             statistics: Statistics::default(),

@@ -58,8 +58,7 @@ impl Generational {
         }
         common.large.age();
         copier.drain();
-        let from = common.young_drops_from;
-        common.settle_drops(from, |object| copier.fate(object));
+        common.settle(false, copier);
         self.nursery.reset(0, common.config.nursery_bytes);
         common.statistics.minor_collections += 1;
     }

@@ -57,7 +57,7 @@ impl Incremental {
             if !self.marker.drain(deadline_ns) {
                 return false;
             }
-            common.settle_marked_drops();
+            common.settle(true, &mut self.marker);
             common.large.sweep(common.mark);
             self.blocks.begin_sweep();
             self.phase = Phase::Sweeping;

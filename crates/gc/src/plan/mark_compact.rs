@@ -77,7 +77,7 @@ impl Plan for MarkCompact {
         self.marker.begin(common.flip_mark(), LiveSet::Words(self.slider.map));
         roots.trace(&mut self.marker);
         self.marker.drain(None);
-        common.settle_marked_drops();
+        common.settle(true, &mut self.marker);
         common.large.sweep(common.mark);
 
         let live = self.slider.map.plan(used);
@@ -89,6 +89,7 @@ impl Plan for MarkCompact {
             // else uses the heap during a collection.
             unsafe { (desc.slide)(object.payload(), object.len(desc), &mut self.slider) };
         }
+        common.pairs.slide(&mut self.slider);
         for object in common.drops.as_mut_slice() {
             *object = self.slider.visit(*object);
         }

@@ -58,7 +58,7 @@ pub(crate) fn mark_and_sweep<R: Roots>(
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     roots.trace(marker);
     marker.drain(None);
-    common.settle_marked_drops();
+    common.settle(true, marker);
     common.large.sweep(common.mark);
     blocks.begin_sweep();
     blocks.sweep(usize::MAX, common.keep_bytes());

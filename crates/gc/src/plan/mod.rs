@@ -16,6 +16,7 @@ use crate::object::{MARK, ObjectRef};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BLOCK_BYTES, Hole, LargeSpace};
+use crate::weak::{Pairs, Reach};
 use crate::{HeapError, Statistics};
 
 use generational::Generational;
@@ -49,6 +50,8 @@ pub(crate) struct Common {
     pub(crate) drops: Table<ObjectRef>,
     /// Entries of `drops` from this index on are younger than the last collection.
     pub(crate) young_drops_from: usize,
+    /// Weak references and ephemerons.
+    pub(crate) pairs: Pairs,
     /// The mark bit of new objects, and of marked ones while a cycle marks.
     pub(crate) mark: usize,
     pub(crate) log: Table<LoggedCell>,
@@ -68,17 +71,19 @@ impl Common {
         self.mark
     }
 
-    /// Asks `fate` for the new place of each object with a destructor from index `from` on; runs
-    /// the destructor of those without.
-    pub(crate) fn settle_drops(
-        &mut self,
-        from: usize,
-        mut fate: impl FnMut(ObjectRef) -> Option<ObjectRef>,
-    ) {
+    /// Ends the search for what is reachable: ephemerons first, then weak references are cleared,
+    /// then destructors of the dead run. In a minor collection only young ones can be concerned.
+    pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &mut V) {
+        self.pairs.reach_values(all, visitor);
+        self.pairs.settle(all, visitor);
+        self.settle_drops(if all { 0 } else { self.young_drops_from }, visitor);
+    }
+
+    fn settle_drops<V: Reach>(&mut self, from: usize, visitor: &V) {
         let mut kept = from;
         for index in from..self.drops.as_slice().len() {
             let object = self.drops.as_slice()[index];
-            match fate(object) {
+            match visitor.fate(object) {
                 Some(object) => {
                     self.drops.as_mut_slice()[kept] = object;
                     kept += 1;
@@ -90,12 +95,6 @@ impl Common {
         }
         self.drops.truncate(kept);
         self.young_drops_from = kept;
-    }
-
-    /// Settles the destructors after marking.
-    pub(crate) fn settle_marked_drops(&mut self) {
-        let mark = self.mark;
-        self.settle_drops(0, |object| (object.mark_bit() == mark).then_some(object));
     }
 
     /// Whether a full collection should start with as much in use outside the large space.

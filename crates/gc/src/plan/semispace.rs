@@ -54,7 +54,7 @@ impl Plan for Semispace {
         copier.copied_bytes = 0;
         roots.trace(copier);
         copier.drain();
-        common.settle_drops(0, |object| copier.fate(object));
+        common.settle(true, copier);
         common.large.sweep(common.mark);
         let live = copier.copied_bytes;
         common.end_full(live);
