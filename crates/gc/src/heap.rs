@@ -144,8 +144,17 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         let mutation = self.engine.mutation();
         assert!(!mutation.is_lost(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
-        let mut roots = HeapRoots { root: &mut self.root, dynamic: &state.dynamic };
-        Verifier::run(&mut roots, &state.plan, &state.common, None)
+        let State { plan, common, dynamic, locals, .. } = state;
+        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        Verifier::run(&mut roots, plan, common, None)
+    }
+
+    pub(crate) fn locals_len(&self) -> usize {
+        self.engine.mutation().state().borrow().locals.as_slice().len()
+    }
+
+    pub(crate) fn truncate_locals(&mut self, len: usize) {
+        self.engine.mutation().state().borrow_mut().locals.truncate(len);
     }
 
     #[cold]
@@ -155,13 +164,13 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         assert!(!mutation.is_lost(), "{LOST}");
         {
             let state = &mut *mutation.state().borrow_mut();
-            let State { plan, common, dynamic, .. } = state;
+            let State { plan, common, dynamic, locals, .. } = state;
             let extent = if common.config.stress { Extent::Full } else { extent };
             if !plan.keeps_hole(common, extent) {
                 mutation.retire();
             }
             let verify = common.config.verify;
-            let mut roots = HeapRoots { root: &mut self.root, dynamic };
+            let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
             let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
             let full = common.statistics.full_collections;
             // Stays set if what follows panics.

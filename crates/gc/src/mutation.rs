@@ -95,6 +95,12 @@ impl<'gc> Mutation<'gc> {
         &self.state
     }
 
+    /// Tells heaps apart.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
     /// Puts `value` into the heap. O(1): a compare, an addition and the value's own stores; now
     /// and then a system call's worth of work for the next piece of memory.
     ///

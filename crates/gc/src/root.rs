@@ -3,6 +3,8 @@
 use core::marker::PhantomData;
 
 use crate::dynamic_root::RootTable;
+use crate::memory::Table;
+use crate::object::ObjectRef;
 use crate::trace::{Trace, Visitor};
 
 /// A type for each brand; [`rootable!`](crate::rootable) makes one.
@@ -35,15 +37,19 @@ pub(crate) trait Roots {
     fn trace<V: Visitor>(&mut self, visitor: &mut V);
 }
 
-/// The root value and the dynamic roots.
+/// The root value, the dynamic roots and the handles.
 pub(crate) struct HeapRoots<'a, T> {
     pub(crate) root: &'a mut T,
     pub(crate) dynamic: &'a RootTable,
+    pub(crate) locals: &'a mut Table<ObjectRef>,
 }
 
 impl<'gc, T: Trace<'gc>> Roots for HeapRoots<'_, T> {
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
         self.root.trace(visitor);
         self.dynamic.trace(visitor);
+        for object in self.locals.as_mut_slice() {
+            *object = visitor.visit(*object);
+        }
     }
 }

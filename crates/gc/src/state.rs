@@ -14,6 +14,8 @@ pub(crate) struct State {
     pub(crate) plan: AnyPlan,
     pub(crate) common: Common,
     pub(crate) dynamic: RootTable,
+    /// What handle scopes keep.
+    pub(crate) locals: Table<ObjectRef>,
     pub(crate) refusal: Option<Refusal>,
     /// What is older than the nursery, and the nursery.
     pub(crate) tenured: AddressRange,
@@ -43,6 +45,7 @@ impl State {
             plan,
             common,
             dynamic: RootTable::new()?,
+            locals: Table::new(),
             refusal: None,
             tenured,
             nursery,
