@@ -125,7 +125,7 @@ impl<'gc> Mutation<'gc> {
 
     /// Puts a slice of `len` items, made by `item` from their index, into the heap.
     ///
-    /// O(`len`). If `item` panics, the items made so far are leaked.
+    /// O(`len`). If `item` fails or panics, the items made so far are dropped.
     ///
     /// # Errors
     /// [`LimitReached`], before the first item is made; or what `item` returns.
@@ -146,13 +146,16 @@ impl<'gc> Mutation<'gc> {
         // SAFETY: `place` gave as many unused bytes, a multiple of 8.
         let object = unsafe { write_head(start, desc, len, self.mark.get()) };
         let first = object.payload().cast::<T>();
+        let mut half_built = HalfBuilt { mutation: self, start, bytes, first, made: 0 };
         for index in 0..len {
             let value = item(index)?;
             // SAFETY: inside the payload of `len` items.
             let place = unsafe { first.add(index) };
             // SAFETY: as above; nobody else knows the object yet.
             unsafe { place.write(value) };
+            half_built.made = index + 1;
         }
+        core::mem::forget(half_built);
         self.register(object, desc, bytes)?;
         let slice = NonNull::slice_from_raw_parts(first, len);
         // SAFETY: all items were written above, in the heap with this brand.
@@ -328,6 +331,26 @@ impl<'gc> Mutation<'gc> {
     fn show_overwritten<T: Trace<'gc>>(&self, old: &mut T) {
         if let Some(marker) = self.state.borrow_mut().plan.snapshot() {
             old.trace(marker);
+        }
+    }
+}
+
+/// A slice being made: undone if `item` fails or panics.
+struct HalfBuilt<'a, 'gc, T> {
+    mutation: &'a Mutation<'gc>,
+    start: NonNull<u8>,
+    bytes: usize,
+    first: NonNull<T>,
+    made: usize,
+}
+
+impl<T> Drop for HalfBuilt<'_, '_, T> {
+    fn drop(&mut self) {
+        let made = core::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.made);
+        // SAFETY: as many items were written, and nobody knows the object.
+        unsafe { core::ptr::drop_in_place(made) };
+        if self.bytes > LARGE_BYTES {
+            self.mutation.state.borrow_mut().common.large.unplace(self.start, self.bytes);
         }
     }
 }

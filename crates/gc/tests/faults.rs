@@ -194,3 +194,25 @@ fn impossible_lengths_are_refused() {
     assert_eq!(result, Err(LimitReached));
     assert_eq!(heap.refusal().map(|refusal| refusal.requested_bytes), Some(usize::MAX));
 }
+
+#[test]
+fn what_is_half_built_is_taken_back() {
+    for collector in COLLECTORS {
+        let count = Rc::new(Cell::new(1));
+        let config = Config { limit_bytes: 8 << 20, ..Config::with(collector) };
+        let mut heap = list(config);
+        // Far more in sum than addresses exist for large objects in a heap of this limit.
+        for len in [10usize, 100_000].repeat(200) {
+            let before = count.get();
+            let result = heap.mutate(|mu, _| {
+                mu.alloc_slice(len, |index| {
+                    if index < 7 { Ok(Static(Bomb(count.clone()))) } else { Err(LimitReached) }
+                })
+                .map(|slice| slice.len())
+            });
+            assert_eq!(result, Err(LimitReached));
+            assert_eq!(count.get(), before + 7, "{collector:?}: seven items were made");
+        }
+        assert_eq!(heap.refusal(), None, "{collector:?}: there was room for each");
+    }
+}

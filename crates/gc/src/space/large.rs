@@ -77,6 +77,16 @@ impl LargeSpace {
         Some(())
     }
 
+    /// Takes a place back that got no object. O(free runs, sorted).
+    pub(crate) fn unplace(&mut self, start: NonNull<u8>, bytes: usize) {
+        let offset = start.addr().get() - self.start.addr().get();
+        if let Some(bytes) = run_bytes(bytes) {
+            // Without memory for the entry the addresses are lost, and nothing else.
+            let _ = self.free.try_push(Run { offset, bytes });
+            self.join_free();
+        }
+    }
+
     /// The number of objects.
     pub(crate) fn count(&self) -> usize {
         self.objects.as_slice().len()
