@@ -20,6 +20,9 @@ pub(crate) struct Generational {
     /// Promotes; has the old space.
     copier: Copier,
     marker: Marker,
+    /// Nursery memory that stays resident: the most of recent use, so that mutations which need
+    /// more than the nursery's size do not fault its pages in again each time.
+    kept_bytes: usize,
 }
 
 impl Generational {
@@ -35,6 +38,7 @@ impl Generational {
             nursery: BumpSpace::new(nursery, nursery_bytes),
             copier: Copier::new(Some(blocks)),
             marker,
+            kept_bytes: 0,
         })
     }
 
@@ -59,7 +63,10 @@ impl Generational {
         common.large.age();
         copier.drain();
         common.settle(false, copier);
-        self.nursery.reset(0, common.config.nursery_bytes);
+        let recent = self.kept_bytes - self.kept_bytes / 8;
+        let used = self.nursery.occupied_bytes();
+        self.kept_bytes = recent.max(used).max(common.config.nursery_bytes);
+        self.nursery.reset(0, self.kept_bytes);
         common.statistics.minor_collections += 1;
     }
 }
