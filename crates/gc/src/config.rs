@@ -1,0 +1,87 @@
+//! What a heap is asked to be.
+
+/// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
+/// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Collector {
+    /// Never collects: the baseline for measuring the others.
+    Null,
+    /// Marks, then frees unmarked lines and blocks. Objects stay where they are.
+    MarkSweep,
+    /// Marks, then slides all objects together in address order, without a second space.
+    MarkCompact,
+    /// Copies what is reachable into the other half. Uses at most half of the limit.
+    Semispace,
+    /// A nursery whose survivors are copied into blocks and lines; the old space is marked and
+    /// swept when it has grown. The default.
+    Generational,
+    /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning.
+    Incremental,
+}
+
+/// The configuration of a heap; each field has a default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The algorithm. Default: generational.
+    pub collector: Collector,
+    /// Bytes of objects that the heap may hold, live and dead, including the copy reserve of a
+    /// collector that copies. 1 MiB to 1 TiB; default 4 GiB.
+    pub limit_bytes: usize,
+    /// A full collection starts when the heap holds this multiple of what the last one left, in
+    /// percent. Above 100; default 200.
+    pub growth_percent: usize,
+    /// No full collection starts below this many bytes. Default 8 MiB.
+    pub trigger_bytes_min: usize,
+    /// Generational: a minor collection starts when this much was allocated. Default 4 MiB.
+    pub nursery_bytes: usize,
+    /// Incremental: the time a slice aims for, in microseconds. Default 1000.
+    pub slice_us: u64,
+    /// Collects after every mutation, each time a full collection. For tests.
+    pub stress: bool,
+    /// Walks the whole heap before and after each collection and panics when it is broken.
+    /// Default: in debug builds.
+    pub verify: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            collector: Collector::Generational,
+            limit_bytes: 4 << 30,
+            growth_percent: 200,
+            trigger_bytes_min: 8 << 20,
+            nursery_bytes: 4 << 20,
+            slice_us: 1000,
+            stress: false,
+            verify: cfg!(debug_assertions),
+        }
+    }
+}
+
+impl Config {
+    /// The default configuration with `collector`.
+    pub fn with(collector: Collector) -> Self {
+        Self { collector, ..Self::default() }
+    }
+
+    /// The values in their ranges.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.limit_bytes = self.limit_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(1 << 20);
+        self.growth_percent = self.growth_percent.clamp(101, 100_000);
+        self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);
+        self
+    }
+
+    /// When the next full collection starts after one that left `live_bytes`.
+    pub(crate) fn trigger_after(&self, live_bytes: usize) -> usize {
+        let grown = live_bytes.saturating_mul(self.growth_percent) / 100;
+        grown.max(self.trigger_bytes_min).min(self.limit_bytes)
+    }
+
+    /// How much is close to the limit after a full collection that left `live_bytes`: seven
+    /// eighths of it, but never so little that collections follow each other for nothing.
+    pub(crate) fn near_limit_after(&self, live_bytes: usize) -> usize {
+        (self.limit_bytes / 8 * 7).max(live_bytes + self.limit_bytes / 64)
+    }
+}

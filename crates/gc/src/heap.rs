@@ -1,0 +1,191 @@
+//! Heap: the root, the collector and the door between mutations.
+
+use core::ptr::NonNull;
+
+use heapwright_os::monotonic_ns;
+
+use crate::memory::Reserve;
+use crate::mutation::Mutation;
+use crate::plan::{Extent, Plan};
+use crate::root::{HeapRoots, Root, Rootable};
+use crate::state::State;
+use crate::verify::Verifier;
+use crate::{Config, HeapError, Refusal, Statistics};
+
+/// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
+///
+/// # Panics
+/// If a payload's destructor panics during a collection, the heap is lost: every later use panics,
+/// and its memory is given back when it is dropped, without further destructors.
+pub struct Heap<R: ?Sized + for<'gc> Rootable<'gc>> {
+    root: Root<'static, R>,
+    /// After the root, so that it is dropped later.
+    engine: Engine,
+}
+
+/// The mutation, in memory of its own, so that its address stays when the heap is moved.
+struct Engine {
+    mutation: NonNull<Mutation<'static>>,
+    _memory: Reserve,
+}
+
+impl Engine {
+    fn new(config: &Config) -> Result<Self, HeapError> {
+        let memory = Reserve::new(size_of::<Mutation<'_>>())?;
+        let mutation = memory.start().cast::<Mutation<'static>>();
+        let state = State::new(config)?;
+        // SAFETY: the reserve is page aligned and long enough, and nobody else knows it.
+        unsafe { mutation.write(Mutation::new(state)) };
+        Ok(Self { mutation, _memory: memory })
+    }
+
+    /// The mutation. The caller does not use it for longer than the engine.
+    fn mutation<'a>(&self) -> &'a Mutation<'static> {
+        // SAFETY: initialised in `new`, and in place until the engine is dropped; private to this
+        // file, whose callers keep it within a borrow of the heap.
+        unsafe { self.mutation.as_ref() }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.mutation().is_lost() {
+            self.mutation().state().borrow_mut().drop_all();
+        }
+        // SAFETY: initialised in `new`, and not used again.
+        unsafe { self.mutation.drop_in_place() };
+    }
+}
+
+impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
+    /// Makes a heap, whose root is what `root` returns. O(1), some system calls.
+    ///
+    /// # Errors
+    /// [`HeapError::Reserve`] if the kernel gives no address space: up to five times the limit.
+    pub fn new<F>(config: Config, root: F) -> Result<Self, HeapError>
+    where
+        F: for<'gc> FnOnce(&'gc Mutation<'gc>) -> Root<'gc, R>,
+    {
+        let engine = Engine::new(&config)?;
+        let root = root(engine.mutation());
+        engine.mutation().refresh();
+        Ok(Self { root, engine })
+    }
+
+    /// Runs `f` with the right to allocate and to follow pointers. Afterwards, what is due of a
+    /// collection runs, and every object may move. O(1) if nothing is due.
+    ///
+    /// # Panics
+    /// If an earlier collection panicked. A panic of `f` leaves the heap usable.
+    ///
+    /// A collection cannot run inside:
+    ///
+    /// ```compile_fail
+    /// # use heapwright_gc::*;
+    /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ()).unwrap();
+    /// heap.mutate(|_, _| heap.collect());
+    /// ```
+    #[inline]
+    pub fn mutate<T, F>(&mut self, f: F) -> T
+    where
+        F: for<'gc> FnOnce(&'gc Mutation<'gc>, &'gc Root<'gc, R>) -> T,
+    {
+        self.mutate_root(|mutation, root| f(mutation, root))
+    }
+
+    /// As [`Heap::mutate`], with the root to change.
+    ///
+    /// # Panics
+    /// As [`Heap::mutate`].
+    #[inline]
+    pub fn mutate_root<T, F>(&mut self, f: F) -> T
+    where
+        F: for<'gc> FnOnce(&'gc Mutation<'gc>, &'gc mut Root<'gc, R>) -> T,
+    {
+        let mutation = self.engine.mutation();
+        assert!(!mutation.is_lost(), "{LOST}");
+        // SAFETY: the heap is borrowed during `f`, which cannot keep the reference: it must do
+        // with any lifetime, and its result cannot name that.
+        let root = unsafe { NonNull::from(&mut self.root).as_mut() };
+        let result = f(mutation, root);
+        if mutation.should_yield() {
+            self.run(Extent::Due);
+        }
+        result
+    }
+
+    /// Runs a full collection, to its end. O(live), or what the collector's page says.
+    ///
+    /// # Panics
+    /// If this or an earlier collection panicked.
+    pub fn collect(&mut self) {
+        self.run(Extent::Full);
+    }
+
+    /// The last allocation that was refused, if any was.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.engine.mutation().state().borrow().refusal
+    }
+
+    /// What the heap has done so far. O(1).
+    pub fn statistics(&self) -> Statistics {
+        let state = self.engine.mutation().state().borrow();
+        let mut statistics = state.common.statistics;
+        statistics.occupied_bytes = state.occupied_bytes();
+        statistics
+    }
+
+    /// Walks all that is reachable and returns the number of objects and their bytes, heads
+    /// included. O(live).
+    ///
+    /// # Panics
+    /// If a reference leads to no object: the heap is broken. If an earlier collection panicked.
+    pub fn verify(&mut self) -> (usize, usize) {
+        let mutation = self.engine.mutation();
+        assert!(!mutation.is_lost(), "{LOST}");
+        let state = &mut *mutation.state().borrow_mut();
+        let State { plan, common, dynamic, locals, .. } = state;
+        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        Verifier::run(&mut roots, plan, common, None)
+    }
+
+    pub(crate) fn locals_len(&self) -> usize {
+        self.engine.mutation().state().borrow().locals.as_slice().len()
+    }
+
+    pub(crate) fn truncate_locals(&mut self, len: usize) {
+        self.engine.mutation().state().borrow_mut().locals.truncate(len);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run(&mut self, extent: Extent) {
+        let mutation = self.engine.mutation();
+        assert!(!mutation.is_lost(), "{LOST}");
+        {
+            let state = &mut *mutation.state().borrow_mut();
+            let State { plan, common, dynamic, locals, .. } = state;
+            let extent = if common.config.stress { Extent::Full } else { extent };
+            if !plan.keeps_hole(common, extent) {
+                mutation.retire();
+            }
+            let verify = common.config.verify;
+            let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+            let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
+            let full = common.statistics.full_collections;
+            // Stays set if what follows panics.
+            mutation.set_lost(true);
+            let begin_ns = monotonic_ns();
+            plan.collect(&mut roots, common, extent);
+            common.statistics.add_pause(monotonic_ns() - begin_ns);
+            let has_marked = full != common.statistics.full_collections && plan.marks_all();
+            let mark = has_marked.then_some(common.mark);
+            let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
+            assert!(before == after, "reachable before {before:?}, after {after:?}");
+            mutation.set_lost(false);
+        }
+        mutation.refresh();
+    }
+}
+
+const LOST: &str = "the heap is lost: a collection of it panicked";

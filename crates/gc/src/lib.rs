@@ -1,0 +1,78 @@
+//! A garbage-collected heap with a safe API and several collectors behind it.
+//!
+//! A [`Heap`] belongs to one thread and has one root value. Inside [`Heap::mutate`] objects are
+//! allocated and linked through [`Gc`] pointers, which are `Copy`, cost nothing and cannot leave:
+//! their brand `'gc` is a lifetime that exists only in there. Collections happen between mutations,
+//! so no stack is ever scanned and every object may move.
+//!
+//! ```
+//! use heapwright_gc::{Config, Gc, GcCell, Heap, Trace, rootable};
+//!
+//! #[derive(Trace)]
+//! struct Node<'gc> {
+//!     value: u64,
+//!     next: GcCell<Option<Gc<'gc, Node<'gc>>>>,
+//! }
+//!
+//! type List = rootable!['gc => GcCell<Option<Gc<'gc, Node<'gc>>>>];
+//! let mut heap = Heap::<List>::new(Config::default(), |_| GcCell::new(None))?;
+//! for value in 0..100 {
+//!     heap.mutate(|mu, head| {
+//!         let node = mu.alloc(Node { value, next: GcCell::new(head.get()) }).expect("in the limit");
+//!         head.set(mu, Some(node));
+//!     });
+//! }
+//! heap.collect();
+//! let sum = heap.mutate(|_, head| {
+//!     core::iter::successors(head.get(), |node| node.next.get()).map(|node| node.value).sum::<u64>()
+//! });
+//! assert_eq!(sum, 4950);
+//! # Ok::<(), heapwright_gc::HeapError>(())
+//! ```
+//!
+//! # Not here
+//! Threads that share a heap: a heap and its pointers stay on one thread. The heap's own tables
+//! come from the operating system: this crate never calls malloc.
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+// The derive names this crate by its outside name, in here too.
+extern crate self as heapwright_gc;
+
+mod cell;
+mod config;
+mod desc;
+mod dynamic_root;
+mod error;
+mod gc;
+mod heap;
+mod mark;
+mod memory;
+mod mutation;
+mod object;
+mod plan;
+mod relocate;
+mod root;
+mod scope;
+mod space;
+mod state;
+mod stats;
+mod trace;
+mod verify;
+mod weak;
+
+pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
+pub use config::{Collector, Config};
+pub use dynamic_root::DynamicRoot;
+pub use error::{HeapError, LimitReached, Refusal};
+pub use gc::Gc;
+pub use heap::Heap;
+pub use heapwright_gc_derive::Trace;
+pub use mutation::Mutation;
+pub use object::ObjectRef;
+pub use root::{Root, Rootable, RootableBy};
+pub use scope::{HandleScope, Local, Locals};
+pub use stats::Statistics;
+pub use trace::{Static, Trace, Visitor};
+pub use weak::{Ephemeron, GcWeak};

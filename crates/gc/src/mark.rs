@@ -1,0 +1,129 @@
+//! Marking: an explicit stack and a short queue of prefetched objects in front of it.
+//!
+//! References are pushed unseen; an object is first touched when it leaves the queue, by when its
+//! header is in the cache. There is no recursion: a list of ten million objects needs one entry.
+//! Source: Cher, Hosking, Vijaykumar, "Software prefetching for mark-sweep garbage collection",
+//! ASPLOS 2004.
+
+use core::ptr::NonNull;
+
+use heapwright_os::monotonic_ns;
+
+use crate::memory::Table;
+use crate::object::{MARK, ObjectRef};
+use crate::space::LiveSet;
+use crate::trace::Visitor;
+use crate::trace::sealed::Sealed;
+use crate::weak::Reach;
+
+/// Objects between prefetch and visit. 16 covers a memory access by the work of 16 visits.
+const AHEAD: usize = 16;
+/// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
+const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
+
+/// Marks what is reachable and records it in the live set of the small objects' space.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    stack: Table<ObjectRef>,
+    /// The mark bit of objects that are marked in this cycle.
+    mark: usize,
+    live: LiveSet,
+}
+
+impl Marker {
+    pub(crate) fn new(live: LiveSet) -> Self {
+        Self { stack: Table::new(), mark: 0, live }
+    }
+
+    /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
+    pub(crate) fn begin(&mut self, mark: usize, live: LiveSet) {
+        debug_assert!(mark & !MARK == 0 && self.stack.as_slice().is_empty());
+        self.mark = mark;
+        self.live = live;
+    }
+
+    /// Marks all that is reachable from the stack, or stops when `deadline_ns` has passed.
+    /// Returns whether the stack is empty.
+    pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> bool {
+        let mut ahead = [None; AHEAD];
+        let mut at = 0;
+        let mut to_clock = CLOCK_OBJECTS;
+        let mut idle = 0;
+        while idle < AHEAD {
+            let next = self.stack.pop();
+            match next {
+                Some(object) => {
+                    prefetch(object.payload());
+                    idle = 0;
+                }
+                None => idle += 1,
+            }
+            let due = core::mem::replace(&mut ahead[at], next);
+            at = (at + 1) % AHEAD;
+            if let Some(object) = due {
+                self.mark_object(object);
+                idle = 0;
+                to_clock -= 1;
+            }
+            // Counts objects visited, so that every slice gets on.
+            if to_clock == 0 {
+                to_clock = CLOCK_OBJECTS;
+                if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {
+                    ahead.into_iter().flatten().for_each(|object| self.stack.push(object));
+                    return self.stack.as_slice().is_empty();
+                }
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn mark_object(&mut self, object: ObjectRef) {
+        if object.mark_bit() == self.mark {
+            return;
+        }
+        object.flip_mark();
+        let desc = object.desc();
+        let len = object.len(desc);
+        self.live.record(object.start(desc), desc.total_bytes(len));
+        if desc.needs_trace {
+            // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
+            // else uses the heap during a collection.
+            unsafe { (desc.mark)(object.payload(), len, self) };
+        }
+    }
+}
+
+impl Sealed for Marker {}
+
+impl Reach for Marker {
+    fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
+        (object.mark_bit() == self.mark).then_some(object)
+    }
+
+    fn finish(&mut self) {
+        self.drain(None);
+    }
+}
+
+impl Visitor for Marker {
+    #[inline]
+    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
+        self.stack.push(object);
+        object
+    }
+}
+
+/// Asks for the line of the header and the payload's beginning.
+#[inline]
+fn prefetch(payload: NonNull<u8>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let header = payload.as_ptr().wrapping_sub(8).cast_const().cast::<i8>();
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(header) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = payload;
+}

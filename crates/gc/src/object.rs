@@ -1,0 +1,191 @@
+//! An object: a header word, then the payload that the program sees.
+//!
+//! ```text
+//!  arrays only     every object
+//! ┌────────────┐┌──────────────────────┐┌─────────────
+//! │ length  | 8││ type descriptor | tag ││ payload ...
+//! └────────────┘└──────────────────────┘└─────────────
+//!                                        ▲ ObjectRef, a multiple of 8
+//! ```
+//! The descriptor is 16-aligned, which leaves four bits for the tag: forwarded (the word is then
+//! the new payload address), marked, seen by the verifier; the fourth is set in length words only,
+//! so that a walk over live words tells the two apart.
+//!
+//! # Invariants
+//! - O1: an [`ObjectRef`] is the payload address of an object in a heap that still exists, whose
+//!   header holds a descriptor or a forwarding address, and the heap is not shared between threads.
+//! - O2: an object whose descriptor says `is_array` has its length in the word before the header.
+
+use core::ptr::NonNull;
+
+use crate::desc::TypeDesc;
+
+pub(crate) const WORD_BYTES: usize = 8;
+const _: () = assert!(size_of::<usize>() == WORD_BYTES);
+
+const FORWARDED: usize = 1;
+/// The mark bit; what it means flips with each full collection.
+pub(crate) const MARK: usize = 2;
+const SEEN: usize = 4;
+const LENGTH: usize = 8;
+const TAG: usize = 15;
+
+/// The address of an object's payload, as visitors see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct ObjectRef(NonNull<u8>);
+
+impl ObjectRef {
+    /// Names the object at `payload`.
+    ///
+    /// # Safety
+    /// - O1 holds for `payload`.
+    #[inline]
+    pub(crate) unsafe fn new(payload: NonNull<u8>) -> Self {
+        Self(payload)
+    }
+
+    #[inline]
+    pub(crate) fn payload(self) -> NonNull<u8> {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn address(self) -> usize {
+        self.0.addr().get()
+    }
+
+    #[inline]
+    fn header_place(self) -> NonNull<*const TypeDesc> {
+        // SAFETY: by O1 the header lies right before the payload, in the same mapping.
+        unsafe { self.0.cast::<*const TypeDesc>().sub(1) }
+    }
+
+    #[inline]
+    pub(crate) fn header(self) -> *const TypeDesc {
+        // SAFETY: the header is initialised and no one writes it now (O1).
+        unsafe { self.header_place().read() }
+    }
+
+    #[inline]
+    fn set_header(self, word: *const TypeDesc) {
+        // SAFETY: the header is ours to write (O1); no reference to it is ever made.
+        unsafe { self.header_place().write(word) }
+    }
+
+    /// The new address, if the object has been copied.
+    #[inline]
+    pub(crate) fn forwarded(self) -> Option<Self> {
+        let word = self.header();
+        if word.addr() & FORWARDED == 0 {
+            return None;
+        }
+        let payload = word.map_addr(|bits| bits & !FORWARDED).cast::<u8>().cast_mut();
+        NonNull::new(payload).map(Self)
+    }
+
+    /// Leaves the address of the copy behind. The payload here is dead from now on.
+    #[inline]
+    pub(crate) fn forward_to(self, copy: Self) {
+        let word = copy.0.as_ptr().cast_const().cast::<TypeDesc>();
+        self.set_header(word.map_addr(|bits| bits | FORWARDED));
+    }
+
+    #[inline]
+    pub(crate) fn desc(self) -> &'static TypeDesc {
+        debug_assert!(self.forwarded().is_none(), "a forwarded object has no descriptor");
+        let desc = self.header().map_addr(|bits| bits & !TAG);
+        // SAFETY: headers are made of `&'static TypeDesc` only (O1), tag bits removed.
+        unsafe { &*desc }
+    }
+
+    /// The number of items of an array, 1 for all others.
+    #[inline]
+    pub(crate) fn len(self, desc: &TypeDesc) -> usize {
+        if !desc.is_array {
+            return 1;
+        }
+        // SAFETY: an array has its length word two words before the payload (O2).
+        let place = unsafe { self.0.cast::<usize>().sub(2) };
+        // SAFETY: initialised with the object (O2).
+        unsafe { place.read() >> 4 }
+    }
+
+    /// Bytes from [`ObjectRef::start`] to the end.
+    #[inline]
+    pub(crate) fn total_bytes(self, desc: &TypeDesc) -> usize {
+        desc.total_bytes(self.len(desc))
+    }
+
+    /// The first byte, header and length word included.
+    #[inline]
+    pub(crate) fn start(self, desc: &TypeDesc) -> NonNull<u8> {
+        // SAFETY: by O1 and O2 the words before the payload belong to the object.
+        unsafe { self.0.sub(desc.head_bytes()) }
+    }
+
+    #[inline]
+    pub(crate) fn mark_bit(self) -> usize {
+        self.header().addr() & MARK
+    }
+
+    #[inline]
+    pub(crate) fn flip_mark(self) {
+        self.set_header(self.header().map_addr(|bits| bits ^ MARK));
+    }
+
+    pub(crate) fn is_seen(self) -> bool {
+        self.header().addr() & SEEN != 0
+    }
+
+    pub(crate) fn flip_seen(self) {
+        self.set_header(self.header().map_addr(|bits| bits ^ SEEN));
+    }
+
+    /// Runs the payload's destructor.
+    ///
+    /// # Safety
+    /// - The object is dead and its payload is never used again.
+    pub(crate) unsafe fn drop_payload(self) {
+        let desc = self.desc();
+        if let Some(drop) = desc.drop {
+            // SAFETY: the payload is a value of the descriptor's type with this length (O1); the
+            // caller gives it up.
+            unsafe { drop(self.0, self.len(desc)) };
+        }
+    }
+}
+
+/// Writes the words before the payload of a new object at `start`; the payload is not written.
+///
+/// # Safety
+/// - `desc.total_bytes(len)` bytes from `start`, a multiple of 8, are unused memory of a heap.
+#[inline]
+pub(crate) unsafe fn write_head(
+    start: NonNull<u8>,
+    desc: &'static TypeDesc,
+    len: usize,
+    mark: usize,
+) -> ObjectRef {
+    // SAFETY: the head is a part of the caller's bytes.
+    let payload = unsafe { start.add(desc.head_bytes()) };
+    if desc.is_array {
+        // SAFETY: an array's head has two words, and `start` is the first.
+        unsafe { start.cast::<usize>().write(len << 4 | LENGTH) };
+    }
+    let object = ObjectRef(payload);
+    object.set_header(core::ptr::from_ref(desc).map_addr(|bits| bits | mark));
+    object
+}
+
+/// The object whose first word lies at `start`.
+///
+/// # Safety
+/// - `start` is the first byte of an object of a heap that exists.
+pub(crate) unsafe fn object_at(start: NonNull<u8>) -> ObjectRef {
+    // SAFETY: the first word of an object is a length or a header; both are initialised words.
+    let word = unsafe { start.cast::<*const TypeDesc>().read() };
+    let head = if word.addr() & LENGTH == 0 { 1 } else { 2 };
+    // SAFETY: as many words belong to the object's head.
+    ObjectRef(unsafe { start.add(head * WORD_BYTES) })
+}

@@ -1,0 +1,112 @@
+//! Generational: a nursery that is emptied into blocks and lines; those are marked and swept when
+//! they have grown.
+//!
+//! A minor collection's roots are the roots, the logged cells and the large objects younger than
+//! the last collection. Its work depends on what survives, never on the size of the old space.
+
+use core::ptr::NonNull;
+
+use crate::HeapError;
+use crate::mark::Marker;
+use crate::mutation::Barrier;
+use crate::plan::mark_sweep::mark_and_sweep;
+use crate::plan::{Common, Extent, Grant, Plan};
+use crate::relocate::Copier;
+use crate::root::Roots;
+use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
+
+pub(crate) struct Generational {
+    nursery: BumpSpace,
+    /// Promotes; has the old space.
+    copier: Copier,
+    marker: Marker,
+    /// Nursery memory that stays resident: the most of recent use, so that mutations which need
+    /// more than the nursery's size do not fault its pages in again each time.
+    kept_bytes: usize,
+}
+
+impl Generational {
+    pub(crate) fn new(
+        old: NonNull<u8>,
+        old_bytes: usize,
+        nursery: NonNull<u8>,
+        nursery_bytes: usize,
+    ) -> Result<Self, HeapError> {
+        let mut blocks = BlockSpace::new(old, old_bytes)?;
+        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
+        Ok(Self {
+            nursery: BumpSpace::new(nursery, nursery_bytes),
+            copier: Copier::new(Some(blocks)),
+            marker,
+            kept_bytes: 0,
+        })
+    }
+
+    fn old_bytes(&self) -> usize {
+        self.copier.blocks.as_ref().map_or(0, BlockSpace::occupied_bytes)
+    }
+
+    fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common) {
+        let copier = &mut self.copier;
+        copier.from = self.nursery.range();
+        copier.copied_bytes = 0;
+        roots.trace(copier);
+        for logged in common.log.as_slice() {
+            // SAFETY: the cell lies in an old object, none of which has moved or been freed since
+            // it was logged, and it is still that cell (C1).
+            unsafe { (logged.copy)(logged.cell, copier) };
+        }
+        common.log.clear();
+        for index in common.large.young_from()..common.large.count() {
+            copier.scan(common.large.object(index));
+        }
+        common.large.age();
+        copier.drain();
+        common.settle(false, copier);
+        let recent = self.kept_bytes - self.kept_bytes / 8;
+        let used = self.nursery.occupied_bytes();
+        self.kept_bytes = recent.max(used).max(common.config.nursery_bytes);
+        self.nursery.reset(0, self.kept_bytes);
+        common.statistics.minor_collections += 1;
+    }
+}
+
+impl Plan for Generational {
+    fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        self.nursery.grant(cursor, bytes).map(Grant::Bump)
+    }
+
+    fn occupied_bytes(&self) -> usize {
+        self.old_bytes() + self.nursery.occupied_bytes()
+    }
+
+    fn reserve_bytes(&self) -> usize {
+        self.nursery.occupied_bytes()
+    }
+
+    fn is_due(&self, common: &Common) -> bool {
+        self.nursery.occupied_bytes() >= common.config.nursery_bytes
+            || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
+    }
+
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
+        self.minor(roots, common);
+        if extent == Extent::Due && !common.is_full_due(self.old_bytes(), 0) {
+            return;
+        }
+        // The sweep finds the rest of the hole again.
+        self.copier.to = Hole::EMPTY;
+        if let Some(blocks) = &mut self.copier.blocks {
+            mark_and_sweep(&mut self.marker, blocks, roots, common);
+        }
+    }
+
+    fn barrier(&self) -> Barrier {
+        Barrier::Generational
+    }
+
+    fn used(&self) -> [AddressRange; 2] {
+        let old = self.copier.blocks.as_ref().map_or(AddressRange::EMPTY, BlockSpace::used);
+        [old, self.nursery.used()]
+    }
+}

@@ -1,0 +1,66 @@
+//! Mark-sweep: marks objects and their lines; unmarked lines are free. Nothing moves.
+
+use core::ptr::NonNull;
+
+use crate::HeapError;
+use crate::mark::Marker;
+use crate::plan::{Common, Extent, Grant, Plan};
+use crate::root::Roots;
+use crate::space::{AddressRange, BlockSpace, LINE_BYTES, LiveSet};
+
+pub(crate) struct MarkSweep {
+    blocks: BlockSpace,
+    marker: Marker,
+}
+
+impl MarkSweep {
+    pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
+        let mut blocks = BlockSpace::new(start, bytes)?;
+        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
+        Ok(Self { blocks, marker })
+    }
+}
+
+impl Plan for MarkSweep {
+    fn grant(&mut self, _cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        grant_from(&mut self.blocks, bytes)
+    }
+
+    fn occupied_bytes(&self) -> usize {
+        self.blocks.occupied_bytes()
+    }
+
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
+        mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
+    }
+
+    fn used(&self) -> [AddressRange; 2] {
+        [self.blocks.used(), AddressRange::EMPTY]
+    }
+}
+
+/// A hole for an object of at most a line, or a place for a larger one.
+pub(crate) fn grant_from(blocks: &mut BlockSpace, bytes: usize) -> Option<Grant> {
+    if bytes > LINE_BYTES {
+        blocks.alloc_medium(bytes).map(Grant::Single)
+    } else {
+        blocks.next_hole().map(Grant::Bump)
+    }
+}
+
+/// A whole collection of blocks and large objects.
+pub(crate) fn mark_and_sweep<R: Roots>(
+    marker: &mut Marker,
+    blocks: &mut BlockSpace,
+    roots: &mut R,
+    common: &mut Common,
+) {
+    marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
+    roots.trace(marker);
+    marker.drain(None);
+    common.settle(true, marker);
+    common.large.sweep(common.mark);
+    blocks.begin_sweep();
+    blocks.sweep(usize::MAX, common.keep_bytes());
+    common.end_full(blocks.occupied_bytes());
+}

@@ -1,0 +1,299 @@
+//! Plans: the collectors, each a small file over the shared spaces.
+
+mod generational;
+mod incremental;
+mod mark_compact;
+mod mark_sweep;
+mod null;
+mod semispace;
+
+use core::ptr::NonNull;
+
+use crate::config::{Collector, Config};
+use crate::memory::{Reserve, Table};
+use crate::mutation::Barrier;
+use crate::object::{MARK, ObjectRef};
+use crate::relocate::Copier;
+use crate::root::Roots;
+use crate::space::{AddressRange, BLOCK_BYTES, Hole, LargeSpace};
+use crate::weak::{Pairs, Reach};
+use crate::{HeapError, Statistics};
+
+use generational::Generational;
+use incremental::Incremental;
+use mark_compact::MarkCompact;
+use mark_sweep::MarkSweep;
+use null::Null;
+use semispace::Semispace;
+
+/// Memory for the mutator.
+pub(crate) enum Grant {
+    /// A hole to bump through.
+    Bump(Hole),
+    /// Room for the one object that was asked for.
+    Single(NonNull<u8>),
+}
+
+/// A field whose cell was written and that may hold a reference from an old object to a young one.
+#[derive(Clone, Copy)]
+pub(crate) struct LoggedCell {
+    pub(crate) cell: NonNull<u8>,
+    /// Shows the cell's value to the copier.
+    pub(crate) copy: unsafe fn(NonNull<u8>, &mut Copier),
+}
+
+/// What all plans share.
+pub(crate) struct Common {
+    pub(crate) config: Config,
+    pub(crate) large: LargeSpace,
+    /// Objects whose payload has a destructor.
+    pub(crate) drops: Table<ObjectRef>,
+    /// Entries of `drops` from this index on are younger than the last collection.
+    pub(crate) young_drops_from: usize,
+    /// Weak references and ephemerons.
+    pub(crate) pairs: Pairs,
+    /// The mark bit of new objects, and of marked ones while a cycle marks.
+    pub(crate) mark: usize,
+    pub(crate) log: Table<LoggedCell>,
+    pub(crate) statistics: Statistics,
+    /// A full collection is due when this much is occupied.
+    pub(crate) trigger_bytes: usize,
+    /// As much with the copy reserve is close to the limit: a full collection is due, too.
+    pub(crate) near_limit_bytes: usize,
+    /// An allocation was refused, so a slice is not enough.
+    pub(crate) is_urgent: bool,
+}
+
+impl Common {
+    /// Changes the meaning of the mark bit: nothing is marked now.
+    pub(crate) fn flip_mark(&mut self) -> usize {
+        self.mark ^= MARK;
+        self.mark
+    }
+
+    /// Ends the search for what is reachable: ephemerons first, then weak references are cleared,
+    /// then destructors of the dead run. In a minor collection only young ones can be concerned.
+    pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &mut V) {
+        self.pairs.reach_values(all, visitor);
+        self.pairs.settle(all, visitor);
+        self.settle_drops(if all { 0 } else { self.young_drops_from }, visitor);
+    }
+
+    fn settle_drops<V: Reach>(&mut self, from: usize, visitor: &V) {
+        let mut kept = from;
+        for index in from..self.drops.as_slice().len() {
+            let object = self.drops.as_slice()[index];
+            match visitor.fate(object) {
+                Some(object) => {
+                    self.drops.as_mut_slice()[kept] = object;
+                    kept += 1;
+                }
+                // SAFETY: not reached from any root, so nobody uses the payload again; it leaves
+                // the table, so this happens once.
+                None => unsafe { object.drop_payload() },
+            }
+        }
+        self.drops.truncate(kept);
+        self.young_drops_from = kept;
+    }
+
+    /// Whether a full collection should start with as much in use outside the large space.
+    pub(crate) fn is_full_due(&self, small_bytes: usize, reserve_bytes: usize) -> bool {
+        let occupied = small_bytes + self.large.occupied_bytes();
+        self.is_urgent
+            || occupied >= self.trigger_bytes
+            || occupied + reserve_bytes >= self.near_limit_bytes
+    }
+
+    /// Notes the end of a full collection that left `small_bytes` outside the large space.
+    pub(crate) fn end_full(&mut self, small_bytes: usize) {
+        let live = small_bytes + self.large.occupied_bytes();
+        self.statistics.live_bytes = live;
+        self.statistics.full_collections += 1;
+        self.trigger_bytes = self.config.trigger_after(live);
+        self.near_limit_bytes = self.config.near_limit_after(live);
+        self.is_urgent = false;
+    }
+
+    /// How many bytes of free memory to keep for allocation until the next collection: what is
+    /// likely to be allocated until then. Giving it back would cost a page fault for every page.
+    pub(crate) fn keep_bytes(&self) -> usize {
+        self.trigger_bytes.saturating_sub(self.statistics.live_bytes)
+    }
+}
+
+/// What a collection is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What is due.
+    Due,
+    /// A full collection, to its end.
+    Full,
+}
+
+/// A collector over its spaces.
+pub(crate) trait Plan {
+    /// Memory for an object of `bytes`, at most [`crate::space::LARGE_BYTES`]. `cursor` is where
+    /// the unused rest of the last hole begins, or null.
+    fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant>;
+
+    /// Bytes in use outside the large space.
+    fn occupied_bytes(&self) -> usize;
+
+    /// Bytes that the next collection may need to copy into.
+    fn reserve_bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether there is something to do after this mutation.
+    fn is_due(&self, common: &Common) -> bool {
+        common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
+    }
+
+    /// Whether the mutator may go on with its hole after `collect`.
+    fn keeps_hole(&self, _common: &Common, _extent: Extent) -> bool {
+        false
+    }
+
+    /// Whether a full collection leaves every reachable object with the mark bit.
+    fn marks_all(&self) -> bool {
+        true
+    }
+
+    /// Collects. The mutator has no hole: it gets a new one afterwards.
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent);
+
+    /// The barrier that writes need now.
+    fn barrier(&self) -> Barrier {
+        Barrier::None
+    }
+
+    /// The value before a write, for the snapshot: the marker that takes it.
+    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker> {
+        None
+    }
+
+    /// Where objects may be, apart from the large space.
+    fn used(&self) -> [AddressRange; 2];
+}
+
+/// The addresses of a heap, cut by plan.
+pub(crate) struct Layout {
+    pub(crate) memory: Reserve,
+    pub(crate) plan: AnyPlan,
+    pub(crate) large: LargeSpace,
+    /// What is older than the nursery, for the barrier.
+    pub(crate) tenured: AddressRange,
+    pub(crate) nursery: AddressRange,
+}
+
+impl Layout {
+    /// Reserves addresses and makes the plan that `config` names.
+    pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
+        let limit = config.limit_bytes;
+        // Room for runs that a first fit cannot use; addresses cost nothing.
+        let large_bytes = 2 * limit;
+        let (small_bytes, nursery_bytes) = match config.collector {
+            Collector::Generational => (2 * limit, limit),
+            _ => (limit, 0),
+        };
+        let memory = Reserve::new(small_bytes + large_bytes + nursery_bytes + BLOCK_BYTES)?;
+        // Blocks are aligned, so that no object crosses more pages than it must.
+        let skip = memory.start().align_offset(BLOCK_BYTES);
+        let at = |offset: usize| {
+            // SAFETY: the reserve has one block more than the sum of the parts.
+            unsafe { memory.start().add(skip + offset) }
+        };
+        let small = at(0);
+        let large = LargeSpace::new(at(small_bytes), large_bytes);
+        let nursery = at(small_bytes + large_bytes);
+        let plan = match config.collector {
+            Collector::Null => AnyPlan::Null(Null::new(small, small_bytes)),
+            Collector::MarkSweep => AnyPlan::MarkSweep(MarkSweep::new(small, small_bytes)?),
+            Collector::MarkCompact => AnyPlan::MarkCompact(MarkCompact::new(small, small_bytes)?),
+            Collector::Semispace => {
+                AnyPlan::Semispace(Semispace::new(small, at(small_bytes / 2), small_bytes / 2))
+            }
+            Collector::Generational => AnyPlan::Generational(Generational::new(
+                small,
+                small_bytes,
+                nursery,
+                nursery_bytes,
+            )?),
+            Collector::Incremental => AnyPlan::Incremental(Incremental::new(small, small_bytes)?),
+        };
+        Ok(Self {
+            tenured: AddressRange::new(small, small_bytes + large_bytes),
+            nursery: AddressRange::new(nursery, nursery_bytes),
+            large,
+            plan,
+            memory,
+        })
+    }
+}
+
+/// The plan that was chosen.
+pub(crate) enum AnyPlan {
+    Null(Null),
+    MarkSweep(MarkSweep),
+    MarkCompact(MarkCompact),
+    Semispace(Semispace),
+    Generational(Generational),
+    Incremental(Incremental),
+}
+
+/// Calls the chosen plan.
+macro_rules! on_plan {
+    ($any:expr, $plan:ident => $call:expr) => {
+        match $any {
+            AnyPlan::Null($plan) => $call,
+            AnyPlan::MarkSweep($plan) => $call,
+            AnyPlan::MarkCompact($plan) => $call,
+            AnyPlan::Semispace($plan) => $call,
+            AnyPlan::Generational($plan) => $call,
+            AnyPlan::Incremental($plan) => $call,
+        }
+    };
+}
+
+impl Plan for AnyPlan {
+    fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        on_plan!(self, plan => plan.grant(cursor, bytes))
+    }
+
+    fn occupied_bytes(&self) -> usize {
+        on_plan!(self, plan => plan.occupied_bytes())
+    }
+
+    fn reserve_bytes(&self) -> usize {
+        on_plan!(self, plan => plan.reserve_bytes())
+    }
+
+    fn marks_all(&self) -> bool {
+        on_plan!(self, plan => plan.marks_all())
+    }
+
+    fn keeps_hole(&self, common: &Common, extent: Extent) -> bool {
+        on_plan!(self, plan => plan.keeps_hole(common, extent))
+    }
+
+    fn is_due(&self, common: &Common) -> bool {
+        on_plan!(self, plan => plan.is_due(common))
+    }
+
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
+        on_plan!(self, plan => plan.collect(roots, common, extent))
+    }
+
+    fn barrier(&self) -> Barrier {
+        on_plan!(self, plan => plan.barrier())
+    }
+
+    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker> {
+        on_plan!(self, plan => plan.snapshot())
+    }
+
+    fn used(&self) -> [AddressRange; 2] {
+        on_plan!(self, plan => plan.used())
+    }
+}

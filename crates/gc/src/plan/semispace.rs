@@ -1,0 +1,72 @@
+//! Semispace: copies what is reachable into the other half, which then is the heap.
+//!
+//! Source: Cheney, "A nonrecursive list compacting algorithm", CACM 1970; with an explicit stack of
+//! grey objects in place of the scan pointer, so that copies need not be parsed.
+
+use core::ptr::NonNull;
+
+use crate::plan::{Common, Extent, Grant, Plan};
+use crate::relocate::Copier;
+use crate::root::Roots;
+use crate::space::{AddressRange, BumpSpace, Hole};
+
+pub(crate) struct Semispace {
+    current: BumpSpace,
+    other: BumpSpace,
+    copier: Copier,
+}
+
+impl Semispace {
+    /// Two halves of `bytes` each.
+    pub(crate) fn new(first: NonNull<u8>, second: NonNull<u8>, bytes: usize) -> Self {
+        Self {
+            current: BumpSpace::new(first, bytes),
+            other: BumpSpace::new(second, bytes),
+            copier: Copier::new(None),
+        }
+    }
+}
+
+impl Plan for Semispace {
+    fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        self.current.grant(cursor, bytes).map(Grant::Bump)
+    }
+
+    fn occupied_bytes(&self) -> usize {
+        self.current.occupied_bytes()
+    }
+
+    fn reserve_bytes(&self) -> usize {
+        self.current.occupied_bytes()
+    }
+
+    fn marks_all(&self) -> bool {
+        // Only large objects; the others are copied.
+        false
+    }
+
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
+        let copier = &mut self.copier;
+        copier.mark = common.flip_mark();
+        copier.from = self.current.range();
+        copier.large = common.large.range();
+        copier.to = Hole { start: self.other.start(), bytes: self.current.occupied_bytes() };
+        copier.copied_bytes = 0;
+        roots.trace(copier);
+        copier.drain();
+        common.settle(true, copier);
+        common.large.sweep(common.mark);
+        let live = copier.copied_bytes;
+        common.end_full(live);
+        // The survivors count twice towards the limit.
+        common.near_limit_bytes = common.config.near_limit_after(2 * live);
+        self.other.reset(live, live + common.keep_bytes());
+        // The next collection copies about as much as this one into the old half.
+        self.current.reset(0, live);
+        core::mem::swap(&mut self.current, &mut self.other);
+    }
+
+    fn used(&self) -> [AddressRange; 2] {
+        [self.current.used(), AddressRange::EMPTY]
+    }
+}

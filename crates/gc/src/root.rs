@@ -1,0 +1,55 @@
+//! Roots: the one value that a heap is entered through.
+
+use core::marker::PhantomData;
+
+use crate::dynamic_root::RootTable;
+use crate::memory::Table;
+use crate::object::ObjectRef;
+use crate::trace::{Trace, Visitor};
+
+/// A type for each brand; [`rootable!`](crate::rootable) makes one.
+pub trait Rootable<'gc> {
+    /// The type under the brand `'gc`.
+    type Root: Trace<'gc> + 'gc;
+}
+
+/// The type of `R` under the brand `'gc`.
+pub type Root<'gc, R> = <R as Rootable<'gc>>::Root;
+
+/// What [`rootable!`](crate::rootable) expands to: names the trait object `T`, of which no value
+/// exists.
+pub struct RootableBy<T: ?Sized>(PhantomData<T>);
+
+impl<'gc, T: ?Sized + Rootable<'gc>> Rootable<'gc> for RootableBy<T> {
+    type Root = T::Root;
+}
+
+/// A type with the brand left open: `rootable!['gc => Node<'gc>]`.
+#[macro_export]
+macro_rules! rootable {
+    ($brand:lifetime => $root:ty) => {
+        $crate::RootableBy<dyn for<$brand> $crate::Rootable<$brand, Root = $root>>
+    };
+}
+
+/// All roots of a heap, for every visitor.
+pub(crate) trait Roots {
+    fn trace<V: Visitor>(&mut self, visitor: &mut V);
+}
+
+/// The root value, the dynamic roots and the handles.
+pub(crate) struct HeapRoots<'a, T> {
+    pub(crate) root: &'a mut T,
+    pub(crate) dynamic: &'a RootTable,
+    pub(crate) locals: &'a mut Table<ObjectRef>,
+}
+
+impl<'gc, T: Trace<'gc>> Roots for HeapRoots<'_, T> {
+    fn trace<V: Visitor>(&mut self, visitor: &mut V) {
+        self.root.trace(visitor);
+        self.dynamic.trace(visitor);
+        for object in self.locals.as_mut_slice() {
+            *object = visitor.visit(*object);
+        }
+    }
+}

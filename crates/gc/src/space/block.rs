@@ -1,0 +1,267 @@
+//! Block space: blocks of lines; free lines are found hole by hole and filled by bumping.
+//!
+//! # Invariants
+//! - B1: a line's byte is 0 if the line is free, or given out since it was last swept; otherwise
+//!   the number of the last cycle that marked it.
+//! - B2: between cycles, each block is in exactly one of: never used, `free`, `recyclable`, the one
+//!   being scanned for holes, or full. A block leaves `recyclable` once per cycle, so no hole is
+//!   given out twice.
+//! - B3: while a cycle runs, holes are marked as they are given out, so that what is allocated in
+//!   them survives it.
+//!
+//! Source: Blackburn, McKinley, "Immix: a mark-region garbage collector", PLDI 2008.
+
+use core::ptr::NonNull;
+
+use crate::HeapError;
+use crate::memory::{Reserve, Table, purge};
+use crate::space::{AddressRange, Hole};
+
+/// Freed and given out as a whole. The size of the source, four or eight OS pages.
+pub(crate) const BLOCK_BYTES: usize = 32 << 10;
+/// The unit that is marked: two cache lines.
+pub(crate) const LINE_BYTES: usize = 128;
+const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
+
+/// A byte for each line of a block space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LineMap {
+    range: AddressRange,
+    bytes: NonNull<u8>,
+    cycle: u8,
+}
+
+impl LineMap {
+    /// Marks the lines of `bytes` from `start`, if they lie in the space.
+    #[inline]
+    pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {
+        let offset = start.addr().get().wrapping_sub(self.range.start);
+        if offset < self.range.bytes {
+            for line in offset / LINE_BYTES..=(offset + bytes - 1) / LINE_BYTES {
+                // SAFETY: the object ends inside the space, and the map has a byte a line.
+                let place = unsafe { self.bytes.add(line) };
+                // SAFETY: as above; the map is written by the heap's own thread only.
+                unsafe { place.write(self.cycle) };
+            }
+        }
+    }
+}
+
+/// Blocks and lines.
+#[derive(Debug)]
+pub(crate) struct BlockSpace {
+    start: NonNull<u8>,
+    block_limit: usize,
+    /// Keeps the memory of `lines`.
+    _map: Reserve,
+    lines: LineMap,
+    /// Blocks ever used.
+    block_count: usize,
+    free: Table<u32>,
+    recyclable: Table<u32>,
+    /// The block being scanned for holes, and the next line to look at.
+    scanned: Option<(usize, usize)>,
+    /// Where objects of more than a line go.
+    medium: Hole,
+    occupied_bytes: usize,
+    /// Whether a cycle is marking or sweeping (B3).
+    in_cycle: bool,
+    /// The next block to sweep, while a cycle sweeps.
+    swept: usize,
+    /// Blocks at the beginning of the sweep; later ones are B3's.
+    sweep_end: usize,
+    /// Live bytes found by this sweep, and bytes given out while it ran.
+    swept_bytes: usize,
+    given_bytes: usize,
+}
+
+impl BlockSpace {
+    /// A space of `bytes` from `start`, a multiple of the block size.
+    pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
+        let map = Reserve::new(bytes / LINE_BYTES)?;
+        let lines =
+            LineMap { range: AddressRange::new(start, bytes), bytes: map.start(), cycle: 0 };
+        Ok(Self {
+            start,
+            block_limit: bytes / BLOCK_BYTES,
+            _map: map,
+            lines,
+            block_count: 0,
+            free: Table::new(),
+            recyclable: Table::new(),
+            scanned: None,
+            medium: Hole::EMPTY,
+            occupied_bytes: 0,
+            in_cycle: false,
+            swept: 0,
+            sweep_end: 0,
+            swept_bytes: 0,
+            given_bytes: 0,
+        })
+    }
+
+    /// Bytes of live lines, as far as known, and of all holes given out since.
+    pub(crate) fn occupied_bytes(&self) -> usize {
+        self.occupied_bytes
+    }
+
+    /// The blocks ever used.
+    pub(crate) fn used(&self) -> AddressRange {
+        AddressRange::new(self.start, self.block_count * BLOCK_BYTES)
+    }
+
+    /// A hole of at least one line.
+    pub(crate) fn next_hole(&mut self) -> Option<Hole> {
+        loop {
+            if let Some((block, from)) = self.scanned {
+                let lines = self.block_lines(block);
+                let first = lines[from..].iter().position(|line| *line == 0);
+                if let Some(first) = first.map(|first| from + first) {
+                    let len = lines[first..].iter().position(|line| *line != 0);
+                    let end = len.map_or(LINES_PER_BLOCK, |len| first + len);
+                    self.scanned = Some((block, end));
+                    return Some(self.give(block, first, end));
+                }
+            }
+            let block = match self.recyclable.pop() {
+                Some(block) => block as usize,
+                None => self.fresh_block()?,
+            };
+            self.scanned = Some((block, 0));
+        }
+    }
+
+    /// `bytes` for one object of more than a line and at most a quarter of a block.
+    pub(crate) fn alloc_medium(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        if let Some(place) = self.medium.take(bytes) {
+            return Some(place);
+        }
+        let block = self.fresh_block()?;
+        self.medium = self.give(block, 0, LINES_PER_BLOCK);
+        self.medium.take(bytes)
+    }
+
+    /// The map, as of now.
+    pub(crate) fn line_map(&mut self) -> LineMap {
+        self.lines
+    }
+
+    /// Starts a cycle; returns where it records live lines.
+    pub(crate) fn begin_cycle(&mut self) -> LineMap {
+        debug_assert!(!self.in_cycle, "one cycle at a time");
+        self.in_cycle = true;
+        // Holes given out before the cycle are not marked, so none may be used in it.
+        self.medium = Hole::EMPTY;
+        // 0 is for free lines.
+        self.lines.cycle = self.lines.cycle % u8::MAX + 1;
+        self.lines
+    }
+
+    /// Ends marking: from now on holes come from swept blocks and from free ones.
+    pub(crate) fn begin_sweep(&mut self) {
+        self.recyclable.clear();
+        self.free.clear();
+        self.scanned = None;
+        self.swept = 0;
+        self.sweep_end = self.block_count;
+        self.swept_bytes = 0;
+        self.given_bytes = 0;
+    }
+
+    /// Sweeps up to `blocks` more; returns whether all are swept. Of free blocks, those beyond
+    /// `keep_bytes` go back to the kernel.
+    pub(crate) fn sweep(&mut self, blocks: usize, keep_bytes: usize) -> bool {
+        debug_assert!(self.in_cycle);
+        let end = self.sweep_end.min(self.swept.saturating_add(blocks));
+        for block in self.swept..end {
+            self.sweep_block(block, keep_bytes);
+        }
+        self.swept = end;
+        let done = end == self.sweep_end;
+        if done {
+            self.in_cycle = false;
+            self.occupied_bytes = self.swept_bytes + self.given_bytes;
+        }
+        done
+    }
+
+    fn sweep_block(&mut self, block: usize, keep_bytes: usize) {
+        let cycle = self.lines.cycle;
+        let mut live = 0;
+        for line in self.block_lines(block) {
+            let is_live = *line == cycle;
+            live += usize::from(is_live);
+            *line = if is_live { cycle } else { 0 };
+        }
+        self.swept_bytes += live * LINE_BYTES;
+        if cfg!(debug_assertions) {
+            self.poison(block);
+        }
+        if live == LINES_PER_BLOCK {
+            return;
+        }
+        if live > 0 {
+            self.recyclable.push(block as u32);
+            return;
+        }
+        let first = self.block_start(block);
+        if self.free.as_slice().len() * BLOCK_BYTES >= keep_bytes {
+            // SAFETY: as above.
+            unsafe { purge(first, BLOCK_BYTES) };
+        }
+        self.free.push(block as u32);
+    }
+
+    /// Fills the free lines of a swept block, so that a stale reference is noticed.
+    fn poison(&mut self, block: usize) {
+        let start = self.block_start(block);
+        for (index, line) in self.block_lines(block).iter().enumerate() {
+            if *line == 0 {
+                // SAFETY: a line of the block.
+                let first = unsafe { start.add(index * LINE_BYTES) };
+                // SAFETY: as above; no live object reaches into the line.
+                unsafe { first.write_bytes(0xdb, LINE_BYTES) };
+            }
+        }
+    }
+
+    fn fresh_block(&mut self) -> Option<usize> {
+        if let Some(block) = self.free.pop() {
+            return Some(block as usize);
+        }
+        if self.block_count == self.block_limit {
+            return None;
+        }
+        self.block_count += 1;
+        Some(self.block_count - 1)
+    }
+
+    /// The lines `first..end` of `block` as a hole.
+    fn give(&mut self, block: usize, first: usize, end: usize) -> Hole {
+        if self.in_cycle {
+            let cycle = self.lines.cycle;
+            self.block_lines(block)[first..end].fill(cycle);
+        }
+        let bytes = (end - first) * LINE_BYTES;
+        self.occupied_bytes += bytes;
+        self.given_bytes += bytes;
+        // SAFETY: `first` is a line of the block.
+        let start = unsafe { self.block_start(block).add(first * LINE_BYTES) };
+        Hole { start, bytes }
+    }
+
+    fn block_start(&self, block: usize) -> NonNull<u8> {
+        debug_assert!(block < self.block_limit);
+        // SAFETY: blocks below the limit lie in the space.
+        unsafe { self.start.add(block * BLOCK_BYTES) }
+    }
+
+    fn block_lines(&mut self, block: usize) -> &mut [u8] {
+        debug_assert!(block < self.block_limit);
+        // SAFETY: the map has a byte for each line of each block.
+        let first = unsafe { self.lines.bytes.add(block * LINES_PER_BLOCK) };
+        // SAFETY: as above; copies of `LineMap` write through their pointer, but not while this
+        // borrow of the space lasts.
+        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), LINES_PER_BLOCK) }
+    }
+}

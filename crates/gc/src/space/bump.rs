@@ -1,0 +1,86 @@
+//! Bump space: one range, filled from the front, emptied or compacted as a whole.
+
+use core::ptr::NonNull;
+
+use crate::memory::purge;
+use crate::space::{AddressRange, Hole};
+
+/// Bytes given to the mutator at a time: few enough that a collection is due close to its
+/// trigger, enough that the slow path does not count.
+const GRANT_BYTES: usize = if cfg!(debug_assertions) { 1 << 10 } else { 64 << 10 };
+
+/// A range whose first `top` bytes have been given out.
+#[derive(Debug)]
+pub(crate) struct BumpSpace {
+    start: NonNull<u8>,
+    bytes: usize,
+    top: usize,
+    /// Bytes from the start that may have memory behind them.
+    touched: usize,
+}
+
+impl BumpSpace {
+    pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Self {
+        Self { start, bytes, top: 0, touched: 0 }
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn occupied_bytes(&self) -> usize {
+        self.top
+    }
+
+    pub(crate) fn range(&self) -> AddressRange {
+        AddressRange::new(self.start, self.bytes)
+    }
+
+    /// The part given out.
+    pub(crate) fn used(&self) -> AddressRange {
+        AddressRange::new(self.start, self.top)
+    }
+
+    /// A hole of at least `bytes`. It continues the hole whose unused rest begins at `cursor`, if
+    /// that was the last one given out.
+    pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Hole> {
+        let offset = cursor.addr().wrapping_sub(self.start.addr().get());
+        let from = if !cursor.is_null() && offset <= self.top { offset } else { self.top };
+        let end = self.bytes.min((from + bytes).max(self.top + GRANT_BYTES));
+        if end < from + bytes {
+            return None;
+        }
+        self.top = end;
+        self.touched = self.touched.max(end);
+        // SAFETY: `from <= end <= bytes`.
+        Some(Hole { start: unsafe { self.start.add(from) }, bytes: end - from })
+    }
+
+    /// Keeps the first `top` bytes; of the rest, memory beyond `keep` bytes goes back to the
+    /// kernel.
+    pub(crate) fn reset(&mut self, top: usize, keep: usize) {
+        if cfg!(debug_assertions) {
+            self.poison(top);
+        }
+        self.top = top;
+        self.touched = self.touched.max(top);
+        let keep = keep.max(top);
+        if self.touched > keep {
+            // SAFETY: inside the range.
+            let first = unsafe { self.start.add(keep) };
+            // SAFETY: the range is ours, and nothing above `top` is needed.
+            unsafe { purge(first, self.touched - keep) };
+            self.touched = keep;
+        }
+    }
+
+    /// Fills what was given out above `top`, so that a stale reference is noticed.
+    fn poison(&mut self, top: usize) {
+        if self.top > top {
+            // SAFETY: inside the range.
+            let first = unsafe { self.start.add(top) };
+            // SAFETY: as above, and nothing there is needed any more.
+            unsafe { first.write_bytes(0xdb, self.top - top) };
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The part of a heap that only its slow paths see.
+
+use crate::config::Config;
+use crate::desc::TypeDesc;
+use crate::dynamic_root::RootTable;
+use crate::memory::{Reserve, Table};
+use crate::object::ObjectRef;
+use crate::plan::{AnyPlan, Common, Grant, Layout, Plan};
+use crate::space::{AddressRange, LARGE_BYTES};
+use crate::weak::Pairs;
+use crate::{HeapError, Refusal, Statistics};
+
+pub(crate) struct State {
+    pub(crate) plan: AnyPlan,
+    pub(crate) common: Common,
+    pub(crate) dynamic: RootTable,
+    /// What handle scopes keep.
+    pub(crate) locals: Table<ObjectRef>,
+    pub(crate) refusal: Option<Refusal>,
+    /// What is older than the nursery, and the nursery.
+    pub(crate) tenured: AddressRange,
+    pub(crate) nursery: AddressRange,
+    /// Keeps the heap's addresses; last, so that it goes last.
+    _memory: Reserve,
+}
+
+impl State {
+    pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
+        let config = config.clone().clamped();
+        let Layout { memory, plan, large, tenured, nursery } = Layout::new(&config)?;
+        let common = Common {
+            large,
+            drops: Table::new(),
+            young_drops_from: 0,
+            pairs: Pairs::new(),
+            mark: 0,
+            log: Table::new(),
+            statistics: Statistics::default(),
+            trigger_bytes: config.trigger_after(0),
+            near_limit_bytes: config.near_limit_after(0),
+            is_urgent: false,
+            config,
+        };
+        Ok(Self {
+            plan,
+            common,
+            dynamic: RootTable::new()?,
+            locals: Table::new(),
+            refusal: None,
+            tenured,
+            nursery,
+            _memory: memory,
+        })
+    }
+
+    /// Bytes in use.
+    pub(crate) fn occupied_bytes(&self) -> usize {
+        self.plan.occupied_bytes() + self.common.large.occupied_bytes()
+    }
+
+    /// Memory for `bytes`, or notes the refusal.
+    pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        let occupied = self.occupied_bytes();
+        let reserve = self.plan.reserve_bytes();
+        let limit = self.common.config.limit_bytes;
+        let fits = occupied.checked_add(reserve)?.checked_add(bytes)? <= limit;
+        let grant = if !fits {
+            None
+        } else if bytes > LARGE_BYTES {
+            self.common.large.place(bytes).map(Grant::Single)
+        } else {
+            self.plan.grant(cursor, bytes)
+        };
+        if grant.is_none() {
+            self.refuse(bytes);
+        }
+        grant
+    }
+
+    pub(crate) fn refuse(&mut self, requested_bytes: usize) {
+        self.common.is_urgent = true;
+        self.refusal = Some(Refusal {
+            requested_bytes,
+            occupied_bytes: self.occupied_bytes(),
+            limit_bytes: self.common.config.limit_bytes,
+        });
+    }
+
+    /// Registers a new object where its size or type needs it. Tells whether there was room.
+    pub(crate) fn register(
+        &mut self,
+        object: ObjectRef,
+        desc: &'static TypeDesc,
+        total_bytes: usize,
+    ) -> bool {
+        if desc.drop.is_some() && self.common.drops.try_push(object).is_err() {
+            return false;
+        }
+        total_bytes <= LARGE_BYTES || self.common.large.add(object, total_bytes).is_some()
+    }
+
+    /// Runs the destructors of all objects.
+    pub(crate) fn drop_all(&mut self) {
+        while let Some(object) = self.common.drops.pop() {
+            // SAFETY: the heap goes away, so nobody uses the payload again, and the object has
+            // left the table, so this happens once.
+            unsafe { object.drop_payload() };
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Weak references and ephemerons: small objects whose references do not keep what they point to.
+//!
+//! # Invariants
+//! - E1: a pair is written when it is made and by collections only; so what it names is never
+//!   younger than the pair, and it needs no write barrier.
+//! - E2: every pair is listed once in `Pairs` until it dies.
+//!
+//! Source for ephemerons: Hayes, "Ephemerons: a new finalization mechanism", OOPSLA 1997.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+
+use crate::gc::Gc;
+use crate::memory::Table;
+use crate::mutation::Mutation;
+use crate::object::ObjectRef;
+use crate::trace::{Trace, Visitor};
+use crate::{HeapError, LimitReached};
+
+/// A key that may die, and a value that is kept only while the key lives.
+pub(crate) struct Pair {
+    key: Cell<Option<ObjectRef>>,
+    value: Cell<Option<ObjectRef>>,
+}
+
+// SAFETY: the references are looked after by `Pairs`, not by tracing; there is no `Gc` in it.
+unsafe impl<'gc> Trace<'gc> for Pair {
+    const NEEDS_TRACE: bool = false;
+    const HAS_CELLS: bool = false;
+    fn trace<V: Visitor>(&mut self, _visitor: &mut V) {}
+}
+
+/// A visitor that knows who has been reached.
+pub(crate) trait Reach: Visitor {
+    /// The present place of an object that has been reached, none for others.
+    fn fate(&self, object: ObjectRef) -> Option<ObjectRef>;
+
+    /// Visits everything that is reachable from what was visited.
+    fn finish(&mut self);
+}
+
+/// All pairs of a heap.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    table: Table<ObjectRef>,
+    /// Pairs from this index on are younger than the last collection.
+    young_from: usize,
+}
+
+impl Pairs {
+    pub(crate) const fn new() -> Self {
+        Self { table: Table::new(), young_from: 0 }
+    }
+
+    fn pair<'a>(object: ObjectRef) -> &'a Pair {
+        // SAFETY: the table names payloads of type `Pair` (E2), and its users keep the reference
+        // no longer than the object stays in place.
+        unsafe { object.payload().cast::<Pair>().as_ref() }
+    }
+
+    fn from(&self, all: bool) -> usize {
+        if all { 0 } else { self.young_from }
+    }
+
+    /// Visits the values of reached pairs whose keys are reached, until there are no more.
+    /// O(pairs), for each step of a chain of ephemerons.
+    pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) {
+        loop {
+            let mut has_changed = false;
+            for object in &self.table.as_slice()[self.from(all)..] {
+                let Some(object) = visitor.fate(*object) else { continue };
+                let Pair { key, value } = Self::pair(object);
+                let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
+                if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
+                    visitor.visit(value);
+                    has_changed = true;
+                }
+            }
+            if !has_changed {
+                return;
+            }
+            visitor.finish();
+        }
+    }
+
+    /// Forgets dead pairs, clears those whose key is dead, and updates the others.
+    pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
+        let from = self.from(all);
+        self.update(from, |object| visitor.fate(object));
+        self.young_from = self.table.as_slice().len();
+    }
+
+    /// Replaces every reference by its target, when nothing is dead any more. The pairs themselves
+    /// are still in their old places.
+    pub(crate) fn slide<V: Visitor>(&mut self, visitor: &mut V) {
+        for object in self.table.as_mut_slice() {
+            let Pair { key, value } = Self::pair(*object);
+            key.set(key.get().map(|key| visitor.visit(key)));
+            value.set(value.get().map(|value| visitor.visit(value)));
+            *object = visitor.visit(*object);
+        }
+    }
+
+    fn update(&mut self, from: usize, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
+        let pairs = self.table.as_mut_slice();
+        let mut kept = from;
+        for index in from..pairs.len() {
+            let Some(object) = fate(pairs[index]) else { continue };
+            pairs[kept] = object;
+            kept += 1;
+            let Pair { key, value } = Self::pair(object);
+            key.set(key.get().and_then(&fate));
+            value.set(if key.get().is_some() { value.get().and_then(&fate) } else { None });
+        }
+        self.table.truncate(kept);
+    }
+}
+
+/// A reference that does not keep its object: [`GcWeak::upgrade`] tells whether it still lives.
+///
+/// ```
+/// use heapwright_gc::{Config, Gc, GcWeak, Heap, Trace, rootable};
+///
+/// #[derive(Trace)]
+/// struct Pair<'gc> { strong: Option<Gc<'gc, u64>>, weak: GcWeak<'gc, u64> }
+///
+/// let mut heap = Heap::<rootable!['gc => Pair<'gc>]>::new(Config::default(), |mu| {
+///     let number = mu.alloc(7u64).expect("room");
+///     Pair { strong: Some(number), weak: mu.alloc_weak(number).expect("room") }
+/// })?;
+/// heap.collect();
+/// assert_eq!(heap.mutate(|mu, root| root.weak.upgrade(mu).map(|number| *number)), Some(7));
+/// heap.mutate_root(|_, root| root.strong = None);
+/// heap.collect();
+/// assert!(heap.mutate(|mu, root| root.weak.upgrade(mu).is_none()));
+/// # Ok::<(), heapwright_gc::HeapError>(())
+/// ```
+pub struct GcWeak<'gc, T> {
+    pair: Gc<'gc, Pair>,
+    target: PhantomData<Gc<'gc, T>>,
+}
+
+impl<T> Clone for GcWeak<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for GcWeak<'_, T> {}
+
+impl<'gc, T> GcWeak<'gc, T> {
+    /// The object, unless a collection found that it was not reachable otherwise. O(1).
+    #[inline]
+    pub fn upgrade(self, mutation: &Mutation<'gc>) -> Option<Gc<'gc, T>> {
+        let object = self.pair.key.get()?;
+        mutation.before_upgrade(object);
+        // SAFETY: the key was a `Gc<T>` of this heap; it lives, or the collection had cleared it.
+        Some(unsafe { Gc::from_payload(object.payload().cast()) })
+    }
+}
+
+// SAFETY: visits the only `Gc`, to the pair.
+unsafe impl<'gc, T> Trace<'gc> for GcWeak<'gc, T> {
+    const NEEDS_TRACE: bool = true;
+    const HAS_CELLS: bool = false;
+    #[inline]
+    fn trace<V: Visitor>(&mut self, visitor: &mut V) {
+        self.pair.trace(visitor);
+    }
+}
+
+/// A value that is kept only while its key is reachable otherwise, even if the value refers to the
+/// key: the entry of a weak map.
+pub struct Ephemeron<'gc, K, V> {
+    pair: Gc<'gc, Pair>,
+    kinds: PhantomData<(Gc<'gc, K>, Gc<'gc, V>)>,
+}
+
+impl<K, V> Clone for Ephemeron<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Ephemeron<'_, K, V> {}
+
+impl<'gc, K, V> Ephemeron<'gc, K, V> {
+    /// Key and value, while the key lives. O(1).
+    #[inline]
+    pub fn get(self, mutation: &Mutation<'gc>) -> Option<(Gc<'gc, K>, Gc<'gc, V>)> {
+        let (key, value) = (self.pair.key.get()?, self.pair.value.get()?);
+        mutation.before_upgrade(key);
+        mutation.before_upgrade(value);
+        // SAFETY: the key was a `Gc<K>` of this heap, and lives, or the pair had been cleared.
+        let key = unsafe { Gc::from_payload(key.payload().cast()) };
+        // SAFETY: the value was a `Gc<V>` of this heap, and is kept while the key lives.
+        Some((key, unsafe { Gc::from_payload(value.payload().cast()) }))
+    }
+}
+
+// SAFETY: visits the only `Gc`, to the pair.
+unsafe impl<'gc, K, V> Trace<'gc> for Ephemeron<'gc, K, V> {
+    const NEEDS_TRACE: bool = true;
+    const HAS_CELLS: bool = false;
+    #[inline]
+    fn trace<W: Visitor>(&mut self, visitor: &mut W) {
+        self.pair.trace(visitor);
+    }
+}
+
+impl<'gc> Mutation<'gc> {
+    /// Makes a weak reference to `target`: one small object. O(1).
+    ///
+    /// # Errors
+    /// [`LimitReached`].
+    pub fn alloc_weak<T>(&self, target: Gc<'gc, T>) -> Result<GcWeak<'gc, T>, LimitReached> {
+        let pair = self.alloc_pair(target.object(), None)?;
+        Ok(GcWeak { pair, target: PhantomData })
+    }
+
+    /// Makes an ephemeron: one small object. O(1).
+    ///
+    /// # Errors
+    /// [`LimitReached`].
+    pub fn alloc_ephemeron<K, V>(
+        &self,
+        key: Gc<'gc, K>,
+        value: Gc<'gc, V>,
+    ) -> Result<Ephemeron<'gc, K, V>, LimitReached> {
+        let pair = self.alloc_pair(key.object(), Some(value.object()))?;
+        Ok(Ephemeron { pair, kinds: PhantomData })
+    }
+
+    fn alloc_pair(
+        &self,
+        key: ObjectRef,
+        value: Option<ObjectRef>,
+    ) -> Result<Gc<'gc, Pair>, LimitReached> {
+        let pair = self.alloc(Pair { key: Cell::new(Some(key)), value: Cell::new(value) })?;
+        let pushed = self.state().borrow_mut().common.pairs.table.try_push(pair.object());
+        pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
+        Ok(pair)
+    }
+}
