@@ -1,7 +1,8 @@
 //! One pointer a thread, in initial-exec thread-local storage: two instructions to read, no
 //! call, no allocation, valid before constructors and after destructors (zero by then).
 //!
-//! Source of the method: design/recording#tls.
+//! Stable Rust has no other way to ask for this access model; plain `thread_local!` in a shared
+//! object calls the loader.
 
 use core::ptr;
 

@@ -93,9 +93,11 @@ pub(super) fn check(crates: &[Crate]) -> Vec<String> {
 /// Crates below std that do not say so.
 pub(super) fn check_no_std(crates: &[Crate]) -> Vec<String> {
     let low = crates.iter().filter(|one| floor(&one.name).is_some_and(|floor| floor < STD_FLOOR));
-    low.filter(|one| one.name != IN_COMPILER && {
-        let root = fs::read_to_string(one.directory.join("src/lib.rs")).unwrap_or_default();
-        !root.contains("#![no_std]") && !root.contains(", no_std)]")
+    low.filter(|one| {
+        one.name != IN_COMPILER && {
+            let root = fs::read_to_string(one.directory.join("src/lib.rs")).unwrap_or_default();
+            !root.contains("#![no_std]") && !root.contains(", no_std)]")
+        }
     })
     .map(|one| format!("{} is on a floor below {STD_FLOOR} and not no_std", one.name))
     .collect()
