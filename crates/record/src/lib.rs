@@ -29,6 +29,7 @@ mod ring;
 mod sample;
 mod thread;
 mod tls;
+mod writer;
 
 pub use confined::confine;
 pub use large::flush_touched;

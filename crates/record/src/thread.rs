@@ -6,36 +6,27 @@
 //! - I2: `busy` is FREE outside hooks, IN_HOOK while the real allocator runs (calls from inside
 //!   it belong to the call being recorded), WRITING while an event is written. Only a call
 //!   that finds it FREE uses the recorder, so there is one `&mut` at a time.
-//! - I3: before each event the ring has room for it.
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
-use heapwright_format::spool::{CHUNK_BYTES, SLOT_BYTES, SessionHeader};
-use heapwright_format::{
-    AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
-    NodeId, ROOT_NODE, TouchReport,
-};
+use heapwright_format::spool::SLOT_BYTES;
+use heapwright_format::{AllocKind, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX};
 use heapwright_os::{
     Advice, Protection, advise, page_bytes, release, reserve, thread_id, thread_pointer,
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use heapwright_unwind::{
-    FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
-};
+use heapwright_unwind::Registers;
 
-use crate::clock::Clock;
 use crate::confined::{is_confined, pause};
-use crate::large::Touched;
-use crate::nodes::{Nodes, PathHash};
-use crate::process::{
-    Mode, Process, exit_key, may_look_for_modules, mode, process, session, start,
-};
+use crate::nodes::Nodes;
+use crate::process::{Mode, exit_key, mode, process, session, start};
 use crate::ring::Ring;
-use crate::sample::{SampledSet, Sampler};
+use crate::sample::SampledSet;
 use crate::tls;
+use crate::writer::Writer;
 
 const FREE: u32 = 0;
 const IN_HOOK: u32 = 1;
@@ -74,24 +65,6 @@ pub(crate) struct ThreadRecorder {
     inner: UnsafeCell<Writer>,
 }
 
-struct Writer {
-    session: &'static SessionHeader,
-    process: &'static Process,
-    clock: Clock,
-    touch_bytes_min: usize,
-    time: u64,
-    sampler: Sampler,
-    ring: Ring,
-    /// All paths: their numbers are those of the stream's definitions.
-    nodes: Nodes,
-    /// Whole stacks of allocations: what every allocation asks.
-    stacks: Nodes,
-    encoder: Encoder,
-    memo: Memo,
-    /// For each frame of the memo, the path from the outermost frame to it.
-    paths: [PathHash; FRAME_COUNT_MAX],
-}
-
 /// The recorder for threads whose own has ended (libc frees some memory after the last
 /// destructor): one for the process, under a lock.
 pub(crate) struct LateRecorder {
@@ -107,12 +80,12 @@ const LATE_TRIES_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Resize {
-    old: u64,
-    start_time: u64,
+    pub(crate) old: u64,
+    pub(crate) start_time: u64,
     /// Length of the old block if its pages were watched, else 0.
-    watched_bytes: u64,
+    pub(crate) watched_bytes: u64,
     /// Whether the old block is recorded.
-    is_taken: bool,
+    pub(crate) is_taken: bool,
 }
 
 /// The calling thread's recorder, busy with this call until it is passed to [`leave`].
@@ -438,299 +411,6 @@ impl Guard {
         self.begin().look(true);
         self.end();
         leave(self);
-    }
-}
-
-impl Writer {
-    /// Sets a writer up in place (it is too large for small stacks).
-    ///
-    /// # Safety
-    /// - `place` is zeroed memory for a writer that nobody else uses.
-    unsafe fn begin(
-        place: *mut Self,
-        session: &'static SessionHeader,
-        process: &'static Process,
-        mut ring: Ring,
-        thread_id: u32,
-    ) {
-        let clock = Clock::of(session);
-        let time = clock.now();
-        ring.begin_chunk(time, ROOT_NODE + 1);
-        let seed = time ^ u64::from(thread_id).rotate_left(32);
-        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
-        let touch_bytes_min = session.touch_bytes_min.load(Ordering::Relaxed).max(1) as usize;
-        macro_rules! set {
-            ($($field:ident = $value:expr;)*) => {$(
-                // SAFETY: a field of the caller's memory.
-                let field = unsafe { &raw mut (*place).$field };
-                // SAFETY: as above; nothing is there yet that would need dropping.
-                unsafe { field.write($value) };
-            )*};
-        }
-        // An all-zero memo, encoder state and paths are valid and empty: left as they are.
-        set! {
-            session = session;
-            process = process;
-            clock = clock;
-            touch_bytes_min = touch_bytes_min;
-            time = time;
-            sampler = Sampler::new(sample_bytes, seed);
-            ring = ring;
-            nodes = Nodes::new();
-            stacks = Nodes::new();
-        }
-        // SAFETY: every field is valid now: written above, or zero where zero is valid.
-        let writer = unsafe { &mut *place };
-        writer.encoder.restart(time);
-    }
-
-    /// Whether a block of `size` bytes is to be recorded.
-    #[inline(always)]
-    fn wants(&mut self, size: usize) -> bool {
-        self.session.stop.load(Ordering::Relaxed) == 0
-            && (self.sampler.is_off() || self.sampler.takes(size))
-    }
-
-    /// Writes one event, if anything can still be recorded.
-    #[inline(always)]
-    fn write(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
-        if self.session.stop.load(Ordering::Relaxed) != 0 {
-            return;
-        }
-        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) && !self.next_chunk(self.nodes.next_id()) {
-            return;
-        }
-        event(&mut self.encoder, self.ring.cursor());
-        self.ring.commit(1);
-    }
-
-    #[inline(always)]
-    unsafe fn alloc(&mut self, block: Block, caller: Registers) {
-        let address = block.address as u64;
-        if !self.sampler.is_off() && !SampledSet::insert(address) {
-            return;
-        }
-        let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
-        // SAFETY: the caller's promise.
-        let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
-        let size = block.size as u64;
-        self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
-        self.time = time;
-        if block.size >= self.touch_bytes_min {
-            if block.kind == AllocKind::Mmap {
-                // What was mapped there is gone (`MAP_FIXED`).
-                self.cut_large(address, size);
-            }
-            self.process.large.insert(address, size);
-        }
-    }
-
-    #[inline(always)]
-    fn free(&mut self, address: u64, kind: FreeKind) {
-        self.report_if_large(address);
-        let time = self.clock.now();
-        self.free_at(time, address, kind);
-    }
-
-    #[inline(always)]
-    fn free_at(&mut self, time: u64, address: u64, kind: FreeKind) {
-        self.write(|encoder, cursor| encoder.free(cursor, time, address, kind));
-        self.time = time;
-    }
-
-    unsafe fn resized(&mut self, resize: Resize, block: Block, caller: Registers) {
-        let Resize { old, start_time, .. } = resize;
-        let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
-        // SAFETY: the caller's promise.
-        let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
-        let (new, size) = (block.address as u64, block.size as u64);
-        self.write(|encoder, cursor| {
-            encoder.realloc(cursor, start_time, time, old, new, size, node);
-        });
-        self.time = time;
-        if block.size >= self.touch_bytes_min {
-            self.process.large.insert(new, size);
-        }
-    }
-
-    /// The node of the stack from `caller` outward, ended by `leaf`.
-    #[inline(always)]
-    unsafe fn stack(&mut self, leaf: LeafKind, caller: Registers) -> NodeId {
-        // SAFETY: the caller's promise: a running function's state.
-        let mut capture = unsafe { self.memo.capture(caller) };
-        if capture.end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
-            self.memo.forget();
-            // SAFETY: as above.
-            capture = unsafe { self.memo.capture(caller) };
-        }
-        if module_generation() != self.process.modules_written.load(Ordering::Relaxed) {
-            self.write_modules();
-        }
-        let depth = capture.depth;
-        let mut path = match capture.unchanged.checked_sub(1) {
-            Some(last) => self.paths[last],
-            None => PathHash::ROOT,
-        };
-        for index in capture.unchanged..depth {
-            path = path.child(self.memo.frames()[index].return_address() as u64);
-            self.paths[index] = path;
-        }
-        let leaf = LeafKind { truncated: capture.end != StackEnd::Complete, ..leaf };
-        let whole = if leaf.is_default() { path } else { path.child(leaf.pack()) };
-        match self.stacks.get(whole) {
-            Some(node) => node,
-            None => {
-                let node = self.new_stack(depth, leaf);
-                if node != ROOT_NODE {
-                    // Without memory it is found frame by frame again next time.
-                    self.stacks.insert(whole, node);
-                }
-                node
-            }
-        }
-    }
-
-    /// Defines what is new of the stack in the memo, outermost first. Without memory for it the
-    /// stack is cut to what there is a number for, and says so.
-    #[cold]
-    #[inline(never)]
-    fn new_stack(&mut self, depth: usize, leaf: LeafKind) -> NodeId {
-        let known = |index: &usize| self.nodes.get(self.paths[index - 1]).is_some();
-        let mut depth_known = (1..=depth).rev().find(known).unwrap_or(0);
-        let mut node = match depth_known {
-            0 => ROOT_NODE,
-            _ => self.nodes.get(self.paths[depth_known - 1]).unwrap_or(ROOT_NODE),
-        };
-        while depth_known < depth {
-            let word = self.memo.frames()[depth_known].return_address() as u64;
-            let Some(id) = self.nodes.insert_next(self.paths[depth_known]) else {
-                let cut = LeafKind { truncated: true, ..leaf };
-                let path =
-                    depth_known.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
-                return self.nodes.get(path.child(cut.pack())).unwrap_or(ROOT_NODE);
-            };
-            self.define(node, word, id);
-            node = id;
-            depth_known += 1;
-        }
-        if leaf.is_default() {
-            return node;
-        }
-        let path = depth.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
-        let path = path.child(leaf.pack());
-        if let Some(known) = self.nodes.get(path) {
-            return known;
-        }
-        let Some(id) = self.nodes.insert_next(path) else { return ROOT_NODE };
-        self.define(node, leaf.pack(), id);
-        id
-    }
-
-    #[inline(never)]
-    fn define(&mut self, parent: NodeId, word: u64, id: NodeId) {
-        // A chunk that begins now begins with this very definition.
-        if self.ring.cursor().has_room(EVENT_BYTES_MAX) || self.next_chunk(id) {
-            self.encoder.node_definition(self.ring.cursor(), id, parent, word);
-            self.ring.commit(0);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn next_chunk(&mut self, first_node: NodeId) -> bool {
-        if !self.ring.next_chunk() {
-            return false;
-        }
-        self.encoder.restart(self.time);
-        self.ring.begin_chunk(self.time, first_node);
-        self.look(false);
-        true
-    }
-
-    /// Writes touched pages of large blocks, if it is time or `now`.
-    fn look(&mut self, now: bool) {
-        let process = self.process;
-        process.large.look(now, |touched| self.write_touched(touched));
-    }
-
-    /// Ends the watch on `address`; the block's length if it was watched, else 0.
-    #[inline(always)]
-    fn report_if_large(&mut self, address: u64) -> u64 {
-        if self.process.large.may_hold(address) { self.report_large(address) } else { 0 }
-    }
-
-    #[cold]
-    fn report_large(&mut self, address: u64) -> u64 {
-        let Some((bytes, touched)) = self.process.large.remove(address) else { return 0 };
-        if let Some(touched) = touched {
-            self.write_touched(&touched);
-        }
-        bytes
-    }
-
-    #[cold]
-    fn cut_large(&mut self, address: u64, bytes: u64) {
-        let process = self.process;
-        process.large.cut(address, bytes, |touched| self.write_touched(touched));
-    }
-
-    #[cold]
-    fn write_touched(&mut self, touched: &Touched) {
-        let time = self.clock.now();
-        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
-            // Not through `next_chunk`: it may look at the blocks, which is where we come from.
-            if !self.ring.next_chunk() {
-                return;
-            }
-            self.encoder.restart(self.time);
-            self.ring.begin_chunk(self.time, self.nodes.next_id());
-        }
-        let report = TouchReport {
-            address: touched.address,
-            resident_pages: touched.resident_pages,
-            page_count: touched.page_count,
-            runs: touched.runs(),
-        };
-        self.encoder.touch(self.ring.cursor(), time, report);
-        self.time = time;
-        self.ring.commit(1);
-    }
-
-    /// Writes the list of modules, once a change for the whole process.
-    #[cold]
-    #[inline(never)]
-    fn write_modules(&mut self) {
-        let generation = module_generation();
-        let written = self.process.modules_written.swap(generation, Ordering::AcqRel);
-        if written == generation {
-            return;
-        }
-        // Room first: waiting for the collector with the list locked would hold up all threads.
-        if !self.ring.cursor().has_room(CHUNK_BYTES / 2) && !self.next_chunk(self.nodes.next_id()) {
-            return;
-        }
-        let visited = visit_modules(|module| {
-            let has_room = self.ring.cursor().has_room(MODULE_EVENT_BYTES_MAX);
-            if has_room || self.next_chunk(self.nodes.next_id()) {
-                let range = [module.start as u64, module.end as u64, module.bias as u64];
-                let cursor = self.ring.cursor();
-                self.encoder.module(cursor, range, module.build_id, module.path);
-                self.ring.commit(0);
-            }
-        });
-        if visited.is_none() {
-            // The list could not be had; the next stack tries again.
-            self.process.modules_written.store(written, Ordering::Release);
-        }
-    }
-
-    fn finish(&mut self) {
-        let time = self.clock.now();
-        self.write(|encoder, cursor| encoder.thread_end(cursor, time));
-        self.process.end_slot(self.ring.slot_index());
-        self.ring.call_collector();
     }
 }
 
