@@ -168,6 +168,7 @@ fn recording() -> RecordingInfo {
         allocs: EVENTS * 46 / 100,
         allocated_bytes: 9_871_234_560,
         timeline: points,
+        own_allocator: None,
     }
 }
 
