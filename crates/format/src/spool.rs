@@ -84,14 +84,10 @@ pub struct SessionHeader {
     pub time_shift: AtomicU32,
     /// 0 for the cycle counter, 1 for the monotonic clock in nanoseconds.
     pub clock: AtomicU32,
-    /// Most frames of a stack.
-    pub frames_max: AtomicU32,
     /// Mean bytes between samples; 0 records everything.
     pub sample_bytes: AtomicU64,
     /// Blocks of at least this many bytes are watched for touched pages.
     pub touch_bytes_min: AtomicU64,
-    /// 1 while only waiting to be switched on (dormant).
-    pub dormant: AtomicU32,
     /// 1 when command lines must not be kept.
     pub redact: AtomicU32,
     /// Number of the collector's process id namespace; 0 when unknown.
@@ -194,8 +190,6 @@ pub struct SlotHeader {
     pub used: AtomicU64,
     /// Events in completed chunks.
     pub events: AtomicU64,
-    /// Events lost by this thread.
-    pub dropped: AtomicU64,
     /// Time at the start of the chunk being filled, and of the completed ones.
     pub chunk_times: [AtomicU64; CHUNKS_PER_SLOT],
     /// Number of the first node defined in each chunk.

@@ -23,23 +23,6 @@ pub fn cycle_counter() -> u64 {
     }
 }
 
-/// The cycle counter, read only after every load before it has its value.
-#[inline(always)]
-pub fn cycle_counter_ordered() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: SSE2 is part of x86_64.
-        unsafe { core::arch::x86_64::_mm_lfence() };
-        cycle_counter()
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: a barrier only orders instructions.
-        unsafe { core::arch::asm!("isb", options(nostack)) };
-        cycle_counter()
-    }
-}
-
 /// Whether the cycle counter runs at one rate on all CPUs, so that times of different threads
 /// can be compared.
 pub fn has_invariant_cycle_counter() -> bool {
@@ -67,12 +50,12 @@ pub fn monotonic_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{cycle_counter, cycle_counter_ordered, monotonic_ns};
+    use super::{cycle_counter, monotonic_ns};
 
     #[test]
     fn clocks_do_not_run_backwards() {
         let (cycles, ns) = (cycle_counter(), monotonic_ns());
-        assert!(cycle_counter_ordered() >= cycles);
+        assert!(cycle_counter() >= cycles);
         assert!(monotonic_ns() >= ns);
     }
 }

@@ -22,7 +22,7 @@ impl Clock {
     /// Now, in units: asked for before a free and after an allocation.
     ///
     /// The CPU may read its counter some 100 ns early, before an allocation's loads are done;
-    /// ordering them would cost 10 ns an event. An allocation can so seem to come before the
+    /// ordering them by a fence would cost 10 ns an event or more (ADR 0004). An allocation can so seem to come before the
     /// free that made room for it: the reader puts that right (`heapwright_format::objects`).
     #[inline(always)]
     pub(crate) fn now(self) -> u64 {
