@@ -1,8 +1,6 @@
 //! Records a command: `record RECORDER.so FILE.hwr CMD...`; prints what it took.
 
-use std::time::Duration;
-
-use heapwright_collect::{AfterStop, RecordOptions, Stdout, record};
+use heapwright_collect::{AfterStop, RecordOptions, Stdout, Target, record};
 
 fn main() {
     let mut words = std::env::args_os().skip(1);
@@ -11,14 +9,14 @@ fn main() {
         std::process::exit(2);
     };
     let options = RecordOptions {
-        command: words.collect(),
+        target: Target::Command(words.collect()),
         output: output.into(),
         recorder: recorder.into(),
         sample_bytes: std::env::var("SAMPLE").ok().and_then(|n| n.parse().ok()).unwrap_or(0),
         time_limit: None,
         bytes_max: None,
         load: None,
-        load_delay: Duration::from_secs(1),
+        load_delay: None,
         redact: false,
         foreground: false,
         stdout: Stdout::Inherit,

@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 
 use heapwright_format::file::{EventsHead, FileWriter, ProcessEndInfo, ProcessInfo};
 use heapwright_format::spool::{
-    CHUNK_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED,
-    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
+    CHUNK_BYTES, PROCESS_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES,
+    SLOT_ENDED, SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
 };
 use heapwright_os::{Fd, Mapping, OpenFlags, Protection, futex_wake, map_shared, process_alive};
 use heapwright_sync::atomic::Ordering;
@@ -170,6 +170,11 @@ impl Process {
             running,
         };
         output.facts(|writer| writer.process_end(&info));
+        if running && self.header().attached.load(Ordering::Relaxed) != 0 {
+            // It keeps the file mapped until each of its threads has noticed; the memory is ours
+            // to give back now.
+            let _ = self.file.punch_hole(0, PROCESS_BYTES as u64);
+        }
         let _ = fs::remove_file(&self.path);
         for slot in self.slots.into_iter().flatten() {
             // SAFETY: the slot is dropped here; nobody else has its mapping.
@@ -328,6 +333,7 @@ impl Processes {
             command: if self.redact { Vec::new() } else { command },
             start_time: header.start_ticks.load(Ordering::Relaxed) >> shift,
             page_bytes: header.page_bytes.load(Ordering::Relaxed),
+            attached: header.attached.load(Ordering::Relaxed) != 0,
         };
         output.facts(|writer| writer.process(&info));
         process.pid = pid;
@@ -381,7 +387,7 @@ fn ring_number(path: &Path) -> u64 {
 
 /// Whether process `pid` exists and is not a zombie. (A process whose main thread has ended before
 /// others looks like one, but counts more threads.)
-fn is_running(pid: u32) -> bool {
+pub(crate) fn is_running(pid: u32) -> bool {
     if !process_alive(pid) {
         return false;
     }

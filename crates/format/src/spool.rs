@@ -154,8 +154,8 @@ pub struct ProcessHeader {
     pub exe_bytes: AtomicU32,
     /// Length of `command`.
     pub command_bytes: AtomicU32,
-    /// 1 when the recorder went away in order (never relied on).
-    pub finished: AtomicU32,
+    /// 1 when recording began in the middle of the process's life: it has older blocks.
+    pub attached: AtomicU32,
     /// States of the slots: [`SLOT_FREE`], [`SLOT_CLAIMED`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
     pub slot_states: [AtomicU32; SLOTS_MAX],
     /// Path of the executable; written before `magic`.

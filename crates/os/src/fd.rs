@@ -92,6 +92,27 @@ impl Fd {
         unsafe { syscall6(libc::SYS_fallocate, args) }.map(drop)
     }
 
+    /// Gives the memory or disk blocks of `bytes` from `offset` back; they read as zero.
+    ///
+    /// # Errors
+    /// The kernel's: `EOPNOTSUPP` where the file system cannot.
+    pub fn punch_hole(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let mode = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as usize;
+        let args = [self.0 as usize, mode, offset as usize, bytes as usize, 0, 0];
+        // SAFETY: only the file changes.
+        unsafe { syscall6(libc::SYS_fallocate, args) }.map(drop)
+    }
+
+    /// Takes the file's advisory lock for us alone, without waiting; it ends with the descriptor.
+    ///
+    /// # Errors
+    /// The kernel's: `EAGAIN` when another process has it.
+    pub fn try_lock(&self) -> Result<(), Errno> {
+        let how = (libc::LOCK_EX | libc::LOCK_NB) as usize;
+        // SAFETY: only the file's lock changes.
+        unsafe { syscall3(libc::SYS_flock, self.0 as usize, how, 0) }.map(drop)
+    }
+
     /// Reads into `buffer`; 0 at the end of the file. Starts again after an interruption.
     ///
     /// # Errors

@@ -35,6 +35,11 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut c_void {
     unsafe { base.add(offset) }.cast()
 }
 
+/// Whether any block came from here.
+pub(crate) fn is_used() -> bool {
+    USED.load(Ordering::Relaxed) != 0
+}
+
 /// Whether `block` came from here.
 #[inline(always)]
 pub(crate) fn owns(block: *mut c_void) -> bool {

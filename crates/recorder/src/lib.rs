@@ -10,6 +10,7 @@ mod boot;
 mod caller;
 mod cpp;
 mod malloc;
+mod pass;
 mod process;
 mod real;
 mod regions;

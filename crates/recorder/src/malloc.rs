@@ -7,7 +7,7 @@ use heapwright_format::{AllocKind, FreeKind};
 use heapwright_record::{Block, Guard, enter, leave};
 use heapwright_unwind::Registers;
 
-use crate::caller::{ReturnSlot, trampolines};
+use crate::caller::{ReturnSlot, plain_hooks, trampolines};
 use crate::{boot, real};
 
 trampolines! {
@@ -20,6 +20,13 @@ trampolines! {
     memalign(2) => memalign_at;
     valloc(1) => valloc_at;
     pvalloc(1) => pvalloc_at;
+}
+
+plain_hooks! {
+    free => free_at;
+    cfree => free_at;
+    free_sized => free_sized_at;
+    free_aligned_sized => free_aligned_sized_at;
 }
 
 /// The address of our `malloc`.
@@ -323,18 +330,11 @@ pub(crate) fn record_free(block: *mut c_void, kind: FreeKind, release: impl FnOn
     leave(guard);
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn free(block: *mut c_void) {
+extern "C" fn free_at(block: *mut c_void) {
     record_free(block, FreeKind::Free, || plain_free(block));
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn cfree(block: *mut c_void) {
-    record_free(block, FreeKind::Free, || plain_free(block));
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn free_sized(block: *mut c_void, size: usize) {
+extern "C" fn free_sized_at(block: *mut c_void, size: usize) {
     record_free(block, FreeKind::FreeSized, || {
         match real::ready().then(real::free_sized).flatten() {
             // SAFETY: the hook's caller owes a live block and its size.
@@ -344,8 +344,7 @@ extern "C" fn free_sized(block: *mut c_void, size: usize) {
     });
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn free_aligned_sized(block: *mut c_void, align: usize, size: usize) {
+extern "C" fn free_aligned_sized_at(block: *mut c_void, align: usize, size: usize) {
     record_free(block, FreeKind::FreeSized, || {
         match real::ready().then(real::free_aligned_sized).flatten() {
             // SAFETY: the hook's caller owes a live block, its alignment and its size.

@@ -92,16 +92,32 @@ fn resolve() -> bool {
     if STATE.compare_exchange(0, RESOLVING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return STATE.load(Ordering::Acquire) == RESOLVED;
     }
-    resolve_all();
-    crate::process::check_order();
+    resolve_first();
+    // Ready from here on: what the loader allocates to say that a function is not there comes from
+    // the real allocator, and the boot arena stays empty.
     STATE.store(RESOLVED, Ordering::Release);
+    resolve_all();
+    crate::pass::set_passes();
+    crate::process::check_order();
     true
+}
+
+/// The functions that every C library has.
+fn resolve_first() {
+    let find = |word: &AtomicPtr<()>, name: &CStr| {
+        word.store(next_symbol(name).cast_mut(), Ordering::Release);
+    };
+    find(&REAL.malloc, c"malloc");
+    find(&REAL.calloc, c"calloc");
+    find(&REAL.realloc, c"realloc");
+    find(&REAL.free, c"free");
 }
 
 /// Looks up again what was not there (a C++ runtime may have been loaded since).
 #[cold]
 pub(crate) fn resolve_again() {
     resolve_all();
+    crate::pass::set_passes();
 }
 
 /// The address of the real `malloc`.

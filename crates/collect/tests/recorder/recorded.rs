@@ -7,9 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use heapwright_collect::{AfterStop, RecordOptions, RecordOutcome, Stdout, record};
+use heapwright_collect::{AfterStop, RecordOptions, RecordOutcome, Stdout, Target, record};
 use heapwright_format::file::Recording;
 use heapwright_format::merge::{MergedEvents, Module};
 use heapwright_format::objects::{Change, MatchCounts, ObjectId, Objects};
@@ -109,14 +108,14 @@ pub(crate) fn record_command(command: Vec<OsString>, set: impl FnOnce(&mut Recor
     let output = directory.path().join("recording.hwr");
     let stdout = directory.path().join("stdout");
     let mut options = RecordOptions {
-        command,
+        target: Target::Command(command),
         output: output.clone(),
         recorder: recorder(),
         sample_bytes: 0,
         time_limit: None,
         bytes_max: None,
         load: None,
-        load_delay: Duration::from_millis(200),
+        load_delay: None,
         redact: false,
         foreground: false,
         stdout: Stdout::File(stdout.clone()),

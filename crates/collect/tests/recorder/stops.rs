@@ -107,7 +107,6 @@ fn a_load_drives_a_server_which_is_then_stopped() {
         let client = words(&program("client"), &[socket, "20", "50"]);
         let run = record_command(server, |options| {
             options.load = Some(client);
-            options.load_delay = Duration::from_millis(400);
         });
         let ends = (run.outcome.reason, run.outcome.load_status, run.outcome.exit_status);
         assert_eq!(ends, (StopReason::Load, Some(0), Some(status)));

@@ -45,6 +45,9 @@ pub struct ProcessInfo {
     pub start_time: u64,
     /// Kernel page size.
     pub page_bytes: u32,
+    /// Whether recording began in the middle of its life: it has older blocks, whose frees are
+    /// unknown ones.
+    pub attached: bool,
 }
 
 /// What is known when a process has gone or the recording stops.
