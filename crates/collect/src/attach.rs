@@ -64,6 +64,10 @@ impl Attached {
             REFUSED_CONFINED => return Err(AttachProblem::Confined),
             _ => return Err(AttachProblem::CannotOpen),
         }
+        for held in &self.held {
+            // A recorder that finds an earlier session dead switches its process off.
+            held.control().awake.store(1, Ordering::Release);
+        }
         for pid in process_tree(self.pid()).into_iter().skip(1) {
             let is_known = self.held.iter().any(|held| held.pid == pid);
             // One that cannot be switched on is not in the recording; its parent's part is.

@@ -114,10 +114,13 @@ pub(crate) fn rest() {
     if !is_controlled() {
         return;
     }
+    let request = CONTROL.request.load(Ordering::Acquire).wrapping_add(1);
     if let Some(session) = session()
         && !session.collector_lives()
+        && ANSWERED.load(Ordering::Acquire) == request
     {
-        // Killed, it could not switch us off.
+        // Killed, it could not switch us off. (Should another one be about to switch us on again,
+        // it says so more than once.)
         CONTROL.awake.store(0, Ordering::Release);
     }
     fall_asleep();

@@ -7,7 +7,7 @@
 
 use heapwright_sync::atomic::{AtomicPtr, Ordering};
 
-use crate::{boot, real};
+use crate::real;
 
 /// A hook's word.
 type PassWord = AtomicPtr<()>;
@@ -78,8 +78,9 @@ macro_rules! pass_by {
 pub(crate) use pass_by;
 
 macro_rules! passes {
-    ($set:ident: $($name:ident => $real:ident;)*) => {
-        fn $set() {
+    ($($name:ident => $real:ident;)*) => {
+        /// Leads hooks to those real functions that there are; the others keep their slow halves.
+        pub(crate) fn set_passes() {
             $({
                 unsafe extern "C" {
                     #[link_name = concat!("heapwright_recorder_pass_", stringify!($name))]
@@ -97,17 +98,7 @@ macro_rules! passes {
     };
 }
 
-/// Leads hooks to those real functions that there are; the others keep their slow halves.
-pub(crate) fn set_passes() {
-    set_allocations();
-    // A block of the boot arena must never reach the real `free`.
-    if !boot::is_used() {
-        set_frees();
-    }
-}
-
 passes! {
-    set_allocations:
     malloc => malloc;
     calloc => calloc;
     posix_memalign => posix_memalign;
@@ -123,10 +114,6 @@ passes! {
     _ZnamRKSt9nothrow_t => new_array_nothrow;
     _ZnwmSt11align_val_tRKSt9nothrow_t => new_aligned_nothrow;
     _ZnamSt11align_val_tRKSt9nothrow_t => new_array_aligned_nothrow;
-}
-
-passes! {
-    set_frees:
     realloc => realloc;
     reallocarray => reallocarray;
     free => free;

@@ -79,8 +79,9 @@ real_functions! {
     syscall: c"syscall", fn(number: isize) -> isize;
 }
 
-/// Looks all functions up, once. False while that is under way (a call from inside the loader,
-/// or another thread's very first moment): then the boot arena serves.
+/// Looks all functions up, once. False while that is under way: then calls get no memory. They come
+/// from the loader, which wants some to say that a function is not there, and does without; the
+/// allocator behind us must not be asked, since it may be what just called us.
 #[inline(always)]
 pub(crate) fn ready() -> bool {
     STATE.load(Ordering::Acquire) == RESOLVED || resolve()
@@ -92,25 +93,11 @@ fn resolve() -> bool {
     if STATE.compare_exchange(0, RESOLVING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return STATE.load(Ordering::Acquire) == RESOLVED;
     }
-    resolve_first();
-    // Ready from here on: what the loader allocates to say that a function is not there comes from
-    // the real allocator, and the boot arena stays empty.
-    STATE.store(RESOLVED, Ordering::Release);
     resolve_all();
     crate::pass::set_passes();
     crate::process::check_order();
+    STATE.store(RESOLVED, Ordering::Release);
     true
-}
-
-/// The functions that every C library has.
-fn resolve_first() {
-    let find = |word: &AtomicPtr<()>, name: &CStr| {
-        word.store(next_symbol(name).cast_mut(), Ordering::Release);
-    };
-    find(&REAL.malloc, c"malloc");
-    find(&REAL.calloc, c"calloc");
-    find(&REAL.realloc, c"realloc");
-    find(&REAL.free, c"free");
 }
 
 /// Looks up again what was not there (a C++ runtime may have been loaded since).

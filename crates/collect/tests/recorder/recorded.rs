@@ -107,9 +107,20 @@ pub(crate) fn record_command(command: Vec<OsString>, set: impl FnOnce(&mut Recor
     let directory = tempfile::tempdir().expect("a directory");
     let output = directory.path().join("recording.hwr");
     let stdout = directory.path().join("stdout");
-    let mut options = RecordOptions {
-        target: Target::Command(command),
-        output: output.clone(),
+    let mut options = options_for(Target::Command(command), output.clone());
+    options.stdout = Stdout::File(stdout.clone());
+    set(&mut options);
+    let outcome = record(options).expect("it starts");
+    let recording = Recording::open(&output).expect("a recording");
+    let stdout = fs::read_to_string(stdout).expect("text");
+    Run { outcome, recording, stdout, directory }
+}
+
+/// Options with nothing special in them.
+pub(crate) fn options_for(target: Target, output: PathBuf) -> RecordOptions {
+    RecordOptions {
+        target,
+        output,
         recorder: recorder(),
         sample_bytes: 0,
         time_limit: None,
@@ -118,17 +129,12 @@ pub(crate) fn record_command(command: Vec<OsString>, set: impl FnOnce(&mut Recor
         load_delay: None,
         redact: false,
         foreground: false,
-        stdout: Stdout::File(stdout.clone()),
+        stdout: Stdout::Inherit,
         after_stop: AfterStop::Wait,
         heapwright_version: "test".into(),
         machine: String::new(),
         progress: None,
-    };
-    set(&mut options);
-    let outcome = record(options).expect("it starts");
-    let recording = Recording::open(&output).expect("a recording");
-    let stdout = fs::read_to_string(stdout).expect("text");
-    Run { outcome, recording, stdout, directory }
+    }
 }
 
 /// Records by the example, in a process of its own that `prepare` may change.
