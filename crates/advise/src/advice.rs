@@ -82,6 +82,8 @@ pub fn advice(
         operations: analysis.info.events,
         other_resident_kb: facts.program_peak_rss_kb.saturating_sub(system_peak_kb),
         replay_repeats: facts.replay_repeats,
+        life_s: analysis.info.duration_s,
+        peak_live_bytes: analysis.info.peak_live_bytes,
     };
     let mut advice = Advice {
         schema: SCHEMA,
@@ -148,6 +150,7 @@ fn processes(recording: &Recording, chosen: usize) -> Vec<ProcessInfo> {
         .map(|(index, process)| ProcessInfo {
             pid: process.info.pid,
             exe: process.info.exe.clone(),
+            name: process.info.display_name().to_owned(),
             events: process.events,
             share: process.events as f64 / all.max(1) as f64,
             chosen: index == chosen,

@@ -22,16 +22,13 @@ pub fn verdict_text(advice: &Advice) -> String {
     }
     line(&mut text, &clean(&verdict.reason));
     let recording = &advice.recording;
-    let exe = advice
-        .processes
-        .iter()
-        .find(|process| process.chosen)
-        .map_or("", |process| process.exe.rsplit('/').next().unwrap_or_default());
+    let chosen = advice.processes.iter().find(|process| process.chosen);
+    let name = chosen.map_or("", |process| &process.name);
     line(
         &mut text,
         &format!(
             "{}: {} events in {:.1} s, {}; {} alive at the peak, {} at the end.",
-            if exe.is_empty() { "the program".into() } else { clean_name(exe) },
+            if name.is_empty() { "the program".into() } else { clean_name(name) },
             count_text(recording.events),
             recording.duration_s,
             if recording.threads == 1 {

@@ -316,6 +316,8 @@ impl Processes {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let exe_bytes = header.exe_bytes.load(Ordering::Relaxed) as usize;
         let exe = text(&header.exe[..exe_bytes.min(header.exe.len())]);
+        // In another root it may not have found its own link.
+        let exe = if exe.is_empty() { exe_of(header.pid.load(Ordering::Relaxed)) } else { exe };
         let command_bytes = header.command_bytes.load(Ordering::Relaxed) as usize;
         let command = &header.command[..command_bytes.min(header.command.len())];
         let command = command.split(|&byte| byte == 0).map(text);
@@ -329,6 +331,7 @@ impl Processes {
             pid,
             parent: header.parent.load(Ordering::Relaxed),
             forked_from: header.forked_from.load(Ordering::Relaxed),
+            name: name_of(pid, &exe, command.first()),
             exe: if self.redact { base_name(&exe) } else { exe },
             command: if self.redact { Vec::new() } else { command },
             start_time: header.start_ticks.load(Ordering::Relaxed) >> shift,
@@ -373,6 +376,30 @@ impl Processes {
         self.dropped += header.unrecorded.load(Ordering::Relaxed);
         process.close(output, running);
     }
+}
+
+/// What process `pid` is called: the last part of the word that it was started by, if that word
+/// leads to the executable `exe`; else that of `exe`.
+fn name_of(pid: u32, exe: &str, word: Option<&String>) -> String {
+    let (of_exe, Some(word)) = (base_name(exe), word) else { return base_name(exe) };
+    let of_word = base_name(word);
+    if of_word == of_exe || of_word.is_empty() {
+        return of_exe;
+    }
+    let leads_there =
+        |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path == Path::new(exe));
+    let is_link = if word.contains('/') {
+        leads_there(Path::new(&format!("/proc/{pid}/cwd")).join(word))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| leads_there(folder.join(word)))
+    };
+    if is_link { of_word } else { of_exe }
+}
+
+fn exe_of(pid: u32) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/exe"));
+    link.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn base_name(path: &str) -> String {

@@ -142,6 +142,7 @@ impl Run {
             let now = Instant::now();
             let look = now >= next_look;
             if processes != processes_known || look {
+                self.session.keep_spare();
                 self.processes.find_new(&self.session, &mut self.output);
                 processes_known = processes;
             }

@@ -8,11 +8,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use heapwright_format::spool::{COLLECTOR_LOCK_WORDS, SESSION_BYTES, SPOOL_MAGIC, SessionHeader};
+use heapwright_format::spool::{
+    COLLECTOR_LOCK_WORDS, PROCESS_BYTES, SESSION_BYTES, SPARE_FILE, SPOOL_MAGIC, SessionHeader,
+};
 use heapwright_os::{
     Fd, Mapping, OpenFlags, Protection, ROBUST_LOCK_WORDS, cycle_counter, effective_user_id,
-    file_system_space, has_invariant_cycle_counter, hold_robust_lock, map_shared, monotonic_ns,
-    release_robust_lock,
+    file_size_limit_bytes, file_system_space, has_invariant_cycle_counter, hold_robust_lock,
+    map_shared, monotonic_ns, release_robust_lock,
 };
 use heapwright_sync::atomic::Ordering;
 use tempfile::TempDir;
@@ -71,7 +73,23 @@ impl Session {
         session.hold().map_err(failed)?;
         session.fill(settings);
         session.start = (session.now_ticks(), Instant::now());
+        session.keep_spare();
         Ok(session)
+    }
+
+    /// Makes a spare ring file if there is none. Without one a process that needs it is lost, and
+    /// counted.
+    pub(crate) fn keep_spare(&self) {
+        let path = self.directory().join(SPARE_FILE.trim_start_matches('/'));
+        // Our own limit would be ours to die of.
+        if path.exists() || file_size_limit_bytes().is_some() {
+            return;
+        }
+        let fresh = path.with_extension("new");
+        let made = fs::File::create(&fresh).and_then(|file| file.set_len(PROCESS_BYTES as u64));
+        if made.and_then(|()| fs::rename(&fresh, &path)).is_err() {
+            let _ = fs::remove_file(&fresh);
+        }
     }
 
     /// Takes the lock that tells recorders that we live: it is held by the calling thread, which

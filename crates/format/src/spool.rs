@@ -63,6 +63,10 @@ pub const COMMAND_BYTES: usize = 8192;
 /// Environment variable that tells a recorder the session's directory.
 pub const SPOOL_VARIABLE: &str = "HEAPWRIGHT_SPOOL";
 
+/// Name, in the session's directory, of an empty ring file in full length, for processes that may
+/// make none (`RLIMIT_FSIZE`): they rename it.
+pub const SPARE_FILE: &str = "/spare";
+
 /// What all processes of a session share.
 #[repr(C)]
 pub struct SessionHeader {

@@ -44,6 +44,10 @@ impl Fd {
     /// # Errors
     /// The kernel's.
     pub fn open(path: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
+        Self::open_from(AT_FDCWD, path, flags)
+    }
+
+    fn open_from(directory: usize, path: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
         let (bits, mode) = match flags {
             OpenFlags::Read => (libc::O_RDONLY, 0),
             OpenFlags::ReadWrite => (libc::O_RDWR, 0),
@@ -53,8 +57,28 @@ impl Fd {
         let bits = (bits | libc::O_CLOEXEC) as usize;
         let path = path.as_ptr().expose_provenance();
         // SAFETY: the path is a NUL-terminated string that lives through the call.
-        let fd = unsafe { syscall6(libc::SYS_openat, [AT_FDCWD, path, bits, mode, 0, 0]) }?;
+        let fd = unsafe { syscall6(libc::SYS_openat, [directory, path, bits, mode, 0, 0]) }?;
         Ok(Self(fd as i32))
+    }
+
+    /// Opens the directory `path` only to find files from it, close-on-exec.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_directory(path: &CStr) -> Result<Self, Errno> {
+        let bits = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as usize;
+        let path = path.as_ptr().expose_provenance();
+        // SAFETY: the path is a NUL-terminated string that lives through the call.
+        let fd = unsafe { syscall6(libc::SYS_openat, [AT_FDCWD, path, bits, 0, 0, 0]) }?;
+        Ok(Self(fd as i32))
+    }
+
+    /// Opens `name` in this directory, close-on-exec; also where its path leads nowhere any more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_in(&self, name: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
+        Self::open_from(self.0 as usize, name, flags)
     }
 
     /// The number.
@@ -198,6 +222,16 @@ pub fn unlink(path: &CStr) -> Result<(), Errno> {
     let path = path.as_ptr().expose_provenance();
     // SAFETY: the path is a NUL-terminated string that lives through the call.
     unsafe { syscall3(libc::SYS_unlinkat, AT_FDCWD, path, 0) }.map(drop)
+}
+
+/// Gives the file `from` the name `to`.
+///
+/// # Errors
+/// The kernel's.
+pub fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let (from, to) = (from.as_ptr().expose_provenance(), to.as_ptr().expose_provenance());
+    // SAFETY: both are NUL-terminated strings that live through the call.
+    unsafe { syscall6(libc::SYS_renameat2, [AT_FDCWD, from, AT_FDCWD, to, 0, 0]) }.map(drop)
 }
 
 /// Makes the directory `path` with `mode`.

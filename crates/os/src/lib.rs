@@ -32,7 +32,9 @@ pub use children::{
 };
 pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
-pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
+pub use fd::{
+    Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, rename, unlink, write_all,
+};
 pub use futex::{futex_wait, futex_wake};
 pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
 pub use mapping::{MapError, Mapping, map_shared, map_shared_at};

@@ -7,28 +7,32 @@
 //!   READY (or FAILED) once per process; everything else in it is valid when it is READY.
 //! - I3: a slot's address is stored before anybody uses the slot, and stays.
 
+use core::ffi::CStr;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
 use heapwright_format::spool::{
     CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES,
     PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_CLAIMED, SLOT_ENDED,
-    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SessionHeader, SlotHeader,
+    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPARE_FILE, SPOOL_MAGIC, SessionHeader, SlotHeader,
 };
 use heapwright_os::{
     Advice, Errno, Fd, OpenFlags, Protection, advise, cycle_counter, file_size_limit_bytes,
     futex_wake, map_shared, monotonic_ns, page_bytes, parent_process_id, process_id, read_link,
-    reserve,
+    rename, reserve,
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::confined::{is_confined, pause};
 use crate::dormant;
+use crate::kept_file::{RING_FILE, SPOOL_DIRECTORY};
 use crate::large::LargeBlocks;
 use crate::path_text::{PathText, StoredText, store_text};
-use crate::ring_file::RING_FILE;
 use crate::session::{push_directory, session};
 use crate::thread::LateRecorder;
+
+/// Tries for the spare ring file, some 50 ms.
+const SPARE_TRIES_MAX: usize = 50_000;
 
 const STAGE_BUILDING: u32 = 1;
 const STAGE_READY: u32 = 2;
@@ -141,9 +145,7 @@ impl Process {
         path.push_number(number);
         path.push(b".ring");
         store_text(&self.path, path.as_c_str()?.to_bytes());
-        let file = Fd::open(path.as_c_str()?, OpenFlags::CreateNew).ok()?;
-        self.file_bytes.store(0, Ordering::Relaxed);
-        self.grow_file(&file, PROCESS_HEADER_BYTES as u64).ok()?;
+        let file = self.make_file(&path)?;
         file.allocate(0, PROCESS_HEADER_BYTES as u64).ok()?;
         let mapping = map_shared(&file, 0, PROCESS_HEADER_BYTES, Protection::ReadWrite).ok()?;
         let header = mapping.start().cast::<ProcessHeader>();
@@ -159,6 +161,40 @@ impl Process {
         Some(())
     }
 
+    /// Makes the ring file. A process that may make no file so long takes the spare one, which the
+    /// collector has made: within its length no limit is asked for.
+    fn make_file(&self, path: &PathText) -> Option<Fd> {
+        let is_limited = file_size_limit_bytes().is_some_and(|limit| limit < PROCESS_BYTES as u64);
+        if is_limited {
+            let mut spare = PathText::new();
+            push_directory(&mut spare);
+            spare.push(SPARE_FILE.as_bytes());
+            for _ in 0..SPARE_TRIES_MAX {
+                if rename(spare.as_c_str()?, path.as_c_str()?).is_ok() {
+                    self.file_bytes.store(PROCESS_BYTES as u64, Ordering::Relaxed);
+                    return Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok();
+                }
+                // Another one has taken it; the collector makes the next within 20 ms.
+                pause();
+            }
+        }
+        let file = self.open_file(path, OpenFlags::CreateNew)?;
+        self.file_bytes.store(0, Ordering::Relaxed);
+        self.grow_file(&file, PROCESS_HEADER_BYTES as u64).ok()?;
+        Some(file)
+    }
+
+    /// Opens the ring file by its path, or in the directory where the path does not lead there.
+    fn open_file(&self, path: &PathText, flags: OpenFlags) -> Option<Fd> {
+        let path = path.as_c_str()?;
+        if let Ok(file) = Fd::open(path, flags) {
+            return Some(file);
+        }
+        let slash = path.to_bytes().iter().rposition(|&byte| byte == b'/')?;
+        let name = CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[slash + 1..]).ok()?;
+        SPOOL_DIRECTORY.held()?.open_in(name, flags).ok()
+    }
+
     /// The header in the ring file.
     pub(crate) fn header(&self) -> &'static ProcessHeader {
         // SAFETY: set by `build` before the block was READY (I2), never unmapped.
@@ -166,10 +202,10 @@ impl Process {
     }
 
     fn grow_file(&self, file: &Fd, bytes: u64) -> Result<(), Errno> {
-        if file_size_limit_bytes().is_some_and(|limit| limit < bytes) {
-            return Err(Errno::ENOSPC);
-        }
         if bytes > self.file_bytes.load(Ordering::Relaxed) {
+            if file_size_limit_bytes().is_some_and(|limit| limit < bytes) {
+                return Err(Errno::ENOSPC);
+            }
             file.set_bytes(bytes)?;
             self.file_bytes.store(bytes, Ordering::Relaxed);
         }
@@ -184,7 +220,7 @@ impl Process {
         }
         let mut path = PathText::new();
         path.push_words(&self.path);
-        let file = Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok()?;
+        let file = self.open_file(&path, OpenFlags::ReadWrite)?;
         work(&file)
     }
 

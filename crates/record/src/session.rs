@@ -16,6 +16,7 @@ use heapwright_os::{
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::dormant::{self, CONTROL};
+use crate::kept_file::SPOOL_DIRECTORY;
 use crate::path_text::{PATH_BYTES, PathText, StoredText, store_text};
 
 /// Whether this process records.
@@ -214,6 +215,10 @@ fn open_session(directory: &CStr) -> Option<NonNull<SessionHeader>> {
     store_text(&DIRECTORY, directory);
     let mut path = PathText::new();
     path.push(directory);
+    SPOOL_DIRECTORY.close();
+    if let Ok(kept) = Fd::open_directory(path.as_c_str()?) {
+        SPOOL_DIRECTORY.keep(kept)?;
+    }
     path.push(b"/session");
     let file = Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok()?;
     let mapping = map_shared(&file, 0, SESSION_BYTES, Protection::ReadWrite).ok()?;

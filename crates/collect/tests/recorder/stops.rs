@@ -35,7 +35,7 @@ fn a_time_limit_ends_the_recording_and_the_program_goes_on() {
 #[test]
 fn a_size_limit_ends_the_recording_soon_after() {
     let limit = 100 << 10;
-    let run = record_command(words(&program("churns"), &["2", "1500"]), |options| {
+    let run = record_command(words(&program("churns"), &["2", "4000"]), |options| {
         options.bytes_max = Some(limit);
     });
     assert_eq!((run.outcome.reason, run.stdout.as_str()), (StopReason::Size, "went on\n"));

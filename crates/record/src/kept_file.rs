@@ -1,4 +1,4 @@
-//! The descriptor of the ring file, in a program that may close any descriptor.
+//! Descriptors of ours in a program that may close any descriptor.
 
 use core::mem::ManuallyDrop;
 
@@ -8,20 +8,26 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Descriptors are put above the first of these that the program's limit allows, out of the way
 /// of programs that count on low numbers.
 const FD_LEAST: [i32; 4] = [700, 200, 60, 20];
-/// For a ring file without a descriptor: it is opened by its path each time.
+/// No descriptor: the file is opened by its path each time.
 const NO_FD: u32 = u32::MAX;
 
 /// The ring file as this process or, after a fork, its parent opened it.
-pub(crate) static RING_FILE: RingFile =
-    RingFile { fd: AtomicU32::new(NO_FD), device: AtomicU64::new(0), inode: AtomicU64::new(0) };
+pub(crate) static RING_FILE: KeptFile = KeptFile::none();
+/// The session's directory: a process that has changed its root finds it by no path.
+pub(crate) static SPOOL_DIRECTORY: KeptFile = KeptFile::none();
+
 /// A descriptor, and which file it is to mean.
-pub(crate) struct RingFile {
+pub(crate) struct KeptFile {
     fd: AtomicU32,
     device: AtomicU64,
     inode: AtomicU64,
 }
 
-impl RingFile {
+impl KeptFile {
+    const fn none() -> Self {
+        Self { fd: AtomicU32::new(NO_FD), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
+
     /// The descriptor, if it still means the file: the program may have closed it, and opened
     /// something else under its number.
     pub(crate) fn held(&self) -> Option<ManuallyDrop<Fd>> {
@@ -41,7 +47,7 @@ impl RingFile {
         Some(())
     }
 
-    /// Closes what a child has inherited.
+    /// Closes it, if it is still ours: a child has inherited it, or it is of an earlier session.
     pub(crate) fn close(&self) {
         if let Some(inherited) = self.held() {
             drop(ManuallyDrop::into_inner(inherited));
