@@ -55,6 +55,13 @@ fn every_cpp_operator_keeps_its_rules() {
 }
 
 #[test]
+fn every_jemalloc_function_keeps_its_rules() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = compile("cc", "jemalloc.c", &directory);
+    expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(program)));
+}
+
+#[test]
 fn the_rules_hold_with_little_address_space() {
     let directory = tempfile::tempdir().expect("a directory");
     let program = compile("cc", "conformance.c", &directory);
