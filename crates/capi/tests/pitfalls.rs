@@ -163,10 +163,8 @@ fn p19_valgrind_and_sanitizers_keep_their_own_allocator() {
     let program = compile_as("cc", "life/overrun.c", "overrun", &[]);
     if let Ok(plain) = Command::new("valgrind").arg("--version").output() {
         assert!(plain.status.success());
-        // Only into the program: valgrind itself is one, too.
         let output = Command::new("valgrind")
-            .arg(format!("--trace-children=no"))
-            .args(["-q", "--error-exitcode=9"])
+            .args(["-q", "--trace-children=no", "--error-exitcode=9"])
             .arg(&program)
             .env("LD_PRELOAD", object(OURS))
             .output()

@@ -39,6 +39,7 @@ pub fn compile_as(compiler: &str, source: &str, name: &str, flags: &[&str]) -> P
 }
 
 /// Runs `command` with `object` preloaded.
+#[allow(dead_code, reason = "not every test binary starts programs so")]
 pub fn run_under(object: &Path, command: &mut Command) -> Output {
     command.env("LD_PRELOAD", object).output().expect("it starts")
 }
