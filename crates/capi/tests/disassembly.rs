@@ -159,6 +159,8 @@ fn nothing_is_asked_of_libc_that_may_allocate() {
     const KNOWN: &str = "\
         memcpy memmove memset memcmp bcmp strlen fputs environ abort getauxval __errno_location \
         pthread_key_create pthread_setspecific __register_atfork dlsym dlerror pthread_create \
+        pthread_attr_init pthread_attr_destroy pthread_attr_setdetachstate \
+        pthread_attr_setstacksize pthread_sigmask pthread_detach \
         __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable \
         _ZSt15get_new_handlerv _ZSt17__throw_bad_allocv";
     for name in imports {

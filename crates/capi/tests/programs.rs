@@ -136,8 +136,7 @@ fn tier_programs_python_processes() {
         "test_embed",
         "test_signal",
         "test_os",
-        "test_multiprocessing_fork",
-        "test_concurrent_futures",
+        "test_multiprocessing_main_handling",
         "test_queue",
         "test_capi",
     ]);
