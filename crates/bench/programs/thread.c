@@ -1,8 +1,9 @@
 // Shape of glibc's threaded benchmark: each thread replaces random blocks of a table of 1,024;
-// sizes of 4 to 32,768 bytes, exponentially fewer of the larger ones.
+// sizes of 4 to 32,768 bytes, exponentially fewer of the larger ones. Second argument: threads,
+// which share the work.
 #include "workload.h"
 
-enum { THREADS = 2, SLOTS = 1024 };
+enum { SLOTS = 1024 };
 
 static long rounds;
 static _Atomic uint64_t total;
@@ -26,8 +27,9 @@ static void *work(void *argument) {
 }
 
 int main(int argc, char **argv) {
-    rounds = work_units(argc, argv) * 100000;
-    in_threads(THREADS, work);
+    int threads = argc > 2 ? atoi(argv[2]) : 2;
+    rounds = work_units(argc, argv) * 200000 / threads;
+    in_threads(threads, work);
     printf("%llu\n", (unsigned long long)total);
     return 0;
 }

@@ -128,6 +128,8 @@ fn p16_usable_bytes_are_the_callers() {
 
 #[test]
 fn p17_little_address_space_and_forbidden_calls() {
+    case_is_fine("fragmented_address_space");
+    case_is_fine("no_mappings_left");
     // In KiB: the region is halved; there is hardly any; there is none.
     for limit in ["40000000", "700000", "120000"] {
         let mut command = Command::new("sh");

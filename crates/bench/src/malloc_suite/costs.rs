@@ -1,5 +1,5 @@
 //! Single costs: latencies, their tail, instructions of a pair, memory of a program that does
-//! nothing.
+//! nothing or has come to rest.
 
 use super::measure::Runnable;
 use super::programs::Tools;
@@ -48,6 +48,13 @@ pub(super) fn run(
         let repeats = options.size.units(10).to_string();
         let words = [repeats.as_str(), "0", "1", "each"];
         rows_of_printed("tail", &words, subjects, tools, options, results);
+    }
+    for how in ["frees", "threads", "churn"] {
+        let name = format!("idle-{how}");
+        if options.wants(&name) {
+            say(&name);
+            idle(&name, how, subjects, tools, results);
+        }
     }
     if options.wants("nothing") {
         say("nothing");
@@ -129,6 +136,23 @@ fn nothing(subjects: &[Subject], tools: &Tools, results: &mut Results) {
     }
 }
 
+/// What is resident after a second and a half without a call, beside what is live.
+fn idle(name: &str, how: &str, subjects: &[Subject], tools: &Tools, results: &mut Results) {
+    let runnable = program("idle", &["1", how], tools);
+    for subject in subjects {
+        let said = runnable.timed(subject, tools);
+        match said.map(|(_, said)| numbers(&String::from_utf8_lossy(&said))).as_deref() {
+            Ok([live_kb, resident_kb, _]) => results.rows.push(Row {
+                live_kb: Some(*live_kb),
+                end_rss_kb: Some(*resident_kb),
+                ..named(name, subject)
+            }),
+            Ok(_) => results.leave_out(name, &subject.name, "it printed no figures".to_owned()),
+            Err(reason) => results.leave_out(name, &subject.name, reason.clone()),
+        }
+    }
+}
+
 /// Instructions of a malloc and free of `bytes`, the loop's own included (five or so), by
 /// valgrind's count.
 fn instructions(
@@ -142,6 +166,11 @@ fn instructions(
         let counts: Result<Vec<f64>, String> =
             PAIRS.iter().map(|pairs| counted(&pairs.to_string(), bytes, subject, tools)).collect();
         match counts.as_deref() {
+            // A program that ends early executes as few either way.
+            Ok([few, many]) if many - few < f64::from(PAIRS[1] - PAIRS[0]) => {
+                let reason = "the program does not run under valgrind".to_owned();
+                results.leave_out(name, &subject.name, reason);
+            }
             Ok([few, many]) => {
                 let pairs = f64::from(PAIRS[1] - PAIRS[0]);
                 let instructions = Some((many - few) / pairs);

@@ -7,7 +7,7 @@ use std::process::Command;
 const HEADER: &str = include_str!("../../programs/workload.h");
 
 /// Name of the program, source, flags.
-const PROGRAMS: [(&str, &str, &[&str]); 21] = [
+const PROGRAMS: [(&str, &str, &[&str]); 22] = [
     ("alloc_test", include_str!("../../programs/alloc_test.c"), &[]),
     ("barnes", include_str!("../../programs/barnes.c"), &[]),
     ("batches", include_str!("../../programs/batches.c"), &[]),
@@ -15,6 +15,7 @@ const PROGRAMS: [(&str, &str, &[&str]); 21] = [
     ("cfrac", include_str!("../../programs/cfrac.c"), &[]),
     ("espresso", include_str!("../../programs/espresso.c"), &[]),
     ("hot", include_str!("../../programs/hot.c"), &[]),
+    ("idle", include_str!("../../programs/idle.c"), &[]),
     ("large", include_str!("../../programs/large.c"), &[]),
     ("larson", include_str!("../../programs/larson.c"), &[]),
     ("larson_sized", include_str!("../../programs/larson.c"), &["-DSIZED", "-lstdc++"]),

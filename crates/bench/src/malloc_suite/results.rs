@@ -1,6 +1,7 @@
 //! What the suite found, as rows and means.
 
 use super::BASE;
+use super::workloads::BESIDE;
 use heapwright_launch::Machine;
 use serde::Serialize;
 
@@ -57,6 +58,9 @@ pub struct Row {
     /// Resident KiB at its exit, in a run of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_rss_kb: Option<f64>,
+    /// KiB of live blocks, where the program says; the rest of what is resident is the allocator's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_kb: Option<f64>,
     /// KiB written and not shared, at its exit; the least of the runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_dirty_kb: Option<f64>,
@@ -124,7 +128,8 @@ pub(super) fn means(rows: &[Row]) -> Vec<Mean> {
         if means.iter().any(|mean| mean.subject == row.subject) {
             continue;
         }
-        let own = || rows.iter().filter(|other| other.subject == row.subject);
+        let counts = |other: &&Row| !BESIDE.contains(&other.workload.as_str());
+        let own = || rows.iter().filter(|other| other.subject == row.subject).filter(counts);
         let times: Vec<f64> = own().filter_map(|row| row.time_ratio).collect();
         if times.is_empty() {
             continue;

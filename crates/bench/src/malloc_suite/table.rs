@@ -166,5 +166,8 @@ fn cost(row: &Row) -> Option<String> {
     if let (Some(half), Some(most), Some(tail)) = (row.ns_p50, row.ns_p99, row.ns_p999) {
         return Some(format!("{half:.0}, {most:.0}, {tail:.0} ns"));
     }
+    if let (Some(live), Some(resident)) = (row.live_kb, row.end_rss_kb) {
+        return Some(format!("{:.1} of {:.1} MB live", resident / 1024.0, live / 1024.0));
+    }
     row.private_dirty_kb.map(|kib| format!("{kib:.0} KiB dirty"))
 }

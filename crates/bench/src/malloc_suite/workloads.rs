@@ -1,4 +1,4 @@
-//! The 27 workloads: which program, how much of it.
+//! The 27 workloads, and one beside them: which program, how much of it.
 
 use super::options::Size;
 
@@ -34,6 +34,9 @@ pub(super) enum Real {
     /// `perl`, in the place of ruby.
     Perl,
 }
+
+/// Workloads beside the 27, which do not count in the means.
+pub(super) const BESIDE: [&str; 1] = ["threads-64"];
 
 /// All workloads at `size`, in the order of the tables.
 pub(super) fn all(size: Size) -> Vec<Workload> {
@@ -71,19 +74,21 @@ pub(super) fn all(size: Size) -> Vec<Workload> {
         ours("z3", "solver", 16, &[]),
         ours("rocksdb", "store", 15, &[]),
         real("redis", Real::Redis, 150),
+        ours("threads-64", "thread", 100, &["64"]),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::all;
+    use super::{BESIDE, all};
     use crate::malloc_suite::Size;
 
     #[test]
-    fn names_are_unique_and_there_are_27() {
+    fn names_are_unique_and_27_count() {
         let mut names: Vec<_> = all(Size::Full).iter().map(|one| one.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 27);
+        assert_eq!(names.len(), 27 + BESIDE.len());
+        assert!(BESIDE.iter().all(|name| names.contains(name)));
     }
 }

@@ -182,6 +182,38 @@ static void a_second_copy_in_a_namespace(void) {
     for (int i = 0; i < 100; i++) release(block[i]);
 }
 
+// No hole of the address space is larger than 64 GiB: a fresh copy of the object has to do with
+// what it gets.
+static void fragmented_address_space(void) {
+    for (uintptr_t at = (uintptr_t)1 << 32; at < (uintptr_t)1 << 47; at += (uintptr_t)1 << 36)
+        mmap((void *)at, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    a_second_copy_in_a_namespace();
+}
+
+// The kernel has no mapping left to give: blocks or null, and afterwards all is well again.
+static void no_mappings_left(void) {
+    enum { MOST = 200000 };
+    static void *page[MOST];
+    int count = 0;
+    while (count < MOST) {
+        int rights = count % 2 ? PROT_READ : PROT_NONE;
+        page[count] = mmap(NULL, 4096, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page[count] == MAP_FAILED) break;
+        count++;
+    }
+    void *block[3000];
+    for (int i = 0; i < 3000; i++) {
+        errno = 0;
+        block[i] = malloc((size_t)i * 90);
+        CHECK(block[i] || errno == ENOMEM);
+        if (block[i]) memset(block[i], 1, (size_t)i * 90);
+    }
+    for (int i = 0; i < 3000; i++) free(block[i]);
+    for (int i = 0; i < count; i++) munmap(page[i], 4096);
+    churn_some(7, 5000);
+    CHECK(malloc(100) && malloc(10 << 20));
+}
+
 // Before constructors: a resolver that the dynamic linker calls, and the preinit array.
 static void *in_resolver, *in_preinit, *in_constructor;
 static int resolved(void) { return 42; }
@@ -414,6 +446,8 @@ int main(int argc, char **argv) {
         {"calloc_inside_thread_exit_registration", calloc_inside_thread_exit_registration},
         {"tls_of_what_is_loaded_later", tls_of_what_is_loaded_later},
         {"a_second_copy_in_a_namespace", a_second_copy_in_a_namespace},
+        {"fragmented_address_space", fragmented_address_space},
+        {"no_mappings_left", no_mappings_left},
         {"early_and_late_calls", early_and_late_calls},
         {"frees_after_the_thread_destructor", frees_after_the_thread_destructor},
         {"signal_handlers_that_allocate", signal_handlers_that_allocate},
