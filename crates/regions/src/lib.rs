@@ -30,7 +30,7 @@ mod linear;
 mod pool;
 mod stack;
 
-pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
+pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
@@ -40,7 +40,7 @@ pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };
 #[cfg(feature = "os")]
-pub use heapwright_os::AnonymousPages;
+pub use heapwright_os::{AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
 pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
 pub use stack::{End, OutOfOrder, Stack, StackMark};
