@@ -6,6 +6,7 @@ mod build;
 mod bundle;
 mod demo;
 mod dist;
+mod numa;
 mod package;
 mod setup;
 mod shell;
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
            (--snmalloc: that peer too; --parquet: an export that writes Parquet)
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test
+           (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
@@ -40,7 +42,11 @@ fn main() -> ExitCode {
                 build::run(&workspace, &words)
             }
             "demo" => demo::run(&workspace, rest),
-            "test" => test::run(&workspace),
+            "test" => match rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                [] => test::run(&workspace),
+                ["--tier", "numa"] => numa::run(&workspace),
+                _ => Err("test: it takes nothing, or `--tier numa`".into()),
+            },
             "bench" => bench::run(&workspace, rest),
             "tidy" => tidy::run(&workspace),
             "bundle" => bundle::run(&workspace),
