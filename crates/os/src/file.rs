@@ -73,6 +73,22 @@ impl Fd {
         }
     }
 
+    /// Reads into `buffer` from `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let start = buffer.as_mut_ptr().expose_provenance();
+        let args = [self.raw() as usize, start, buffer.len(), offset as usize, 0, 0];
+        loop {
+            // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
+            match unsafe { syscall6(libc::SYS_pread64, args) } {
+                Err(Errno::EINTR) => {}
+                answer => return answer,
+            }
+        }
+    }
+
     /// Waits until everything written to the file, also through mappings that were synchronised,
     /// is on the disk with its length.
     ///
