@@ -266,7 +266,7 @@ pub unsafe trait Backing {
 }
 
 // SAFETY: every call goes to the same backing, which keeps the invariants.
-unsafe impl<B: Backing> Backing for &B {
+unsafe impl<B: Backing + ?Sized> Backing for &B {
     fn reserve(&self, layout: Layout) -> Result<Extent, BackingError> {
         (**self).reserve(layout)
     }

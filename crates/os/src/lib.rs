@@ -13,6 +13,7 @@
 extern crate std;
 
 mod anonymous;
+mod c_heap;
 mod capability;
 mod children;
 mod current_node;
@@ -42,6 +43,7 @@ mod time;
 mod topology;
 
 pub use anonymous::AnonymousPages;
+pub use c_heap::{c_allocate, c_free};
 pub use capability::{Capability, Found};
 pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
 pub use current_node::{Place, current_node, current_place, has_fast_current_place};

@@ -99,6 +99,21 @@ impl NodePages {
         placement(self.start, self.bytes)
     }
 
+    /// Gives the memory up without giving it back: [`Self::from_raw`] takes it again.
+    pub fn into_raw(self) -> (NonNull<u8>, usize) {
+        let raw = (self.start, self.bytes);
+        core::mem::forget(self);
+        raw
+    }
+
+    /// Takes over what [`Self::into_raw`] gave up.
+    ///
+    /// # Safety
+    /// - Both come from one call of it, and are taken over once.
+    pub unsafe fn from_raw(start: NonNull<u8>, bytes: usize) -> Self {
+        Self { start, bytes }
+    }
+
     fn take(bytes: usize, policy: NodePolicy) -> Result<Self, NodeError> {
         let refused = |errno| NodeError::Kernel { errno, bytes };
         let page = page_bytes();

@@ -11,6 +11,7 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-malloc", "heapwright-guard", "heapwright-gc", "heapwright-record"],
     &[
         "heapwright-capi",
+        "heapwright-c",
         "heapwright-preload",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
