@@ -9,7 +9,7 @@ use std::path::Path;
 /// the feature of the same name.
 const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
 /// The library for C programs: its files are named for their users, and it has a header.
-const C_LIBRARY: &str = "heapwright-c";
+pub(crate) const C_LIBRARY: &str = "heapwright-c";
 
 /// Builds what a user runs; with `--snmalloc` also that peer, with `--parquet` an `export` that
 /// writes Parquet (a minute more).
