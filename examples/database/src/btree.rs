@@ -125,17 +125,16 @@ impl Tree {
         self.rows
     }
 
-    /// The way from the root to the leaf of `key`: each node and which of its children is next.
-    fn path(&self, store: &impl Store, key: u64) -> Vec<(BlockId, usize)> {
+    /// The nodes from the root to the leaf of `key`.
+    fn path(&self, store: &impl Store, key: u64) -> Vec<BlockId> {
         let mut path = Vec::with_capacity(self.height as usize);
         let mut at = self.root;
         for _ in 1..self.height {
             let node = Node::read(store, at);
-            let child = node.child(key);
-            path.push((at, child));
-            at = node.links[child];
+            path.push(at);
+            at = node.links[node.child(key)];
         }
-        path.push((at, 0));
+        path.push(at);
         path
     }
 
@@ -144,7 +143,7 @@ impl Tree {
         if self.root == 0 {
             return None;
         }
-        let (leaf, _) = *self.path(store, key).last()?;
+        let leaf = *self.path(store, key).last()?;
         let node = Node::read(store, leaf);
         let index = node.find(key).ok()?;
         Some(store.bytes(node.links[index], node.lengths[index] as usize))
@@ -164,9 +163,9 @@ impl Tree {
             Node::EMPTY.write(store, self.root);
             self.height = 1;
         }
-        let mut path = self.path(store, key);
         let mut insert = Some((key, block, row.len() as u32));
-        while let (Some((key, link, length)), Some((at, _))) = (insert.take(), path.pop()) {
+        for at in self.path(store, key).into_iter().rev() {
+            let Some((key, link, length)) = insert.take() else { break };
             let mut node = Node::read(store, at);
             match node.find(key) {
                 Ok(index) => {
@@ -175,7 +174,7 @@ impl Tree {
                     self.rows -= 1;
                 }
                 Err(index) if node.count < KEYS_MAX => node.put(index, key, link, length),
-                Err(_) => insert = Some(self.split(store, at, &mut node, (key, link, length))?),
+                Err(_) => insert = Some(self.split(store, &mut node, (key, link, length))?),
             }
             node.write(store, at);
         }
@@ -190,11 +189,9 @@ impl Tree {
     fn split(
         &self,
         store: &mut impl Store,
-        at: BlockId,
         node: &mut Node,
         (key, link, length): (u64, BlockId, u32),
     ) -> Result<(u64, BlockId, u32), StoreError> {
-        debug_assert_ne!(at, 0);
         let mut upper = node.split();
         let half = if key < upper.keys[0] { &mut *node } else { &mut upper };
         let index = half.find(key).unwrap_or_else(|next| next);
@@ -222,7 +219,7 @@ impl Tree {
 
     /// Takes the row under `key` out; whether there was one.
     pub(crate) fn remove(&mut self, store: &mut impl Store, key: u64) -> Result<bool, StoreError> {
-        let leaf = self.path(store, key).last().map_or(0, |(leaf, _)| *leaf);
+        let leaf = self.path(store, key).last().copied().unwrap_or(0);
         if leaf == 0 {
             return Ok(false);
         }

@@ -19,7 +19,11 @@ const CLASSES: [usize; 14] = [64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640
 const ROOT_OF_TREE: usize = 0;
 const ROOT_OF_POOLS: usize = 1;
 
-/// The file, and its pools: the first free slot of each class, in a block of the file itself.
+/// Words of a pool: its first free slot, and the part of its newest chunk that was never used.
+const POOL_WORDS: u64 = 3;
+const POOLS_BYTES: usize = CLASSES.len() * POOL_WORDS as usize * 8;
+
+/// The file, and its pools, in a block of the file itself.
 #[derive(Debug)]
 pub(crate) struct FileStore {
     heap: FileHeap,
@@ -40,11 +44,11 @@ impl FileStore {
     pub(crate) fn create(path: &Path, bytes: u64) -> Result<Self, StoreError> {
         let shape = FileHeapShape { bytes, leaf_bytes: 64, tails: Tails::Trim };
         let heap = FileHeap::create(&c_path(path), APPLICATION, shape)?;
-        let block = heap.try_alloc(layout(CLASSES.len() * 8))?;
+        let block = heap.try_alloc(layout(POOLS_BYTES))?;
         let pools = heap.offset_of(block);
         heap.set_root(ROOT_OF_POOLS, pools);
         let mut store = Self { heap, pools };
-        store.bytes_mut(pools, CLASSES.len() * 8).fill(0);
+        store.bytes_mut(pools, POOLS_BYTES).fill(0);
         Ok(store)
     }
 
@@ -88,18 +92,23 @@ impl FileStore {
         CLASSES.iter().position(|class| *class >= bytes)
     }
 
-    /// Cuts a chunk of the heap into slots of `class`, linked to each other.
-    #[cold]
-    fn refill(&mut self, class: usize) -> Result<BlockId, StoreError> {
-        let chunk = self.heap.try_alloc(layout(CHUNK_BYTES))?;
-        let first = self.heap.offset_of(chunk);
+    /// Where the words of the pool of `class` are.
+    fn pool(&self, class: usize) -> u64 {
+        self.pools + class as u64 * POOL_WORDS * 8
+    }
+
+    /// A slot of `class` that was never used, of a new chunk if need be.
+    fn fresh(&mut self, class: usize) -> Result<BlockId, StoreError> {
+        let pool = self.pool(class);
+        let [_, mut fresh, mut end] = self.words(pool);
         let slot_bytes = CLASSES[class] as u64;
-        let count = CHUNK_BYTES as u64 / slot_bytes;
-        for index in 0..count {
-            let next = if index + 1 < count { first + (index + 1) * slot_bytes } else { 0 };
-            self.set_word(first + index * slot_bytes, next);
+        if end - fresh < slot_bytes {
+            fresh = self.heap.offset_of(self.heap.try_alloc(layout(CHUNK_BYTES))?);
+            end = fresh + CHUNK_BYTES as u64;
+            self.set_word(pool + 16, end);
         }
-        Ok(first)
+        self.set_word(pool + 8, fresh + slot_bytes);
+        Ok(fresh)
     }
 
     fn address(&self, block: BlockId) -> NonNull<u8> {
@@ -113,13 +122,13 @@ impl Store for FileStore {
             let block = self.heap.try_alloc(layout(bytes))?;
             return Ok(self.heap.offset_of(block));
         };
-        let list = self.pools + 8 * class as u64;
-        let slot = match self.word(list) {
-            0 => self.refill(class)?,
-            slot => slot,
-        };
+        let pool = self.pool(class);
+        let slot = self.word(pool);
+        if slot == 0 {
+            return self.fresh(class);
+        }
         let next = self.word(slot);
-        self.set_word(list, next);
+        self.set_word(pool, next);
         Ok(slot)
     }
 
@@ -130,10 +139,10 @@ impl Store for FileStore {
             debug_assert!(freed.is_ok(), "{freed:?}");
             return;
         };
-        let list = self.pools + 8 * class as u64;
-        let next = self.word(list);
+        let pool = self.pool(class);
+        let next = self.word(pool);
         self.set_word(block, next);
-        self.set_word(list, block);
+        self.set_word(pool, block);
     }
 
     fn bytes(&self, block: BlockId, bytes: usize) -> &[u8] {

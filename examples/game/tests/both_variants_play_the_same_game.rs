@@ -4,7 +4,7 @@ use std::process::Command;
 
 fn play(variant: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_game"))
-        .args([variant, "--frames", "150"])
+        .args([variant, "--frames", "65"])
         .output()
         .expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
