@@ -67,6 +67,11 @@ impl Ring {
         self.slot_index
     }
 
+    /// Where the slot is mapped.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        NonNull::from(self.slot).cast()
+    }
+
     /// The header of the slot.
     pub(crate) fn slot(&self) -> &'static SlotHeader {
         self.slot
@@ -147,7 +152,9 @@ impl Ring {
     #[cold]
     fn grow(&self) -> bool {
         let slot = self.slot;
-        if is_confined() {
+        let is_current =
+            crate::session::session().is_some_and(|now| core::ptr::eq(now, self.session));
+        if is_confined() || !is_current {
             return false;
         }
         let may_grow = slot.ring_chunks.load(Ordering::Relaxed) == CHUNKS_AT_FIRST as u32;

@@ -8,18 +8,19 @@ use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
     NodeId, ROOT_NODE, TouchReport,
 };
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 use heapwright_unwind::{
     FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
 };
 
 use crate::clock::Clock;
 use crate::large::Touched;
+use crate::module_watch::may_look_for_modules;
 use crate::nodes::{Nodes, PathHash};
-use crate::process::{Process, may_look_for_modules};
+use crate::process::Process;
 use crate::ring::Ring;
 use crate::sample::{SampledSet, Sampler};
-use crate::thread::{Block, Resize};
+use crate::thread::{ATTENTION_OVER, Block, Resize};
 
 /// The state behind a thread's stream: first what every event reads, which so lies on three cache
 /// lines, then the tables, each behind its own counters.
@@ -40,6 +41,8 @@ pub(crate) struct Writer {
     pub(crate) nodes: Nodes,
     pub(crate) encoder: Encoder,
     pub(crate) memo: Memo,
+    /// Where the thread's recorder is told that its session is over.
+    pub(crate) attention: &'static AtomicU32,
     /// For each frame of the memo, the path from the outermost frame to it.
     pub(crate) paths: [PathHash; FRAME_COUNT_MAX],
 }
@@ -55,6 +58,7 @@ impl Writer {
         process: &'static Process,
         mut ring: Ring,
         thread_id: u32,
+        attention: &'static AtomicU32,
     ) {
         let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
         let thread = ring.slot().thread.load(Ordering::Relaxed);
@@ -83,6 +87,7 @@ impl Writer {
             ring = ring;
             nodes = Nodes::new();
             stacks = Nodes::new();
+            attention = attention;
         }
         // SAFETY: every field is valid now: written above, or zero where zero is valid.
         let writer = unsafe { &mut *place };
@@ -92,14 +97,28 @@ impl Writer {
     /// Whether a block of `size` bytes is to be recorded.
     #[inline(always)]
     pub(crate) fn wants(&mut self, size: usize) -> bool {
-        self.session.stop.load(Ordering::Relaxed) == 0
-            && (self.sampler.is_off() || self.sampler.takes(size))
+        !self.is_over() && (self.sampler.is_off() || self.sampler.takes(size))
+    }
+
+    /// Whether nothing more is to be recorded.
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        let is_over = self.session.stop.load(Ordering::Relaxed) != 0;
+        if is_over {
+            self.call_attention();
+        }
+        is_over
+    }
+
+    #[cold]
+    fn call_attention(&self) {
+        self.attention.fetch_or(ATTENTION_OVER, Ordering::Relaxed);
     }
 
     /// Writes one event, if anything can still be recorded.
     #[inline(always)]
     pub(crate) fn write(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
-        if self.session.stop.load(Ordering::Relaxed) != 0 {
+        if self.is_over() {
             return;
         }
         if !self.ring.cursor().has_room(EVENT_BYTES_MAX) && !self.next_chunk(self.nodes.next_id()) {

@@ -7,6 +7,7 @@
 mod latency;
 pub mod programs;
 mod random;
+pub mod site_mix;
 
 pub use latency::{Latencies, resident_kib};
 pub use random::Random;

@@ -60,7 +60,7 @@ fn expect_full(file: &Path, prepare: impl FnOnce(&mut Command)) {
         Path::new("sh"),
         &[
             "-c",
-            "ulimit -f unlimited; exec \"$0\" 2 700",
+            "ulimit -f unlimited; exec \"$0\" 2 2500",
             program("churns").to_str().expect("text"),
         ],
     );
