@@ -1,4 +1,4 @@
-//! Files and shared memory to be mapped: making them, growing them, giving blocks back.
+//! Files and shared memory to be mapped: making them, growing them, writing them back.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -43,18 +43,6 @@ impl Fd {
         let how = (libc::LOCK_EX | libc::LOCK_NB) as usize;
         // SAFETY: only the file's lock changes.
         unsafe { syscall3(libc::SYS_flock, self.raw() as usize, how, 0) }.map(drop)
-    }
-
-    /// Gives the blocks of `bytes` from `offset` back to the file system; they read as zero then,
-    /// also through a mapping. The length stays.
-    ///
-    /// # Errors
-    /// The kernel's: `EOPNOTSUPP` where files have no holes.
-    pub fn punch_hole(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
-        let mode = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as usize;
-        let args = [self.raw() as usize, mode, offset as usize, bytes as usize, 0, 0];
-        // SAFETY: only the file changes; who has it mapped gave the contents up.
-        unsafe { syscall6(libc::SYS_fallocate, args) }.map(drop)
     }
 
     /// Takes disk blocks for `bytes` from `offset`, so that touching them through a mapping cannot
