@@ -34,17 +34,6 @@ impl Fd {
         Ok(Self::from_raw(fd as i32))
     }
 
-    /// Locks the file for this open description alone; it is unlocked when that is closed, also by
-    /// the end of the process. Others are kept out only if they ask too.
-    ///
-    /// # Errors
-    /// `EAGAIN` when somebody else has it; the kernel's.
-    pub fn lock(&self) -> Result<(), Errno> {
-        let how = (libc::LOCK_EX | libc::LOCK_NB) as usize;
-        // SAFETY: only the file's lock changes.
-        unsafe { syscall3(libc::SYS_flock, self.raw() as usize, how, 0) }.map(drop)
-    }
-
     /// Takes disk blocks for `bytes` from `offset`, so that touching them through a mapping cannot
     /// fail, and makes the file that long. Where the file system cannot promise blocks
     /// (`EOPNOTSUPP`), only the length is set.
@@ -152,7 +141,7 @@ mod tests {
         assert_eq!(memory.stat().map(|stat| stat.bytes), Ok(10_000));
         memory.punch_hole(0, 4096).expect("a hole");
         assert_eq!(memory.stat().map(|stat| stat.bytes), Ok(10_000));
-        memory.lock().expect("nobody has it");
+        memory.try_lock().expect("nobody has it");
         assert!(memory.file_system_free_bytes().is_some());
     }
 
@@ -162,8 +151,8 @@ mod tests {
         let Ok(first) = open_shared_memory(name) else { return };
         let second = open_existing_shared_memory(name).expect("it is there");
         assert_eq!(first.stat().map(|stat| stat.inode), second.stat().map(|stat| stat.inode));
-        first.lock().expect("nobody has it");
-        assert_eq!(second.lock(), Err(Errno::EAGAIN));
+        first.try_lock().expect("nobody has it");
+        assert_eq!(second.try_lock(), Err(Errno::EAGAIN));
         unlink_shared_memory(name).expect("it is there");
         assert_eq!(open_existing_shared_memory(name).err(), Some(Errno::ENOENT));
         for bad in [c"", c"a/b", c"..", c"."] {

@@ -6,7 +6,7 @@
 //! rule that out: another process may cut the file at any moment. What is offered: disk blocks are
 //! taken before they are mapped ([`Fd::take_blocks`]), so a full disk is an error and not a
 //! signal; [`FileMapping::check`] tells that the file is shorter; [`crate::is_readable`] asks about
-//! one address without touching it; [`Fd::lock`] keeps out everybody who asks.
+//! one address without touching it; [`Fd::try_lock`] keeps out everybody who asks.
 
 use core::ops::Range;
 use core::ptr::NonNull;

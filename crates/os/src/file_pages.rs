@@ -104,7 +104,7 @@ impl FilePages {
     /// # Errors
     /// [`FilePagesError`].
     pub fn of(file: Fd) -> Result<Self, FilePagesError> {
-        file.lock().map_err(|errno| match errno {
+        file.try_lock().map_err(|errno| match errno {
             Errno::EAGAIN => FilePagesError::InUse,
             errno => FilePagesError::Open(errno),
         })?;

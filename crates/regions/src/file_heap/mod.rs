@@ -411,7 +411,7 @@ impl fmt::Debug for FileHeap {
 }
 
 fn lock(file: &Fd) -> Result<(), FileHeapError> {
-    file.lock().map_err(|errno| match errno {
+    file.try_lock().map_err(|errno| match errno {
         Errno::EAGAIN => FileHeapError::InUse,
         errno => FileHeapError::Kernel(errno),
     })
