@@ -200,6 +200,8 @@ impl Layout {
         let memory = Reserve::new(small_bytes + large_bytes + nursery_bytes + BLOCK_BYTES)?;
         // Blocks are aligned, so that no object crosses more pages than it must.
         let skip = memory.start().align_offset(BLOCK_BYTES);
+        memory.want_huge_pages(skip, small_bytes);
+        memory.want_huge_pages(skip + small_bytes + large_bytes, nursery_bytes);
         let at = |offset: usize| {
             // SAFETY: the reserve has one block more than the sum of the parts.
             unsafe { memory.start().add(skip + offset) }
