@@ -15,7 +15,7 @@ use crate::HeapError;
 use crate::gc::Gc;
 use crate::memory::{Reserve, Table};
 use crate::mutation::Mutation;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::root::{Root, Rootable};
 use crate::trace::Visitor;
 
@@ -90,7 +90,7 @@ impl RootTable {
     pub(crate) fn trace<V: Visitor>(&self, visitor: &mut V) {
         for slot in self.shared().slots.borrow_mut().as_mut_slice() {
             if let Slot::Taken(object) = slot {
-                *object = visitor.visit(*object);
+                visitor.visit(Field::of(object));
             }
         }
     }

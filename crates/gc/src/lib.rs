@@ -70,7 +70,7 @@ pub use gc::Gc;
 pub use heap::Heap;
 pub use heapwright_gc_derive::Trace;
 pub use mutation::Mutation;
-pub use object::ObjectRef;
+pub use object::{Field, ObjectRef};
 pub use root::{Root, Rootable, RootableBy};
 pub use scope::{HandleScope, Local, Locals};
 pub use stats::Statistics;

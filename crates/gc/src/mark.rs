@@ -1,16 +1,15 @@
 //! Marking: an explicit stack and a short queue of prefetched objects in front of it.
 //!
 //! References are pushed unseen; an object is first touched when it leaves the queue, by when its
-//! header is in the cache. There is no recursion: a list of ten million objects needs one entry.
+//! header, and the place where its liveness is recorded, are in the cache. There is no recursion:
+//! a list of ten million objects needs one entry.
 //! Source: Cher, Hosking, Vijaykumar, "Software prefetching for mark-sweep garbage collection",
 //! ASPLOS 2004.
-
-use core::ptr::NonNull;
 
 use heapwright_os::monotonic_ns;
 
 use crate::memory::Table;
-use crate::object::{MARK, ObjectRef};
+use crate::object::{Field, MARK, ObjectRef, prefetch};
 use crate::space::LiveSet;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
@@ -42,6 +41,12 @@ impl Marker {
         self.live = live;
     }
 
+    /// Will mark `object` and what it refers to.
+    #[inline]
+    pub(crate) fn push(&mut self, object: ObjectRef) {
+        self.stack.push(object);
+    }
+
     /// Marks all that is reachable from the stack, or stops when `deadline_ns` has passed.
     /// Returns whether the stack is empty.
     pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> bool {
@@ -53,7 +58,8 @@ impl Marker {
             let next = self.stack.pop();
             match next {
                 Some(object) => {
-                    prefetch(object.payload());
+                    prefetch(object.payload().as_ptr().wrapping_sub(8));
+                    self.live.prefetch(object.address());
                     idle = 0;
                 }
                 None => idle += 1,
@@ -101,6 +107,10 @@ impl Reach for Marker {
         (object.mark_bit() == self.mark).then_some(object)
     }
 
+    fn reach(&mut self, object: ObjectRef) {
+        self.push(object);
+    }
+
     fn finish(&mut self) {
         self.drain(None);
     }
@@ -108,22 +118,7 @@ impl Reach for Marker {
 
 impl Visitor for Marker {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
-        self.stack.push(object);
-        object
+    fn visit(&mut self, field: Field) {
+        self.stack.push(field.object());
     }
-}
-
-/// Asks for the line of the header and the payload's beginning.
-#[inline]
-fn prefetch(payload: NonNull<u8>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let header = payload.as_ptr().wrapping_sub(8).cast_const().cast::<i8>();
-        // SAFETY: a prefetch is a hint and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(header) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = payload;
 }

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::{DynamicRoot, RootTable};
 use crate::gc::{Gc, Invariant};
-use crate::object::{ObjectRef, write_head};
+use crate::object::{Field, ObjectRef, write_head};
 use crate::plan::{Grant, LoggedCell, Plan};
 use crate::relocate::Copier;
 use crate::root::{Root, Rootable};
@@ -302,7 +302,7 @@ impl<'gc> Mutation<'gc> {
         if self.barrier.get() == Barrier::Snapshot
             && let Some(marker) = self.state.borrow_mut().plan.snapshot()
         {
-            marker.visit(object);
+            marker.push(object);
         }
     }
 
@@ -375,8 +375,7 @@ impl Sealed for YoungFinder {}
 
 impl Visitor for YoungFinder {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
-        self.found |= self.nursery.contains(object.address());
-        object
+    fn visit(&mut self, field: Field) {
+        self.found |= self.nursery.contains(field.object().address());
     }
 }

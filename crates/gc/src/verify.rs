@@ -3,7 +3,7 @@
 //! The walk sets a bit in each header, a second one clears it again, and both must see the same.
 
 use crate::memory::Table;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::plan::{AnyPlan, Common, Plan};
 use crate::root::Roots;
 use crate::space::AddressRange;
@@ -66,7 +66,8 @@ impl Verifier {
 impl Sealed for Verifier {}
 
 impl Visitor for Verifier {
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
+    fn visit(&mut self, field: Field) {
+        let object = field.object();
         let address = object.address();
         let is_inside = self.places.iter().any(|place| place.contains(address));
         assert!(is_inside, "a reference to {address:#x}, where no object can be");
@@ -81,6 +82,5 @@ impl Visitor for Verifier {
             self.bytes += object.total_bytes(desc);
             self.stack.push(object);
         }
-        object
     }
 }

@@ -35,6 +35,9 @@ pub(crate) trait Reach: Visitor {
     /// The present place of an object that has been reached, none for others.
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef>;
 
+    /// Reaches `object`, as a visit of a reference to it does.
+    fn reach(&mut self, object: ObjectRef);
+
     /// Visits everything that is reachable from what was visited.
     fn finish(&mut self);
 }
@@ -72,7 +75,7 @@ impl Pairs {
                 let Pair { key, value } = Self::pair(object);
                 let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
                 if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
-                    visitor.visit(value);
+                    visitor.reach(value);
                     has_changed = true;
                 }
             }
@@ -92,12 +95,12 @@ impl Pairs {
 
     /// Replaces every reference by its target, when nothing is dead any more. The pairs themselves
     /// are still in their old places.
-    pub(crate) fn slide<V: Visitor>(&mut self, visitor: &mut V) {
+    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
         for object in self.table.as_mut_slice() {
             let Pair { key, value } = Self::pair(*object);
-            key.set(key.get().map(|key| visitor.visit(key)));
-            value.set(value.get().map(|value| visitor.visit(value)));
-            *object = visitor.visit(*object);
+            key.set(key.get().map(&target));
+            value.set(value.get().map(&target));
+            *object = target(*object);
         }
     }
 

@@ -9,11 +9,15 @@ use core::ptr::NonNull;
 use crate::HeapError;
 use crate::mark::Marker;
 use crate::mutation::Barrier;
+use crate::object::prefetch;
 use crate::plan::mark_sweep::mark_and_sweep;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
+
+/// Log entries between prefetch and visit: cells lie anywhere in the old space.
+const LOG_AHEAD: usize = 16;
 
 pub(crate) struct Generational {
     nursery: BumpSpace,
@@ -51,7 +55,11 @@ impl Generational {
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
         roots.trace(copier);
-        for logged in common.log.as_slice() {
+        let log = common.log.as_slice();
+        for (index, logged) in log.iter().enumerate() {
+            if let Some(later) = log.get(index + LOG_AHEAD) {
+                prefetch(later.cell.as_ptr());
+            }
             // SAFETY: the cell lies in an old object, none of which has moved or been freed since
             // it was logged, and it is still that cell (C1).
             unsafe { (logged.copy)(logged.cell, copier) };

@@ -9,8 +9,8 @@ use heapwright_gc::rootable;
 pub struct Outcome {
     pub checksum: u64,
     pub statistics: Statistics,
-    /// Wall time in and between pauses: begin and length, in nanoseconds.
-    pub pauses: Vec<(u64, u64)>,
+
+
 }
 
 const ROOM: &str = "the limit is far";
@@ -19,7 +19,7 @@ fn outcome<R>(checksum: u64, heap: &Heap<R>) -> Outcome
 where
     R: ?Sized + for<'gc> Rootable<'gc>,
 {
-    Outcome { checksum, statistics: heap.statistics(), pauses: Vec::new() }
+    Outcome { checksum, statistics: heap.statistics() }
 }
 
 #[derive(Trace)]
