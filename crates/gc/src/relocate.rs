@@ -213,16 +213,27 @@ impl Visitor for Copier {
     }
 }
 
+/// From this many bytes on the map, a 32nd of them, does not stay in the nearest caches.
+const WAIT_BYTES: usize = 32 << 20;
+
 /// Replaces references to where sliding puts the objects. Each field is visited once.
 #[derive(Debug)]
 pub(crate) struct Slider {
     pub(crate) map: WordMap,
     ahead: Ahead,
+    /// Whether the map is too large for the caches, so that looking ahead pays.
+    waits: bool,
 }
 
 impl Slider {
     pub(crate) fn new(map: WordMap) -> Self {
-        Self { map, ahead: Ahead::new() }
+        Self { map, ahead: Ahead::new(), waits: false }
+    }
+
+    /// Plans where everything in the first `used_bytes` goes; returns the bytes that remain.
+    pub(crate) fn plan(&mut self, used_bytes: usize) -> usize {
+        self.waits = used_bytes >= WAIT_BYTES || cfg!(debug_assertions);
+        self.map.plan(used_bytes)
     }
 
     /// Replaces the references of `object`, at the latest when [`Slider::flush`] is called, which
@@ -251,6 +262,10 @@ impl Sealed for Slider {}
 impl Visitor for Slider {
     #[inline]
     fn visit(&mut self, field: Field) {
+        if !self.waits {
+            field.set(self.map.target(field.object()));
+            return;
+        }
         self.map.prefetch(field.object().address());
         if let Some(due) = self.ahead.exchange(Some(field)) {
             due.set(self.map.target(due.object()));

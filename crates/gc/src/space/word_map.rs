@@ -37,7 +37,9 @@ impl WordMap {
         start: NonNull<u8>,
         bytes: usize,
     ) -> Result<(Self, Reserve), crate::HeapError> {
-        let memory = Reserve::new(bytes.div_ceil(GROUP_BYTES) * size_of::<Group>())?;
+        let map_bytes = bytes.div_ceil(GROUP_BYTES) * size_of::<Group>();
+        let memory = Reserve::new(map_bytes)?;
+        memory.want_huge_pages(0, map_bytes);
         let groups = memory.start().cast();
         Ok((Self { range: AddressRange::new(start, bytes), start, groups }, memory))
     }
