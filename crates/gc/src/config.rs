@@ -37,6 +37,8 @@ pub struct Config {
     pub nursery_bytes: usize,
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
+    /// Keeps every pause with its time, 32 bytes each, for [`crate::Heap::with_pauses`].
+    pub record_pauses: bool,
     /// Collects after every mutation, each time a full collection. For tests.
     pub stress: bool,
     /// Walks the whole heap before and after each collection and panics when it is broken.
@@ -53,6 +55,7 @@ impl Default for Config {
             trigger_bytes_min: 8 << 20,
             nursery_bytes: 4 << 20,
             slice_us: 1000,
+            record_pauses: false,
             stress: false,
             verify: cfg!(debug_assertions),
         }

@@ -2,15 +2,16 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::monotonic_ns;
+use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
+use crate::finalise::run_finalisers;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::plan::{Extent, Plan};
 use crate::root::{HeapRoots, Root, Rootable};
 use crate::state::State;
 use crate::verify::Verifier;
-use crate::{Config, HeapError, Refusal, Statistics};
+use crate::{Collector, Config, HeapError, Pause, PauseKind, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -135,6 +136,12 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         statistics
     }
 
+    /// Runs `f` with the pauses so far, in order: those since the heap was made, if
+    /// [`Config::record_pauses`] is set.
+    pub fn with_pauses<T>(&self, f: impl FnOnce(&[Pause]) -> T) -> T {
+        f(self.engine.mutation().state().borrow().common.pauses.as_slice())
+    }
+
     /// Walks all that is reachable and returns the number of objects and their bytes, heads
     /// included. O(live).
     ///
@@ -175,9 +182,22 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             let full = common.statistics.full_collections;
             // Stays set if what follows panics.
             mutation.set_lost(true);
-            let begin_ns = monotonic_ns();
+            let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
             plan.collect(&mut roots, common, extent);
-            common.statistics.add_pause(monotonic_ns() - begin_ns);
+            let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
+            let wall_ns = monotonic_ns() - begin_ns;
+            common.statistics.add_pause(wall_ns, cpu_ns);
+            if common.config.record_pauses {
+                let kind = if common.config.collector == Collector::Incremental {
+                    PauseKind::Slice
+                } else if common.statistics.full_collections > full {
+                    PauseKind::Full
+                } else {
+                    PauseKind::Minor
+                };
+                // Without memory for it the entry is lost, and nothing else.
+                let _ = common.pauses.try_push(Pause { begin_ns, wall_ns, cpu_ns, kind });
+            }
             let has_marked = full != common.statistics.full_collections && plan.marks_all();
             let mark = has_marked.then_some(common.mark);
             let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
@@ -185,6 +205,10 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             mutation.set_lost(false);
         }
         mutation.refresh();
+        if mutation.state().borrow().common.finals.has_queue() {
+            run_finalisers(mutation);
+            mutation.refresh();
+        }
     }
 }
 

@@ -20,10 +20,24 @@ const AHEAD: usize = 16;
 /// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
 const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
+/// Bytes of an array that are visited at once, so that a long one does not make a long slice.
+const PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 << 10 };
+/// Objects that a part of an array counts for between two looks at the clock.
+const PART_OBJECTS: usize = 128;
+
+/// The rest of an array, from an index on.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    array: ObjectRef,
+    from: usize,
+}
+
 /// Marks what is reachable and records it in the live set of the small objects' space.
 #[derive(Debug)]
 pub(crate) struct Marker {
     stack: Table<ObjectRef>,
+    /// Arrays that are visited in parts.
+    rests: Table<Rest>,
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
@@ -31,7 +45,7 @@ pub(crate) struct Marker {
 
 impl Marker {
     pub(crate) fn new(live: LiveSet) -> Self {
-        Self { stack: Table::new(), mark: 0, live }
+        Self { stack: Table::new(), rests: Table::new(), mark: 0, live }
     }
 
     /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
@@ -48,7 +62,7 @@ impl Marker {
     }
 
     /// Marks all that is reachable from the stack, or stops when `deadline_ns` has passed.
-    /// Returns whether the stack is empty.
+    /// Returns whether nothing is left.
     pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> bool {
         let mut ahead = [None; AHEAD];
         let mut at = 0;
@@ -62,6 +76,10 @@ impl Marker {
                     self.live.prefetch(object.address());
                     idle = 0;
                 }
+                None if self.visit_part() => {
+                    idle = 0;
+                    to_clock = to_clock.saturating_sub(PART_OBJECTS);
+                }
                 None => idle += 1,
             }
             let due = core::mem::replace(&mut ahead[at], next);
@@ -69,14 +87,14 @@ impl Marker {
             if let Some(object) = due {
                 self.mark_object(object);
                 idle = 0;
-                to_clock -= 1;
+                to_clock = to_clock.saturating_sub(1);
             }
             // Counts objects visited, so that every slice gets on.
             if to_clock == 0 {
                 to_clock = CLOCK_OBJECTS;
                 if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {
                     ahead.into_iter().flatten().for_each(|object| self.stack.push(object));
-                    return self.stack.as_slice().is_empty();
+                    return self.stack.as_slice().is_empty() && self.rests.as_slice().is_empty();
                 }
             }
         }
@@ -93,10 +111,32 @@ impl Marker {
         let len = object.len(desc);
         self.live.record(object.start(desc), desc.total_bytes(len));
         if desc.needs_trace {
+            if desc.is_array && desc.item_bytes * len > PART_BYTES {
+                self.rests.push(Rest { array: object, from: 0 });
+                return;
+            }
             // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
             // else uses the heap during a collection.
             unsafe { (desc.mark)(object.payload(), len, self) };
         }
+    }
+
+    /// Visits the next part of the last array; returns whether there was one.
+    #[inline(never)]
+    fn visit_part(&mut self) -> bool {
+        let Some(Rest { array, from }) = self.rests.pop() else { return false };
+        let desc = array.desc();
+        let len = array.len(desc);
+        let count = (PART_BYTES / desc.item_bytes.max(1)).max(1).min(len - from);
+        if from + count < len {
+            self.rests.push(Rest { array, from: from + count });
+        }
+        // SAFETY: `from` is below the length, so the item lies in the payload.
+        let first = unsafe { array.payload().add(from * desc.item_bytes) };
+        // SAFETY: `count` values of the descriptor's type follow (O1), and nobody else uses the
+        // heap during a collection.
+        unsafe { (desc.mark)(first, count, self) };
+        true
     }
 }
 

@@ -37,7 +37,8 @@ impl Reserve {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: inside the reserve.
         let start = unsafe { self.start.add(offset) };
-        let skip = SMALL_BYTES + start.as_ptr().wrapping_add(SMALL_BYTES).align_offset(HUGE_PAGE_BYTES);
+        let skip =
+            SMALL_BYTES + start.as_ptr().wrapping_add(SMALL_BYTES).align_offset(HUGE_PAGE_BYTES);
         let whole = bytes.saturating_sub(skip) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
         if whole > 0 {
             // SAFETY: `skip + whole <= bytes`, so the place is inside the reserve.

@@ -86,7 +86,11 @@ impl Mutation<'static> {
         let state = self.state.borrow();
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
-        self.is_due.set(state.plan.is_due(&state.common) || state.common.config.stress);
+        self.is_due.set(
+            state.plan.is_due(&state.common)
+                || state.common.config.stress
+                || state.common.finals.has_queue(),
+        );
     }
 }
 

@@ -3,9 +3,11 @@
 use crate::config::Config;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::RootTable;
+use crate::finalise::Finals;
+use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
 use crate::object::ObjectRef;
-use crate::plan::{AnyPlan, Common, Grant, Layout, Plan};
+use crate::plan::{AnyPlan, Common, DropCursor, Grant, Layout, Plan};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::weak::Pairs;
 use crate::{HeapError, Refusal, Statistics};
@@ -32,6 +34,10 @@ impl State {
             large,
             drops: Table::new(),
             young_drops_from: 0,
+            drop_cursor: DropCursor { kept: 0, next: 0 },
+            finals: Finals::new(),
+            identities: Identities::new(),
+            pauses: Table::new(),
             pairs: Pairs::new(),
             mark: 0,
             log: Table::new(),
@@ -101,7 +107,8 @@ impl State {
 
     /// Runs the destructors of all objects.
     pub(crate) fn drop_all(&mut self) {
-        while let Some(object) = self.common.drops.pop() {
+        let drops = self.common.take_drops();
+        while let Some(object) = drops.pop() {
             // SAFETY: the heap goes away, so nobody uses the payload again, and the object has
             // left the table, so this happens once.
             unsafe { object.drop_payload() };

@@ -31,7 +31,7 @@ impl Verifier {
     pub(crate) fn run<R: Roots>(
         roots: &mut R,
         plan: &AnyPlan,
-        common: &Common,
+        common: &mut Common,
         mark: Option<usize>,
     ) -> (usize, usize) {
         let [first, second] = plan.used();
@@ -43,16 +43,16 @@ impl Verifier {
             objects: 0,
             bytes: 0,
         };
-        let seen = verifier.walk(roots);
+        let seen = verifier.walk(roots, common);
         verifier.sets = false;
-        let again = verifier.walk(roots);
+        let again = verifier.walk(roots, common);
         assert_eq!(seen, again, "the heap changed while it was verified");
         seen
     }
 
-    fn walk<R: Roots>(&mut self, roots: &mut R) -> (usize, usize) {
+    fn walk<R: Roots>(&mut self, roots: &mut R, common: &mut Common) -> (usize, usize) {
         (self.objects, self.bytes) = (0, 0);
-        roots.trace(self);
+        common.trace_roots(roots, self);
         while let Some(object) = self.stack.pop() {
             let desc = object.desc();
             // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody

@@ -65,25 +65,20 @@ impl Pairs {
         if all { 0 } else { self.young_from }
     }
 
-    /// Visits the values of reached pairs whose keys are reached, until there are no more.
-    /// O(pairs), for each step of a chain of ephemerons.
-    pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) {
-        loop {
-            let mut has_changed = false;
-            for object in &self.table.as_slice()[self.from(all)..] {
-                let Some(object) = visitor.fate(*object) else { continue };
-                let Pair { key, value } = Self::pair(object);
-                let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
-                if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
-                    visitor.reach(value);
-                    has_changed = true;
-                }
+    /// Reaches the values of reached pairs whose keys are reached. Returns whether there was one
+    /// that was not; there may be more then. O(pairs).
+    pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) -> bool {
+        let mut has_reached = false;
+        for object in &self.table.as_slice()[self.from(all)..] {
+            let Some(object) = visitor.fate(*object) else { continue };
+            let Pair { key, value } = Self::pair(object);
+            let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
+            if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
+                visitor.reach(value);
+                has_reached = true;
             }
-            if !has_changed {
-                return;
-            }
-            visitor.finish();
         }
+        has_reached
     }
 
     /// Forgets dead pairs, clears those whose key is dead, and updates the others.

@@ -42,4 +42,4 @@ pub use process::{
     process_id, raw_auxv, thread_id, yield_now,
 };
 pub use space::{Space, file_system_space};
-pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns};
+pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns, thread_cpu_ns};

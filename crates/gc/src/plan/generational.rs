@@ -54,7 +54,7 @@ impl Generational {
         let copier = &mut self.copier;
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
-        roots.trace(copier);
+        common.trace_roots(roots, copier);
         let log = common.log.as_slice();
         for (index, logged) in log.iter().enumerate() {
             if let Some(later) = log.get(index + LOG_AHEAD) {

@@ -96,7 +96,7 @@ impl Plan for MarkCompact {
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
         let used = self.space.occupied_bytes();
         self.marker.begin(common.flip_mark(), LiveSet::Words(self.slider.map));
-        roots.trace(&mut self.marker);
+        common.trace_roots(roots, &mut self.marker);
         self.marker.drain(None);
         common.settle(true, &mut self.marker);
         common.large.sweep(common.mark);
@@ -108,6 +108,8 @@ impl Plan for MarkCompact {
         }
         self.slider.flush();
         common.pairs.slide(|object| self.slider.map.target(object));
+        common.finals.slide(|object| self.slider.map.target(object));
+        common.identities.slide(|object| self.slider.map.target(object));
         for object in common.drops.as_mut_slice() {
             *object = self.slider.map.target(*object);
         }

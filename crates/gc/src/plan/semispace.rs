@@ -52,7 +52,7 @@ impl Plan for Semispace {
         copier.large = common.large.range();
         copier.to = Hole { start: self.other.start(), bytes: self.current.occupied_bytes() };
         copier.copied_bytes = 0;
-        roots.trace(copier);
+        common.trace_roots(roots, copier);
         copier.drain();
         common.settle(true, copier);
         common.large.sweep(common.mark);

@@ -87,7 +87,6 @@ impl BlockSpace {
     /// A space of `bytes` from `start`, a multiple of the block size.
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let map = Reserve::new(bytes / LINE_BYTES)?;
-        map.want_huge_pages(0, bytes / LINE_BYTES);
         let lines =
             LineMap { range: AddressRange::new(start, bytes), bytes: map.start(), cycle: 0 };
         Ok(Self {

@@ -65,6 +65,7 @@ fn report(outcome: &Outcome) -> Value {
         "full": statistics.full_collections,
         "slices": statistics.slices,
         "live_mb": statistics.live_bytes >> 20,
+        "cpu_max": statistics.pause_cpu_ns_max as f64 / 1e6, "hurried": statistics.hurried_cycles,
         "pause_total_ms": statistics.pause_ns_total as f64 / 1e6,
         "pause_ms": {
             "p50": statistics.pause_ns_percentile(50.0) as f64 / 1e6,
