@@ -3,10 +3,14 @@
 //! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
 //! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
 //!
+//! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
+//! by `heapwright-bench-gc`.
+//!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
 
+pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
 mod programs;

@@ -179,6 +179,49 @@ impl<'gc> Mutation<'gc> {
         Ok(unsafe { Gc::from_payload(text) })
     }
 
+    /// Puts `value` into the heap at an address that it keeps until it dies, under every
+    /// collector: for a buffer that foreign code holds, or a value that refers to itself. O(1); at
+    /// least one OS page, so it is for few objects.
+    ///
+    /// ```
+    /// use heapwright_gc::{Collector, Config, Gc, Heap, rootable};
+    ///
+    /// let config = Config::with(Collector::MarkCompact);
+    /// let mut heap = Heap::<rootable!['gc => Option<Gc<'gc, [u8; 64]>>]>::new(config, |mu| {
+    ///     mu.alloc_pinned([7; 64]).ok()
+    /// })?;
+    /// let before = heap.mutate(|_, buffer| buffer.unwrap().address());
+    /// heap.collect();
+    /// assert_eq!(heap.mutate(|_, buffer| buffer.unwrap().address()), before);
+    /// # Ok::<(), heapwright_gc::HeapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LimitReached`].
+    pub fn alloc_pinned<T: Trace<'gc>>(&self, value: T) -> Result<Gc<'gc, T>, LimitReached> {
+        let desc = TypeDesc::of::<T>();
+        let bytes = desc.total_bytes(1);
+        let place = self.state.borrow_mut().grant_pinned(bytes);
+        self.note_due();
+        let start = place.ok_or(LimitReached)?;
+        // SAFETY: `grant_pinned` gave as many unused bytes, page aligned.
+        let object = unsafe { write_head(start, desc, 1, self.mark.get()) };
+        let payload = object.payload().cast::<T>();
+        // SAFETY: the payload is inside the place, and aligned to 8.
+        unsafe { payload.write(value) };
+        if !self.state.borrow_mut().register(object, desc, bytes, true) {
+            return Err(LimitReached);
+        }
+        // SAFETY: written above, in the heap with this brand.
+        Ok(unsafe { Gc::from_payload(payload) })
+    }
+
+    /// Looks again whether a collection is due.
+    pub(crate) fn note_due(&self) {
+        let state = self.state.borrow();
+        self.is_due.set(state.common.config.stress || state.plan.is_due(&state.common));
+    }
+
     /// Whether a collection is due: leave the mutation soon, so that it can run.
     #[inline]
     pub fn should_yield(&self) -> bool {
@@ -253,7 +296,7 @@ impl<'gc> Mutation<'gc> {
         desc: &'static TypeDesc,
         bytes: usize,
     ) -> Result<(), LimitReached> {
-        if self.state.borrow_mut().register(object, desc, bytes) {
+        if self.state.borrow_mut().register(object, desc, bytes, bytes > LARGE_BYTES) {
             Ok(())
         } else {
             Err(LimitReached)

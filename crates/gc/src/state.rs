@@ -1,5 +1,9 @@
 //! The part of a heap that only its slow paths see.
 
+use core::ptr::NonNull;
+
+use heapwright_os::page_bytes;
+
 use crate::config::Config;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::RootTable;
@@ -30,7 +34,9 @@ impl State {
     pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
         let config = config.clone().clamped();
         let Layout { memory, plan, large, tenured, nursery } = Layout::new(&config)?;
+        let dynamic = RootTable::new()?;
         let common = Common {
+            shared: dynamic.share(),
             large,
             drops: Table::new(),
             young_drops_from: 0,
@@ -50,7 +56,7 @@ impl State {
         Ok(Self {
             plan,
             common,
-            dynamic: RootTable::new()?,
+            dynamic,
             locals: Table::new(),
             refusal: None,
             tenured,
@@ -61,16 +67,19 @@ impl State {
 
     /// Bytes in use.
     pub(crate) fn occupied_bytes(&self) -> usize {
-        self.plan.occupied_bytes() + self.common.large.occupied_bytes()
+        self.plan.occupied_bytes() + self.common.other_bytes()
+    }
+
+    /// Whether `bytes` more are within the limit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let held = self.occupied_bytes().checked_add(self.plan.reserve_bytes());
+        let wanted = held.and_then(|held| held.checked_add(bytes));
+        wanted.is_some_and(|wanted| wanted <= self.common.config.limit_bytes)
     }
 
     /// Memory for `bytes`, or notes the refusal.
     pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        let occupied = self.occupied_bytes();
-        let reserve = self.plan.reserve_bytes();
-        let limit = self.common.config.limit_bytes;
-        let fits = occupied.checked_add(reserve)?.checked_add(bytes)? <= limit;
-        let grant = if !fits {
+        let grant = if !self.has_room(bytes) {
             None
         } else if bytes > LARGE_BYTES {
             self.common.large.place(bytes).map(Grant::Single)
@@ -81,6 +90,16 @@ impl State {
             self.refuse(bytes);
         }
         grant
+    }
+
+    /// Whole pages for an object that never moves, or notes the refusal.
+    pub(crate) fn grant_pinned(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let has_room = self.has_room(bytes.next_multiple_of(page_bytes()));
+        let place = if has_room { self.common.large.place(bytes) } else { None };
+        if place.is_none() {
+            self.refuse(bytes);
+        }
+        place
     }
 
     pub(crate) fn refuse(&mut self, requested_bytes: usize) {
@@ -98,11 +117,12 @@ impl State {
         object: ObjectRef,
         desc: &'static TypeDesc,
         total_bytes: usize,
+        is_large: bool,
     ) -> bool {
         if desc.drop.is_some() && self.common.drops.try_push(object).is_err() {
             return false;
         }
-        total_bytes <= LARGE_BYTES || self.common.large.add(object, total_bytes).is_some()
+        !is_large || self.common.large.add(object, total_bytes).is_some()
     }
 
     /// Runs the destructors of all objects.

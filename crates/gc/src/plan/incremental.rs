@@ -56,7 +56,7 @@ impl Incremental {
         self.marker.begin(common.flip_mark(), lines);
         common.trace_roots(roots, &mut self.marker);
         self.phase = Phase::Marking;
-        let occupied = self.blocks.occupied_bytes() + common.large.occupied_bytes();
+        let occupied = self.total_bytes(common);
         self.pacer.begin(occupied, common);
     }
 
@@ -109,7 +109,7 @@ impl Incremental {
     }
 
     fn total_bytes(&self, common: &Common) -> usize {
-        self.blocks.occupied_bytes() + common.large.occupied_bytes()
+        self.blocks.occupied_bytes() + common.other_bytes()
     }
 }
 

@@ -11,6 +11,7 @@ mod semispace;
 use core::ptr::NonNull;
 
 use crate::config::{Collector, Config};
+use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
@@ -58,6 +59,8 @@ pub(crate) struct DropCursor {
 pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) large: LargeSpace,
+    /// Counts the external bytes.
+    pub(crate) shared: RootTable,
     /// Objects whose payload has a destructor.
     pub(crate) drops: Table<ObjectRef>,
     /// Entries of `drops` from this index on are younger than the last collection.
@@ -164,9 +167,14 @@ impl Common {
         self.finals.trace(visitor);
     }
 
+    /// Bytes of large objects and outside the heap.
+    pub(crate) fn other_bytes(&self) -> usize {
+        self.large.occupied_bytes() + self.shared.external_bytes()
+    }
+
     /// Whether a full collection should start with as much in use outside the large space.
     pub(crate) fn is_full_due(&self, small_bytes: usize, reserve_bytes: usize) -> bool {
-        let occupied = small_bytes + self.large.occupied_bytes();
+        let occupied = small_bytes + self.other_bytes();
         self.is_urgent
             || occupied >= self.trigger_bytes
             || occupied + reserve_bytes >= self.near_limit_bytes
@@ -174,7 +182,7 @@ impl Common {
 
     /// Notes the end of a full collection that left `small_bytes` outside the large space.
     pub(crate) fn end_full(&mut self, small_bytes: usize) {
-        let live = small_bytes + self.large.occupied_bytes();
+        let live = small_bytes + self.other_bytes();
         self.statistics.live_bytes = live;
         self.statistics.full_collections += 1;
         self.trigger_bytes = self.config.trigger_after(live);

@@ -1,10 +1,11 @@
 //! One cell: one workload on one subject, in this process; prints one JSON object.
 
+use crate::boehm::Boehm;
 use crate::measure::{Ticks, cpu_s, status_kb};
 use crate::ours::{self, Outcome};
-use crate::raw::{self, Malloc};
+use crate::raw::{self, Blocks, Malloc};
 use crate::workload::{BinaryTrees, GcBench, Graph, Lru, Scale};
-use heapwright_gc::{Collector, Config};
+use heapwright_gc::{Collector, Config, minimum_utilisation, percentile_ns};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -32,15 +33,16 @@ pub fn run(words: &[String]) -> Result<Value, String> {
             };
             report(&outcome)
         }
-        "malloc" => {
-            let sum = match workload.as_str() {
-                "gcbench" => raw::gcbench(Malloc, GcBench::of(scale), &mut ticks),
-                "binary_trees" => raw::binary_trees(Malloc, BinaryTrees::of(scale), &mut ticks),
-                "graph" => raw::graph(Malloc, Graph::of(scale), &mut ticks),
-                "lru" => raw::lru(Malloc, Lru::of(scale), &mut ticks),
-                _ => return Err(format!("no workload `{workload}`")),
-            };
-            json!({ "checksum": sum })
+        "malloc" => json!({ "checksum": on_blocks(Malloc, workload, scale, &mut ticks)? }),
+        "boehm" => {
+            let boehm = Boehm::load()?;
+            let sum = on_blocks(boehm, workload, scale, &mut ticks)?;
+            json!({ "checksum": sum, "collections": boehm.collections() })
+        }
+        #[cfg(feature = "gc-peers")]
+        name if crate::peers::NAMES.contains(&name) => {
+            let sum = crate::peers::run(name, workload, scale, &mut ticks);
+            json!({ "checksum": sum.ok_or("the peer has no such workload")? })
         }
         _ => return Err(format!("no subject `{subject}`")),
     };
@@ -56,22 +58,38 @@ pub fn run(words: &[String]) -> Result<Value, String> {
     Ok(row)
 }
 
+fn on_blocks<B: Blocks>(
+    blocks: B,
+    workload: &str,
+    scale: Scale,
+    ticks: &mut Ticks,
+) -> Result<u64, String> {
+    match workload {
+        "gcbench" => Ok(raw::gcbench(blocks, GcBench::of(scale), ticks)),
+        "binary_trees" => Ok(raw::binary_trees(blocks, BinaryTrees::of(scale), ticks)),
+        "graph" => Ok(raw::graph(blocks, Graph::of(scale), ticks)),
+        "lru" => Ok(raw::lru(blocks, Lru::of(scale), ticks)),
+        _ => Err(format!("no workload `{workload}`")),
+    }
+}
+
 fn report(outcome: &Outcome) -> Value {
     let statistics = &outcome.statistics;
+    let mut cpu_ns: Vec<u64> = outcome.pauses.iter().map(|pause| pause.cpu_ns).collect();
+    let mut percentile = |percent| percentile_ns(&mut cpu_ns, percent) as f64 / 1e6;
+    let pauses = outcome.pauses.iter().map(|pause| (pause.begin_ns, pause.cpu_ns));
+    let left = |ms: u64| minimum_utilisation(pauses.clone(), ms * 1_000_000);
     json!({
         "checksum": outcome.checksum,
         "collections": statistics.minor_collections + statistics.full_collections,
         "minor": statistics.minor_collections,
         "full": statistics.full_collections,
         "slices": statistics.slices,
+        "hurried": statistics.hurried_cycles,
         "live_mb": statistics.live_bytes >> 20,
-        "cpu_max": statistics.pause_cpu_ns_max as f64 / 1e6, "hurried": statistics.hurried_cycles,
         "pause_total_ms": statistics.pause_ns_total as f64 / 1e6,
-        "pause_ms": {
-            "p50": statistics.pause_ns_percentile(50.0) as f64 / 1e6,
-            "p99": statistics.pause_ns_percentile(99.0) as f64 / 1e6,
-            "max": statistics.pause_ns_max as f64 / 1e6,
-        },
+        "pause_ms": { "p50": percentile(50.0), "p99": percentile(99.0), "max": percentile(100.0) },
+        "mmu": { "1": left(1), "5": left(5), "10": left(10), "20": left(20), "100": left(100) },
     })
 }
 
@@ -85,7 +103,7 @@ fn config(variant: &str, settings: &[String]) -> Result<Config, String> {
         "incremental" => Collector::Incremental,
         _ => return Err(format!("no collector `{variant}`")),
     };
-    let mut config = Config::with(collector);
+    let mut config = Config { record_pauses: true, ..Config::with(collector) };
     if collector == Collector::Null {
         config.limit_bytes = 64 << 30;
     }

@@ -43,10 +43,14 @@ pub fn status_kb(field: &str) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// User and system time of this process in seconds.
+/// User and system time of all threads of this process in seconds.
 pub fn cpu_s() -> f64 {
-    // utime and stime, in ticks of 10 ms; the schedstat of the only thread is finer.
-    let text = fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let ns: Option<f64> = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    ns.unwrap_or(0.0) / 1e9
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure that the pointer names.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    assert!(result == 0, "getrusage takes RUSAGE_SELF");
+    // SAFETY: zero is a value of every field, and the kernel has filled it.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }

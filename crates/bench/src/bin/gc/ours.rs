@@ -2,15 +2,16 @@
 
 use crate::measure::Ticks;
 use crate::workload::{BinaryTrees, GcBench, Graph, Lru, Random};
-use heapwright_gc::{Config, Gc, GcCell, Heap, LimitReached, Mutation, Rootable, Statistics, Trace};
 use heapwright_gc::rootable;
+use heapwright_gc::{
+    Config, Gc, GcCell, Heap, LimitReached, Mutation, Pause, Rootable, Statistics, Trace,
+};
 
 /// What a run leaves: its checksum, and what the heap says.
 pub struct Outcome {
     pub checksum: u64,
     pub statistics: Statistics,
-
-
+    pub pauses: Vec<Pause>,
 }
 
 const ROOM: &str = "the limit is far";
@@ -19,7 +20,7 @@ fn outcome<R>(checksum: u64, heap: &Heap<R>) -> Outcome
 where
     R: ?Sized + for<'gc> Rootable<'gc>,
 {
-    Outcome { checksum, statistics: heap.statistics() }
+    Outcome { checksum, statistics: heap.statistics(), pauses: heap.with_pauses(<[Pause]>::to_vec) }
 }
 
 #[derive(Trace)]
@@ -75,8 +76,7 @@ fn forest(config: Config) -> Heap<ForestRoot> {
 
 pub fn gcbench(config: Config, size: GcBench, ticks: &mut Ticks) -> Outcome {
     let mut heap = forest(config);
-    let mut sum =
-        heap.mutate(|mu, _| Tree::bottom_up(mu, size.stretch_depth).expect(ROOM).count());
+    let mut sum = heap.mutate(|mu, _| Tree::bottom_up(mu, size.stretch_depth).expect(ROOM).count());
     heap.mutate(|mu, root| {
         let tree = Tree::leaf(mu).expect(ROOM);
         tree.top_down(mu, size.long_lived_depth).expect(ROOM);
@@ -163,7 +163,8 @@ pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
         heap.mutate(|mu, root| {
             let chunks = root.get().expect("was stored");
             for place in first..first + Graph::CHUNK_LEN {
-                slot(chunks, place).set(mu, Some(mu.alloc(Node::new(place, place, 0)).expect(ROOM)));
+                slot(chunks, place)
+                    .set(mu, Some(mu.alloc(Node::new(place, place, 0)).expect(ROOM)));
             }
         });
         ticks.tick();
