@@ -238,8 +238,8 @@ fn origin(subject: &str) -> (&'static str, &'static str) {
 /// JVM's is fixed to.
 fn settings(workload: &str) -> &'static [&'static str] {
     match workload {
-        "gcbench" => &["limit_mb=195", "growth=300", "trigger_mb=32"],
-        "binary_trees" => &["growth=300", "trigger_mb=32"],
+        "gcbench" => &["limit=195m", "growth=300", "trigger=32m"],
+        "binary_trees" => &["growth=300", "trigger=32m"],
         _ => &[],
     }
 }

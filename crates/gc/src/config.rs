@@ -1,5 +1,7 @@
 //! What a heap is asked to be.
 
+use core::time::Duration;
+
 /// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
 /// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,42 @@ pub enum Collector {
     Generational,
     /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning.
     Incremental,
+}
+
+impl Collector {
+    /// All of them, in the order of their names here.
+    pub const ALL: [Self; 6] = [
+        Self::Null,
+        Self::MarkSweep,
+        Self::MarkCompact,
+        Self::Semispace,
+        Self::Generational,
+        Self::Incremental,
+    ];
+
+    /// The name in settings and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::MarkSweep => "mark_sweep",
+            Self::MarkCompact => "mark_compact",
+            Self::Semispace => "copying",
+            Self::Generational => "generational",
+            Self::Incremental => "incremental",
+        }
+    }
+}
+
+/// What a heap writes to standard error when it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// Nothing.
+    Off,
+    /// One line to read.
+    Text,
+    /// One JSON object on one line.
+    Json,
 }
 
 /// Above this the extra memory grows with the square root of the live bytes.
@@ -43,6 +81,15 @@ pub struct Config {
     pub nursery_bytes: usize,
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
+    /// Adaptive: a pause of a minor collection, CPU time, should take no longer; the nursery
+    /// shrinks until it is so. Default: none, a nursery of fixed size.
+    pub pause_target: Option<Duration>,
+    /// Adaptive: the share of time, in percent below 100, that is left to the mutator; the heap
+    /// grows, within its limit, until it is so. Where it conflicts with the pause target the
+    /// pause wins, which is counted. Default: none.
+    pub throughput_percent: Option<u8>,
+    /// What is written when the heap is dropped. Anything but [`LogFormat::Off`] records pauses.
+    pub log: LogFormat,
     /// Keeps every pause with its time, 32 bytes each, for [`crate::Heap::with_pauses`].
     pub record_pauses: bool,
     /// Collects after every mutation, each time a full collection. For tests.
@@ -61,6 +108,9 @@ impl Default for Config {
             trigger_bytes_min: 8 << 20,
             nursery_bytes: 4 << 20,
             slice_us: 1000,
+            pause_target: None,
+            throughput_percent: None,
+            log: LogFormat::Off,
             record_pauses: false,
             stress: false,
             verify: cfg!(debug_assertions),
@@ -78,13 +128,15 @@ impl Config {
     pub(crate) fn clamped(mut self) -> Self {
         self.limit_bytes = self.limit_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(1 << 20);
         self.growth_percent = self.growth_percent.clamp(101, 100_000);
+        self.record_pauses |= self.log != LogFormat::Off;
         self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);
         self
     }
 
-    /// When the next full collection starts after one that left `live_bytes`.
-    pub(crate) fn trigger_after(&self, live_bytes: usize) -> usize {
-        let mut extra = live_bytes.saturating_mul(self.growth_percent - 100) / 100;
+    /// When the next full collection starts after one that left `live_bytes`, if the heap may grow
+    /// to `growth_percent` of them.
+    pub(crate) fn trigger_after(&self, live_bytes: usize, growth_percent: usize) -> usize {
+        let mut extra = live_bytes.saturating_mul(growth_percent.max(101) - 100) / 100;
         if live_bytes > KNEE_BYTES {
             extra = extra / live_bytes.isqrt() * KNEE_BYTES.isqrt();
         }

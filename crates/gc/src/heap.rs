@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
 use crate::finalise::run_finalisers;
+use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::plan::{Extent, Plan};
@@ -51,7 +52,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.mutation().is_lost() {
-            self.mutation().state().borrow_mut().drop_all();
+            let state = &mut *self.mutation().state().borrow_mut();
+            log::write(&state.common, state.begin_ns, state.begin_cpu_ns);
+            state.drop_all();
         }
         // SAFETY: initialised in `new`, and not used again.
         unsafe { self.mutation.drop_in_place() };
@@ -176,6 +179,9 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             if !plan.keeps_hole(common, extent) {
                 mutation.retire();
             }
+            let occupied = plan.occupied_bytes() + common.other_bytes();
+            let peak = &mut common.statistics.occupied_bytes_max;
+            *peak = occupied.max(*peak);
             let verify = common.config.verify;
             let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
             let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
@@ -187,6 +193,9 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
             let wall_ns = monotonic_ns() - begin_ns;
             common.statistics.add_pause(wall_ns, cpu_ns);
+            if common.statistics.full_collections == full {
+                common.controller.after_minor(&common.config, cpu_ns);
+            }
             if common.config.record_pauses {
                 let kind = if common.config.collector == Collector::Incremental {
                     PauseKind::Slice

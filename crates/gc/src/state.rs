@@ -2,9 +2,10 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::page_bytes;
+use heapwright_os::{monotonic_ns, page_bytes, thread_cpu_ns};
 
 use crate::config::Config;
+use crate::control::Controller;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
@@ -23,6 +24,9 @@ pub(crate) struct State {
     /// What handle scopes keep.
     pub(crate) locals: Table<ObjectRef>,
     pub(crate) refusal: Option<Refusal>,
+    /// When the heap was made, and the CPU time of its thread then.
+    pub(crate) begin_ns: u64,
+    pub(crate) begin_cpu_ns: u64,
     /// What is older than the nursery, and the nursery.
     pub(crate) tenured: AddressRange,
     pub(crate) nursery: AddressRange,
@@ -48,7 +52,8 @@ impl State {
             mark: 0,
             log: Table::new(),
             statistics: Statistics::default(),
-            trigger_bytes: config.trigger_after(0),
+            controller: Controller::new(&config),
+            trigger_bytes: config.trigger_after(0, config.growth_percent),
             near_limit_bytes: config.near_limit_after(0),
             is_urgent: false,
             config,
@@ -59,6 +64,8 @@ impl State {
             dynamic,
             locals: Table::new(),
             refusal: None,
+            begin_ns: monotonic_ns(),
+            begin_cpu_ns: thread_cpu_ns(),
             tenured,
             nursery,
             _memory: memory,
@@ -104,6 +111,7 @@ impl State {
 
     pub(crate) fn refuse(&mut self, requested_bytes: usize) {
         self.common.is_urgent = true;
+        self.common.statistics.refusals += 1;
         self.refusal = Some(Refusal {
             requested_bytes,
             occupied_bytes: self.occupied_bytes(),

@@ -19,6 +19,12 @@ pub struct Statistics {
     pub live_bytes: usize,
     /// Cycles of the incremental collector that were ended in one pause, since the limit was near.
     pub hurried_cycles: u64,
+    /// Allocations that were refused.
+    pub refusals: u64,
+    /// How often the pause target kept the throughput goal from being reached.
+    pub goal_conflicts: u64,
+    /// The most bytes in the heap at the beginning of a collection.
+    pub occupied_bytes_max: usize,
     /// Longest pause, wall time in nanoseconds.
     pub pause_ns_max: u64,
     /// The longest CPU time of this thread in one pause, in nanoseconds.
@@ -39,6 +45,9 @@ impl Default for Statistics {
             occupied_bytes: 0,
             live_bytes: 0,
             hurried_cycles: 0,
+            refusals: 0,
+            goal_conflicts: 0,
+            occupied_bytes_max: 0,
             pause_cpu_ns_max: 0,
             pause_cpu_ns_total: 0,
             pause_ns_max: 0,

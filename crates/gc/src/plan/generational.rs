@@ -93,7 +93,7 @@ impl Plan for Generational {
     }
 
     fn is_due(&self, common: &Common) -> bool {
-        self.nursery.occupied_bytes() >= common.config.nursery_bytes
+        self.nursery.occupied_bytes() >= common.controller.nursery_bytes
             || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
     }
 

@@ -11,6 +11,7 @@ mod semispace;
 use core::ptr::NonNull;
 
 use crate::config::{Collector, Config};
+use crate::control::Controller;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
@@ -78,6 +79,7 @@ pub(crate) struct Common {
     pub(crate) mark: usize,
     pub(crate) log: Table<LoggedCell>,
     pub(crate) statistics: Statistics,
+    pub(crate) controller: Controller,
     /// A full collection is due when this much is occupied.
     pub(crate) trigger_bytes: usize,
     /// As much with the copy reserve is close to the limit: a full collection is due, too.
@@ -185,7 +187,8 @@ impl Common {
         let live = small_bytes + self.other_bytes();
         self.statistics.live_bytes = live;
         self.statistics.full_collections += 1;
-        self.trigger_bytes = self.config.trigger_after(live);
+        self.controller.after_full(&self.config, &mut self.statistics);
+        self.trigger_bytes = self.config.trigger_after(live, self.controller.growth_percent);
         self.near_limit_bytes = self.config.near_limit_after(live);
         self.is_urgent = false;
     }

@@ -94,30 +94,14 @@ fn report(outcome: &Outcome) -> Value {
 }
 
 fn config(variant: &str, settings: &[String]) -> Result<Config, String> {
-    let collector = match variant {
-        "null" => Collector::Null,
-        "mark_sweep" => Collector::MarkSweep,
-        "mark_compact" => Collector::MarkCompact,
-        "copying" => Collector::Semispace,
-        "generational" => Collector::Generational,
-        "incremental" => Collector::Incremental,
-        _ => return Err(format!("no collector `{variant}`")),
-    };
+    let collector: Collector = variant.parse().map_err(|_| format!("no collector `{variant}`"))?;
     let mut config = Config { record_pauses: true, ..Config::with(collector) };
     if collector == Collector::Null {
         config.limit_bytes = 64 << 30;
     }
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or("a setting is KEY=VALUE")?;
-        let number: usize = value.parse().map_err(|_| format!("{key}: no number: {value}"))?;
-        match key {
-            "limit_mb" => config.limit_bytes = number << 20,
-            "growth" => config.growth_percent = number,
-            "trigger_mb" => config.trigger_bytes_min = number << 20,
-            "nursery_kb" => config.nursery_bytes = number << 10,
-            "slice_us" => config.slice_us = number as u64,
-            _ => return Err(format!("no setting `{key}`")),
-        }
+        config.set(key, value).map_err(|error| format!("{setting}: {error}"))?;
     }
-    Ok(config)
+    config.with_environment().map_err(|error| error.to_string())
 }
