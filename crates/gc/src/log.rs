@@ -1,8 +1,9 @@
-//! The log of a heap: one line when it is dropped, as text or as JSON, on standard error.
+//! The log of a heap: one line when it is dropped, as text or as JSON, on standard error
+//! or appended to the file that `HEAPWRIGHT_GC_LOG_FILE` names.
 
 use core::fmt::{self, Write};
 
-use heapwright_os::{Fd, monotonic_ns, thread_cpu_ns, write_all};
+use heapwright_os::{Fd, OpenFlags, env_var, monotonic_ns, thread_cpu_ns, write_all};
 
 use crate::config::LogFormat;
 use crate::memory::Table;
@@ -36,8 +37,12 @@ pub(crate) fn write(common: &Common, begin_ns: u64, begin_cpu_ns: u64) {
     let mut line = Line { bytes: [0; 1024], len: 0 };
     // The line is long enough for any numbers; a torn one is better than none.
     let _ = line_of(&mut line, common, begin_ns, begin_cpu_ns);
-    // Nobody to tell when standard error is closed.
-    let _ = write_all(&Fd::STDERR, &line.bytes[..line.len]);
+    // Nobody to tell when the file or standard error cannot be written.
+    let bytes = &line.bytes[..line.len];
+    let _ = match env_var("HEAPWRIGHT_GC_LOG_FILE").map(|path| Fd::open(path, OpenFlags::Append)) {
+        Some(Ok(file)) => write_all(&file, bytes),
+        _ => write_all(&Fd::STDERR, bytes),
+    };
 }
 
 fn line_of(line: &mut Line, common: &Common, begin_ns: u64, begin_cpu_ns: u64) -> fmt::Result {

@@ -52,6 +52,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-tune",
         "heapwright-cli",
     ],
 ];
