@@ -59,7 +59,7 @@ pub enum LogFormat {
 }
 
 /// Above this the extra memory grows with the square root of the live bytes.
-const KNEE_BYTES: usize = 128 << 20;
+const KNEE_BYTES: usize = 80 << 20;
 
 /// The configuration of a heap; each field has a default.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct Config {
     /// collector that copies. 1 MiB to 1 TiB; default 4 GiB.
     pub limit_bytes: usize,
     /// A full collection starts when the heap holds this multiple of what the last one left, in
-    /// percent; above 128 MiB the extra grows with the square root only, which is where the sum of
+    /// percent; above 80 MiB the extra grows with the square root only, which is where the sum of
     /// memory and work is least. Above 100; default 200.
     /// Source: Kirisame, Shenoy, Panchekha, "Optimal heap limits for reducing browser memory use",
     /// OOPSLA 2022.
@@ -94,6 +94,9 @@ pub struct Config {
     pub record_pauses: bool,
     /// Collects after every mutation, each time a full collection. For tests.
     pub stress: bool,
+    /// Makes the places that copied objects have left inaccessible, until they are used again. For
+    /// tests: a stale reference then ends the process.
+    pub guards: bool,
     /// Walks the whole heap before and after each collection and panics when it is broken.
     /// Default: in debug builds.
     pub verify: bool,
@@ -113,6 +116,7 @@ impl Default for Config {
             log: LogFormat::Off,
             record_pauses: false,
             stress: false,
+            guards: false,
             verify: cfg!(debug_assertions),
         }
     }

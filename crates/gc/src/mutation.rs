@@ -86,11 +86,7 @@ impl Mutation<'static> {
         let state = self.state.borrow();
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
-        self.is_due.set(
-            state.plan.is_due(&state.common)
-                || state.common.config.stress
-                || state.common.finals.has_queue(),
-        );
+        self.is_due.set(state.is_due());
     }
 }
 
@@ -219,7 +215,7 @@ impl<'gc> Mutation<'gc> {
     /// Looks again whether a collection is due.
     pub(crate) fn note_due(&self) {
         let state = self.state.borrow();
-        self.is_due.set(state.common.config.stress || state.plan.is_due(&state.common));
+        self.is_due.set(state.is_due());
     }
 
     /// Whether a collection is due: leave the mutation soon, so that it can run.
@@ -261,7 +257,7 @@ impl<'gc> Mutation<'gc> {
     fn place_slow(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
         let mut state = self.state.borrow_mut();
         let grant = state.grant(self.cursor.get(), bytes);
-        self.is_due.set(state.common.config.stress || state.plan.is_due(&state.common));
+        self.is_due.set(state.is_due());
         match grant {
             None => Err(LimitReached),
             Some(Grant::Single(place)) => Ok(place),

@@ -77,6 +77,13 @@ impl State {
         self.plan.occupied_bytes() + self.common.other_bytes()
     }
 
+    /// Whether there is something to do after this mutation.
+    pub(crate) fn is_due(&self) -> bool {
+        self.plan.is_due(&self.common)
+            || self.common.config.stress
+            || self.common.finals.has_queue()
+    }
+
     /// Whether `bytes` more are within the limit.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let held = self.occupied_bytes().checked_add(self.plan.reserve_bytes());

@@ -35,15 +35,15 @@ impl Generational {
         old_bytes: usize,
         nursery: NonNull<u8>,
         nursery_bytes: usize,
+        guards: bool,
     ) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(old, old_bytes)?;
         let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
-        Ok(Self {
-            nursery: BumpSpace::new(nursery, nursery_bytes),
-            copier: Copier::new(Some(blocks)),
-            marker,
-            kept_bytes: 0,
-        })
+        let mut nursery = BumpSpace::new(nursery, nursery_bytes);
+        if guards {
+            nursery.guard();
+        }
+        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0 })
     }
 
     fn old_bytes(&self) -> usize {

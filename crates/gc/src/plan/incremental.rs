@@ -150,13 +150,16 @@ impl Plan for Incremental {
             self.begin(roots, common);
         }
         let occupied = self.total_bytes(common);
+        self.pacer.begin_slice(begin_ns, occupied, common);
         // The limit comes before the pause.
         let hurries = self.pacer.must_hurry(occupied, common);
         common.statistics.hurried_cycles += u64::from(hurries);
         let deadline_ns = begin_ns + common.config.slice_us * 1000;
         let has_ended = self.work(common, (!hurries).then_some(deadline_ns));
         if !has_ended {
-            self.pacer.end_slice(monotonic_ns() - begin_ns, self.total_bytes(common), common);
+            let now_ns = monotonic_ns();
+            let occupied = self.total_bytes(common);
+            self.pacer.end_slice(now_ns, now_ns - begin_ns, occupied, common);
         }
     }
 

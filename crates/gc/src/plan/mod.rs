@@ -291,14 +291,18 @@ impl Layout {
             Collector::Null => AnyPlan::Null(Null::new(small, small_bytes)),
             Collector::MarkSweep => AnyPlan::MarkSweep(MarkSweep::new(small, small_bytes)?),
             Collector::MarkCompact => AnyPlan::MarkCompact(MarkCompact::new(small, small_bytes)?),
-            Collector::Semispace => {
-                AnyPlan::Semispace(Semispace::new(small, at(small_bytes / 2), small_bytes / 2))
-            }
+            Collector::Semispace => AnyPlan::Semispace(Semispace::new(
+                small,
+                at(small_bytes / 2),
+                small_bytes / 2,
+                config.guards,
+            )),
             Collector::Generational => AnyPlan::Generational(Generational::new(
                 small,
                 small_bytes,
                 nursery,
                 nursery_bytes,
+                config.guards,
             )?),
             Collector::Incremental => AnyPlan::Incremental(Incremental::new(small, small_bytes)?),
         };

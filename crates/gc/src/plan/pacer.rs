@@ -12,6 +12,9 @@ const STEP_BYTES_MAX: usize = if cfg!(debug_assertions) { 1 << 10 } else { 2 << 
 /// The first guess: a gigabyte a second.
 const NS_PER_KIB_FIRST: u64 = 1000;
 
+/// The mutator's share of the time of a cycle, in percent, when no goal is set.
+const SHARE_PERCENT: u8 = 55;
+
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// Time of a whole cycle for a KiB in use at its beginning, as measured.
@@ -25,6 +28,11 @@ pub(crate) struct Pacer {
     /// In use at the end of the last slice, and when the next is due.
     last_bytes: usize,
     next_bytes: usize,
+    /// Bytes that the mutator needs to work for as long as the collector, or the share that was
+    /// asked for, as measured between the last two slices.
+    fair_bytes: usize,
+    /// When the last slice ended.
+    last_end_ns: u64,
     /// The most that was allocated between two slices of late: mutations may be long.
     stride_bytes: usize,
 }
@@ -38,6 +46,8 @@ impl Pacer {
             goal_bytes: 0,
             last_bytes: 0,
             next_bytes: 0,
+            fair_bytes: 0,
+            last_end_ns: 0,
             stride_bytes: 0,
         }
     }
@@ -50,6 +60,20 @@ impl Pacer {
         self.spent_ns = 0;
         self.goal_bytes = occupied + (occupied / 4).min(headroom / 2);
         self.last_bytes = occupied;
+        self.last_end_ns = 0;
+        self.fair_bytes = 0;
+    }
+
+    /// A slice begins at `now_ns`: looks at how fast the mutator has allocated since the last.
+    pub(crate) fn begin_slice(&mut self, now_ns: u64, occupied: usize, common: &Common) {
+        if self.last_end_ns == 0 {
+            return;
+        }
+        let share = f64::from(common.config.throughput_percent.unwrap_or(SHARE_PERCENT)) / 100.0;
+        let wanted_ns = common.config.slice_us as f64 * 1000.0 * share / (1.0 - share);
+        let bytes = occupied.saturating_sub(self.last_bytes) as f64;
+        let took_ns = now_ns.saturating_sub(self.last_end_ns).max(1) as f64;
+        self.fair_bytes = (bytes * wanted_ns / took_ns) as usize;
     }
 
     fn slices_left(&self, slice_us: u64) -> usize {
@@ -72,12 +96,22 @@ impl Pacer {
     }
 
     /// A slice has ended after `spent_ns`.
-    pub(crate) fn end_slice(&mut self, spent_ns: u64, occupied: usize, common: &Common) {
+    pub(crate) fn end_slice(
+        &mut self,
+        now_ns: u64,
+        spent_ns: u64,
+        occupied: usize,
+        common: &Common,
+    ) {
         self.spent_ns += spent_ns;
-        let room = self.goal_bytes.saturating_sub(occupied);
-        let step = room / self.slices_left(common.config.slice_us);
+        let slices = self.slices_left(common.config.slice_us);
+        let step = self.goal_bytes.saturating_sub(occupied) / slices;
+        // The goal gives way to the mutator's share, and that to the limit.
+        let most = common.config.limit_bytes.saturating_sub(occupied) / 2 / slices;
+        let fair = self.fair_bytes.min(most).min(STEP_BYTES_MAX);
         self.last_bytes = occupied;
-        self.next_bytes = occupied + step.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        self.last_end_ns = now_ns;
+        self.next_bytes = occupied + step.max(fair).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
     }
 
     /// The cycle has ended.
