@@ -68,6 +68,7 @@ mod stats;
 mod trace;
 mod verify;
 mod weak;
+mod weak_map;
 
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use config::{Collector, Config, LogFormat};
@@ -87,3 +88,4 @@ pub use settings::SettingError;
 pub use stats::Statistics;
 pub use trace::{Static, Trace, Visitor};
 pub use weak::{Ephemeron, GcWeak};
+pub use weak_map::WeakMap;

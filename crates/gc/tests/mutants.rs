@@ -67,7 +67,7 @@ fn every_mutant_fails_the_suite() {
 
 /// A workspace with what the crate and its tests need.
 fn prepare(crates: &Path, copy: &Path) {
-    for name in ["gc", "gc-derive", "os", "testkit"] {
+    for name in ["core", "gc", "gc-derive", "os", "sync", "testkit"] {
         copy_all(&crates.join(name), &copy.join("crates").join(name));
     }
     let root = crates.parent().expect("lies in a workspace");

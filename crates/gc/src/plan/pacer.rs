@@ -7,7 +7,7 @@ use crate::plan::Common;
 
 /// Never less between two slices, unless a mutation allocates less than that at a time.
 const STEP_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 << 10 } else { 64 << 10 };
-/// Never more, so that an estimate that is wrong is noticed early.
+/// Never more for each millisecond of a slice, so that an estimate that is wrong is noticed early.
 const STEP_BYTES_MAX: usize = if cfg!(debug_assertions) { 1 << 10 } else { 2 << 20 };
 /// The first guess: a gigabyte a second.
 const NS_PER_KIB_FIRST: u64 = 1000;
@@ -91,7 +91,8 @@ impl Pacer {
         let headroom = common.config.limit_bytes.saturating_sub(occupied);
         let slices = self.slices_left(common.config.slice_us);
         // What is a step here is chosen below; a longer mutation is the program's choice.
-        self.stride_bytes > STEP_BYTES_MAX && headroom / self.stride_bytes < slices.min(64) + 1
+        let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
+        self.stride_bytes > step_max && headroom / self.stride_bytes < slices.min(64) + 1
             || headroom < common.config.limit_bytes / 64
     }
 
@@ -108,10 +109,11 @@ impl Pacer {
         let step = self.goal_bytes.saturating_sub(occupied) / slices;
         // The goal gives way to the mutator's share, and that to the limit.
         let most = common.config.limit_bytes.saturating_sub(occupied) / 2 / slices;
-        let fair = self.fair_bytes.min(most).min(STEP_BYTES_MAX);
+        let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
+        let fair = self.fair_bytes.min(most);
         self.last_bytes = occupied;
         self.last_end_ns = now_ns;
-        self.next_bytes = occupied + step.max(fair).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        self.next_bytes = occupied + step.max(fair).clamp(STEP_BYTES_MIN, step_max);
     }
 
     /// The cycle has ended.
