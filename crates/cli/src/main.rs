@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod check;
 mod compare;
 mod confirm;
 mod console;

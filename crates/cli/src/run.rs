@@ -15,6 +15,8 @@ pub(crate) struct RunOptions {
     /// Which allocator
     #[arg(long, value_name = "MODE", default_value = "fast")]
     mode: Mode,
+    #[command(flatten)]
+    check: crate::check::CheckOptions,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -73,6 +75,9 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         )),
     })?;
     let object = PreloadObject::check(&path)?;
+    if options.mode == Mode::Check {
+        return crate::check::run(&options.check, console, &program, &options.command, &object);
+    }
     let mut command = Command::new(program.path());
     command.args(&options.command[1..]).env("LD_PRELOAD", object.ld_preload());
     command.stdout(console.child_stdout()?);

@@ -35,8 +35,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
     }
     shell::run(&mut objects)?;
     for object in wanted() {
-        let file = format!("lib{}.so", object.name.replace('-', "_"));
-        place(&workspace.target.join("so").join(&file), &workspace.release().join(&file))?;
+        let file = &object.object_file;
+        place(&workspace.target.join("so").join(file), &workspace.release().join(file))?;
     }
     Ok(())
 }
