@@ -77,16 +77,28 @@ impl Heap {
         new
     }
 
-    /// Bytes of a live block; 0 for anything else.
+    /// Bytes of a live block; 0, with a finding told, for any other address.
     pub(crate) fn usable_bytes(&self, block: *mut u8) -> usize {
         if boot::holds(block.addr()) {
             // SAFETY: of the boot arena.
             return unsafe { boot::bytes_of(block) };
         }
-        match self.block_at(block.addr()) {
-            Some((_, record)) if record.start() == block.addr() => record.bytes(),
-            _ => 0,
+        if block.is_null() || !self.ready() {
+            return 0;
         }
+        let found = self.block_at(block.addr());
+        if let Some((_, record)) = found
+            && record.start() == block.addr()
+            && record.state() == State::Live
+        {
+            return record.bytes();
+        }
+        let view = found.map(|(_, record)| BlockView::of(record));
+        let is_freed = view.is_some_and(|view| view.state == State::Freed);
+        let kind = if is_freed { Kind::UseAfterFree } else { Kind::InvalidFree };
+        let finding = at(kind, block.addr(), &trace(&self.depot));
+        self.tell(Finding { block: view, via: "malloc_usable_size", ..finding });
+        0
     }
 
     /// Takes the block at `address` from the program, checked; none, with a finding told, when
