@@ -3,6 +3,9 @@
 //! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
 //! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
 //!
+//! [`safety_suite`] answers: which errors are told, and are right programs left alone? It is
+//! `heapwright-bench-safety`, for `heapwright bench safety`.
+//!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
@@ -11,6 +14,7 @@ mod heaptrack_file;
 mod inputs;
 mod programs;
 pub mod record_suite;
+pub mod safety_suite;
 mod sampled;
 mod stacks;
 pub mod statistics;

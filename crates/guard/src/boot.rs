@@ -29,8 +29,7 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> *mut u8 {
         return core::ptr::null_mut();
     }
     let base = ARENA.0.get().cast::<u8>();
-    let offset =
-        (base.addr() + start + HEAD_BYTES).next_multiple_of(align_bytes) - base.addr();
+    let offset = (base.addr() + start + HEAD_BYTES).next_multiple_of(align_bytes) - base.addr();
     // The size stands before the block.
     // SAFETY: inside the part of the arena taken above.
     let head = unsafe { base.add(offset - HEAD_BYTES) };

@@ -63,7 +63,7 @@ impl Depot {
 
     /// Takes addresses for the nodes.
     pub(crate) fn begin(&self) -> bool {
-        self.nodes.reserve(NODE_COUNT_MAX)
+        self.nodes.reserve_up_to(NODE_COUNT_MAX, 1 << 16)
     }
 
     /// Numbers the stack `parent` with the frame `pc` inside; `me` is the calling thread's own

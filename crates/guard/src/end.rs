@@ -10,14 +10,33 @@ use crate::report::write_exe;
 
 /// 1 once the end was told.
 static TOLD: AtomicU32 = AtomicU32::new(0);
+/// 1 in a child whose parent had more threads than the one that forked.
+static LOST_THREADS: AtomicU32 = AtomicU32::new(0);
+
+/// How a program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By `exit`, or by a return from `main`.
+    Exit,
+    /// By `_exit`, as children after a fork do: what they leave is no leak.
+    AtOnce,
+}
+
+/// Whether the end of this process was not told yet, and is now. A child of `vfork` has its
+/// parent's memory, whose end it is not.
+fn is_first() -> bool {
+    HEAP.is_ready() && HEAP.reporter.is_own_process() && TOLD.swap(1, Ordering::Relaxed) == 0
+}
 
 /// The program ends in good order. Once.
-pub fn at_exit() {
-    if !HEAP.is_ready() || TOLD.swap(1, Ordering::Relaxed) != 0 {
+pub fn at_exit(ending: Ending) {
+    if !is_first() {
         return;
     }
     sweep();
-    let leaks = match HEAP.options.has(Flag::Leaks) {
+    let is_wanted = HEAP.options.has(Flag::Leaks) && ending == Ending::Exit;
+    // Threads that did not come along had registers that nobody knows.
+    let leaks = match is_wanted && LOST_THREADS.load(Ordering::Relaxed) == 0 {
         true => leaks::search(),
         false => Leaks::NotSearched,
     };
@@ -26,16 +45,18 @@ pub fn at_exit() {
 
 /// The program ends by a signal, or by `abort`.
 pub fn at_fatal_signal() {
-    if !HEAP.is_ready() || TOLD.swap(1, Ordering::Relaxed) != 0 {
-        return;
+    if is_first() {
+        sweep();
+        sum_up(Leaks::NotSearched);
     }
-    sweep();
-    sum_up(Leaks::NotSearched);
 }
 
-/// In a child after fork: its end is its own.
-pub(crate) fn after_fork() {
+/// In a child after fork: its end is its own. `lost_threads` says whether its parent had others.
+pub(crate) fn after_fork(lost_threads: bool) {
     TOLD.store(0, Ordering::Relaxed);
+    if lost_threads {
+        LOST_THREADS.store(1, Ordering::Relaxed);
+    }
 }
 
 /// Looks at all canaries, and at the poison of freed blocks that are held back.

@@ -84,6 +84,11 @@ fn ours() -> SignalAction {
     SignalAction { handler: handle as *const () as usize, flags, mask: 0 }
 }
 
+/// In a child after fork: whoever told a fault is not there.
+pub(crate) fn after_fork() {
+    HANDLING.store(0, Ordering::Relaxed);
+}
+
 /// Whether a signal is one that we handle, so that the program's action is kept here.
 pub fn is_kept(signal: i32) -> bool {
     SIGNALS.contains(&signal)
@@ -173,9 +178,7 @@ fn tell_access(state: &Interrupted, signal: i32, is_fatal: bool) {
     }
     let Some(trace) = trace_fault(state) else { return };
     let mut finding = match HEAP.explain(state.address).filter(|_| HEAP.holds(state.address)) {
-        Some((kind, view)) => {
-            Finding { block: Some(view), ..Finding::new(kind, state.address) }
-        }
+        Some((kind, view)) => Finding { block: Some(view), ..Finding::new(kind, state.address) },
         None => crash(state, signal),
     };
     finding.is_write = state.is_write;

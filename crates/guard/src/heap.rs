@@ -1,9 +1,10 @@
 //! The guarded heap: blocks, what is known of them, and the checks at each call.
 
-use heapwright_os::{has_environment, page_bytes};
+use heapwright_os::{Fd, has_environment, page_bytes, write_all};
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::depot::Depot;
+use crate::fork;
 use crate::options::{Flag, Options};
 use crate::packed::{Packed, PackedState};
 use crate::pages::{Cursor, PAGE_BYTES, Pages};
@@ -13,10 +14,11 @@ use crate::sites::Sites;
 use crate::table::Table;
 use crate::thread::{self, Trace};
 use crate::wait::Lock;
-use crate::fork;
 
 /// Blocks that can be known at one time.
 const RECORD_COUNT_MAX: usize = 1 << 27;
+/// With fewer it is not worth to begin.
+const RECORD_COUNT_LEAST: usize = 1 << 16;
 /// What a program holds besides its blocks, for the budget.
 const PROGRAM_BYTES: usize = 3 << 20;
 /// Memory that guards may take whatever the budget says: small programs are guarded whole.
@@ -99,6 +101,9 @@ pub(crate) struct Heap {
     configured: AtomicU32,
 }
 
+const NO_ROOM: &[u8] =
+    b"heapwright: check mode needs pages of 4 KiB and some GiB of address space; \
+raise `ulimit -v`\n";
 const MAKING: u32 = 1;
 const READY: u32 = 2;
 const IMPOSSIBLE: u32 = 3;
@@ -181,12 +186,17 @@ impl Heap {
         let made = page_bytes() == PAGE_BYTES
             && self.pages.begin(MAPPING_COUNT, true)
             && self.packed.begin()
-            && self.records.reserve(RECORD_COUNT_MAX)
+            && self.records.reserve_up_to(RECORD_COUNT_MAX, RECORD_COUNT_LEAST)
             && self.depot.begin()
             && self.sites.begin()
             && self.reporter.begin();
         // Release: pairs with the Acquire in `ready`.
         self.stage.store(if made { READY } else { IMPOSSIBLE }, Ordering::Release);
+        if !made {
+            // Without a heap the program cannot run, and without this line nobody knows why.
+            let _ = write_all(&Fd::STDERR, NO_ROOM);
+            heapwright_os::abort();
+        }
         if made {
             // Both may allocate: the heap is there.
             thread::begin();
@@ -232,11 +242,6 @@ impl Heap {
         true
     }
 
-    /// Whether the heap cannot be made here.
-    pub(crate) fn is_impossible(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) == IMPOSSIBLE
-    }
-
     /// The record of the block whose room or guard holds an address; none when it was never one
     /// or is forgotten.
     pub(crate) fn block_at(&self, address: usize) -> Option<(BlockId, &Record)> {
@@ -263,7 +268,13 @@ impl Heap {
     }
 
     /// Whether a block gets pages of its own.
-    pub(crate) fn is_to_be_guarded(&self, bytes: usize, trace: &Trace, site: u32, before: u32) -> bool {
+    pub(crate) fn is_to_be_guarded(
+        &self,
+        bytes: usize,
+        trace: &Trace,
+        site: u32,
+        before: u32,
+    ) -> bool {
         if bytes == 0 {
             return true;
         }

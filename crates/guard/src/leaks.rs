@@ -219,23 +219,23 @@ impl Marker {
         let mut lines = Lines { buffer: [0; 4608], filled: 0, start: 0, ended: false };
         while let Some(line) = lines.next(&maps) {
             if let Some((start, end)) = writable(line) {
-                self.scan_mapping(start, end, stopped, sp);
+                let is_stack = line.ends_with(b"[stack]");
+                self.scan_mapping(start, end, is_stack.then_some((stopped, sp)));
             }
         }
         self.drain();
         true
     }
 
-    /// Scans a mapping but for what is ours, and of a stack only the part in use.
-    fn scan_mapping(&mut self, start: usize, end: usize, stopped: &Stopped, sp: usize) {
-        let mut at = start;
-        for pointer in stopped.stack_pointers().chain([sp]) {
-            if (start..end).contains(&pointer) {
-                // Threads' stacks may have merged: from the lowest one in use.
-                let low = pointer & !7;
-                at = if at == start { low } else { at.min(low) };
-            }
-        }
+    /// Scans a mapping but for what is ours. Of the first thread's stack only the part in use:
+    /// what lies below is left over, and hides leaks. Other threads' stacks are scanned whole,
+    /// since other data may lie in the same mapping.
+    fn scan_mapping(&mut self, start: usize, end: usize, stack: Option<(&Stopped, usize)>) {
+        let used = stack.and_then(|(stopped, sp)| {
+            let inside = |pointer: &usize| (start..end).contains(pointer);
+            stopped.stack_pointers().chain([sp]).filter(inside).min()
+        });
+        let mut at = used.map_or(start, |pointer| pointer & !7);
         while at < end {
             let Some((own_start, own_end)) = HEAP.own_memory_behind(at) else {
                 return self.scan_touched(at, end);

@@ -36,7 +36,7 @@ mod tls;
 mod wait;
 
 pub use depot::StackId;
-pub use end::{at_exit, at_fatal_signal};
+pub use end::{Ending, at_exit, at_fatal_signal};
 pub use fault::{exchange_action, is_kept};
 pub use finding::Kind;
 pub use heap::{Request, Return};
@@ -96,9 +96,4 @@ pub fn confine() {
     heapwright_unwind::refresh_modules();
     heapwright_unwind::freeze_modules();
     HEAP.pages.forgo_markers();
-}
-
-/// Whether the heap could not be made: blocks are then served from a small reserve.
-pub fn is_impossible() -> bool {
-    HEAP.is_impossible()
 }

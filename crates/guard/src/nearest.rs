@@ -34,15 +34,19 @@ impl Heap {
     }
 
     fn look_down(&self, address: usize) -> Option<BlockView> {
-        self.look(address, |page| address.wrapping_sub(page * PAGE_BYTES), |view| {
-            view.end() <= address
-        })
+        self.look(
+            address,
+            |page| address.wrapping_sub(page * PAGE_BYTES),
+            |view| view.end() <= address,
+        )
     }
 
     fn look_up(&self, address: usize) -> Option<BlockView> {
-        self.look(address, |page| address.wrapping_add(page * PAGE_BYTES), |view| {
-            view.start > address
-        })
+        self.look(
+            address,
+            |page| address.wrapping_add(page * PAGE_BYTES),
+            |view| view.start > address,
+        )
     }
 
     fn look(

@@ -172,15 +172,15 @@ impl Options {
 
 /// The decimal number of some digits; others are passed over.
 fn number(text: &[u8]) -> u64 {
-    text.iter().filter(|byte| byte.is_ascii_digit()).fold(0u64, |value, byte| {
-        value.saturating_mul(10).saturating_add(u64::from(byte - b'0'))
-    })
+    text.iter()
+        .filter(|byte| byte.is_ascii_digit())
+        .fold(0u64, |value, byte| value.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
 }
 
 fn hexadecimal(text: &[u8]) -> u64 {
-    text.iter().filter_map(|byte| char::from(*byte).to_digit(16)).fold(0u64, |value, digit| {
-        value << 4 | u64::from(digit)
-    })
+    text.iter()
+        .filter_map(|byte| char::from(*byte).to_digit(16))
+        .fold(0u64, |value, digit| value << 4 | u64::from(digit))
 }
 
 #[cfg(test)]

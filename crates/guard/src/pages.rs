@@ -257,9 +257,8 @@ impl Pages {
     /// `count` steps in a row with no open room, behind the last ones; from the beginning again
     /// when the end is reached.
     fn find_steps(&self, cursor: &mut Cursor, count: usize) -> Option<usize> {
-        let is_free = |step: usize| {
-            self.live.get(step).is_some_and(|live| live.load(Ordering::Relaxed) == 0)
-        };
+        let is_free =
+            |step: usize| self.live.get(step).is_some_and(|live| live.load(Ordering::Relaxed) == 0);
         for _ in 0..2 {
             let mut first = cursor.step;
             while first + count <= self.steps() {

@@ -120,8 +120,7 @@ impl Heap {
             return Some((id, record));
         }
         let view = found.map(|(_, record)| BlockView::of(record));
-        let is_double =
-            view.is_some_and(|view| view.start == address && view.state != State::Live);
+        let is_double = view.is_some_and(|view| view.start == address && view.state != State::Live);
         let kind = if is_double { Kind::DoubleFree } else { Kind::InvalidFree };
         self.tell(Finding { block: view, via, ..at(kind, address, trace) });
         None

@@ -58,7 +58,6 @@ impl Write for Line<'_> {
     }
 }
 
-
 /// The modules that a line mentions, as bits.
 struct Mentioned {
     addresses: [usize; 3 * FRAME_COUNT_MAX],
@@ -134,6 +133,12 @@ impl Reporter {
             false => write_short(line, finding),
         });
         true
+    }
+
+    /// Whether this is the process that the counts belong to.
+    pub(crate) fn is_own_process(&self) -> bool {
+        let process = self.process.load(Ordering::Relaxed);
+        process == 0 || process == process_id()
     }
 
     /// How many findings were told, and how many were not because they repeat others.

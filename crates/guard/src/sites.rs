@@ -80,7 +80,8 @@ impl Sites {
             at = at + 1 & (SITE_COUNT_MAX - 1);
         }
         self.overflow_count.fetch_add(1, Ordering::Relaxed);
-        let count = self.get(at as u32).map_or(0, |site| site.count.fetch_add(1, Ordering::Relaxed));
+        let count =
+            self.get(at as u32).map_or(0, |site| site.count.fetch_add(1, Ordering::Relaxed));
         (at as u32, count)
     }
 

@@ -49,6 +49,19 @@ impl<T: Zeroed> Table<T> {
         true
     }
 
+    /// Takes address space for `len` entries, or for as large a part of them as there is, at least
+    /// `least`. Once for a table.
+    pub(crate) fn reserve_up_to(&self, len: usize, least: usize) -> bool {
+        let mut len = len;
+        while len >= least {
+            if self.reserve(len) {
+                return true;
+            }
+            len /= 2;
+        }
+        false
+    }
+
     /// The addresses of the table.
     pub(crate) fn range(&self) -> (usize, usize) {
         let start = self.start.load(Ordering::Relaxed).addr();

@@ -63,7 +63,8 @@ impl Stopped {
         let flags = SignalAction::THREE_ARGUMENTS | SignalAction::RESTART;
         let handler = stand_still as *const () as usize;
         // SAFETY: our handler has three arguments, and does only what a handler may.
-        unsafe { set_signal_action(STOP_SIGNAL, SignalAction { handler, flags, mask: !0 }) }.ok()?;
+        unsafe { set_signal_action(STOP_SIGNAL, SignalAction { handler, flags, mask: !0 }) }
+            .ok()?;
         HELD.store(1, Ordering::Release);
         let me = thread_id();
         let others = ids.get(..count)?.iter().filter(|id| **id != me);

@@ -46,8 +46,8 @@ pub use memory::{
 pub use peek::peek;
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, fix_addresses_of_children, has_environment, is_secure, libc_version, parent_process_id, process_alive,
-    process_id, raw_auxv, thread_id, yield_now,
+    abort, env_var, fix_addresses_of_children, has_environment, is_secure, libc_version,
+    parent_process_id, process_alive, process_id, raw_auxv, thread_id, yield_now,
 };
 pub use signals::{
     CODE_KERNEL, DEFAULT_ACTION, IGNORE_ACTION, Interrupted, REGISTER_COUNT, SIGBUS, SIGSEGV,

@@ -11,8 +11,7 @@ use crate::syscall::syscall6;
 /// # Errors
 /// `EFAULT` when not even the first page can be read, `EPERM` where the call is forbidden.
 pub fn peek(address: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let local =
-        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = [address, buffer.len()];
     let args = [
         crate::process_id() as usize,

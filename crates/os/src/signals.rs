@@ -81,10 +81,7 @@ const SA_RESTORER: u64 = 0x0400_0000;
 ///
 /// # Errors
 /// `EINVAL` for a signal that has no handler.
-pub unsafe fn set_signal_action(
-    signal: i32,
-    action: SignalAction,
-) -> Result<SignalAction, Errno> {
+pub unsafe fn set_signal_action(signal: i32, action: SignalAction) -> Result<SignalAction, Errno> {
     #[cfg(target_arch = "x86_64")]
     let new = KernelAction {
         handler: action.handler,
@@ -118,9 +115,8 @@ pub unsafe fn set_signal_action(
 pub unsafe fn offer_signal_stack(start: NonNull<u8>, bytes: usize) -> bool {
     let mut old = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: the kernel fills the structure.
-    let asked = unsafe {
-        syscall3(libc::SYS_sigaltstack, 0, old.as_mut_ptr().expose_provenance(), 0)
-    };
+    let asked =
+        unsafe { syscall3(libc::SYS_sigaltstack, 0, old.as_mut_ptr().expose_provenance(), 0) };
     // SAFETY: zeroed above; every bit pattern is valid.
     let old = unsafe { old.assume_init() };
     if asked.is_err() || old.ss_flags & libc::SS_DISABLE == 0 {
@@ -137,9 +133,8 @@ pub unsafe fn offer_signal_stack(start: NonNull<u8>, bytes: usize) -> bool {
 pub fn drop_signal_stack(start: NonNull<u8>) {
     let mut old = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: the kernel fills the structure.
-    let asked = unsafe {
-        syscall3(libc::SYS_sigaltstack, 0, old.as_mut_ptr().expose_provenance(), 0)
-    };
+    let asked =
+        unsafe { syscall3(libc::SYS_sigaltstack, 0, old.as_mut_ptr().expose_provenance(), 0) };
     // SAFETY: zeroed above; every bit pattern is valid.
     let old = unsafe { old.assume_init() };
     if asked.is_ok() && old.ss_sp.cast() == start.as_ptr() {

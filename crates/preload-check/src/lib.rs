@@ -58,10 +58,9 @@ unsafe impl CAllocator for Checked {
     #[inline(never)]
     unsafe fn calloc(count: usize, unit_bytes: usize) -> *mut u8 {
         match count.checked_mul(unit_bytes) {
-            Some(bytes) => heapwright_guard::alloc(Request {
-                zeroed: true,
-                ..request(bytes, Entry::Calloc)
-            }),
+            Some(bytes) => {
+                heapwright_guard::alloc(Request { zeroed: true, ..request(bytes, Entry::Calloc) })
+            }
             None => core::ptr::null_mut(),
         }
     }

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_int, c_long, c_void};
 
-use heapwright_guard::{at_exit, at_fatal_signal, confine, start};
+use heapwright_guard::{Ending, at_exit, at_fatal_signal, confine, start};
 use heapwright_unwind::{modules_loaded, modules_unloaded, modules_unloading};
 
 use crate::real;
@@ -29,13 +29,13 @@ extern "C" fn at_start() {
 }
 
 extern "C" fn at_end() {
-    at_exit();
+    at_exit(Ending::Exit);
 }
 
 /// `_exit` runs no destructors.
 #[unsafe(no_mangle)]
 extern "C" fn _exit(status: c_int) -> ! {
-    at_exit();
+    at_exit(Ending::AtOnce);
     // SAFETY: the real function takes any status.
     unsafe { real::exit_now()(status) };
     loop {
@@ -56,6 +56,13 @@ extern "C" fn abort() -> ! {
     loop {
         core::hint::spin_loop();
     }
+}
+
+/// Locking all memory would fill the heap's tables, which are made to be touched here and there;
+/// to a program under check it makes no difference.
+#[unsafe(no_mangle)]
+extern "C" fn mlockall(_flags: c_int) -> c_int {
+    0
 }
 
 /// `dlopen` looks at who calls it (for the caller's search path), so it is reached by a jump,

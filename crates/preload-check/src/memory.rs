@@ -269,12 +269,7 @@ unsafe extern "C" fn memchr(start: *const u8, value: c_int, bytes: usize) -> *mu
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn memccpy(
-    to: *mut u8,
-    from: *const u8,
-    value: c_int,
-    bytes: usize,
-) -> *mut u8 {
+unsafe extern "C" fn memccpy(to: *mut u8, from: *const u8, value: c_int, bytes: usize) -> *mut u8 {
     let left = heapwright_guard::bytes_left(from.addr()).min(bytes);
     // SAFETY: the caller's promise, cut to the block.
     let found = unsafe { real::memchr()(from, value, left) };

@@ -125,9 +125,7 @@ pub(crate) fn run(
         None => Suppressions::default(),
     };
     let report = match &options.report {
-        Some(path) => {
-            Some(File::create(path).map_err(|error| Failure::unwritable(path, &error))?)
-        }
+        Some(path) => Some(File::create(path).map_err(|error| Failure::unwritable(path, &error))?),
         None => None,
     };
     let directory = std::env::temp_dir().join(format!("heapwright-check-{}", std::process::id()));

@@ -11,7 +11,7 @@ const FRAMES_MAX: usize = 16;
 pub(crate) fn describe(finding: &Finding) -> String {
     let mut text = format!("heapwright: {}: {}\n", finding.kind, headline(finding));
     let exe = Path::new(&finding.exe).file_name().unwrap_or_default();
-    if finding.kind != "leak" {
+    if finding.kind != "leak" && finding.kind != "uninitialised" {
         let _ = write!(text, "  address {:#x}, ", finding.address);
         let _ = match finding.thread {
             0 => write!(text, "found "),
@@ -56,6 +56,8 @@ fn place(address: u64, start: u64, bytes: u64) -> String {
             0 => "right behind the end of".into(),
             distance => format!("{} behind the end of", plural(distance, "byte")),
         }
+    } else if address == start {
+        "at the start of".into()
     } else {
         format!("{} inside", plural(address - start, "byte"))
     }
@@ -94,14 +96,15 @@ fn headline(finding: &Finding) -> String {
         ),
         "double-free" => format!("a block of {size} is freed a second time{via}"),
         "invalid-free" => format!("{place} a block of {size} is no start of a block{via}"),
-        "mismatched-free" => format!(
-            "a block of {size} from {} is freed by {}",
-            block.allocator, block.deallocator
-        ),
+        "mismatched-free" => {
+            format!("a block of {size} from {} is freed by {}", block.allocator, block.deallocator)
+        }
         "wrong-size-free" => format!("a block of {size} is freed as one of {}", finding.told),
         "overwritten-after" | "overwritten-before" => format!(
             "{} overwritten {place} a block of {size}",
-            if finding.bytes == 1 { "1 byte was".into() } else {
+            if finding.bytes == 1 {
+                "1 byte was".into()
+            } else {
                 format!("{} bytes were", finding.bytes)
             }
         ),
@@ -135,9 +138,11 @@ fn write_stack(text: &mut String, title: &str, stack: &[Frame]) {
     }
 }
 
-/// The function that most likely has the error: the first with a source line.
+/// The function that most likely has the error: the innermost one, unless it is a library's
+/// without source lines and one with lines called it.
 fn suspect(stack: &[Frame]) -> String {
-    let known = stack.iter().find(|frame| frame.line != 0).or(stack.first());
+    let is_libc = |frame: &&Frame| frame.module.starts_with("libc.");
+    let known = stack.iter().find(|frame| frame.line != 0 && !is_libc(frame)).or(stack.first());
     known.map_or("the code that was running".into(), |frame| match frame.line {
         0 => frame.function.clone(),
         line => format!("{} ({}:{line})", frame.function, frame.file),
@@ -225,7 +230,8 @@ mod tests {
 
     #[test]
     fn places_are_told_to_the_byte() {
-        assert_eq!(place(100, 100, 10), "0 bytes inside");
+        assert_eq!(place(100, 100, 10), "at the start of");
+        assert_eq!(place(103, 100, 10), "3 bytes inside");
         assert_eq!(place(110, 100, 10), "right behind the end of");
         assert_eq!(place(111, 100, 10), "1 byte behind the end of");
         assert_eq!(place(98, 100, 10), "2 bytes before");
