@@ -225,6 +225,8 @@ impl Heap {
                 books.packed.free[class] = id;
             }
             self.packed.settle(&slab, first);
+            let bytes = slab.slot_count * (slab.slot_bytes + size_of::<Record>());
+            self.counts.slab_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         let id = books.packed.free[class];
         let record = self.records.get(id as usize)?;

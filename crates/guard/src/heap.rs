@@ -22,7 +22,7 @@ const RECORD_COUNT_LEAST: usize = 1 << 16;
 /// What a program holds besides its blocks, for the budget.
 const PROGRAM_BYTES: usize = 3 << 20;
 /// Memory that guards may take whatever the budget says: small programs are guarded whole.
-const GUARD_BYTES_LEAST: usize = 16 << 20;
+const GUARD_BYTES_LEAST: usize = 12 << 20;
 /// Guarded blocks alive that each site may have when half of the budget is used.
 const SITE_LIVE_COUNT: u32 = 64;
 /// What the kernel allows when it does not say.
@@ -75,6 +75,8 @@ pub(crate) struct Books {
 pub(crate) struct Counts {
     pub(crate) live_bytes: AtomicUsize,
     pub(crate) guarded_live_bytes: AtomicUsize,
+    /// Slabs and the records of their slots.
+    pub(crate) slab_bytes: AtomicUsize,
     pub(crate) blocks: AtomicUsize,
     pub(crate) guarded: AtomicUsize,
     pub(crate) packed: AtomicUsize,
@@ -119,6 +121,7 @@ pub(crate) static HEAP: Heap = Heap {
     counts: Counts {
         live_bytes: AtomicUsize::new(0),
         guarded_live_bytes: AtomicUsize::new(0),
+        slab_bytes: AtomicUsize::new(0),
         blocks: AtomicUsize::new(0),
         guarded: AtomicUsize::new(0),
         packed: AtomicUsize::new(0),
@@ -264,7 +267,10 @@ impl Heap {
     /// Memory that guarded small blocks may take now.
     pub(crate) fn allowance_bytes(&self) -> usize {
         let live = self.counts.live_bytes.load(Ordering::Relaxed) + PROGRAM_BYTES;
-        ((self.options.budget() - 1).saturating_mul(live) / 4 * 3).max(GUARD_BYTES_LEAST)
+        let slabs = self.counts.slab_bytes.load(Ordering::Relaxed);
+        // The program's own share, and one for the stacks and what malloc would waste.
+        let allowed = self.options.budget().saturating_sub(2).max(1).saturating_mul(live);
+        allowed.saturating_sub(slabs).max(GUARD_BYTES_LEAST)
     }
 
     /// Whether a block gets pages of its own.
