@@ -69,6 +69,9 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
     if let Some(remedy) = program.reach().remedy() {
         return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
     }
+    if options.mode != Mode::Check && options.check.is_used() {
+        return Err(Failure::ours("these options need --mode check; see `heapwright run --help`"));
+    }
     let objects = Objects::of_this_binary()?;
     let mut command = Command::new(program.path());
     command.args(&options.command[1..]).stdout(console.child_stdout()?);

@@ -127,6 +127,13 @@ fn findings_decide_the_status_only_when_asked() {
 }
 
 #[test]
+fn options_of_this_mode_are_refused_in_others() {
+    let output = heapwright().args(["run", "--both", "--", "/bin/true"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("need --mode check"));
+}
+
+#[test]
 fn suppressed_findings_do_not_count() {
     let directory = tempfile::tempdir().expect("a directory");
     let [bad, _] = twins(directory.path(), "leak.c");

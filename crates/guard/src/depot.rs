@@ -96,7 +96,7 @@ impl Depot {
             if self.frame(id) == Some((pc, parent)) {
                 return id;
             }
-            at = at + 1 & mask;
+            at = (at + 1) & mask;
         }
     }
 
@@ -167,7 +167,7 @@ impl Index {
             while let Some(bucket) = new.get(at)
                 && bucket.load(Ordering::Relaxed) != 0
             {
-                at = at + 1 & mask;
+                at = (at + 1) & mask;
             }
             if let Some(bucket) = new.get(at) {
                 bucket.store(id, Ordering::Relaxed);

@@ -260,8 +260,8 @@ impl Marker {
             if heapwright_os::mincore(aligned, &mut resident[..pages]).is_err() {
                 return self.scan(at, end);
             }
-            for page in 0..pages {
-                if resident[page] & 1 != 0 {
+            for (page, state) in resident[..pages].iter().enumerate() {
+                if state & 1 != 0 {
                     let low = aligned + page * PAGE_BYTES;
                     self.scan(low.max(at), (low + PAGE_BYTES).min(end));
                 }

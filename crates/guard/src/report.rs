@@ -338,27 +338,27 @@ fn write_modules(line: &mut dyn Write, mentioned: &Mentioned) -> fmt::Result {
         if result.is_err() || !addresses.iter().any(inside) {
             return;
         }
-        let mut write = || {
-            write!(
-                line,
-                "{}{{\"start\":{},\"end\":{},\"bias\":{},\"path\":",
-                if is_first { "" } else { "," },
-                module.start,
-                module.end,
-                module.bias
-            )?;
-            write_string(line, module.path)?;
-            line.write_str(",\"build_id\":\"")?;
-            for byte in module.build_id {
-                write!(line, "{byte:02x}")?;
-            }
-            line.write_str("\"}")
-        };
-        result = write();
+        result = write_module(line, &module, is_first);
         is_first = false;
     });
     result?;
     line.write_char(']')
+}
+
+fn write_module(
+    line: &mut dyn Write,
+    module: &heapwright_unwind::Module<'_>,
+    is_first: bool,
+) -> fmt::Result {
+    let comma = if is_first { "" } else { "," };
+    let heapwright_unwind::Module { start, end, bias, .. } = module;
+    write!(line, "{comma}{{\"start\":{start},\"end\":{end},\"bias\":{bias},\"path\":")?;
+    write_string(line, module.path)?;
+    line.write_str(",\"build_id\":\"")?;
+    for byte in module.build_id {
+        write!(line, "{byte:02x}")?;
+    }
+    line.write_str("\"}")
 }
 
 /// A line for people, when nobody reads a file.

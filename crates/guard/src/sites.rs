@@ -77,7 +77,7 @@ impl Sites {
             if is_ours {
                 return (at as u32, site.count.fetch_add(1, Ordering::Relaxed));
             }
-            at = at + 1 & (SITE_COUNT_MAX - 1);
+            at = (at + 1) & (SITE_COUNT_MAX - 1);
         }
         self.overflow_count.fetch_add(1, Ordering::Relaxed);
         let count =
@@ -109,7 +109,7 @@ impl Policy {
         // Weyl's sequence: spread evenly, in step with no loop of the program's.
         let mixed = hash.wrapping_add(u64::from(before).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let high = (mixed ^ mixed >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
-        high * u64::from(one_in) >> 32 == 0
+        (high * u64::from(one_in)) >> 32 == 0
     }
 }
 

@@ -55,12 +55,12 @@ pub use process::{
     abort, effective_user_id, env_var, fix_addresses_of_children, has_environment, is_secure,
     libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id, yield_now,
 };
+pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
 pub use signals::{
     CODE_KERNEL, DEFAULT_ACTION, IGNORE_ACTION, Interrupted, REGISTER_COUNT, SIGBUS, SIGSEGV,
     SignalAction, drop_signal_stack, interrupted, offer_signal_stack, set_signal_action,
     signal_thread,
 };
-pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
 pub use space::{Space, file_system_space};
 pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin_is_terminal};
 pub use threads::thread_ids;

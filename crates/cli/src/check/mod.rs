@@ -72,6 +72,18 @@ pub(crate) struct CheckOptions {
     report: Option<PathBuf>,
 }
 
+impl CheckOptions {
+    /// Whether anything but the budget was asked for.
+    pub(crate) fn is_used(&self) -> bool {
+        let switches = [self.both, self.uninit, self.keep_going, self.no_leaks, self.exact];
+        switches.contains(&true)
+            || self.error_exit.is_some()
+            || self.guard_first.is_some()
+            || self.suppressions.is_some()
+            || self.report.is_some()
+    }
+}
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct CheckResult<'a> {
