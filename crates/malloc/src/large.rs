@@ -68,14 +68,12 @@ fn usable(bytes: usize) -> usize {
 
 /// Writes head and last slice of a large block's run.
 fn describe(index: SliceIndex, slices: SliceIndex, bytes: usize) {
-    // SAFETY: inside a run that is ours.
-    let last = unsafe { descriptor(index + slices - 1) };
+    let last = descriptor(index + slices - 1);
     last.owner.store(INTERIOR, Ordering::Relaxed);
     last.run_slices.store(slices - 1, Ordering::Relaxed);
-    // SAFETY: as above. After the last, which may be the same.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     head.run_slices.store(slices, Ordering::Relaxed);
-    head.usable_bytes.store(usable(bytes), Ordering::Relaxed);
+    head.extra.store(usable(bytes) as u64, Ordering::Relaxed);
     head.owner.store(LARGE, Ordering::Relaxed);
 }
 
@@ -87,11 +85,10 @@ pub(crate) fn free(index: SliceIndex) {
 }
 
 fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     head.owner.store(INTERIOR, Ordering::Relaxed);
     pool.large_count -= 1;
-    pool.large_bytes -= head.usable_bytes.load(Ordering::Relaxed);
+    pool.large_bytes -= head.extra.load(Ordering::Relaxed) as usize;
     pool.runs.give(index, head.run_slices.load(Ordering::Relaxed), is_dirty);
 }
 
@@ -107,10 +104,9 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if bytes > BLOCK_BYTES_MAX {
         return none;
     }
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     let old_slices = head.run_slices.load(Ordering::Relaxed);
-    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    let old_usable = head.extra.load(Ordering::Relaxed) as usize;
     let mut pool = lock();
     if slices > old_slices && !pool.runs.take_behind(index + old_slices, slices - old_slices) {
         return move_to_new(&mut pool, index, bytes);
@@ -126,9 +122,8 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
 /// Moves the pages of a large block that has to grow into a longer run.
 fn move_to_new(pool: &mut Pool, index: SliceIndex, bytes: usize) -> *mut u8 {
     let none = core::ptr::null_mut();
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
-    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    let head = descriptor(index);
+    let old_usable = head.extra.load(Ordering::Relaxed) as usize;
     if old_usable < MOVE_BYTES_MIN || MOVE_COUNT.load(Ordering::Relaxed) >= MOVE_COUNT_MAX {
         return none;
     }

@@ -21,16 +21,23 @@
 
 mod alloc;
 mod block;
+mod class_pool;
 mod descriptor;
 mod direct;
 mod fatal;
+mod fork;
 mod free;
+mod geometry;
 mod heap;
 mod large;
 mod life;
+mod outbox;
 mod pool;
+mod purge;
+mod purger;
 mod region;
 mod runs;
+mod span;
 mod span_list;
 mod statistics;
 mod thread_block;

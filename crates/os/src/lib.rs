@@ -10,11 +10,13 @@
 #![no_std]
 
 mod anonymous;
+mod barrier;
 mod children;
 mod dynamic;
 mod errno;
 mod fd;
 mod futex;
+mod helper_thread;
 mod libc_hooks;
 mod mapping;
 mod memory;
@@ -25,11 +27,13 @@ mod syscall;
 mod time;
 
 pub use anonymous::AnonymousPages;
+pub use barrier::{barrier_on_all_threads, register_barriers};
 pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
 pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
 pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
 pub use futex::{futex_wait, futex_wake};
+pub use helper_thread::{ThreadMain, spawn_helper};
 pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
 pub use mapping::{MapError, Mapping, map_shared};
 pub use memory::{
