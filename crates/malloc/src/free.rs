@@ -11,6 +11,8 @@ use crate::heap::{Entered, Heap};
 use crate::large;
 use crate::life;
 use crate::pool::lock;
+#[cfg(target_arch = "x86_64")]
+use crate::region::SLICE_LOG2;
 use crate::region::{descriptor, descriptor_of, index_of, slice_of};
 use crate::span::Span;
 use crate::thread_block::{Life, ThreadBlock};
@@ -26,6 +28,7 @@ const ADOPT_SHARE: i32 = 4;
 ///
 /// # Safety
 /// - `ptr` is null or a live block of this allocator, and nobody uses it after the call.
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 pub unsafe fn free(ptr: *mut u8) {
     if let Some(head) = descriptor_of(ptr)
@@ -39,6 +42,68 @@ pub unsafe fn free(ptr: *mut u8) {
     }
     // SAFETY: the caller's promise, passed on.
     unsafe { free_slow(ptr) };
+}
+
+/// Frees the block at `ptr`; null is nothing.
+///
+/// The owner's own free is sixteen instructions. A pointer into the region that is no block ends
+/// the process where that is noticed; a pointer of another allocator is ignored.
+///
+/// # Safety
+/// - `ptr` is null or a live block of this allocator, and nobody uses it after the call.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub unsafe fn free(ptr: *mut u8) {
+    // In assembly, since the compiler folds no atomic load into a comparison and no decrement into
+    // one instruction, which makes seven more. The same as for other processors above, by
+    // `descriptor_of`, `token` and `push_local`; each store is one instruction, in that order.
+    // SAFETY: as there: the descriptor is committed memory for an address inside the region; the
+    // stores go to a block that the caller gave up and to a span that this thread owns.
+    unsafe {
+        core::arch::asm!(
+            "mov rax, {ptr}",
+            "sub rax, qword ptr [rip + {base}]",
+            "cmp rax, qword ptr [rip + {bytes}]",
+            "jae {slow}",
+            "shr rax, {shift}",
+            "and rax, -{descriptor_bytes}",
+            "add rax, qword ptr [rip + {base}]",
+            "mov rcx, qword ptr fs:[0]",
+            "cmp qword ptr [rax + {owner}], rcx",
+            "jne {slow}",
+            "mov rcx, qword ptr [rax + {local_free}]",
+            "mov qword ptr [{ptr}], rcx",
+            "mov qword ptr [rax + {local_free}], {ptr}",
+            "sub dword ptr [rax + {until_wake}], 1",
+            "je {wake}",
+            ptr = in(reg) ptr,
+            base = sym crate::region::BASE,
+            bytes = sym crate::region::BYTES,
+            shift = const SLICE_LOG2 - size_of::<Descriptor>().ilog2(),
+            descriptor_bytes = const size_of::<Descriptor>(),
+            owner = const core::mem::offset_of!(Descriptor, owner),
+            local_free = const core::mem::offset_of!(Descriptor, local_free),
+            until_wake = const core::mem::offset_of!(Descriptor, until_wake),
+            slow = label {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { free_slow(ptr) }
+            },
+            wake = label { wake_span_of(ptr) },
+            out("rax") _,
+            out("rcx") _,
+            options(nostack),
+        );
+    }
+}
+
+/// [`wake`] for the span that `ptr` lies in.
+#[cfg(target_arch = "x86_64")]
+#[cold]
+#[inline(never)]
+fn wake_span_of(ptr: *mut u8) {
+    if let Some(head) = descriptor_of(ptr) {
+        wake(head);
+    }
 }
 
 /// Links `block` into the span of `head`; whether the span has to be looked at then.

@@ -40,9 +40,9 @@ const _: () = assert!(REGION_BYTES_MIN.is_multiple_of(REGION_ALIGN_BYTES));
 const _: () = assert!(REGION_BYTES_MAX >> SLICE_LOG2 < SliceIndex::MAX as usize);
 
 /// Start of the region: descriptor 0.
-static BASE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+pub(crate) static BASE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 /// Length of the region; 0 until there is one, so that no address is inside.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static BYTES: AtomicUsize = AtomicUsize::new(0);
 /// Where the bitmap starts, from the base.
 static BITMAP_OFFSET: AtomicUsize = AtomicUsize::new(0);
 
