@@ -35,7 +35,7 @@ pub(crate) struct Geometry {
     pub(crate) slot_count: u16,
     /// Slots of a unit; of the span when slots may cross units.
     pub(crate) unit_slots: u16,
-    /// Slots handed to a thread at a time.
+    /// Slots handed to a thread at a time, at most.
     pub(crate) hand_out_count: u16,
     /// Length of a span.
     pub(crate) slices: u8,
@@ -71,7 +71,17 @@ const fn geometry(class_index: usize) -> Geometry {
     }
 }
 
+/// The first refills of a class hand out no more than this, the next ones twice as much each.
+const FIRST_HAND_OUT_BYTES: usize = 512;
+
 impl Geometry {
+    /// Slots to hand out at a refill when there were `refill_count` before.
+    #[inline]
+    pub(crate) fn hand_out(&self, refill_count: u8) -> usize {
+        let bytes = FIRST_HAND_OUT_BYTES << refill_count.min(4);
+        (bytes / self.slot_bytes as usize).clamp(1, usize::from(self.hand_out_count))
+    }
+
     /// Of the spans of `class_index`.
     #[inline]
     pub(crate) fn of(class_index: usize) -> &'static Self {

@@ -18,9 +18,10 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
-use crate::class_pool::lock_class;
+use crate::class_pool::{ClassPool, lock_class};
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
+use crate::geometry::Geometry;
 use crate::life;
 use crate::outbox::Outbox;
 use crate::pool::{Futex, in_signal_handler, lock};
@@ -67,6 +68,8 @@ pub(crate) struct Lists {
 #[derive(Debug)]
 pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
+    /// How often each class was refilled, while that is rare.
+    refill_counts: [u8; CLASS_COUNT],
     /// Spans made passive behind the owner's back.
     pub(crate) pending: SliceIndex,
     /// `entry_count` when a purger came by last.
@@ -89,6 +92,7 @@ impl Heap {
             outbox: Outbox::new(),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
+                refill_counts: [0; CLASS_COUNT],
                 pending: NO_SLICE,
                 seen_entry_count: 0,
                 idle_round_count: 0,
@@ -150,11 +154,14 @@ impl Entered {
         if self.heap.entry_count.load(Ordering::Relaxed).is_multiple_of(OUTBOX_ENTRIES) {
             self.heap.outbox.flush();
         }
+        let refill_count = self.refill_counts[class_index];
+        self.refill_counts[class_index] = refill_count.saturating_add(1);
+        let wished = Geometry::of(class_index).hand_out(refill_count);
         let list = loop {
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
-                let list = span.take_slots();
+                let list = span.take_slots(wished);
                 if !list.is_null() {
                     break list;
                 }
@@ -305,6 +312,8 @@ impl Entered {
     pub(crate) fn abandon_all(&mut self, thread: &ThreadBlock) {
         self.return_lists(thread);
         self.heap.outbox.flush();
+        // For the next thread.
+        self.refill_counts = [0; CLASS_COUNT];
         for class_index in 0..CLASS_COUNT {
             while let Some(span) = self.take_any(class_index) {
                 self.give_up(span);
@@ -377,7 +386,7 @@ impl Entered {
 }
 
 /// Lists a span that has just become passive, or gives it back when it is empty.
-pub(crate) fn settle(pool: &mut crate::class_pool::ClassPool, span: Span) {
+pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
     span.head().heap.store(core::ptr::null_mut(), Ordering::Relaxed);
     if span.passive_used() == 0 {
         span.set_place(Place::Packed);

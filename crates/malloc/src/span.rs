@@ -17,10 +17,9 @@ use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
 
-/// New slots are linked this many bytes at a time at first, then as many as the span has
-/// already, up to the second figure: a span that is hardly used touches hardly any memory.
-const EXTEND_BYTES_MIN: usize = 4 * 1024;
-const EXTEND_BYTES_MAX: usize = 16 * 1024;
+/// New slots are linked this many bytes at a time, since linking touches them: the page fault that
+/// follows costs ten times what a refill does.
+const EXTEND_BYTES: usize = 4 * 1024;
 /// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
 const NEVER: i32 = i32::MIN / 2;
 /// What one bit of `extra` stands for.
@@ -169,22 +168,26 @@ impl Span {
             || self.extended() < self.geometry().slot_count
     }
 
-    /// Takes free slots to hand out, linked, at most about `hand_out_count` of them: those freed
-    /// last, then those that the bitmap tells of, then new ones. Null when the span is full. They
-    /// count as used from here on.
-    pub(crate) fn take_slots(self) -> Block {
+    /// Takes free slots to hand out, linked, about `wished` of them (at least 1): those freed last,
+    /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
+    /// as used from here on.
+    pub(crate) fn take_slots(self, wished: usize) -> Block {
+        debug_assert!(wished > 0);
         let list = self.head.local_free.load(Ordering::Relaxed);
         if !list.is_null() {
-            return self.take_linked(list);
+            return self.take_linked(list, wished as i32);
         }
         if self.head.bit_count.load(Ordering::Relaxed) > 0 {
-            return self.harvest();
+            return self.harvest(wished);
         }
-        self.extend()
+        if !self.extend() {
+            return core::ptr::null_mut();
+        }
+        let list = self.head.local_free.load(Ordering::Relaxed);
+        self.take_linked(list, wished as i32)
     }
 
-    fn take_linked(self, list: Block) -> Block {
-        let wished = i32::from(self.geometry().hand_out_count);
+    fn take_linked(self, list: Block, wished: i32) -> Block {
         let used = self.used();
         let linked = self.passive_used() - used;
         if linked <= wished + wished / 2 {
@@ -207,8 +210,7 @@ impl Span {
     }
 
     /// Links slots that the bitmap tells of: of pages that are there already, if there are any.
-    fn harvest(self) -> Block {
-        let wished = usize::from(self.geometry().hand_out_count);
+    fn harvest(self, wished: usize) -> Block {
         let mut list = core::ptr::null_mut();
         let mut taken = 0;
         for only_resident in [true, false] {
@@ -258,21 +260,27 @@ impl Span {
         taken
     }
 
-    /// Links slots that were never handed out.
-    fn extend(self) -> Block {
+    /// Links slots that were never handed out; whether there were any.
+    fn extend(self) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
-        let wished = (extended * slot_bytes).clamp(EXTEND_BYTES_MIN, EXTEND_BYTES_MAX);
         let unit_slots = usize::from(geometry.unit_slots);
         let unit_end = extended / unit_slots * unit_slots + unit_slots;
-        let end = (extended + (wished / slot_bytes).max(1))
+        let offset = geometry.slot_offset(extended);
+        // Pages that are there already cost nothing more.
+        let is_clean = self.head.extra.load(Ordering::Relaxed) >> (offset / PAGE_UNIT_BYTES) & 1 == 1;
+        let wished = if is_clean {
+            (EXTEND_BYTES / slot_bytes).max(1)
+        } else {
+            usize::from(geometry.hand_out_count)
+        };
+        let end = (extended + wished)
             .min(unit_end)
             .min(usize::from(geometry.slot_count));
         if extended >= end {
-            return core::ptr::null_mut();
+            return false;
         }
-        let offset = geometry.slot_offset(extended);
         let first = slice_start(self.index).wrapping_add(offset);
         let mut slot = first;
         for _ in extended..end - 1 {
@@ -284,10 +292,9 @@ impl Span {
         // SAFETY: as above.
         unsafe { block::set_next(slot.cast(), core::ptr::null_mut()) };
         self.note_touched(offset, (end - extended) * slot_bytes);
-        let used = self.used();
         self.head.extended_count.store(end as u16, Ordering::Relaxed);
-        self.set_used(used + (end - extended) as i32);
-        first.cast()
+        self.head.local_free.store(first.cast(), Ordering::Relaxed);
+        true
     }
 
     /// Notes that pages are not the kernel's zero pages any more.
