@@ -53,11 +53,7 @@ fn alloc_class_slow(class_index: usize) -> *mut u8 {
     if let Some(heap) = life::heap_of(thread) {
         // Setting the heap up may have allocated, and so filled the list.
         let ready = ThreadBlock::pop(class_index);
-        let block = if ready.is_null() {
-            heap.enter().refill(thread, class_index)
-        } else {
-            ready
-        };
+        let block = if ready.is_null() { heap.enter().refill(thread, class_index) } else { ready };
         if thread.life() == Life::Ended {
             life::give_heap_up(thread);
         }

@@ -73,9 +73,9 @@ pub(crate) unsafe extern "C" fn before_fork() {
             core::mem::forget(lock_class(class_index));
         }
         core::mem::forget(lock());
-        let newest = all_heaps().next().map_or(core::ptr::null_mut(), |heap| {
-            core::ptr::from_ref(heap).cast_mut()
-        });
+        let newest = all_heaps()
+            .next()
+            .map_or(core::ptr::null_mut(), |heap| core::ptr::from_ref(heap).cast_mut());
         if newest == latest {
             break;
         }

@@ -185,7 +185,8 @@ fn is_group_purgeable(span: Span, clean: u64, unit: usize, group: usize) -> bool
 /// The owner's own round: makes its sparse spans passive that it did not want for a while.
 pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
     for class_index in 0..CLASS_COUNT {
-        let mut next = Some(entered.lists[class_index].available).filter(|index| *index != NO_SLICE);
+        let mut next =
+            Some(entered.lists[class_index].available).filter(|index| *index != NO_SLICE);
         let mut rest = LOOK_COUNT * 16;
         while let Some(index) = next {
             let head = entered.lists[class_index].available;

@@ -308,7 +308,8 @@ impl Runs {
         let end = index.checked_add(slices).filter(|end| *end <= self.limit)?;
         if end > self.committed {
             let least = end.next_multiple_of(COMMIT_SLICES).min(self.limit);
-            let step = ((self.committed - self.floor) / 8).clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
+            let step = ((self.committed - self.floor) / 8)
+                .clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
                 / COMMIT_SLICES
                 * COMMIT_SLICES;
             let wished = least.max((self.committed + step).min(self.limit));

@@ -269,15 +269,14 @@ impl Span {
         let unit_end = extended / unit_slots * unit_slots + unit_slots;
         let offset = geometry.slot_offset(extended);
         // Pages that are there already cost nothing more.
-        let is_clean = self.head.extra.load(Ordering::Relaxed) >> (offset / PAGE_UNIT_BYTES) & 1 == 1;
+        let is_clean =
+            self.head.extra.load(Ordering::Relaxed) >> (offset / PAGE_UNIT_BYTES) & 1 == 1;
         let wished = if is_clean {
             (EXTEND_BYTES / slot_bytes).max(1)
         } else {
             usize::from(geometry.hand_out_count)
         };
-        let end = (extended + wished)
-            .min(unit_end)
-            .min(usize::from(geometry.slot_count));
+        let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
         }

@@ -13,8 +13,7 @@ type Attributes = MaybeUninit<libc::pthread_attr_t>;
 type AttrInit = unsafe extern "C" fn(*mut Attributes) -> c_int;
 type AttrSetStack = unsafe extern "C" fn(*mut Attributes, usize) -> c_int;
 type AttrSetDetach = unsafe extern "C" fn(*mut Attributes, c_int) -> c_int;
-type Create =
-    unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *mut c_void) -> c_int;
+type Create = unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *mut c_void) -> c_int;
 
 /// Bytes of the kernel's signal set.
 const SIGNAL_SET_BYTES: usize = 8;
