@@ -20,6 +20,9 @@ use crate::region::{
 /// New slots are linked this many bytes at a time, since linking touches them: the page fault that
 /// follows costs ten times what a refill does.
 const EXTEND_BYTES: usize = 4 * 1024;
+/// A list of up to so many times what is wished is taken whole: walking it to cut it means waiting
+/// for one cache miss a block.
+const WHOLE_LIST_FACTOR: i32 = 8;
 /// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
 const NEVER: i32 = i32::MIN / 2;
 /// What one bit of `extra` stands for.
@@ -190,7 +193,7 @@ impl Span {
     fn take_linked(self, list: Block, wished: i32) -> Block {
         let used = self.used();
         let linked = self.passive_used() - used;
-        if linked <= wished + wished / 2 {
+        if linked <= wished.saturating_mul(WHOLE_LIST_FACTOR) {
             self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
             self.set_used(used + linked);
             return list;

@@ -50,7 +50,7 @@ fn owner_work(shared: &Shared) {
         if !old.is_null() {
             for at in [0, old_bytes / 2, old_bytes - 1] {
                 // SAFETY: a live block of that length.
-                let found = unsafe { old.add(at).read() };
+                let found = unsafe { old.wrapping_add(at).read() };
                 if found != place as u8 {
                     // SAFETY: ends the process at once, with a status that the tracer knows.
                     unsafe { libc::_exit(3) };
@@ -85,8 +85,9 @@ fn child(shared: &'static Shared) -> ! {
         // SAFETY: asks for the thread's own number.
         let thread = unsafe { libc::syscall(libc::SYS_gettid) };
         shared.owner_thread.store(thread as u32, Ordering::Release);
+        let process = std::process::id();
         // SAFETY: stops this thread, for the tracer.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGSTOP) };
+        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP) };
         owner_work(shared);
     });
     let mut done = 0;
