@@ -23,6 +23,7 @@ use heapwright_os::{
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crate::clock::Order;
 use crate::confined::{is_confined, pause};
 use crate::dormant;
 use crate::kept_file::{RING_FILE, SPOOL_DIRECTORY};
@@ -53,6 +54,8 @@ pub(crate) struct Process {
     slots: [AtomicPtr<u8>; SLOTS_MAX],
     /// Generation of the module list that has been written to a stream.
     pub(crate) modules_written: AtomicU32,
+    /// Who may keep a reading of the clock.
+    pub(crate) order: Order,
     /// Large blocks alive, watched for touched pages.
     pub(crate) large: LargeBlocks,
     /// For threads whose own recorder has ended.

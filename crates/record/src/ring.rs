@@ -17,17 +17,18 @@ use crate::confined::is_confined;
 const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
 
 /// The chunk being filled, and the way to the next one.
+#[repr(C)]
 pub(crate) struct Ring {
-    session: &'static SessionHeader,
     slot: &'static SlotHeader,
-    chunks: NonNull<u8>,
     chunk: NonNull<u8>,
     cursor: ChunkCursor,
-    number: u64,
     events: u32,
-    slot_index: usize,
     /// Whether there is a chunk to fill; none any more once the collector is gone.
     has_chunk: bool,
+    chunks: NonNull<u8>,
+    number: u64,
+    slot_index: usize,
+    session: &'static SessionHeader,
 }
 
 impl Ring {

@@ -65,6 +65,7 @@ pub struct Block {
 }
 
 /// The block of a thread.
+#[repr(C, align(64))]
 pub(crate) struct ThreadRecorder {
     armed: AtomicU32,
     busy: AtomicU32,
@@ -356,7 +357,7 @@ impl Guard {
         let leaf = LeafKind { kind, ..LeafKind::default() };
         // SAFETY: the caller's promise.
         let node = unsafe { writer.stack(leaf, caller) };
-        let time = writer.clock.now();
+        let time = writer.clock.now(&writer.process.order);
         writer.write(|encoder, cursor| encoder.failed(cursor, time, size as u64, node));
         self.end();
     }
@@ -380,7 +381,7 @@ impl Guard {
         // Before the real call: another thread may get the address, and be sampled, during it.
         let is_taken = writer.sampler.is_off() || SampledSet::remove(old);
         let watched_bytes = writer.report_if_large(old);
-        let start_time = writer.clock.now();
+        let start_time = writer.clock.now(&writer.process.order);
         self.end();
         Resize { old, start_time, watched_bytes, is_taken }
     }
@@ -436,7 +437,7 @@ impl Guard {
     pub fn unmap(self, address: usize, bytes: usize) {
         let writer = self.begin();
         writer.cut_large(address as u64, bytes as u64);
-        let time = writer.clock.now();
+        let time = writer.clock.now(&writer.process.order);
         let (address, bytes) = (address as u64, bytes as u64);
         writer.write(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
         self.end();

@@ -22,19 +22,23 @@ use crate::ring::Ring;
 use crate::sample::{SampledSet, Sampler};
 use crate::thread::{ATTENTION_OVER, Block, Resize};
 
-/// The state behind a thread's stream.
+/// The state behind a thread's stream: first what every event reads, which so lies on three cache
+/// lines, then the tables, each behind its own counters.
+#[repr(C)]
 pub(crate) struct Writer {
     pub(crate) session: &'static SessionHeader,
     pub(crate) process: &'static Process,
     pub(crate) clock: Clock,
+    /// Generation of the module list that this thread knows to be written.
+    modules_seen: u32,
+    pub(crate) sampler: Sampler,
     pub(crate) touch_bytes_min: usize,
     pub(crate) time: u64,
-    pub(crate) sampler: Sampler,
     pub(crate) ring: Ring,
-    /// All paths: their numbers are those of the stream's definitions.
-    pub(crate) nodes: Nodes,
     /// Whole stacks of allocations: what every allocation asks.
     pub(crate) stacks: Nodes,
+    /// All paths: their numbers are those of the stream's definitions.
+    pub(crate) nodes: Nodes,
     pub(crate) encoder: Encoder,
     pub(crate) memo: Memo,
     /// Where the thread's recorder is told that its session is over.
@@ -56,11 +60,12 @@ impl Writer {
         thread_id: u32,
         attention: &'static AtomicU32,
     ) {
-        let clock = Clock::of(session);
-        let time = clock.now();
+        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
+        let thread = ring.slot().thread.load(Ordering::Relaxed);
+        let clock = Clock::of(session, thread, sample_bytes != 0);
+        let time = clock.fresh();
         ring.begin_chunk(time, ROOT_NODE + 1);
         let seed = time ^ u64::from(thread_id).rotate_left(32);
-        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
         let touch_bytes_min = session.touch_bytes_min.load(Ordering::Relaxed).max(1) as usize;
         macro_rules! set {
             ($($field:ident = $value:expr;)*) => {$(
@@ -75,6 +80,7 @@ impl Writer {
             session = session;
             process = process;
             clock = clock;
+            modules_seen = 0;
             touch_bytes_min = touch_bytes_min;
             time = time;
             sampler = Sampler::new(sample_bytes, seed);
@@ -131,7 +137,7 @@ impl Writer {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         let size = block.size as u64;
         self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
         self.time = time;
@@ -147,7 +153,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn free(&mut self, address: u64, kind: FreeKind) {
         self.report_if_large(address);
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         self.free_at(time, address, kind);
     }
 
@@ -162,7 +168,7 @@ impl Writer {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         let (new, size) = (block.address as u64, block.size as u64);
         self.write(|encoder, cursor| {
             encoder.realloc(cursor, start_time, time, old, new, size, node);
@@ -183,7 +189,7 @@ impl Writer {
             // SAFETY: as above.
             capture = unsafe { self.memo.capture(caller) };
         }
-        if module_generation() != self.process.modules_written.load(Ordering::Relaxed) {
+        if module_generation() != self.modules_seen {
             self.write_modules();
         }
         let depth = capture.depth;
@@ -296,7 +302,7 @@ impl Writer {
 
     #[cold]
     pub(crate) fn write_touched(&mut self, touched: &Touched) {
-        let time = self.clock.now();
+        let time = self.clock.fresh();
         if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
             // Not through `next_chunk`: it may look at the blocks, which is where we come from.
             if !self.ring.next_chunk() {
@@ -321,6 +327,7 @@ impl Writer {
     #[inline(never)]
     pub(crate) fn write_modules(&mut self) {
         let generation = module_generation();
+        self.modules_seen = generation;
         let written = self.process.modules_written.swap(generation, Ordering::AcqRel);
         if written == generation {
             return;
@@ -340,12 +347,13 @@ impl Writer {
         });
         if visited.is_none() {
             // The list could not be had; the next stack tries again.
+            self.modules_seen = written;
             self.process.modules_written.store(written, Ordering::Release);
         }
     }
 
     pub(crate) fn finish(&mut self) {
-        let time = self.clock.now();
+        let time = self.clock.fresh();
         self.write(|encoder, cursor| encoder.thread_end(cursor, time));
         self.process.end_slot(self.ring.slot_index());
         self.ring.call_collector();
