@@ -19,6 +19,8 @@ pub struct SiteProof {
     pub failure: String,
     /// CPU seconds saved.
     pub gain_s: f64,
+    /// CPU seconds of the replay without the region: the program's own are at least so many.
+    pub base_s: f64,
     /// What of that may be chance.
     pub noise_s: f64,
     /// Peak growth without the region, bytes.
@@ -67,6 +69,7 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     }
     let (time_s, peak_bytes) = (proof.time_gain_s(), proof.peak_gain_bytes());
     let all_bytes = (proof.base_peak_bytes + other_bytes).max(1) as f64;
+    let native_s = native_s.max(proof.base_s);
     let time_share = if native_s > 0.0 { time_s / native_s } else { 0.0 };
     let peak_share = peak_bytes / all_bytes;
     let is_worse = time_share < -WORTH_SHARE || peak_share < -WORTH_SHARE;

@@ -67,6 +67,7 @@ impl ProgramFigures {
         let allocating_s = self.operations as f64 * system.ns_per_op.max(0.0) * 1e-9;
         self.peak_live_bytes > 0
             && self.peak_live_bytes < TINY_BYTES
+            && system.peak_rss_kb * 1024 < TINY_BYTES
             && allocating_s < TINY_S
             && self.life_s < TINY_LIFE_S
     }

@@ -52,7 +52,7 @@ fn results() -> Vec<AllocatorResult> {
     };
     let mut broken = row("broken", 0.0, 0);
     broken.row.failure = "it crashed with signal 11".into();
-    vec![row("mimalloc", 20.0, 800), row(SYSTEM, 40.0, 1000), broken]
+    vec![row("mimalloc", 20.0, 8000), row(SYSTEM, 40.0, 10_000), broken]
 }
 
 #[test]

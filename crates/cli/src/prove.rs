@@ -127,6 +127,7 @@ fn proof(site: u32, figures: SiteFigures) -> SiteProof {
         site,
         failure: figures.failure,
         gain_s: figures.gain_s,
+        base_s: figures.base_s,
         noise_s: figures.noise_s,
         base_peak_bytes: figures.base_peak_bytes,
         peak_bytes: figures.peak_bytes,

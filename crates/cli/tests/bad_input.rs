@@ -69,6 +69,20 @@ fn a_static_program_is_refused_with_a_remedy() {
 }
 
 #[test]
+fn a_process_that_cannot_be_recorded_is_named_with_the_reason() {
+    let (status, message) = refused(&["record", "--pid", "1073741823"]);
+    assert_eq!(status, 125);
+    assert_eq!(message, "heapwright: process 1073741823: there is no such process");
+    let own = std::process::id().to_string();
+    let (status, message) = refused(&["record", "--pid", &own]);
+    assert_eq!(status, 125);
+    assert!(message.contains("no dormant recorder is in it"), "{message}");
+    assert!(message.contains("heapwright run --dormant -- CMD"), "{message}");
+    // A process or a command, not both.
+    assert_eq!(refused(&["record", "--pid", &own, "--", "true"]).0, 125);
+}
+
+#[test]
 fn wrong_options_are_our_failure() {
     assert_eq!(refused(&["compare", "--runs", "0", "--", "true"]).0, 125);
     assert_eq!(refused(&["compare", "--time-limit", "soon", "--", "true"]).0, 125);

@@ -21,6 +21,8 @@ struct Judged {
     given: BTreeMap<(&'static str, String), u32>,
     right: u32,
     all: u32,
+    /// Right patterns that the measurement took back: the region was worse than `malloc`.
+    taken_back: u32,
     /// Sites with a gain claimed, and those of them with a wrong answer.
     claimed: u32,
     wrongly_claimed: Vec<String>,
@@ -49,10 +51,13 @@ impl Judged {
             let given = site["recommend"].as_str().expect("a kind").to_owned();
             let is_claimed = !site["predicted"].is_null();
             self.all += 1;
-            self.right += u32::from(given == *answer);
+            let why = site["why"].as_str().expect("a sentence");
+            let is_taken_back = why.contains(&format!("Measured as a {answer}:"));
+            self.taken_back += u32::from(is_taken_back);
+            self.right += u32::from(given == *answer || is_taken_back);
             self.claimed += u32::from(is_claimed);
             if given != *answer {
-                let text = format!("seed {seed}: {name} got {given}: {}", site["why"]);
+                let text = format!("seed {seed}: {name} got {given}: {why}");
                 println!("{text}");
                 if is_claimed {
                     self.wrongly_claimed.push(text);
@@ -64,8 +69,8 @@ impl Judged {
 
     fn show(&self) {
         println!(
-            "right answer: given ({} of {} right, {} gains)",
-            self.right, self.all, self.claimed
+            "right answer: given ({} of {} patterns right, {} taken back, {} gains claimed)",
+            self.right, self.all, self.taken_back, self.claimed
         );
         for kind in KINDS {
             let row: Vec<String> = KINDS

@@ -98,9 +98,10 @@ fn claim(before: u32) -> bool {
 }
 
 fn enter_session(session: NonNull<SessionHeader>) {
+    SESSION.store(session.as_ptr(), Ordering::Release);
+    // In this order: a block that is made from here on is one of the new session.
     crate::process::forget();
     crate::sample::SampledSet::forget();
-    SESSION.store(session.as_ptr(), Ordering::Release);
     if EXIT_KEY.load(Ordering::Acquire) == 0
         && let Some(key) = ThreadExit::new(crate::thread::at_thread_exit)
     {

@@ -53,6 +53,8 @@ pub struct SiteFigures {
     /// CPU seconds that the whole replay saves: median of the runs without less that of the runs
     /// with the region.
     pub gain_s: f64,
+    /// Median CPU seconds of the replay without a region: the program itself took no less.
+    pub base_s: f64,
     /// Half the sum of both medians' spreads, in seconds: a gain below it is none.
     pub noise_s: f64,
     /// Peak resident growth with all sites on the system's `malloc`, bytes.
@@ -188,6 +190,7 @@ pub fn measure_sites(
     let noise_of = |runs: &[f64]| middle(runs) * spread(runs.iter().copied());
     for (figures, runs) in figures.iter_mut().zip(&cpu_s) {
         figures.gain_s = middle(&base_s) - middle(runs);
+        figures.base_s = middle(&base_s);
         figures.noise_s = (noise_of(&base_s) + noise_of(runs)) / 2.0;
         figures.repeats = runs.len().min(base_s.len()) as u32;
     }

@@ -47,7 +47,7 @@ impl SiteMix {
         }
         let _ = write!(
             source,
-            "int main(void) {{\n    state = {};\n    for (int turn = 0; turn < {turns}; turn++) {{\n\
+            "int main(void) {{\n    state = {}ul;\n    for (int turn = 0; turn < {turns}; turn++) {{\n\
              {calls}    }}\n    return 0;\n}}\n",
             below(u64::MAX - 1) | 1
         );

@@ -4,11 +4,11 @@ use crate::shell;
 use crate::tidy::DEVELOPMENT;
 use crate::workspace::{Crate, Workspace};
 
-/// Packages the library crates and the binary together, so that they may depend on each other
-/// without being in a registry yet.
+/// Packages the library crates and the binary together and builds each from its package: cargo
+/// lays a registry of its own over the real one, in which they find each other.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     let mut command = workspace.cargo("package");
-    command.args(["--no-verify", "--allow-dirty"]);
+    command.arg("--allow-dirty");
     let published =
         |one: &&Crate| one.publish && !one.is_object && !DEVELOPMENT.contains(&one.name.as_str());
     for one in workspace.crates.iter().filter(published) {

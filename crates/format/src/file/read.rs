@@ -186,7 +186,7 @@ impl Recording {
             return Err(OpenError::Version { path: path.to_owned(), found: version });
         }
         let claimed = u32::from_le_bytes(head[12..16].try_into().expect("four bytes"));
-        if claimed as usize != FILE_HEAD_BYTES {
+        if head_bytes == FILE_HEAD_BYTES && claimed as usize != FILE_HEAD_BYTES {
             return Err(OpenError::Head { path: path.to_owned(), claimed });
         }
         let mut recording = Self {
@@ -444,6 +444,16 @@ mod tests {
             }
         }
         assert_eq!(kept, 30);
+    }
+
+    #[test]
+    fn a_head_of_another_length_is_damage() {
+        for index in 12..16 {
+            let mut bytes = sample();
+            bytes[index] ^= 0x40;
+            let error = open(&bytes).1.expect_err("it is refused");
+            assert!(error.to_string().contains("damaged at offset 12"), "{error}");
+        }
     }
 
     #[test]

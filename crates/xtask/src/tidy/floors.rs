@@ -69,8 +69,8 @@ pub(crate) const DEVELOPMENT: [&str; 6] = [
     "example-web-server",
 ];
 
-/// Who names libc: the OS floor; and two instruments that run other people's code.
-const NAMES_LIBC: [&str; 3] = ["heapwright-os", "heapwright-collect", "heapwright-replay"];
+/// Who names libc: the OS floor; and the replay, whose threads and `malloc` must be bare.
+const NAMES_LIBC: [&str; 2] = ["heapwright-os", "heapwright-replay"];
 
 /// Runs inside the compiler, so it has std on any floor.
 const IN_COMPILER: &str = "heapwright-gc-derive";
