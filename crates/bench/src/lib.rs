@@ -5,10 +5,14 @@
 //! [`malloc_suite`] answers: how fast and how lean is each allocator? It is `heapwright bench
 //! malloc`.
 //!
+//! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
+//! by `heapwright-bench-gc`.
+//!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
 
+pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
 pub mod malloc_suite;
