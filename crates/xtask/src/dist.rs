@@ -11,6 +11,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Texts that go with the programs.
 const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 const BINARIES: [&str; 2] = ["heapwright", "heapwright-demo"];
+/// Suites of `heapwright bench`, which looks for them in `lib/heapwright`.
+const SUITES: [&str; 1] = ["heapwright-bench-malloc"];
 
 /// Builds, lays the files out under one prefix, and packs them both ways into `target/dist`.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
@@ -35,6 +37,11 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
     let release = workspace.release();
     for binary in BINARIES {
         install(&release.join(binary), &stage.join("bin").join(binary))?;
+    }
+    for suite in SUITES {
+        let to = stage.join("lib/heapwright").join(suite);
+        install(&release.join(suite), &to)?;
+        strip(&to)?;
     }
     for object in workspace.objects() {
         if object.name == C_LIBRARY {
