@@ -83,5 +83,5 @@ pub use process::{
 pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
 pub use space::{Space, file_system_space};
 pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin_is_terminal};
-pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns};
+pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns, thread_cpu_ns};
 pub use topology::{DISTANCE_LOCAL, NODE_COUNT_MAX, NodeSet, Topology, node_free_bytes};

@@ -11,7 +11,7 @@ const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
 /// The library for C programs: its files are named for their users, and it has a header.
 pub(crate) const C_LIBRARY: &str = "heapwright-c";
 
-/// Builds what a user runs; with `--snmalloc` also that peer, with `--parquet` an `export` that
+/// Builds what a user runs, the suites of `heapwright bench` too; with `--snmalloc` also that peer, with `--parquet` an `export` that
 /// writes Parquet (a minute more).
 pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), String> {
     const KNOWN: [&str; 2] = ["--snmalloc", "--parquet"];
@@ -20,7 +20,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
     }
     let with_optional = arguments.contains(&"--snmalloc");
     let mut binary = workspace.cargo("build");
-    binary.args(["--release", "--package", "heapwright-cli"]);
+    binary.args(["--release", "--package", "heapwright-cli", "--package", "heapwright-bench"]);
     if arguments.contains(&"--parquet") {
         binary.args(["--features", "heapwright-cli/parquet"]);
     }

@@ -53,6 +53,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-tune",
         "heapwright-cli",
     ],
 ];
