@@ -1,6 +1,7 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+pub mod numa;
 mod recorded;
 pub mod regions;
 

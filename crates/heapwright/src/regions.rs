@@ -7,3 +7,8 @@ pub use heapwright_regions::{
     Pools, Purge, Purged, RegionStatistics, Scope, Stack, StackMark, StaticBuffer, Tails,
     TypedPool, Upstream,
 };
+
+pub use heapwright_regions::{
+    Bound, FileHeap, FileHeapError, FileHeapShape, FilePages, FilePart, Guarded, HugePages,
+    HugeWish, OffsetBuddy,
+};

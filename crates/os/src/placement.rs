@@ -156,7 +156,7 @@ fn batches(
     Ok(())
 }
 
-/// Where the pages of `bytes` from `start` (a multiple of the OS page) lie now. Some 150 ns a page.
+/// Where the pages of `bytes` from `start` (a multiple of the OS page) lie now. Some 60 ns a page.
 ///
 /// A kernel that balances nodes by itself does not tell about pages it is sampling; those are
 /// asked about in a second way, and counted as unknown if that fails too.

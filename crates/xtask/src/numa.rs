@@ -15,14 +15,17 @@ struct Guest {
     nodes: u32,
     cpus: u32,
     huge_pages: u32,
+    giga_pages: u32,
     memory: &'static str,
 }
 
-const GUESTS: [Guest; 3] = [
-    Guest { nodes: 2, cpus: 4, huge_pages: 32, memory: "2G" },
-    Guest { nodes: 4, cpus: 4, huge_pages: 64, memory: "3G" },
+const GUESTS: [Guest; 4] = [
+    Guest { nodes: 2, cpus: 4, huge_pages: 32, giga_pages: 0, memory: "2G" },
+    Guest { nodes: 4, cpus: 4, huge_pages: 64, giga_pages: 0, memory: "3G" },
     // Nodes 2 and 3 have no CPU.
-    Guest { nodes: 4, cpus: 2, huge_pages: 64, memory: "3G" },
+    Guest { nodes: 4, cpus: 2, huge_pages: 64, giga_pages: 0, memory: "3G" },
+    // A page of 1 GiB on each node.
+    Guest { nodes: 2, cpus: 2, huge_pages: 32, giga_pages: 2, memory: "8G" },
 ];
 
 /// Builds the test binaries and runs them in each guest.
@@ -35,6 +38,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
             let mut command = Command::new(&tool);
             command
                 .args(["--nodes", &guest.nodes.to_string(), "--smp", &guest.cpus.to_string()])
+                .args(["--gigapages", &guest.giga_pages.to_string()])
                 .args(["--hugepages", &guest.huge_pages.to_string(), "--mem", guest.memory])
                 .args(["--env", &format!("HEAPWRIGHT_NODES={}", guest.nodes)])
                 .args(["--timeout", "300", "--", program, "--test-threads=1"]);
