@@ -36,7 +36,7 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
         install(&release.join(binary), &stage.join("bin").join(binary))?;
     }
     for object in workspace.objects() {
-        let file = format!("lib{}.so", object.name.replace('-', "_"));
+        let file = object.object_file.clone();
         let to = stage.join("lib/heapwright").join(&file);
         install(&release.join(&file), &to)?;
         strip(&to)?;
