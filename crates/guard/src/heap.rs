@@ -1,6 +1,6 @@
 //! The guarded heap: blocks, what is known of them, and the checks at each call.
 
-use heapwright_os::{Fd, has_environment, page_bytes, write_all};
+use heapwright_os::{Fd, OpenFlags, has_environment, page_bytes, write_all};
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::depot::Depot;
@@ -139,6 +139,20 @@ pub(crate) static HEAP: Heap = Heap {
     configured: AtomicU32::new(0),
 };
 
+/// How many mappings the kernel allows a process.
+fn mapping_count_max() -> usize {
+    let Ok(file) = Fd::open(c"/proc/sys/vm/max_map_count", OpenFlags::Read) else {
+        return MAPPING_COUNT;
+    };
+    let mut text = [0; 20];
+    let read = file.read(&mut text).unwrap_or(0);
+    let digits = text[..read].iter().take_while(|byte| byte.is_ascii_digit());
+    match digits.fold(0usize, |value, byte| value * 10 + usize::from(byte - b'0')) {
+        0 => MAPPING_COUNT,
+        count => count,
+    }
+}
+
 impl Queue {
     const fn new() -> Self {
         Self { first: 0, last: 0, count: 0, bytes: 0 }
@@ -187,7 +201,7 @@ impl Heap {
             return self.stage.load(Ordering::Acquire) == READY;
         }
         let made = page_bytes() == PAGE_BYTES
-            && self.pages.begin(MAPPING_COUNT, true)
+            && self.pages.begin(mapping_count_max(), true)
             && self.packed.begin()
             && self.records.reserve_up_to(RECORD_COUNT_MAX, RECORD_COUNT_LEAST)
             && self.depot.begin()

@@ -75,11 +75,13 @@ pub(crate) struct Cursor {
     end: usize,
     /// Steps up to here were handed out.
     step: usize,
+    /// Whether the current step's pages wait behind markers.
+    is_marked: bool,
 }
 
 impl Cursor {
     pub(crate) const fn new() -> Self {
-        Self { next: 0, end: 0, step: 0 }
+        Self { next: 0, end: 0, step: 0, is_marked: false }
     }
 }
 
@@ -210,13 +212,16 @@ impl Pages {
     }
 
     fn take_shared(&self, cursor: &mut Cursor, bytes: usize) -> Option<Room> {
-        if cursor.next + bytes + PAGE_BYTES > cursor.end {
+        // Pages behind markers are not opened by other means.
+        let is_other = cursor.is_marked != (self.method() == Method::Markers);
+        if cursor.next + bytes + PAGE_BYTES > cursor.end || is_other {
             let step = self.find_steps(cursor, 1)?;
             let old_end = cursor.end;
             if !self.arm(step) {
                 return None;
             }
             self.add_live(step, 1);
+            cursor.is_marked = self.method() == Method::Markers;
             (cursor.next, cursor.end) = (step * STEP_BYTES, (step + 1) * STEP_BYTES);
             // The first page of a step is the guard before its first room.
             cursor.next += PAGE_BYTES;
@@ -351,7 +356,9 @@ impl Pages {
         }
         // SAFETY: as above.
         let _ = unsafe { advise(start, room.bytes, Advice::DontNeed) };
-        self.split_count.fetch_sub(2, Ordering::Relaxed);
+        // Rooms that were opened by markers are not in the count.
+        let less = |count: usize| Some(count.saturating_sub(2));
+        let _ = self.split_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         self.touched(room).for_each(|step| self.leave(step));
         true
     }
@@ -448,6 +455,19 @@ mod tests {
             assert!(room.home.is_multiple_of(1 << shift));
             assert!(!is_readable(room.home + PAGE_BYTES) && !is_readable(room.home - 8));
         }
+    }
+
+    #[test]
+    fn markers_can_be_forgone_in_the_middle() {
+        let pages = pages(true);
+        let mut cursor = Cursor::new();
+        let before = take(&pages, &mut cursor, PAGE_BYTES, 16);
+        pages.forgo_markers();
+        let after = take(&pages, &mut cursor, PAGE_BYTES, 16);
+        assert!(is_readable(before.home) && is_readable(after.home));
+        assert!(!is_readable(after.home + PAGE_BYTES));
+        assert!(pages.close(before) && pages.close(after));
+        assert!(!is_readable(before.home) && !is_readable(after.home));
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
         if object.name == C_LIBRARY {
             continue;
         }
-        let file = format!("lib{}.so", object.name.replace('-', "_"));
+        let file = object.object_file.clone();
         let to = stage.join("lib/heapwright").join(&file);
         install(&release.join(&file), &to)?;
         strip(&to)?;

@@ -16,6 +16,7 @@ pub(super) fn all() -> Vec<Check> {
     let mut checks = vec![
         check("recorder", objects.recorder(), "nothing can be recorded"),
         check("allocator", objects.allocator("fast"), "`run` and its row are left out"),
+        check("check mode", objects.allocator("check"), "`run --mode check` is not there"),
     ];
     for name in objects.peers() {
         checks.push(check(name, objects.peer(name), "its row is left out"));
