@@ -4,6 +4,8 @@ use core::ptr::NonNull;
 
 use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
+#[cfg(feature = "alloc")]
+use crate::desc::TypeDesc;
 use crate::finalise::run_finalisers;
 use crate::log;
 use crate::memory::Reserve;
@@ -157,6 +159,17 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         let State { plan, common, dynamic, locals, .. } = state;
         let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
         Verifier::run(&mut roots, plan, common, None)
+    }
+
+    /// Shows the roots and every reachable object to `each`, as the verifier's list.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn list(&mut self, each: &mut dyn FnMut(usize, Option<&TypeDesc>, usize, &[usize])) {
+        let mutation = self.engine.mutation();
+        assert!(!mutation.is_lost(), "{LOST}");
+        let state = &mut *mutation.state().borrow_mut();
+        let State { plan, common, dynamic, locals, .. } = state;
+        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        Verifier::list(&mut roots, plan, common, each);
     }
 
     pub(crate) fn locals_len(&self) -> usize {
