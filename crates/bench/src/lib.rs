@@ -2,6 +2,8 @@
 //!
 //! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
 //! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
+//! [`malloc_suite`] answers: how fast and how lean is each allocator? It is `heapwright bench
+//! malloc`.
 //!
 //! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
 //! by `heapwright-bench-gc`.
@@ -13,6 +15,7 @@
 pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
+pub mod malloc_suite;
 mod programs;
 pub mod record_suite;
 mod sampled;

@@ -54,16 +54,57 @@ pub enum MapError {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The file is shorter than what is mapped of it: touching what is missing is a signal.
+    Truncated {
+        /// Where in the file the mapping ends.
+        mapped_to: u64,
+        /// Where the file ends.
+        file_bytes: u64,
+    },
 }
 
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Refused { offset, bytes, errno } = self;
-        write!(f, "cannot map {bytes} bytes at offset {offset}: {errno}")
+        match self {
+            Self::Refused { offset, bytes, errno } => {
+                write!(f, "cannot map {bytes} bytes at offset {offset}: {errno}")
+            }
+            Self::Truncated { mapped_to, file_bytes } => write!(
+                f,
+                "the file is mapped to byte {mapped_to} and was cut to {file_bytes} bytes"
+            ),
+        }
     }
 }
 
 impl core::error::Error for MapError {}
+
+/// Maps the first `bytes` of `file` over what is at `place`, shared with every other process that
+/// maps it; children inherit it.
+///
+/// # Safety
+/// - `place` begins whole OS pages of `bytes` that the caller owns, and whoever uses them takes
+///   the file's contents instead of what was there.
+///
+/// # Errors
+/// [`MapError::Refused`] with the kernel's reason; nothing has changed then.
+pub unsafe fn map_shared_at(
+    place: NonNull<u8>,
+    file: &Fd,
+    bytes: usize,
+    protection: Protection,
+) -> Result<Mapping, MapError> {
+    let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as usize;
+    let address = place.as_ptr().expose_provenance();
+    let args = [address, bytes, protection.bits(), flags, file.raw() as usize, 0];
+    // SAFETY: the caller gives up what is there.
+    unsafe { syscall6(libc::SYS_mmap, args) }.map_err(|errno| MapError::Refused {
+        offset: 0,
+        bytes,
+        errno,
+    })?;
+    Ok(Mapping { start: place, bytes })
+}
 
 /// Maps `bytes` of `file` from `offset` (a multiple of the page size), shared with every other
 /// process that maps it.
