@@ -4,8 +4,6 @@ use core::ptr::NonNull;
 
 use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
-#[cfg(feature = "alloc")]
-use crate::desc::TypeDesc;
 use crate::finalise::run_finalisers;
 use crate::log;
 use crate::memory::Reserve;
@@ -13,6 +11,8 @@ use crate::mutation::Mutation;
 use crate::plan::{Extent, Plan};
 use crate::root::{HeapRoots, Root, Rootable};
 use crate::state::State;
+#[cfg(feature = "alloc")]
+use crate::verify::Each;
 use crate::verify::Verifier;
 use crate::{Collector, Config, HeapError, Pause, PauseKind, Refusal, Statistics};
 
@@ -163,7 +163,7 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
 
     /// Shows the roots and every reachable object to `each`, as the verifier's list.
     #[cfg(feature = "alloc")]
-    pub(crate) fn list(&mut self, each: &mut dyn FnMut(usize, Option<&TypeDesc>, usize, &[usize])) {
+    pub(crate) fn list(&mut self, each: &mut Each<'_>) {
         let mutation = self.engine.mutation();
         assert!(!mutation.is_lost(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();

@@ -2,7 +2,6 @@
 //!
 //! The walk sets a bit in each header, a second one clears it again, and both must see the same.
 
-use crate::desc::TypeDesc;
 use crate::memory::Table;
 use crate::object::{Field, ObjectRef};
 use crate::plan::{AnyPlan, Common, Plan};
@@ -10,6 +9,11 @@ use crate::root::Roots;
 use crate::space::AddressRange;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
+
+/// Told of an object: its address, descriptor, bytes, and where its references lead. The roots
+/// have no descriptor.
+#[cfg(feature = "alloc")]
+pub(crate) type Each<'a> = dyn FnMut(usize, Option<&crate::desc::TypeDesc>, usize, &[usize]) + 'a;
 
 /// The walk over everything.
 #[derive(Debug)]
@@ -62,11 +66,12 @@ impl Verifier {
 
     /// Calls `each` for the roots, without a descriptor, and for every reachable object: its
     /// address, its descriptor, its bytes, and where its references lead.
+    #[cfg(feature = "alloc")]
     pub(crate) fn list<R: Roots>(
         roots: &mut R,
         plan: &AnyPlan,
         common: &mut Common,
-        each: &mut dyn FnMut(usize, Option<&TypeDesc>, usize, &[usize]),
+        each: &mut Each<'_>,
     ) {
         let mut verifier = Self::new(plan, common, None);
         verifier.list = Some(Table::new());
@@ -86,12 +91,13 @@ impl Verifier {
         }
     }
 
+    #[cfg(feature = "alloc")]
     fn report(
         &mut self,
         address: usize,
-        desc: Option<&TypeDesc>,
+        desc: Option<&crate::desc::TypeDesc>,
         bytes: usize,
-        each: &mut dyn FnMut(usize, Option<&TypeDesc>, usize, &[usize]),
+        each: &mut Each<'_>,
     ) {
         if let Some(references) = &mut self.references {
             each(address, desc, bytes, references.as_slice());
@@ -128,7 +134,8 @@ impl Visitor for Verifier {
         assert!(object.forwarded().is_none(), "a reference to the old place of an object");
         if object.is_seen() != self.sets {
             let is_marked = self.mark.is_none_or(|mark| object.mark_bit() == mark);
-            assert!(is_marked, "the collection has not marked the object at {address:#x}");
+            let name = object.desc().name;
+            assert!(is_marked, "the collection has not marked the {} at {address:#x}", name());
             object.flip_seen();
             let desc = object.desc();
             self.objects += 1;
