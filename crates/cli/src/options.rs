@@ -63,10 +63,10 @@ pub(crate) enum Command {
     Replay(replay::ReplayCommandOptions),
     /// Run CMD itself under every allocator, alternating, and compare
     Compare(compare::CompareCommandOptions),
-    /// Find the settings of a collector: gc tune -- CMD
-    Gc(gc::GcOptions),
     /// Measure a suite: allocators, collectors, regions, beside their peers
     Bench(bench::BenchOptions),
+    /// Find the settings of a collector: gc tune -- CMD
+    Gc(gc::GcOptions),
     /// Write the HTML report of a recording again
     Report(report::ReportOptions),
     /// Write a recording for other tools: pprof, Parquet
