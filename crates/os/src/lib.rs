@@ -13,6 +13,7 @@
 extern crate std;
 
 mod anonymous;
+mod barrier;
 mod c_heap;
 mod capability;
 mod children;
@@ -27,6 +28,7 @@ mod file_pages;
 mod futex;
 mod guard;
 mod guards;
+mod helper_thread;
 mod huge;
 mod huge_pages;
 mod libc_hooks;
@@ -49,6 +51,7 @@ mod time;
 mod topology;
 
 pub use anonymous::AnonymousPages;
+pub use barrier::{barrier_on_all_threads, register_barriers};
 pub use c_heap::{c_allocate, c_free};
 pub use capability::{Capability, Found};
 pub use children::{
@@ -67,6 +70,7 @@ pub use file_pages::{FilePages, FilePagesError};
 pub use futex::{futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
 pub use guards::{install_guards, remove_guards, renew};
+pub use helper_thread::{ThreadMain, spawn_helper};
 pub use huge::{
     HugePage, advise_huge, collapse, free_huge_pages, huge_bytes, map_huge,
     transparent_huge_page_bytes,
