@@ -226,7 +226,9 @@ fn origin(subject: &str) -> (&'static str, &'static str) {
         "heapwright" => (env!("CARGO_PKG_VERSION"), "this workspace"),
         "malloc" => ("", "the system's C library"),
         "boehm" => ("", "libgc.so.1 of the system"),
-        "gc-arena" => ("0.7", "crates.io, its stop-the-world pacing"),
+        "gc-arena" => {
+            ("0.7", "crates.io; trees with its stop-the-world pacing, the graph with its default")
+        }
         "dumpster" => ("2.1", "crates.io"),
         "rust-cc" => ("0.6", "crates.io"),
         "boa_gc" => ("0.22", "crates.io"),

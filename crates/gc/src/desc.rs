@@ -27,6 +27,8 @@ pub(crate) struct TypeDesc {
     pub(crate) copy: TraceFn<Copier>,
     pub(crate) slide: TraceFn<Slider>,
     pub(crate) verify: TraceFn<Verifier>,
+    /// The name of the type, or of an array's items.
+    pub(crate) name: fn() -> &'static str,
 }
 
 impl TypeDesc {
@@ -52,6 +54,7 @@ impl TypeDesc {
             copy: trace_items::<T, Copier>,
             slide: trace_items::<T, Slider>,
             verify: trace_items::<T, Verifier>,
+            name: core::any::type_name::<T>,
         }
     }
 

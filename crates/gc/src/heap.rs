@@ -11,6 +11,8 @@ use crate::mutation::Mutation;
 use crate::plan::{Extent, Plan};
 use crate::root::{HeapRoots, Root, Rootable};
 use crate::state::State;
+#[cfg(feature = "alloc")]
+use crate::verify::Each;
 use crate::verify::Verifier;
 use crate::{Collector, Config, HeapError, Pause, PauseKind, Refusal, Statistics};
 
@@ -157,6 +159,17 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         let State { plan, common, dynamic, locals, .. } = state;
         let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
         Verifier::run(&mut roots, plan, common, None)
+    }
+
+    /// Shows the roots and every reachable object to `each`, as the verifier's list.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn list(&mut self, each: &mut Each<'_>) {
+        let mutation = self.engine.mutation();
+        assert!(!mutation.is_lost(), "{LOST}");
+        let state = &mut *mutation.state().borrow_mut();
+        let State { plan, common, dynamic, locals, .. } = state;
+        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        Verifier::list(&mut roots, plan, common, each);
     }
 
     pub(crate) fn locals_len(&self) -> usize {

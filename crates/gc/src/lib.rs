@@ -62,6 +62,8 @@ mod relocate;
 mod root;
 mod scope;
 mod settings;
+#[cfg(feature = "alloc")]
+mod snapshot;
 mod space;
 mod state;
 mod stats;
@@ -85,6 +87,8 @@ pub use pauses::{Pause, PauseKind, minimum_utilisation, percentile_ns};
 pub use root::{Root, Rootable, RootableBy};
 pub use scope::{HandleScope, Local, Locals};
 pub use settings::SettingError;
+#[cfg(feature = "alloc")]
+pub use snapshot::{Snapshot, SnapshotObject, SnapshotType};
 pub use stats::Statistics;
 pub use trace::{Static, Trace, Visitor};
 pub use weak::{Ephemeron, GcWeak};

@@ -302,7 +302,7 @@ impl<'gc> Mutation<'gc> {
     /// The barrier of a cell whose value `old` becomes `new`.
     #[inline]
     pub(crate) fn before_write<T: Trace<'gc>>(&self, old: &mut T, new: &mut T) {
-        if !T::NEEDS_TRACE {
+        if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
             return;
         }
         match self.barrier.get() {
@@ -324,7 +324,7 @@ impl<'gc> Mutation<'gc> {
     /// The barrier of a cell whose value may become anything.
     #[inline]
     pub(crate) fn before_borrow<T: Trace<'gc>>(&self, value: &mut T) {
-        if !T::NEEDS_TRACE {
+        if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
             return;
         }
         match self.barrier.get() {

@@ -232,6 +232,8 @@ impl Slider {
 
     /// Plans where everything in the first `used_bytes` goes; returns the bytes that remain.
     pub(crate) fn plan(&mut self, used_bytes: usize) -> usize {
+        let is_empty = self.ahead.fields.iter().all(Option::is_none);
+        debug_assert!(is_empty, "a field of the last collection waits");
         self.waits = used_bytes >= WAIT_BYTES || cfg!(debug_assertions);
         self.map.plan(used_bytes)
     }

@@ -10,6 +10,11 @@ use crate::space::AddressRange;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 
+/// Told of an object: its address, descriptor, bytes, and where its references lead. The roots
+/// have no descriptor.
+#[cfg(feature = "alloc")]
+pub(crate) type Each<'a> = dyn FnMut(usize, Option<&crate::desc::TypeDesc>, usize, &[usize]) + 'a;
+
 /// The walk over everything.
 #[derive(Debug)]
 pub(crate) struct Verifier {
@@ -19,6 +24,9 @@ pub(crate) struct Verifier {
     /// Whether this walk sets the bits.
     sets: bool,
     stack: Table<ObjectRef>,
+    /// Every object seen, in a walk that lists them; and where the references of one lead.
+    list: Option<Table<ObjectRef>>,
+    references: Option<Table<usize>>,
     objects: usize,
     bytes: usize,
 }
@@ -34,20 +42,67 @@ impl Verifier {
         common: &mut Common,
         mark: Option<usize>,
     ) -> (usize, usize) {
-        let [first, second] = plan.used();
-        let mut verifier = Self {
-            places: [first, second, common.large.range()],
-            mark,
-            sets: true,
-            stack: Table::new(),
-            objects: 0,
-            bytes: 0,
-        };
+        let mut verifier = Self::new(plan, common, mark);
         let seen = verifier.walk(roots, common);
         verifier.sets = false;
         let again = verifier.walk(roots, common);
         assert_eq!(seen, again, "the heap changed while it was verified");
         seen
+    }
+
+    fn new(plan: &AnyPlan, common: &Common, mark: Option<usize>) -> Self {
+        let [first, second] = plan.used();
+        Self {
+            places: [first, second, common.large.range()],
+            mark,
+            sets: true,
+            stack: Table::new(),
+            list: None,
+            references: None,
+            objects: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Calls `each` for the roots, without a descriptor, and for every reachable object: its
+    /// address, its descriptor, its bytes, and where its references lead.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn list<R: Roots>(
+        roots: &mut R,
+        plan: &AnyPlan,
+        common: &mut Common,
+        each: &mut Each<'_>,
+    ) {
+        let mut verifier = Self::new(plan, common, None);
+        verifier.list = Some(Table::new());
+        verifier.walk(roots, common);
+        let list = verifier.list.take();
+        verifier.sets = false;
+        verifier.walk(roots, common);
+        verifier.references = Some(Table::new());
+        common.trace_roots(roots, &mut verifier);
+        verifier.report(0, None, 0, each);
+        for object in list.as_ref().map_or(&[][..], Table::as_slice) {
+            let desc = object.desc();
+            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
+            // else uses the heap during the walk.
+            unsafe { (desc.verify)(object.payload(), object.len(desc), &mut verifier) };
+            verifier.report(object.address(), Some(desc), object.total_bytes(desc), each);
+        }
+    }
+
+    #[cfg(feature = "alloc")]
+    fn report(
+        &mut self,
+        address: usize,
+        desc: Option<&crate::desc::TypeDesc>,
+        bytes: usize,
+        each: &mut Each<'_>,
+    ) {
+        if let Some(references) = &mut self.references {
+            each(address, desc, bytes, references.as_slice());
+            references.clear();
+        }
     }
 
     fn walk<R: Roots>(&mut self, roots: &mut R, common: &mut Common) -> (usize, usize) {
@@ -69,18 +124,26 @@ impl Visitor for Verifier {
     fn visit(&mut self, field: Field) {
         let object = field.object();
         let address = object.address();
+        if let Some(references) = &mut self.references {
+            references.push(address);
+            return;
+        }
         let is_inside = self.places.iter().any(|place| place.contains(address));
         assert!(is_inside, "a reference to {address:#x}, where no object can be");
         assert!(address.is_multiple_of(8), "a reference to {address:#x}, which is not aligned");
         assert!(object.forwarded().is_none(), "a reference to the old place of an object");
         if object.is_seen() != self.sets {
             let is_marked = self.mark.is_none_or(|mark| object.mark_bit() == mark);
-            assert!(is_marked, "the collection has not marked the object at {address:#x}");
+            let name = object.desc().name;
+            assert!(is_marked, "the collection has not marked the {} at {address:#x}", name());
             object.flip_seen();
             let desc = object.desc();
             self.objects += 1;
             self.bytes += object.total_bytes(desc);
             self.stack.push(object);
+            if let Some(list) = &mut self.list {
+                list.push(object);
+            }
         }
     }
 }

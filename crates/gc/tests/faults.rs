@@ -147,7 +147,7 @@ fn a_dynamic_root_may_outlive_its_heap_and_is_of_no_other() {
 #[test]
 fn a_cycle_of_many_objects_needs_no_recursion() {
     // Ten million in release; as deep as a debug build can afford otherwise.
-    let count = if cfg!(debug_assertions) { 300_000 } else { 10_000_000 };
+    let count = if cfg!(debug_assertions) { 100_000 } else { 10_000_000 };
     for collector in COLLECTORS {
         let mut heap = list(Config { verify: false, ..Config::with(collector) });
         heap.mutate(|mu, head| {
@@ -171,7 +171,7 @@ fn a_cycle_of_many_objects_needs_no_recursion() {
 fn an_array_of_a_gigabyte_is_allocated_kept_and_freed() {
     type Bytes = rootable!['gc => Option<Gc<'gc, [[u8; 4096]]>>];
     // Touching all of it is for release builds; addresses and tables are the same.
-    let bytes = if cfg!(debug_assertions) { 64 << 20 } else { 1 << 30 };
+    let bytes = if cfg!(debug_assertions) { 16 << 20 } else { 1 << 30 };
     for collector in COLLECTORS {
         let config = Config::with(collector);
         let mut heap = Heap::<Bytes>::new(config, |_| None).expect("addresses");

@@ -207,6 +207,11 @@ fn a_pinned_object_keeps_its_address_and_what_it_refers_to() {
                 pinned.next.set(mu, mu.alloc(value + 6).ok());
             });
         }
+        // Nothing but the pinned object is left.
+        heap.mutate(|mu, root| root.expect("room").next.set(mu, None));
+        heap.collect();
+        heap.collect();
+        assert_eq!(heap.verify().0, 1, "{name}");
         heap.mutate_root(|_, root| *root = None);
         heap.collect();
         assert_eq!(heap.verify().0, 0, "{name}");
@@ -241,8 +246,9 @@ fn external_bytes_count_towards_the_limit_until_their_owner_dies() {
 #[test]
 fn a_heap_lives_and_ends_on_any_thread() {
     let log = std::thread::spawn(|| {
+        type Kept = RefCell<Option<Heap<rootable!['gc => u32]>>>;
         thread_local! {
-            static KEPT: RefCell<Option<Heap<rootable!['gc => u32]>>> = const { RefCell::new(None) };
+            static KEPT: Kept = const { RefCell::new(None) };
         }
         // Dropped by the thread's exit.
         KEPT.with_borrow_mut(|kept| {

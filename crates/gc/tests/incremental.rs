@@ -31,7 +31,7 @@ fn heap() -> Heap<Root> {
 /// A list whose `link` holds on to `value + 1`, until a cycle has begun to mark it.
 fn list_in_marking(through_vec: bool) -> Heap<Root> {
     let mut heap = heap();
-    for value in (0..2_000).rev() {
+    for value in (0..800).rev() {
         heap.mutate(|mu, ends| {
             let next = ends.list.get();
             let node = Node {
@@ -46,7 +46,7 @@ fn list_in_marking(through_vec: bool) -> Heap<Root> {
     while heap.statistics().slices < 3 {
         heap.mutate(|mu, _| mu.alloc([0u64; 64]).expect("in the limit").len());
     }
-    assert_eq!(heap.statistics().full_collections, 0, "a slice of no time does not mark 2000");
+    assert_eq!(heap.statistics().full_collections, 0, "a slice of no time does not mark 800");
     heap
 }
 
@@ -54,10 +54,7 @@ fn finish_and_count(heap: &mut Heap<Root>, next: fn(&Node<'_>) -> u32) {
     while heap.statistics().full_collections == 0 {
         heap.mutate(|mu, _| mu.alloc([0u64; 64]).expect("in the limit").len());
     }
-    assert_eq!(
-        heap.mutate(|_, ends| next(ends.moved.get().expect("was moved").reference())),
-        1_999
-    );
+    assert_eq!(heap.mutate(|_, ends| next(ends.moved.get().expect("was moved").reference())), 799);
 }
 
 #[test]
@@ -65,7 +62,7 @@ fn a_tail_cut_off_a_cell_while_marking_survives() {
     let mut heap = list_in_marking(false);
     heap.mutate(|mu, ends| {
         let mut node = ends.list.get().unwrap();
-        while node.value < 1_000 {
+        while node.value < 400 {
             node = node.next.get().unwrap();
         }
         ends.moved.set(mu, node.next.replace(mu, None));
@@ -87,7 +84,7 @@ fn a_tail_cut_off_a_borrowed_vector_while_marking_survives() {
     let mut heap = list_in_marking(true);
     heap.mutate(|mu, ends| {
         let mut node = ends.list.get().unwrap();
-        while node.value < 1_000 {
+        while node.value < 400 {
             let next = node.more.borrow()[0];
             node = next;
         }

@@ -3,6 +3,10 @@
 //! A cycle of so many slices, by what the last one took, has to end when so many bytes are in use.
 //! The two give the bytes for a slice. The length of a slice is never changed: it is the promise.
 
+use core::cell::Cell;
+
+use heapwright_os::monotonic_ns;
+
 use crate::plan::Common;
 
 /// Never less between two slices, unless a mutation allocates less than that at a time.
@@ -13,7 +17,7 @@ const STEP_BYTES_MAX: usize = if cfg!(debug_assertions) { 1 << 10 } else { 2 << 
 const NS_PER_KIB_FIRST: u64 = 1000;
 
 /// The mutator's share of the time of a cycle, in percent, when no goal is set.
-const SHARE_PERCENT: u8 = 55;
+const SHARE_PERCENT: u8 = 62;
 
 #[derive(Debug)]
 pub(crate) struct Pacer {
@@ -27,7 +31,11 @@ pub(crate) struct Pacer {
     goal_bytes: usize,
     /// In use at the end of the last slice, and when the next is due.
     last_bytes: usize,
-    next_bytes: usize,
+    next_bytes: Cell<usize>,
+    /// From this many in use on, a slice is due however short the mutator has worked.
+    force_bytes: usize,
+    /// How long the mutator works at least between two slices, if memory allows.
+    fair_ns: u64,
     /// Bytes that the mutator needs to work for as long as the collector, or the share that was
     /// asked for, as measured between the last two slices.
     fair_bytes: usize,
@@ -45,7 +53,9 @@ impl Pacer {
             spent_ns: 0,
             goal_bytes: 0,
             last_bytes: 0,
-            next_bytes: 0,
+            next_bytes: Cell::new(0),
+            force_bytes: 0,
+            fair_ns: 0,
             fair_bytes: 0,
             last_end_ns: 0,
             stride_bytes: 0,
@@ -62,6 +72,9 @@ impl Pacer {
         self.last_bytes = occupied;
         self.last_end_ns = 0;
         self.fair_bytes = 0;
+        self.fair_ns = 0;
+        self.next_bytes.set(0);
+        self.force_bytes = 0;
     }
 
     /// A slice begins at `now_ns`: looks at how fast the mutator has allocated since the last.
@@ -74,6 +87,7 @@ impl Pacer {
         let bytes = occupied.saturating_sub(self.last_bytes) as f64;
         let took_ns = now_ns.saturating_sub(self.last_end_ns).max(1) as f64;
         self.fair_bytes = (bytes * wanted_ns / took_ns) as usize;
+        self.fair_ns = wanted_ns as u64;
     }
 
     fn slices_left(&self, slice_us: u64) -> usize {
@@ -113,7 +127,8 @@ impl Pacer {
         let fair = self.fair_bytes.min(most);
         self.last_bytes = occupied;
         self.last_end_ns = now_ns;
-        self.next_bytes = occupied + step.max(fair).clamp(STEP_BYTES_MIN, step_max);
+        self.next_bytes.set(occupied + step.max(fair).clamp(STEP_BYTES_MIN, step_max));
+        self.force_bytes = occupied + most.min(4 * step_max);
     }
 
     /// The cycle has ended.
@@ -125,8 +140,17 @@ impl Pacer {
         }
     }
 
+    /// Whether a slice is due: enough was allocated, and the mutator had its time.
     pub(crate) fn is_due(&self, occupied: usize) -> bool {
-        occupied >= self.next_bytes
+        if occupied < self.next_bytes.get() {
+            return false;
+        }
+        if occupied >= self.force_bytes || monotonic_ns() >= self.last_end_ns + self.fair_ns {
+            return true;
+        }
+        // Not at every hole: the clock costs as much as some allocations.
+        self.next_bytes.set(occupied + STEP_BYTES_MIN / 8);
+        false
     }
 }
 

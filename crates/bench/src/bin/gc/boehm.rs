@@ -5,12 +5,14 @@ use std::alloc::Layout;
 use std::ffi::{CStr, c_void};
 
 type GcMalloc = unsafe extern "C" fn(usize) -> *mut c_void;
+type GcCount = unsafe extern "C" fn() -> usize;
+type GcInit = unsafe extern "C" fn();
 
 /// The functions that the workloads need.
 #[derive(Clone, Copy)]
 pub struct Boehm {
     malloc: GcMalloc,
-    collections: unsafe extern "C" fn() -> usize,
+    collections: GcCount,
 }
 
 impl Boehm {
@@ -29,14 +31,14 @@ impl Boehm {
         let (init, malloc) = (symbol(c"GC_init")?, symbol(c"GC_malloc")?);
         let collections = symbol(c"GC_get_gc_no")?;
         // SAFETY: `void GC_init(void)`.
-        let init: unsafe extern "C" fn() = unsafe { std::mem::transmute(init) };
+        let init = unsafe { std::mem::transmute::<*mut c_void, GcInit>(init) };
         // SAFETY: called once, before anything else of the library, on the main thread.
         unsafe { init() };
         Ok(Self {
             // SAFETY: `void *GC_malloc(size_t)`.
             malloc: unsafe { std::mem::transmute::<*mut c_void, GcMalloc>(malloc) },
             // SAFETY: `GC_word GC_get_gc_no(void)`.
-            collections: unsafe { std::mem::transmute(collections) },
+            collections: unsafe { std::mem::transmute::<*mut c_void, GcCount>(collections) },
         })
     }
 

@@ -3,6 +3,8 @@
 //! `heapwright-bench-gc [--quick] [--json] [--rounds N] [--only WORKLOAD] [--against PEER,...]` runs
 //! the suite; `heapwright-bench-gc cell ...` runs one cell of it in its own process.
 
+#[cfg(feature = "gc-peers")]
+mod arena_graph;
 mod boehm;
 mod cell;
 mod measure;

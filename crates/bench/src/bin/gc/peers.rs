@@ -1,7 +1,7 @@
-//! The tree workloads on other collectors from crates.io.
+//! The tree workloads (and the graph, on gc-arena) on other collectors from crates.io.
 
 use crate::measure::Ticks;
-use crate::workload::{BinaryTrees, GcBench, Scale};
+use crate::workload::{BinaryTrees, GcBench, Graph, Scale};
 
 /// The peers compiled in.
 pub const NAMES: [&str; 4] = ["gc-arena", "dumpster", "rust-cc", "boa_gc"];
@@ -12,6 +12,7 @@ pub fn run(subject: &str, workload: &str, scale: Scale, ticks: &mut Ticks) -> Op
     match (subject, workload) {
         ("gc-arena", "gcbench") => Some(gc_arena::gcbench(gcbench, ticks)),
         ("gc-arena", "binary_trees") => Some(gc_arena::binary_trees(binary_trees, ticks)),
+        ("gc-arena", "graph") => Some(crate::arena_graph::graph(Graph::of(scale), ticks)),
         ("dumpster", "gcbench") => Some(dumpster::gcbench(gcbench, ticks)),
         ("dumpster", "binary_trees") => Some(dumpster::binary_trees(binary_trees, ticks)),
         ("rust-cc", "gcbench") => Some(rust_cc::gcbench(gcbench, ticks)),
