@@ -103,35 +103,6 @@ int run{i}(int n) {{
     text
 }
 
-/// A C file of `functions` functions of some 200 lines each: loops in loops over arrays, which a
-/// compiler works on for long before it needs more memory.
-pub(crate) fn c_file_of_long_functions(functions: u32) -> String {
-    let mut text = String::new();
-    for i in 0..functions {
-        let _ = writeln!(text, "double work{i}(double *a, double *b, int *c, int n) {{");
-        text.push_str("    double s = 0; int t = 0;\n");
-        for block in 0..16 {
-            let (x, y) = (i * 7 % 13 + block + 1, i * 5 % 11 + block + 2);
-            let _ = write!(
-                text,
-                "    for (int i = {x}; i < n - {y}; i++) {{
-        double v = a[i] * {x}.25 + b[i + {y}];
-        if (c[i] % {y} == {block}) v -= a[i - {x}] / (b[i] + {y}.5);
-        else if (c[i] > t) t = c[i] ^ {x};
-        for (int j = 0; j < {y}; j++) {{
-            s += v * a[j] - b[j] * {block};
-            c[j] += (int)(v + j) >> {block} % 5;
-        }}
-        b[i] = s > v ? s - v : v - s;
-    }}
-"
-            );
-        }
-        text.push_str("    return s + t;\n}\n");
-    }
-    text
-}
-
 /// A C++ file of `functions` functions, each instantiating standard templates for its own type.
 pub(crate) fn cpp_file(functions: u32) -> String {
     let mut text = String::new();
@@ -175,7 +146,7 @@ int main(int argc, char **argv) {
 
 #[cfg(test)]
 mod tests {
-    use super::{c_file, c_file_of_long_functions, cpp_file, python_script, sql_query, sql_script};
+    use super::{c_file, cpp_file, python_script, sql_query, sql_script};
 
     #[test]
     fn inputs_grow_with_their_scale() {
@@ -183,7 +154,6 @@ mod tests {
         assert_eq!(sql_script(100).matches("select count").count(), 2);
         assert!(sql_query(700).contains("i < 700 - 1"));
         assert_eq!(c_file(3).matches("int run").count(), 3);
-        assert_eq!(c_file_of_long_functions(5).matches("double work").count(), 5);
         assert_eq!(cpp_file(4).matches("int run").count(), 4);
         assert!(python_script(12).contains("range(12)"));
     }

@@ -2,13 +2,20 @@
 //!
 //! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
 //! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
+//! [`malloc_suite`] answers: how fast and how lean is each allocator? It is `heapwright bench
+//! malloc`.
+//!
+//! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
+//! by `heapwright-bench-gc`.
 //!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
 
+pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
+pub mod malloc_suite;
 mod programs;
 pub mod record_suite;
 mod sampled;

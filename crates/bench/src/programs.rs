@@ -52,7 +52,6 @@ pub fn programs(scale: Scale, directory: &Path) -> Vec<(&'static str, Result<Pro
         ("redis-server", redis(scale, "16")),
         ("redis-server (no pipeline)", redis(scale, "1")),
         ("gcc (C)", compiler(&C, scale, directory)),
-        ("gcc (C, long functions)", compiler(&C_LONG, scale, directory)),
         ("g++ (C++)", compiler(&CPP, scale, directory)),
     ]
 }
@@ -102,7 +101,7 @@ fn redis(scale: Scale, pipeline: &str) -> Result<Program, String> {
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let requests = match (scale, pipeline) {
         (Scale::Quick, _) => "2000",
-        (Scale::Full, "1") => "100000",
+        (Scale::Full, "1") => "40000",
         (Scale::Full, _) => "400000",
     };
     let client: Vec<OsString> = vec![
@@ -144,14 +143,6 @@ const C: Language = Language {
     preprocessed: "big.i",
     text: inputs::c_file,
     functions: 1000,
-};
-
-const C_LONG: Language = Language {
-    source: "long.c",
-    preprocessed: "long.i",
-    text: inputs::c_file_of_long_functions,
-    functions: 60,
-    ..C
 };
 
 const CPP: Language = Language {

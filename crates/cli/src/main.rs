@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod bench;
 mod compare;
 mod confirm;
 mod console;
@@ -16,6 +17,7 @@ mod diff;
 mod doctor;
 mod export;
 mod failure;
+mod gc;
 mod generate;
 mod interrupt;
 mod options;
@@ -51,12 +53,14 @@ fn main() -> ExitCode {
         Command::Record(options) => record::run(&options, &console),
         Command::Replay(options) => replay::run(&options, &console),
         Command::Compare(options) => compare::run(&options, &console),
+        Command::Bench(options) => bench::run(&options, &console),
         Command::Report(options) => report::run(&options, &console),
         Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),
         Command::Run(options) => run::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),
         Command::Demo(options) => demo::run(&options, &console),
+        Command::Gc(options) => gc::run(&options, &console),
         Command::Generate(options) => generate::run(&options),
     };
     let status = result.unwrap_or_else(|failure: Failure| {

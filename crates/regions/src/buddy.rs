@@ -17,9 +17,9 @@ const BASE_ALIGN: usize = 4096;
 
 /// The bits, in an extent of their own: out of reach of what overflows a block.
 #[derive(Debug)]
-struct Table {
-    start: NonNull<u64>,
-    words: usize,
+pub(crate) struct Table {
+    pub(crate) start: NonNull<u64>,
+    pub(crate) words: usize,
 }
 
 impl AsRef<[u64]> for Table {
@@ -43,22 +43,22 @@ impl AsMut<[u64]> for Table {
 
 /// What is free, and where blocks begin.
 #[derive(Debug)]
-struct State {
-    offsets: Offsets<Table>,
+pub(crate) struct State<T> {
+    pub(crate) offsets: Offsets<T>,
     /// A bit for each leaf: a live block begins there (design/regions.md#B5).
-    starts: Table,
+    pub(crate) starts: T,
 }
 
-impl State {
+impl<T: AsRef<[u64]> + AsMut<[u64]>> State<T> {
     /// The word and the bit of `leaf` in `starts`.
     #[inline]
-    fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
+    pub(crate) fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
         (&mut self.starts.as_mut()[leaf as usize / 64], 1 << (leaf % 64))
     }
 
     /// What `leaf`, which no live block begins at, is.
     #[cold]
-    fn no_start(&self, leaf: u32, leaf_bytes: usize, address: usize) -> FreeError {
+    pub(crate) fn no_start(&self, leaf: u32, leaf_bytes: usize, address: usize) -> FreeError {
         if self.offsets.is_free(leaf) {
             return FreeError::AlreadyFree { address };
         }
@@ -100,7 +100,7 @@ pub enum Tails {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Buddy<B: Backing, C: Counts = NoCounts> {
-    state: RefCell<State>,
+    state: RefCell<State<Table>>,
     leaf_bytes: usize,
     trim: bool,
     memory: Extent,

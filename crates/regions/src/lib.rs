@@ -26,12 +26,17 @@ mod allocator;
 mod backing;
 mod buddy;
 mod chunk;
+#[cfg(feature = "os")]
+mod file_heap;
 mod linear;
+mod offset_buddy;
 mod pool;
 mod stack;
 
-pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
+pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
+#[cfg(feature = "os")]
+pub use file_heap::{FileHeap, FileHeapError, FileHeapShape, FilePart};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
 };
@@ -40,7 +45,8 @@ pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };
 #[cfg(feature = "os")]
-pub use heapwright_os::AnonymousPages;
+pub use heapwright_os::{AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
+pub use offset_buddy::OffsetBuddy;
 pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
 pub use stack::{End, OutOfOrder, Stack, StackMark};

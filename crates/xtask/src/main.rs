@@ -6,6 +6,8 @@ mod build;
 mod bundle;
 mod demo;
 mod dist;
+mod hot_path;
+mod numa;
 mod package;
 mod setup;
 mod shell;
@@ -22,10 +24,13 @@ usage: cargo xtask COMMAND
   build    the binary, the demo program and every .so, into target/release
            (--snmalloc: that peer too; --parquet: an export that writes Parquet)
   demo     build, then run the main job on the bundled program
-  test     install what is missing, build, and run every check and test
+  test     install what is missing, build, and run every check and test; with --tier NAME
+           only that long tier (forks, programs): build and run its ignored tests
+           (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
+  hot-path instructions of malloc and free in the built object, against their budget
   dist     a tarball and a Debian package in target/dist
   package  `cargo package` for every library crate
 ";
@@ -40,11 +45,12 @@ fn main() -> ExitCode {
                 build::run(&workspace, &words)
             }
             "demo" => demo::run(&workspace, rest),
-            "test" => test::run(&workspace),
+            "test" => test::run(&workspace, rest),
             "bench" => bench::run(&workspace, rest),
             "tidy" => tidy::run(&workspace),
             "bundle" => bundle::run(&workspace),
             "dist" => dist::run(&workspace),
+            "hot-path" => hot_path::run(&workspace),
             "package" => package::run(&workspace),
             "help" | "-h" | "--help" => {
                 print!("{USAGE}");
