@@ -8,6 +8,9 @@
 //! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
 //! by `heapwright-bench-gc`.
 //!
+//! [`safety_suite`] answers: which errors are told, and are right programs left alone? It is
+//! `heapwright-bench-safety`, for `heapwright bench safety`.
+//!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
@@ -18,6 +21,7 @@ mod inputs;
 pub mod malloc_suite;
 mod programs;
 pub mod record_suite;
+pub mod safety_suite;
 mod sampled;
 mod stacks;
 pub mod statistics;

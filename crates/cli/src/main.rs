@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod check;
 mod compare;
 mod confirm;
 mod console;

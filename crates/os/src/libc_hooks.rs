@@ -135,6 +135,14 @@ pub fn set_errno(errno: Errno) {
     unsafe { place.write(errno.0) };
 }
 
+/// Whether the calling thread's `errno` is `EFAULT`: the kernel was given a bad address.
+pub fn last_error_is_fault() -> bool {
+    // SAFETY: libc gives the address of the calling thread's own variable.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { place.read() == libc::EFAULT }
+}
+
 /// A function that libc calls when a thread ends, for threads that armed it. The main thread's
 /// return from `main` is not a thread's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,15 +37,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
     }
     shell::run(&mut objects)?;
     for object in wanted() {
-        let file = format!("lib{}.so", object.name.replace('-', "_"));
-        let built = workspace.target.join("so").join(&file);
+        let file = &object.object_file;
+        let built = workspace.target.join("so").join(file);
         if object.name == C_LIBRARY {
             place(&built, &workspace.release().join("libheapwright.so"))?;
             place(&built.with_extension("a"), &workspace.release().join("libheapwright.a"))?;
             let header = object.directory.join("include/heapwright.h");
             place(&header, &workspace.release().join("heapwright.h"))?;
         } else {
-            place(&built, &workspace.release().join(&file))?;
+            place(&built, &workspace.release().join(file))?;
         }
     }
     Ok(())

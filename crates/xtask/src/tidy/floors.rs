@@ -13,6 +13,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-capi",
         "heapwright-c",
         "heapwright-preload",
+        "heapwright-preload-check",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
@@ -37,7 +38,7 @@ const FLOORS: [&[&str]; 6] = [
 /// On one floor these may lean on these, in the order written: never on one further right.
 const SAME_FLOOR: [&[&str]; 4] = [
     &["heapwright-os", "heapwright-unwind"],
-    &["heapwright-capi", "heapwright-preload"],
+    &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
     &[
         "heapwright-capi",
         "heapwright-peer-jemalloc",
