@@ -135,6 +135,13 @@ impl ClassPool {
         self.buckets.get(bucket).copied().unwrap_or(NO_SLICE)
     }
 
+    /// Makes `first`, one of the bucket's spans, its first; the order of the circle stays.
+    pub(crate) fn turn(&mut self, bucket: usize, first: Option<SliceIndex>) {
+        if let (Some(head), Some(first)) = (self.buckets.get_mut(bucket), first) {
+            *head = first;
+        }
+    }
+
     /// Forgets all spans, which are then lost: for a list that a vanished thread left half
     /// changed.
     pub(crate) fn forget(&mut self) {

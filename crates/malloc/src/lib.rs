@@ -3,15 +3,18 @@
 //! The life of one block, by file:
 //! 1. `alloc`: the size becomes a class; the thread's free list of that class gives a block
 //!    (`thread_block`), in the common case without a lock, an atomic or a call.
-//! 2. `heap`: an empty list is refilled from one of the thread's spans, or by a new span.
-//! 3. `pool`: spans are runs of 64 KiB slices of one reserved region, shared by all threads under
-//!    one lock; runs that come back are kept for a while, then purged.
-//! 4. `free`: the address gives the slice, the slice its descriptor (`region`), the descriptor the
-//!    owner; the owner's own free is two stores, another thread's goes through the owner's
-//!    remote queue.
-//! 5. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
-//!    a block is a mapping of its own.
-//! 6. `life`: thread ends, forks.
+//! 2. `heap`: an empty list is refilled from one of the thread's spans (`span`, `geometry`), by
+//!    one that no thread owns (`class_pool`), or by a new one.
+//! 3. `pool`: spans are runs of 64 KiB slices of one reserved region (`region`, `descriptor`,
+//!    `runs`), shared by all threads.
+//! 4. `free`: the address gives the slice, the slice its descriptor, the descriptor the owner; the
+//!    owner's own free is three stores, another thread's goes through its outbox (`outbox`) and
+//!    the owner's remote queue.
+//! 5. `purge`, `purger`: memory without live blocks goes back to the kernel, also from inside the
+//!    spans of threads that do nothing.
+//! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
+//!    a block is a mapping of its own. `zone`: heaps that are destroyed at once.
+//! 7. `life`, `fork`: thread ends, forks. `limits`, `statistics`: what the user sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
 //! of a fork. Allocates nothing elsewhere; does not panic; never touches `errno`.

@@ -36,8 +36,6 @@ use crate::span_list;
 
 /// A thread that entered no slow path for so many rounds is idle.
 const IDLE_ROUND_COUNT: u32 = 2;
-/// Spans of a class looked at while its lock is held.
-const LOOK_COUNT: u32 = 64;
 /// Spans of a class purged while its lock is held.
 const PURGE_COUNT: u32 = 8;
 
@@ -107,14 +105,13 @@ fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
     let mut is_more = false;
     for bucket in (0..4).rev() {
         loop {
-            let pool = lock_class(class_index);
+            let mut pool = lock_class(class_index);
             let head = pool.bucket(bucket);
-            let (mut looked, mut purged) = (0, 0);
+            let mut purged = 0;
             let mut next = (head != NO_SLICE).then_some(head);
             while let Some(index) = next {
                 next = span_list::after(head, index);
                 let span = Span::at(index);
-                looked += 1;
                 if span.head().is_dirty.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
@@ -122,13 +119,12 @@ fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
                     purge_pages(span);
                     purged += 1;
                     if purged == PURGE_COUNT {
+                        // The next look goes on from here.
+                        pool.turn(bucket, next);
                         break;
                     }
                 } else {
                     is_more = true;
-                }
-                if looked == LOOK_COUNT * 16 {
-                    break;
                 }
             }
             drop(pool);
@@ -187,7 +183,6 @@ pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
     for class_index in 0..CLASS_COUNT {
         let mut next =
             Some(entered.lists[class_index].available).filter(|index| *index != NO_SLICE);
-        let mut rest = LOOK_COUNT * 16;
         while let Some(index) = next {
             let head = entered.lists[class_index].available;
             next = span_list::after(head, index);
@@ -195,10 +190,6 @@ pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
             if is_cold(span, eagerness) {
                 entered.lists[class_index].available = span_list::remove(head, index);
                 entered.give_up(span);
-            }
-            rest -= 1;
-            if rest == 0 {
-                break;
             }
         }
     }

@@ -22,9 +22,11 @@ use crate::limits::limits;
 use crate::region::{COMMIT_SLICES, Extent, SLICE_LOG2, commit_slices, descriptor, slice_start};
 use crate::span_list;
 
-/// Dirty bytes kept at most: large enough for the working set of a loop over blocks of several
-/// MB, small against the machines that run one.
-const DIRTY_SLICES_MAX: SliceIndex = (64 << 20) >> SLICE_LOG2;
+/// Dirty bytes that are always kept: the working set of a loop over blocks of several MB.
+const DIRTY_SLICES_MIN: SliceIndex = (64 << 20) >> SLICE_LOG2;
+/// And up to what is in use divided by this: a program that has much in use frees and takes much.
+/// What nobody takes is purged by its age.
+const DIRTY_SHARE: SliceIndex = 2;
 /// A dirty run is purged one to two epochs after it came to be.
 const EPOCH_NS: u64 = 250_000_000;
 /// The clock is read at every so many freed runs.
@@ -224,9 +226,15 @@ impl Runs {
             self.tick(monotonic_ns());
         }
         self.clock_countdown -= 1;
-        if self.dirty_slices > DIRTY_SLICES_MAX {
-            self.purge_largest(DIRTY_SLICES_MAX / 2);
+        let budget = self.dirty_budget_slices();
+        if self.dirty_slices > budget {
+            self.purge_largest(budget - budget / 8);
         }
+    }
+
+    /// Dirty slices kept at most.
+    fn dirty_budget_slices(&self) -> SliceIndex {
+        DIRTY_SLICES_MIN.max(self.used_slices / DIRTY_SHARE)
     }
 
     /// Purges everything; returns the number of slices purged.

@@ -175,7 +175,7 @@ impl Span {
     /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
     /// as used from here on.
     pub(crate) fn take_slots(self, wished: usize) -> Block {
-        debug_assert!(wished > 0);
+        debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
         if !list.is_null() {
             return self.take_linked(list, wished as i32);

@@ -19,6 +19,7 @@ use heapwright_sync::{Guard, Lock};
 
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, LARGE, NO_SLICE, SliceIndex, ZONE};
+use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::large;
 use crate::pool::{Futex, in_signal_handler, lock};
@@ -270,9 +271,10 @@ impl Inside {
     }
 
     fn new_slots(&mut self, class_index: usize, place: &'static ZonePlace) -> Block {
+        let all = usize::from(Geometry::of(class_index).slot_count);
         let index = self.current[class_index];
         if index != NO_SLICE {
-            let list = Span::at(index).take_slots(usize::MAX >> 32);
+            let list = Span::at(index).take_slots(all);
             if !list.is_null() {
                 return list;
             }
@@ -284,7 +286,7 @@ impl Inside {
         span.head().owner.store(ZONE, Ordering::Release);
         self.spans = span_list::append(self.spans, span.index());
         self.current[class_index] = span.index();
-        span.take_slots(usize::MAX >> 32)
+        span.take_slots(all)
     }
 
     fn alloc_large(&mut self, align: usize, bytes: usize, place: &'static ZonePlace) -> *mut u8 {

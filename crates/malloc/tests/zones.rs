@@ -60,7 +60,7 @@ fn blocks_of_a_zone_are_aligned_and_resized_like_others() {
     // SAFETY: live; only the result is used from here on.
     let moved = unsafe { realloc(block, 300_000) };
     // SAFETY: the first bytes were kept.
-    assert_eq!(unsafe { moved.add(199).read() }, 9);
+    assert_eq!(unsafe { moved.wrapping_add(199).read() }, 9);
     // SAFETY: live. It has left the zone.
     unsafe { free(moved) };
     let large = zone.alloc(16, 1 << 20).expect("not destroyed");
@@ -68,7 +68,7 @@ fn blocks_of_a_zone_are_aligned_and_resized_like_others() {
     // SAFETY: live; only the result is used from here on.
     let moved = unsafe { realloc(large, 64 << 20) };
     // SAFETY: the first bytes were kept.
-    assert_eq!(unsafe { moved.add((1 << 20) - 1).read() }, 1);
+    assert_eq!(unsafe { moved.wrapping_add((1 << 20) - 1).read() }, 1);
     // SAFETY: live.
     unsafe { free(moved) };
     // SAFETY: no block is used any more.

@@ -6,6 +6,7 @@ mod build;
 mod bundle;
 mod demo;
 mod dist;
+mod hot_path;
 mod numa;
 mod package;
 mod setup;
@@ -29,6 +30,7 @@ usage: cargo xtask COMMAND
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
+  hot-path instructions of malloc and free in the built object, against their budget
   dist     a tarball and a Debian package in target/dist
   package  `cargo package` for every library crate
 ";
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             "tidy" => tidy::run(&workspace),
             "bundle" => bundle::run(&workspace),
             "dist" => dist::run(&workspace),
+            "hot-path" => hot_path::run(&workspace),
             "package" => package::run(&workspace),
             "help" | "-h" | "--help" => {
                 print!("{USAGE}");

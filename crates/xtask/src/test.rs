@@ -1,7 +1,7 @@
 //! `test`: every check and every test, the cheap ones first.
 
 use crate::workspace::Workspace;
-use crate::{build, numa, setup, shell, tidy};
+use crate::{build, hot_path, numa, setup, shell, tidy};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -29,6 +29,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     shell::run(workspace.cargo("fmt").args(["--all", "--check"]))?;
     tidy::run(workspace)?;
     build::run(workspace, &[])?;
+    hot_path::run(workspace)?;
     clippy(workspace)?;
     let (tally, result) = tests(workspace, &[], &[])?;
     let Tally { passed, failed, ignored } = tally;
