@@ -20,6 +20,7 @@ mod generate;
 mod interrupt;
 mod options;
 mod progress;
+mod prove;
 mod record;
 mod replay;
 mod report;

@@ -62,7 +62,7 @@ fn alloc_class_slow(class_index: usize) -> *mut u8 {
             return block.cast();
         }
     }
-    lock().direct.alloc(class_bytes(class_index), QUANTUM_BYTES)
+    lock().alloc_direct(class_bytes(class_index), QUANTUM_BYTES)
 }
 
 /// A zeroed block of at least `bytes`; only the first `bytes` are zero for sure. Null when there
@@ -107,7 +107,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
             // A mapping of its own, page aligned only, since the region is used up.
             // SAFETY: just allocated, and nobody has seen it.
             unsafe { free(block) };
-            lock().direct.alloc(bytes, align_bytes)
+            lock().alloc_direct(bytes, align_bytes)
         }
         None => large::alloc(bytes, align_bytes).start,
     }

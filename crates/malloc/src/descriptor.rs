@@ -31,6 +31,8 @@ pub(crate) const FREE_RUN: usize = 3;
 pub(crate) const LARGE: usize = 4;
 /// A small span of a heap whose thread is not in this process: left behind by a fork.
 pub(crate) const ORPHANED: usize = 5;
+/// A small span of a zone.
+pub(crate) const ZONE: usize = 6;
 /// Owners from here on are threads.
 pub(crate) const THREAD_MIN: usize = 4096;
 
@@ -87,7 +89,7 @@ pub(crate) struct Descriptor {
     pub(crate) until_wake: AtomicI32,
     /// Active span: `used` at that moment; so `used` is the sum of both.
     pub(crate) wake_at: AtomicI32,
-    /// Active or pending span: its heap.
+    /// Active or pending span: its heap. Span or large block of a zone: the zone's place.
     pub(crate) heap: AtomicPtr<Heap>,
     /// Length of the run in slices, at its head and, when free, its last slice; elsewhere the
     /// distance to the head.

@@ -1,7 +1,7 @@
 //! Forks, announced and not.
 //!
 //! libc's `fork` takes every lock before and frees it after, in both processes, in the one order
-//! that all slow paths keep: heaps, classes, pool. So the child finds every structure whole; what
+//! that all slow paths keep: zones, heaps, classes, pool. So the child finds every structure whole; what
 //! other threads were doing in hot paths is cut off at some instruction, which loses at most the
 //! block in hand (design/malloc.md#pending). Their heaps are orphans in the child, whose spans
 //! whoever frees into them or runs out of its own takes over.
@@ -27,6 +27,7 @@ use crate::purger;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
+use crate::zone;
 
 /// `Heap::owner` of a heap whose thread is not in this process.
 const ORPHAN: usize = 1;
@@ -39,9 +40,6 @@ const ORPHAN_TRIES: u32 = 1000;
 static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Heaps that are orphans.
 static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
-/// The latest heap that `before_fork` has locked.
-static LATEST_LOCKED: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
-
 /// Makes the witness when a process gets its second thread: before that nobody else holds a lock,
 /// and the page can be saved. Two threads that come here at once waste one page.
 #[cold]
@@ -102,6 +100,7 @@ fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
 
 pub(crate) unsafe extern "C" fn before_fork() {
     // Kept over the fork; freed after it, by the same thread, in both processes.
+    let mut latest_zone = zone::lock_places_after(core::ptr::null());
     let mut latest = lock_heaps_after(core::ptr::null_mut());
     loop {
         for class_index in 0..CLASS_COUNT {
@@ -111,14 +110,14 @@ pub(crate) unsafe extern "C" fn before_fork() {
         let newest = all_heaps()
             .next()
             .map_or(core::ptr::null_mut(), |heap| core::ptr::from_ref(heap).cast_mut());
-        if newest == latest {
+        if newest == latest && zone::latest_place() == latest_zone {
             break;
         }
-        // Heaps are made under the pool's lock; some were before we had it. They come first.
+        // Heaps and zones are made under the pool's lock; some were before we had it.
         unlock_classes_and_pool();
+        latest_zone = zone::lock_places_after(latest_zone);
         latest = lock_heaps_after(latest);
     }
-    LATEST_LOCKED.store(latest, Ordering::Relaxed);
 }
 
 fn unlock_classes_and_pool() {
@@ -132,6 +131,7 @@ fn unlock_classes_and_pool() {
 }
 
 fn unlock_heaps() {
+    zone::unlock_places();
     for heap in all_heaps() {
         if !is_orphan(heap) {
             // SAFETY: as in `unlock_classes_and_pool`.
@@ -299,6 +299,7 @@ pub(crate) fn look_for_raw_fork() {
             lock_class(class_index).forget();
         }
     }
+    zone::break_locks(me);
     let own = ThreadBlock::current().heap.get();
     for heap in all_heaps() {
         if core::ptr::eq(heap, own) || heap.owner.load(Ordering::Relaxed) <= ORPHAN {

@@ -5,7 +5,7 @@ use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::class_pool::{Freed, lock_class};
-use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, Place, THREAD_MIN};
+use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, Place, THREAD_MIN, ZONE};
 use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
 use crate::large;
@@ -16,6 +16,7 @@ use crate::region::SLICE_LOG2;
 use crate::region::{descriptor, descriptor_of, index_of, slice_of};
 use crate::span::Span;
 use crate::thread_block::{Life, ThreadBlock};
+use crate::zone;
 
 /// A passive span is taken over by a thread that frees into it when more than one in so many
 /// slots is used: then more frees of it are likely to come.
@@ -162,6 +163,10 @@ unsafe fn free_slow(ptr: *mut u8) {
         if unsafe { push_local(head, ptr.cast()) } {
             wake(head);
         }
+        return;
+    }
+    if owner == ZONE {
+        zone::free_small(head, ptr.cast());
         return;
     }
     let block: Block = ptr.cast();

@@ -31,6 +31,7 @@ mod geometry;
 mod heap;
 mod large;
 mod life;
+mod limits;
 mod outbox;
 mod pool;
 mod purge;
@@ -41,7 +42,10 @@ mod span;
 mod span_list;
 mod statistics;
 mod thread_block;
+mod zone;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
+pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use statistics::{Statistics, statistics, trim};
+pub use zone::{Destroyed, Zone};

@@ -12,6 +12,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 pub(crate) use crate::fork::{adopt_an_orphan, adopt_orphans_of, look_for_raw_fork, note_threads};
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
+use crate::limits::read_environment;
 use crate::pool::lock;
 pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};
@@ -50,6 +51,7 @@ pub(crate) fn heap_of(thread: &ThreadBlock) -> Option<&'static Heap> {
 
 #[cold]
 fn attach(thread: &ThreadBlock) -> Option<&'static Heap> {
+    read_environment();
     let heap = lock().take_heap()?;
     heap.owner.store(ThreadBlock::token(), Ordering::Relaxed);
     if THREAD_COUNT.fetch_add(1, Ordering::Relaxed) == 1 {

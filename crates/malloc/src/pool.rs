@@ -11,10 +11,12 @@ use crate::fatal::fatal;
 use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::life;
+use crate::limits::limits;
 use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
 use crate::runs::Runs;
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
+use crate::zone::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
@@ -44,6 +46,10 @@ pub(crate) struct Pool {
     pub(crate) direct: DirectMappings,
     /// Heaps without a thread, linked; their queues are closed.
     idle_heaps: *mut Heap,
+    /// Places without a zone, linked.
+    idle_zones: *mut ZonePlace,
+    /// The last number given to a zone.
+    last_zone_id: u64,
     /// Rest of the chunk that heaps are cut from.
     heap_chunk: *mut u8,
     heap_chunk_bytes: usize,
@@ -108,6 +114,8 @@ impl Pool {
             runs: Runs::new(),
             direct: DirectMappings::new(),
             idle_heaps: core::ptr::null_mut(),
+            idle_zones: core::ptr::null_mut(),
+            last_zone_id: 0,
             heap_chunk: core::ptr::null_mut(),
             heap_chunk_bytes: 0,
             is_started: false,
@@ -133,18 +141,11 @@ impl Pool {
             heap.remote.open();
             return Some(heap);
         }
-        if self.heap_chunk_bytes < size_of::<Heap>() {
-            self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
-            self.heap_chunk_bytes = if self.heap_chunk.is_null() { 0 } else { HEAP_CHUNK_BYTES };
-        }
-        let place = self.heap_chunk.cast::<Heap>();
+        let place = self.cut_metadata(size_of::<Heap>()).cast::<Heap>();
         if place.is_null() {
             return None;
         }
-        self.heap_chunk = self.heap_chunk.wrapping_add(size_of::<Heap>());
-        self.heap_chunk_bytes -= size_of::<Heap>();
-        // SAFETY: inside the chunk, whose start is a page's and heaps are 64 bytes aligned and
-        // sized; nobody has it yet.
+        // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
         unsafe { place.write(Heap::new()) };
         // SAFETY: written above; never freed.
         let heap: &'static Heap = unsafe { &*place };
@@ -154,10 +155,62 @@ impl Pool {
         Some(heap)
     }
 
+    /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
+    /// there is none.
+    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+        debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
+        if self.heap_chunk_bytes < bytes {
+            self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
+            self.heap_chunk_bytes = if self.heap_chunk.is_null() { 0 } else { HEAP_CHUNK_BYTES };
+        }
+        let place = self.heap_chunk;
+        if !place.is_null() {
+            self.heap_chunk = place.wrapping_add(bytes);
+            self.heap_chunk_bytes -= bytes;
+        }
+        place
+    }
+
+    /// A place for a zone and a number that no zone had before; none when there is no memory.
+    pub(crate) fn take_zone(&mut self) -> Option<(&'static ZonePlace, u64)> {
+        self.last_zone_id += 1;
+        // SAFETY: idle places live for ever, and this one leaves the list here.
+        if let Some(place) = unsafe { self.idle_zones.as_ref() } {
+            self.idle_zones = place.next.load(Ordering::Relaxed);
+            return Some((place, self.last_zone_id));
+        }
+        let bytes = size_of::<ZonePlace>().next_multiple_of(64);
+        let place = self.cut_metadata(bytes).cast::<ZonePlace>();
+        if place.is_null() {
+            return None;
+        }
+        // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
+        unsafe { place.write(ZonePlace::new()) };
+        // SAFETY: written above; never freed.
+        let place: &'static ZonePlace = unsafe { &*place };
+        place.register();
+        Some((place, self.last_zone_id))
+    }
+
+    /// Keeps the place of a zone that was destroyed.
+    pub(crate) fn keep_zone(&mut self, place: &'static ZonePlace) {
+        place.next.store(self.idle_zones, Ordering::Relaxed);
+        self.idle_zones = core::ptr::from_ref(place).cast_mut();
+    }
+
     /// Keeps a heap whose thread has ended. Its queue is closed and it owns nothing.
     pub(crate) fn keep_heap(&mut self, heap: &'static Heap) {
         heap.next_idle.store(self.idle_heaps, Ordering::Relaxed);
         self.idle_heaps = core::ptr::from_ref(heap).cast_mut();
+    }
+
+    /// A block with a mapping of its own; null when there is no memory or the limit forbids it.
+    pub(crate) fn alloc_direct(&mut self, bytes: usize, align_bytes: usize) -> *mut u8 {
+        let held = self.runs.held_bytes(0).saturating_add(self.direct.usable_bytes);
+        if held.saturating_add(bytes) > limits().hard_bytes {
+            return core::ptr::null_mut();
+        }
+        self.direct.alloc(bytes, align_bytes)
     }
 
     /// A span of `class_index` without used slots: passive, in no list. None when there is no

@@ -13,6 +13,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::descriptor::THREAD_MIN;
 use crate::life::thread_count;
+use crate::limits::{is_purger_allowed, read_environment};
 use crate::pool::all_heaps;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
@@ -49,11 +50,12 @@ pub(crate) fn heartbeat() {
 #[cold]
 #[inline(never)]
 fn see_to_it() {
+    read_environment();
     let state = STATE.load(Ordering::Relaxed);
     if state == RUNNING {
         return;
     }
-    if thread_count() > 1 && state == NONE {
+    if thread_count() > 1 && state == NONE && is_purger_allowed() {
         start();
         return;
     }

@@ -18,6 +18,7 @@ use heapwright_os::{Advice, advise, monotonic_ns};
 use heapwright_sync::atomic::Ordering;
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
+use crate::limits::limits;
 use crate::region::{COMMIT_SLICES, Extent, SLICE_LOG2, commit_slices, descriptor, slice_start};
 use crate::span_list;
 
@@ -71,6 +72,8 @@ pub(crate) struct Runs {
     committed: SliceIndex,
     limit: SliceIndex,
     dirty_slices: SliceIndex,
+    /// Slices handed out.
+    used_slices: SliceIndex,
     epoch: u32,
     epoch_start_ns: u64,
     clock_countdown: u32,
@@ -86,6 +89,7 @@ impl Runs {
             committed: 0,
             limit: 0,
             dirty_slices: 0,
+            used_slices: 0,
             epoch: 0,
             epoch_start_ns: 0,
             clock_countdown: 0,
@@ -127,6 +131,23 @@ impl Runs {
     /// Takes a run of `slices` (at least 1). Its head and last slice are left for the caller to
     /// describe.
     pub(crate) fn take(&mut self, slices: SliceIndex) -> Option<Run> {
+        if self.held_bytes(slices) > limits().hard_bytes {
+            self.purge_largest(0);
+            if self.held_bytes(slices) > limits().hard_bytes {
+                return None;
+            }
+        }
+        let run = self.take_run(slices)?;
+        self.used_slices += slices;
+        Some(run)
+    }
+
+    /// Bytes that would be in use or dirty with `more` slices in use.
+    pub(crate) fn held_bytes(&self, more: SliceIndex) -> usize {
+        (self.used_slices as usize + self.dirty_slices as usize + more as usize) << SLICE_LOG2
+    }
+
+    fn take_run(&mut self, slices: SliceIndex) -> Option<Run> {
         for is_dirty in [true, false] {
             if let Some(index) = self.find(slices, is_dirty) {
                 let length = self.unlink(index);
@@ -147,6 +168,7 @@ impl Runs {
     ) -> Option<Run> {
         let wide = slices.checked_add(align_slices - 1)?;
         let run = self.take(wide)?;
+        self.used_slices -= wide - slices;
         let first = slice_start(run.index).addr() >> SLICE_LOG2;
         let skip = (first.next_multiple_of(align_slices as usize) - first) as SliceIndex;
         let rest = wide - skip - slices;
@@ -165,6 +187,14 @@ impl Runs {
 
     /// Takes the `more` slices right behind a run that ends at `end`; whether they were free.
     pub(crate) fn take_behind(&mut self, end: SliceIndex, more: SliceIndex) -> bool {
+        if self.held_bytes(more) > limits().hard_bytes || !self.take_run_behind(end, more) {
+            return false;
+        }
+        self.used_slices += more;
+        true
+    }
+
+    fn take_run_behind(&mut self, end: SliceIndex, more: SliceIndex) -> bool {
         if end == self.frontier {
             return self.take_from_frontier(more).is_some();
         }
@@ -184,7 +214,11 @@ impl Runs {
 
     /// Gives a run back. Dirty runs are kept for a while.
     pub(crate) fn give(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
+        self.used_slices -= slices;
         self.give_part(index, slices, is_dirty);
+        if self.held_bytes(0) > limits().soft_bytes {
+            self.purge_largest(0);
+        }
         if self.clock_countdown == 0 {
             self.clock_countdown = CLOCK_INTERVAL;
             self.tick(monotonic_ns());
