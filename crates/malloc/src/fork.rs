@@ -8,11 +8,13 @@
 //!
 //! `_Fork` and raw fork system calls announce nothing. Their child notices when it would have to
 //! wait for a lock: no thread that could free it came along. It then breaks the locks that are
-//! held and forgets what they guard, since it may be half changed.
+//! held and forgets what they guard, since it may be half changed. A fork shows by a page that the
+//! kernel wipes in a child; a process id would not do, since the child of a vfork has another one
+//! and runs in our memory, beside our threads.
 
 use heapwright_core::size_class::CLASS_COUNT;
-use heapwright_os::{process_id, yield_now};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_os::{Advice, Protection, advise, page_bytes, release, reserve, yield_now};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block;
 use crate::class_pool::{class_lock, lock_class};
@@ -32,13 +34,46 @@ const ORPHAN: usize = 1;
 /// How often a busy orphan is tried before a block freed into it is given up.
 const ORPHAN_TRIES: u32 = 1000;
 
-/// The process that the structures belong to.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// A word that is 1 in the process that the structures belong to, and 0 in a copy of it that a
+/// fork made and that has not noticed yet. Null where the kernel wipes no pages (before 4.14, or
+/// a sandbox): unannounced forks then go unnoticed.
+static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Heaps that are orphans.
 static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
-/// Notes which process this is.
-pub(crate) fn note_process() {
-    PROCESS.store(process_id(), Ordering::Relaxed);
+/// Makes the witness when a process gets its second thread: before that nobody else holds a lock,
+/// and the page can be saved. Two threads that come here at once waste one page.
+#[cold]
+pub(crate) fn note_threads() {
+    if WITNESS.load(Ordering::Relaxed).is_null() {
+        WITNESS.store(new_witness(), Ordering::Relaxed);
+    }
+    note_process();
+}
+
+/// Notes that the structures belong to this process.
+fn note_process() {
+    if let Some(witness) = witness() {
+        witness.store(1, Ordering::Relaxed);
+    }
+}
+
+fn witness() -> Option<&'static AtomicU32> {
+    // SAFETY: null, or a word of a page that is never given back.
+    unsafe { WITNESS.load(Ordering::Relaxed).as_ref() }
+}
+
+/// A word in a page of its own, zero, which the kernel wipes in the child of a fork.
+#[cold]
+fn new_witness() -> *mut AtomicU32 {
+    let bytes = page_bytes();
+    let Ok(page) = reserve(bytes, Protection::ReadWrite) else { return core::ptr::null_mut() };
+    // SAFETY: the page was just reserved and is nobody else's; it is zero already.
+    if unsafe { advise(page, bytes, Advice::WipeOnFork) }.is_err() {
+        // SAFETY: as above; nobody has seen it. A refusal loses one page.
+        let _ = unsafe { release(page, bytes) };
+        return core::ptr::null_mut();
+    }
+    page.as_ptr().cast()
 }
 
 fn is_orphan(heap: &Heap) -> bool {
@@ -248,13 +283,9 @@ fn take_any(inside: &mut Inside) -> Option<SliceIndex> {
 /// holders are not here. Called before each sleep on a lock.
 #[cold]
 pub(crate) fn look_for_raw_fork() {
-    let id = process_id();
-    let known = PROCESS.load(Ordering::Relaxed);
-    if id == known || known == 0 {
-        return;
-    }
+    let Some(witness) = witness() else { return };
     // The first of the child's threads to come here does it.
-    if PROCESS.compare_exchange(known, id, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+    if witness.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
     let me = ThreadBlock::token();

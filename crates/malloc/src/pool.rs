@@ -128,7 +128,6 @@ impl Pool {
     #[cold]
     fn start(&mut self) {
         self.is_started = true;
-        life::note_process();
         if let Some(extent) = reserve_region() {
             self.runs.set_extent(extent);
         }
