@@ -17,3 +17,4 @@ pub mod region_statistics;
 pub mod run_bins;
 #[forbid(unsafe_code)]
 pub mod size_class;
+pub mod span_shape;

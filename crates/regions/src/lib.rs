@@ -28,6 +28,8 @@ mod buddy;
 mod chunk;
 mod linear;
 mod pool;
+mod region;
+mod slab;
 mod stack;
 
 pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
@@ -43,4 +45,6 @@ pub use heapwright_core::region_statistics::{
 pub use heapwright_os::AnonymousPages;
 pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
 pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
+pub use region::Region;
+pub use slab::{Lines, Slab};
 pub use stack::{End, OutOfOrder, Stack, StackMark};
