@@ -31,6 +31,7 @@ mod pool;
 mod region;
 mod slab;
 mod stack;
+mod wait;
 
 pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
@@ -46,5 +47,5 @@ pub use heapwright_os::AnonymousPages;
 pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
 pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
 pub use region::Region;
-pub use slab::{Lines, Slab};
+pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
 pub use stack::{End, OutOfOrder, Stack, StackMark};

@@ -4,8 +4,10 @@ mod caches;
 mod ground;
 mod local;
 mod pages;
+mod shared;
 
 pub use local::Slab;
+pub use shared::{SharedSlab, SlabLocal};
 
 /// Whether small blocks may share a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
