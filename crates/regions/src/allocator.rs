@@ -13,7 +13,8 @@ use crate::buddy::Buddy;
 use crate::linear::Linear;
 use crate::pool::Pools;
 use crate::region::Region;
-use crate::slab::Slab;
+use crate::slab::{Slab, SlabLocal};
+use crate::tight::Tight;
 
 /// Implements the trait of one version for one type.
 macro_rules! implement {
@@ -100,6 +101,8 @@ macro_rules! implement_all {
         implement!($api, [B: Backing, C: Counts], Buddy<B, C>);
         implement!($api, [B: Backing + Clone, const N: usize], Pools<B, N>);
         implement!($api, [B: Backing, C: Counts], Slab<B, C>);
+        implement!($api, ['s, B: Backing], SlabLocal<'s, B>);
+        implement!($api, [B: Backing, C: Counts], Tight<B, C>);
     };
 }
 

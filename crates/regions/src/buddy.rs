@@ -302,7 +302,11 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
 }
 
 /// An extent of `bytes`, committed.
-fn take<B: Backing>(backing: &B, bytes: usize, align: usize) -> Result<Extent, AllocError> {
+pub(crate) fn take<B: Backing>(
+    backing: &B,
+    bytes: usize,
+    align: usize,
+) -> Result<Extent, AllocError> {
     let exhausted = BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 };
     let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| exhausted)?;
     let extent = backing.reserve(layout)?;

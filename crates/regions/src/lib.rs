@@ -31,6 +31,7 @@ mod pool;
 mod region;
 mod slab;
 mod stack;
+mod tight;
 mod wait;
 
 pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
@@ -49,3 +50,4 @@ pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, Type
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
 pub use stack::{End, OutOfOrder, Stack, StackMark};
+pub use tight::Tight;

@@ -10,7 +10,8 @@ use heapwright_core::region_statistics::{Counts, RegionStatistics};
 use crate::buddy::Buddy;
 use crate::linear::Linear;
 use crate::pool::{Pool, Pools};
-use crate::slab::Slab;
+use crate::slab::{Slab, SlabLocal};
+use crate::tight::Tight;
 
 /// A source of blocks: all allocators here but the stack and the pools of values.
 ///
@@ -214,6 +215,44 @@ unsafe impl<B: Backing, C: Counts> Region for Slab<B, C> {
     ) -> Result<NonNull<u8>, AllocError> {
         // SAFETY: the caller's promise.
         unsafe { self.resize(block, old, new) }
+    }
+
+    fn region_statistics(&self) -> RegionStatistics {
+        self.statistics()
+    }
+}
+
+// SAFETY: blocks live until they are freed or the shared slab is dropped, which outlives us.
+unsafe impl<B: Backing> Region for SlabLocal<'_, B> {
+    #[inline(always)]
+    fn try_alloc_block(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.try_alloc(layout)
+    }
+
+    #[inline(always)]
+    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free(block, layout) }
+    }
+
+    /// Of the whole slab.
+    fn region_statistics(&self) -> RegionStatistics {
+        self.slab_statistics()
+    }
+}
+
+// SAFETY: blocks live until they are freed or the heap is dropped.
+unsafe impl<B: Backing, C: Counts> Region for Tight<B, C> {
+    #[inline]
+    fn try_alloc_block(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.try_alloc(layout)
+    }
+
+    #[inline]
+    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        let freed = unsafe { self.free(block, layout) };
+        debug_assert_eq!(freed, Ok(()), "a live block comes back");
     }
 
     fn region_statistics(&self) -> RegionStatistics {

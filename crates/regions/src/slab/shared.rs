@@ -340,6 +340,18 @@ impl<B: Backing> SlabLocal<'_, B> {
         pages.give_large(backing, offset);
     }
 
+    /// Of the whole slab, without what lies in this handle's lists.
+    pub(crate) fn slab_statistics(&self) -> RegionStatistics {
+        let mut seen = self.home.slab.statistics();
+        let (count, bytes) = self.caches.cached();
+        let less = |figure: Figure, less| {
+            figure.value().map_or(Figure::Unknown, |all| Figure::AtMost(all - less))
+        };
+        seen.live_count = less(seen.live_count, count);
+        seen.live_bytes = less(seen.live_bytes, bytes);
+        seen
+    }
+
     /// Gives all blocks at hand back to their spans, and takes in what others sent.
     pub fn flush(&self) {
         self.caches.take_in(&self.home, self.home.arrived());

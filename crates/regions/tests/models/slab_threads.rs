@@ -1,15 +1,13 @@
 //! Threads that allocate, hand over and free blocks of one slab.
 
-mod model;
-
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::sync::mpsc::channel;
 use std::sync::{Barrier, Mutex};
 
+use crate::model::{Block, Shape, random_layout};
 use heapwright_regions::{AnonymousPages, Failing, Lines, SharedSlab};
 use heapwright_testkit::Random;
-use model::{Block, Shape, random_layout};
 
 const SHAPE: Shape = Shape { bytes_max: 6000, align_log2_max: 7, steps: 6000, allocs_per_100: 50 };
 const THREADS: u64 = 3;

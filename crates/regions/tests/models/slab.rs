@@ -1,17 +1,15 @@
 //! Random programs on the slab, over every backing, beside a model; what it keeps and gives back.
 
-mod model;
-
 use std::alloc::{Layout, System};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
+use crate::model::{Shape, run};
 use heapwright_regions::{
     AllocError, AnonymousPages, Backing, Buffer, Chained, Failing, Limited, Lines, LocalCounts,
     Slab, Upstream,
 };
 use heapwright_testkit::Random;
-use model::{Shape, run};
 
 const MIXED: Shape = Shape { bytes_max: 5000, align_log2_max: 7, steps: 6000, allocs_per_100: 52 };
 const LARGE: Shape =

@@ -1,0 +1,6 @@
+//! Random programs of operations on every allocator, over every backing, beside models.
+
+mod model;
+mod slab;
+mod slab_threads;
+mod tight;
