@@ -45,8 +45,10 @@ pub use heapwright_core::region_statistics::{
 };
 #[cfg(feature = "os")]
 pub use heapwright_os::AnonymousPages;
-pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
-pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
+pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
+pub use pool::{
+    Handle, HandlePool, Iter as HandleIter, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool,
+};
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
 pub use stack::{End, OutOfOrder, Stack, StackMark};

@@ -3,4 +3,5 @@
 mod model;
 mod slab;
 mod slab_threads;
+mod threads;
 mod tight;
