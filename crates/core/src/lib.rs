@@ -11,6 +11,7 @@ pub mod backing;
 pub mod bitmap;
 pub mod buddy;
 pub mod bump;
+pub mod prefetch;
 pub mod region_error;
 pub mod region_statistics;
 #[forbid(unsafe_code)]

@@ -39,6 +39,7 @@ pub use buddy::{Buddy, Tails};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
 };
+pub use heapwright_core::prefetch::prefetch_read;
 pub use heapwright_core::region_error::{AllocError, FreeError};
 pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
@@ -48,6 +49,7 @@ pub use heapwright_os::AnonymousPages;
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
 pub use pool::{
     Handle, HandlePool, Iter as HandleIter, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool,
+    Values as HandleValues,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};

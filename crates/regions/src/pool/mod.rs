@@ -7,7 +7,7 @@ mod sizes;
 mod typed;
 
 pub use blocks::Pool;
-pub use handles::{Handle, HandlePool, Iter};
+pub use handles::{Handle, HandlePool, Iter, Values};
 pub use shared::{PoolLocal, SharedPool};
 pub use sizes::Pools;
 pub use typed::{Pooled, TypedPool};
