@@ -12,6 +12,8 @@ pub mod bitmap;
 pub mod buddy;
 pub mod bump;
 pub mod prefetch;
+#[forbid(unsafe_code)]
+pub mod recent;
 pub mod region_error;
 pub mod region_statistics;
 #[forbid(unsafe_code)]

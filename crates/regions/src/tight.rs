@@ -14,6 +14,7 @@ use core::fmt;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, Extent};
+use heapwright_core::recent::Recent;
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
@@ -33,6 +34,10 @@ const GRANULES_MAX: usize = 1 << (STEPS_LOG2 as usize + DOUBLING_COUNT - 1);
 /// Blocks of a request's own list that are looked at.
 const LOOKS_MAX: usize = 8;
 const NIL: u32 = u32::MAX;
+/// Blocks of one length that are kept as they came back.
+const RECENT_COUNT: usize = 4;
+/// Lengths below, up to 256 bytes, have such blocks: longer ones cost payload after churn.
+const RECENT_SETS: usize = 17;
 
 /// Words of a free block's first granule, and of its last one.
 const NEXT: usize = 0;
@@ -71,6 +76,9 @@ pub struct Tight<B: Backing, C: Counts = NoCounts> {
     /// Bit `s` of `[d]`: list `d * 32 + s` has blocks.
     steps: [Cell<u32>; DOUBLING_COUNT + 1],
     lists: [Cell<u32>; LIST_COUNT],
+    /// Free blocks that have not been joined with their neighbours (design/regions.md#T5).
+    recent: Recent<RECENT_SETS, RECENT_COUNT>,
+    recent_granules: Cell<u32>,
     memory: Extent,
     table: Extent,
     counts: C,
@@ -140,6 +148,8 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             doublings: Cell::new(0),
             steps: [const { Cell::new(0) }; DOUBLING_COUNT + 1],
             lists: [const { Cell::new(NIL) }; LIST_COUNT],
+            recent: Recent::new(),
+            recent_granules: Cell::new(0),
             memory,
             table,
             counts,
@@ -163,11 +173,23 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     #[inline]
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let length = length_of(layout);
-        let placed = if layout.align() <= GRANULE_BYTES {
-            self.find(length).map(|(start, has)| self.cut(start, has, start, length))
-        } else {
-            self.alloc_aligned(layout, length)
-        };
+        if layout.align() <= GRANULE_BYTES
+            && let Some(start) = self.recent.take(length)
+        {
+            self.recent_granules.set(self.recent_granules.get() - length as u32);
+            self.counts.on_alloc(layout.size(), length * GRANULE_BYTES);
+            return Ok(self.at(start));
+        }
+        self.alloc_joined(layout, length)
+    }
+
+    /// A block from the lists; what came back lately is joined if there is none.
+    #[inline(never)]
+    fn alloc_joined(&self, layout: Layout, length: usize) -> Result<NonNull<u8>, AllocError> {
+        let placed = self.place(layout, length).or_else(|| {
+            self.settle();
+            self.place(layout, length)
+        });
         match placed {
             Some(start) => {
                 self.counts.on_alloc(layout.size(), length * GRANULE_BYTES);
@@ -175,6 +197,21 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             }
             None => Err(self.refusal(layout)),
         }
+    }
+
+    #[inline]
+    fn place(&self, layout: Layout, length: usize) -> Option<u32> {
+        if layout.align() > GRANULE_BYTES {
+            return self.alloc_aligned(layout, length);
+        }
+        self.find(length).map(|(start, has)| self.cut(start, has, start, length))
+    }
+
+    /// Joins the blocks that came back lately with their neighbours.
+    #[inline(never)]
+    fn settle(&self) {
+        self.recent.drain(|length, start| self.join(start, length as u32));
+        self.recent_granules.set(0);
     }
 
     #[inline(never)]
@@ -282,11 +319,22 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         if distance_bytes != 0 {
             return Err(FreeError::NotBlockStart { address, distance_bytes });
         }
-        let (mut start, mut length) = (start as u32, length as u32);
-        if self.bit(start) {
+        let start = start as u32;
+        if self.bit(start) || self.recent.has(length, start) {
             return Err(FreeError::AlreadyFree { address });
         }
-        self.counts.on_free(layout.size(), length as usize * GRANULE_BYTES);
+        self.counts.on_free(layout.size(), length * GRANULE_BYTES);
+        if self.recent.put(length, start) {
+            self.recent_granules.set(self.recent_granules.get() + length as u32);
+        } else {
+            self.join(start, length as u32);
+        }
+        Ok(())
+    }
+
+    /// Makes a block free together with its free neighbours.
+    #[inline(never)]
+    fn join(&self, mut start: u32, mut length: u32) {
         let end = start + length;
         if end < self.granule_count && self.bit(end) {
             let more = self.word(end, LENGTH);
@@ -300,7 +348,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             length += more;
         }
         self.link(start, length);
-        Ok(())
     }
 
     /// Puts a free block onto the list of its length and marks its ends.
@@ -407,8 +454,9 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         unsafe { place.write(word) };
     }
 
-    /// The longest free piece. Reads one list.
+    /// The longest free piece, after joining what came back lately. Reads one list.
     pub fn largest_free_bytes(&self) -> usize {
+        self.settle();
         let doublings = self.doublings.get();
         if doublings == 0 {
             return 0;
@@ -428,6 +476,7 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     /// asked.
     pub fn statistics(&self) -> RegionStatistics {
         self.check();
+        self.settle();
         let free_bytes = self.free_granules.get() as usize * GRANULE_BYTES;
         let all_bytes = self.granule_count as usize * GRANULE_BYTES;
         let committed = 0..self.memory.committed_bytes;
@@ -475,6 +524,12 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             }
         }
         assert_eq!(free, self.free_granules.get(), "T1");
+        let mut recent = 0;
+        self.recent.clone().drain(|length, start| {
+            assert!(!self.bit(start) && length > 0, "T5: {start}");
+            recent += length as u32;
+        });
+        assert_eq!(recent, self.recent_granules.get(), "T5");
         let set = (0..self.granule_count).filter(|granule| self.bit(*granule)).count();
         assert_eq!(set, marks, "T2: bits without a free block");
         for (doubling, steps) in self.steps.iter().enumerate() {
