@@ -10,17 +10,22 @@ use heapwright_core::backing::Backing;
 use heapwright_core::region_statistics::Counts;
 
 use crate::buddy::Buddy;
+use crate::checked::{Checked, Checks};
 use crate::linear::Linear;
+use crate::locked::Locked;
 use crate::pool::Pools;
 use crate::region::Region;
 use crate::slab::{Slab, SlabLocal};
+use crate::tagged::Part;
 use crate::tight::Tight;
 
 /// Implements the trait of one version for one type.
 macro_rules! implement {
-    ($api:ident, [$($generics:tt)*], $type:ty) => {
+    ($api:ident, [$($generics:tt)*], $type:ty $(, where $($bound:tt)*)?) => {
         // SAFETY: as `Region` promises; copies of the reference are the same allocator.
-        unsafe impl<$($generics)*> $api::alloc::Allocator for &$type {
+        unsafe impl<$($generics)*> $api::alloc::Allocator for &$type
+        $(where $($bound)*)?
+        {
             #[inline(always)]
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $api::alloc::AllocError> {
                 match Region::try_alloc_block(*self, layout) {
@@ -103,6 +108,9 @@ macro_rules! implement_all {
         implement!($api, [B: Backing, C: Counts], Slab<B, C>);
         implement!($api, ['s, B: Backing], SlabLocal<'s, B>);
         implement!($api, [B: Backing, C: Counts], Tight<B, C>);
+        implement!($api, [R: Region], Locked<R>);
+        implement!($api, ['s, R: Region], Part<'s, R>);
+        implement!($api, [R, P: Checks], Checked<R, P>, where Checked<R, P>: Region);
     };
 }
 

@@ -4,9 +4,16 @@
 //! |---|---|
 //! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
 //! | that end in the opposite order of their making | [`Stack`] |
+//! | with a frame of a game, or the next one | [`Frames`] |
 //! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
+//! | of any size, freed in any order | [`Slab`]; in a small fixed memory: [`Tight`] |
 //! | large, or of sizes near powers of two | [`Buddy`] |
+//! | of several threads | [`SharedSlab`], [`SharedPool`], [`SharedLinear`]; anything: [`Locked`] |
+//!
+//! [`Checked`] catches misuse of any of them, [`Tagged`] gives parts of a program names and budgets
+//! in one; both are [`Region`]s, as what they wrap.
 //!
 //! Memory comes from a [`Backing`]: [`AnonymousPages`] of the kernel, a [`Buffer`], a
 //! [`StaticBuffer`], another allocator ([`Upstream`]); [`Limited`] by a quota, [`Chained`] to a
@@ -14,8 +21,7 @@
 //! to an allocator, with the features `aa2-02`, `aa2-03` and `aa2-04`.
 //!
 //! # Not here
-//! Threads: every allocator here belongs to one at a time, and may move to another. Blocks of
-//! unknown life and size: that is `heapwright-malloc`.
+//! A whole program's blocks of unknown life and size: that is `heapwright-malloc`.
 #![no_std]
 
 #[cfg(test)]
@@ -23,19 +29,27 @@ extern crate std;
 
 #[cfg(any(feature = "aa2-02", feature = "aa2-03", feature = "aa2-04"))]
 mod allocator;
+mod annotate;
 mod backing;
 mod buddy;
+mod checked;
 mod chunk;
+mod frames;
 mod linear;
+mod locked;
+mod objects;
 mod pool;
 mod region;
 mod slab;
 mod stack;
+mod tagged;
 mod tight;
 mod wait;
 
 pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
+pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
+pub use frames::{FrameHandle, Frames};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
 };
@@ -47,11 +61,14 @@ pub use heapwright_core::region_statistics::{
 #[cfg(feature = "os")]
 pub use heapwright_os::AnonymousPages;
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
+pub use locked::Locked;
+pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use pool::{
-    Handle, HandlePool, Iter as HandleIter, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool,
-    Values as HandleValues,
+    Handle, HandlePool, Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool,
+    TypedPool, Values as HandleValues,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
 pub use stack::{End, OutOfOrder, Stack, StackMark};
+pub use tagged::{OverBudget, Part, Tag, TagStatistics, Tagged};
 pub use tight::Tight;

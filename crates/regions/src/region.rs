@@ -68,6 +68,13 @@ pub unsafe trait Region {
         Ok(moved)
     }
 
+    /// How many bytes from the start of a block that was just made a [`Checked`](crate::Checked)
+    /// reset has overwritten, so that it can see whether somebody wrote there since.
+    fn stale_bytes(&self, block: NonNull<u8>, bytes: usize) -> usize {
+        let _ = (block, bytes);
+        0
+    }
+
     /// What the allocator holds now.
     fn region_statistics(&self) -> RegionStatistics;
 }
@@ -87,6 +94,10 @@ unsafe impl<B: Backing, C: Counts, const ALIGN: usize> Region for Linear<B, C, A
     unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.dealloc(block, layout) }
+    }
+
+    fn stale_bytes(&self, block: NonNull<u8>, bytes: usize) -> usize {
+        self.bytes_used_before(block, bytes)
     }
 
     #[inline]

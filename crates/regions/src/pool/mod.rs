@@ -9,5 +9,5 @@ mod typed;
 pub use blocks::Pool;
 pub use handles::{Handle, HandlePool, Iter, Values};
 pub use shared::{PoolLocal, SharedPool};
-pub use sizes::Pools;
+pub use sizes::{Overflow, Pools};
 pub use typed::{Pooled, TypedPool};

@@ -1,7 +1,9 @@
 //! Random programs of operations on every allocator, over every backing, beside models.
 
+mod checked;
 mod model;
 mod slab;
 mod slab_threads;
 mod threads;
 mod tight;
+mod wrappers;

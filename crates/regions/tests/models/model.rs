@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use heapwright_regions::{AllocError, Region};
+use heapwright_regions::{AllocError, Figure, Region};
 use heapwright_testkit::Random;
 
 /// A live block, all of whose bytes are `fill`.
@@ -109,7 +109,7 @@ fn check_statistics<R: Region>(region: &R, live: &[Block]) {
         assert!(bytes >= requested, "{bytes} live of {requested} requested");
         assert!(bytes <= seen.committed_bytes, "{seen:?}");
     }
-    if let Some(bytes) = seen.requested_bytes.value() {
+    if let Figure::Exact(bytes) = seen.requested_bytes {
         assert_eq!(bytes, requested);
     }
 }
