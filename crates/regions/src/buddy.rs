@@ -78,11 +78,19 @@ impl State {
     /// A block from the orders; what came back lately is joined if there is none.
     #[inline(never)]
     fn place(&mut self, leaves: u32, align: u32, trim: bool) -> Option<u32> {
-        if let Some(start) = self.offsets.alloc_aligned(leaves, align, trim) {
+        // A trimmed block may lie across blocks that are no buddies: better than to split another
+        // one.
+        let joined = if trim && !self.offsets.has_exact(leaves.max(align)) {
+            self.offsets.alloc_joined(leaves, align)
+        } else {
+            None
+        };
+        if let Some(start) = joined.or_else(|| self.offsets.alloc_aligned(leaves, align, trim)) {
             return Some(start);
         }
         self.settle(trim);
-        self.offsets.alloc_aligned(leaves, align, trim)
+        let whole = self.offsets.alloc_aligned(leaves, align, trim);
+        whole.or_else(|| if trim { self.offsets.alloc_joined(leaves, align) } else { None })
     }
 
     /// Walks B6; empty in release builds.
@@ -279,8 +287,8 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         if !self.trim {
             return Some(taken.trailing_zeros() as usize);
         }
-        // A trimmed block is aligned to its length rounded up; for more it must be looked for.
-        (align <= taken).then_some(taken as usize)
+        // A trimmed block that was joined is aligned to a leaf only.
+        (align == 1).then_some(taken as usize)
     }
 
     #[cold]
