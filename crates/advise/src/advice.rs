@@ -5,6 +5,7 @@ use heapwright_format::file::Recording;
 use crate::analysis::Analysis;
 use crate::notes::notes;
 use crate::own_allocator::decide_against;
+use crate::prove::{self, SiteProof};
 use crate::recommend::percent;
 use crate::schema::{
     Advice, Flame, Machine, Overhead, ProcessInfo, RecordingInfo, ReportData, Site,
@@ -56,6 +57,8 @@ pub struct AdviceFacts {
     /// Peak resident memory of the bare program under the system's allocator, KiB; 0 when
     /// unknown. What is beyond the replay's peak no allocator can change.
     pub program_peak_rss_kb: u64,
+    /// What the replay of single call sites on their regions showed.
+    pub proofs: Vec<SiteProof>,
     /// Value of `PYTHONMALLOC` for the recorded command, when it was set.
     pub python_malloc: Option<String>,
 }
@@ -82,6 +85,8 @@ pub fn advice(
         operations: analysis.info.events,
         other_resident_kb: facts.program_peak_rss_kb.saturating_sub(system_peak_kb),
         replay_repeats: facts.replay_repeats,
+        life_s: analysis.info.duration_s,
+        peak_live_bytes: analysis.info.peak_live_bytes,
     };
     let mut advice = Advice {
         schema: SCHEMA,
@@ -104,6 +109,13 @@ pub fn advice(
         fragmentation_blame: Vec::new(),
         notes: all_notes,
     };
+    let other_bytes = program.other_resident_kb * 1024;
+    for proof in &facts.proofs {
+        let lists = [&mut advice.sites, &mut advice.leaks, &mut advice.temporaries];
+        for site in lists.into_iter().flatten().filter(|site| site.id == proof.site) {
+            prove::enter(site, proof, advice.overhead.native_s, other_bytes);
+        }
+    }
     if analysis.sites.len() > SITES_MAX {
         let kept: f64 = advice.sites.iter().map(|site| site.bytes as f64).sum();
         advice.notes.push(format!(
@@ -148,6 +160,7 @@ fn processes(recording: &Recording, chosen: usize) -> Vec<ProcessInfo> {
         .map(|(index, process)| ProcessInfo {
             pid: process.info.pid,
             exe: process.info.exe.clone(),
+            name: process.info.display_name().to_owned(),
             events: process.events,
             share: process.events as f64 / all.max(1) as f64,
             chosen: index == chosen,

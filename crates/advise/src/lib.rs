@@ -25,6 +25,7 @@ mod own_allocator;
 #[cfg(feature = "parquet")]
 pub mod parquet_export;
 pub mod pprof;
+mod prove;
 mod recommend;
 pub mod schema;
 mod survey;
@@ -39,6 +40,7 @@ pub use analysis::{AnalyseError, Analysis, Mismatch, StackTotals, Totals};
 pub use diff::{Change, Diff, SiteChange, SiteFigures};
 pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;
+pub use prove::SiteProof;
 pub use verdict::{
     AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,
     WORTH_TIME, decide,

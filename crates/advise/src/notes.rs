@@ -26,7 +26,7 @@ pub(crate) fn notes(
     let mut notes = Vec::new();
     let record = &recording.processes()[process];
     about_the_recording(recording, record, analysis, &mut notes);
-    about_the_program(record, analysis, facts, &mut notes);
+    about_the_program(recording, record, analysis, facts, &mut notes);
     about_the_replay(recording, record, analysis, facts, &mut notes);
     notes
 }
@@ -73,7 +73,13 @@ fn about_the_recording(
         notes.push(format!("Sections of the recording that could not be read: {count}."));
     }
     let counts = analysis.counts;
-    if counts.unknown_frees > 0 {
+    if record.info.attached {
+        notes.push(format!(
+            "Recording began in the middle of the process's life: {} frees were of older objects, \
+             whose sizes and call sites are not known; all figures are of what came after.",
+            count_text(counts.unknown_frees)
+        ));
+    } else if counts.unknown_frees > 0 {
         notes.push(format!(
             "Frees of blocks that are older than this process's part of the recording (inherited by \
              fork), or were allocated out of its sight: {}.",
@@ -96,12 +102,38 @@ fn about_the_recording(
     }
 }
 
+/// Says so when the program that was asked about is a script or starts others, and the figures are
+/// about one of those.
+fn another_program(recording: &Recording, record: &ProcessRecord) -> Option<String> {
+    let command = recording.session().command.first()?;
+    let asked = command.rsplit('/').next().unwrap_or_default();
+    let (name, pid) = (record.info.display_name(), record.info.pid);
+    let exe = record.info.exe.rsplit('/').next().unwrap_or_default();
+    let is_it = asked == name || asked == exe || exe.starts_with(asked);
+    let as_script = || {
+        let word = record.info.command.iter().skip(1).find(|word| !word.starts_with('-'));
+        word.and_then(|word| word.rsplit('/').next()) == Some(asked)
+    };
+    if asked.is_empty() || name.is_empty() || is_it {
+        return None;
+    }
+    Some(if as_script() {
+        format!("{asked} is a script; the figures are about {name}, which runs it (process {pid}).")
+    } else {
+        format!("{asked} started {name} (process {pid}), which the figures are about.")
+    })
+}
+
 fn about_the_program(
+    recording: &Recording,
     record: &ProcessRecord,
     analysis: &Analysis,
     facts: &AdviceFacts,
     notes: &mut Vec<String>,
 ) {
+    if let Some(note) = another_program(recording, record) {
+        notes.push(note);
+    }
     let totals = &analysis.totals;
     let exe = record.info.exe.rsplit('/').next().unwrap_or_default();
     let uses_malloc = facts.python_malloc.as_deref().is_some_and(|kind| kind.starts_with("malloc"));

@@ -77,6 +77,8 @@ pub struct ProcessInfo {
     pub pid: u32,
     /// Executable.
     pub exe: String,
+    /// What it is called: the link by which `exe` was started, else its file name.
+    pub name: String,
     /// Events.
     pub events: u64,
     /// Share of all events, 0 to 1.

@@ -1,6 +1,7 @@
 //! Whether to change the allocator, and to which: the rule of `design/advice.md`.
 
 use crate::schema::{AllocatorRow, RunFigures, Verdict};
+use crate::text::bytes_text;
 
 /// The system's allocator, the one that all others are compared with.
 pub const SYSTEM: &str = "system";
@@ -22,6 +23,12 @@ const PEAK_NOISE_MIN: f64 = 0.02;
 const SINGLE_SPREAD: f64 = 0.10;
 /// A gain this many times the noise is beyond doubt.
 const CLEAR_NOISE_FACTOR: f64 = 2.0;
+/// Below all three a program is too small for any difference to be worth a change: what it holds
+/// (an allocator's own bookkeeping is as large), the time that it allocates in all (a process start
+/// costs as much), and its life (a server that idles may be anything).
+const TINY_BYTES: u64 = 1 << 20;
+const TINY_S: f64 = 0.001;
+const TINY_LIFE_S: f64 = 2.0;
 /// Repeats from which a spread says something.
 const REPEATS_MIN: u32 = 3;
 
@@ -47,6 +54,22 @@ pub struct ProgramFigures {
     pub other_resident_kb: u64,
     /// Repeats of the replay behind each figure.
     pub replay_repeats: u32,
+    /// Seconds from its first to its last event; 0 when unknown.
+    pub life_s: f64,
+    /// Highest sum of requested bytes alive.
+    pub peak_live_bytes: u64,
+}
+
+impl ProgramFigures {
+    /// Whether the program allocates so little, and so shortly, that what it asks for is lost
+    /// beside what any allocator needs for itself.
+    fn is_tiny(&self, system: &AllocatorRow) -> bool {
+        let allocating_s = self.operations as f64 * system.ns_per_op.max(0.0) * 1e-9;
+        self.peak_live_bytes > 0
+            && self.peak_live_bytes < TINY_BYTES
+            && allocating_s < TINY_S
+            && self.life_s < TINY_LIFE_S
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +192,16 @@ pub fn decide(results: &[AllocatorResult], program: &ProgramFigures) -> Verdict 
     if !system.row.failure.is_empty() && system.row.run.is_none() {
         let failure = system.row.failure.trim_end_matches('.');
         verdict.reason = format!("The system's allocator has no figures: {failure}.");
+        return verdict;
+    }
+    if system.row.failure.is_empty() && program.is_tiny(&system.row) {
+        verdict.reason = format!(
+            "No difference worth a change: the program lives {} and holds {} at most, less than \
+             any allocator needs for itself.",
+            life(program.life_s),
+            bytes_text(program.peak_live_bytes)
+        );
+        verdict.confidence = "high".into();
         return verdict;
     }
     let others = || results.iter().filter(|result| result.row.name != SYSTEM);
@@ -327,6 +360,16 @@ fn tenths(share: f64) -> String {
     if percent < 9.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
+/// A length of time in words: `12 ms`, `less than 1 ms`, `1.5 s`.
+fn life(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    match ms {
+        ms if ms < 1.0 => "less than 1 ms".into(),
+        ms if ms < 1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
 fn whole(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
@@ -350,7 +393,29 @@ mod tests {
         operations: 100_000_000,
         other_resident_kb: 0,
         replay_repeats: 5,
+        life_s: 1.0,
+        peak_live_bytes: 8 << 20,
     };
+
+    #[test]
+    fn a_tiny_program_is_told_what_it_is() {
+        let tiny = ProgramFigures {
+            operations: 900,
+            life_s: 0.012,
+            peak_live_bytes: 100 << 10,
+            ..PROGRAM
+        };
+        let results = [row("system", 50.0, 4, 0.01), row("other", 1.0, 4, 0.01)];
+        let verdict = decide(&results, &tiny);
+        assert!(!verdict.change);
+        assert_eq!(
+            verdict.reason,
+            "No difference worth a change: the program lives 12 ms and holds 100 KiB at most, less \
+             than any allocator needs for itself."
+        );
+        let idle_server = ProgramFigures { life_s: 600.0, ..tiny };
+        assert!(!decide(&results, &idle_server).reason.contains("lives"));
+    }
 
     fn row(name: &str, ns_per_op: f64, peak_rss_kb: u64, spread: f64) -> AllocatorResult {
         let name = name.into();

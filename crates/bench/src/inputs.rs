@@ -52,6 +52,21 @@ pub(crate) fn sql_script(rows: u32) -> String {
     sql
 }
 
+/// SQL text: the table of [`sql_script`], filled with `rows` rows by one query, then read and
+/// changed in whole.
+pub(crate) fn sql_query(rows: u32) -> String {
+    format!(
+        "create table t(id integer primary key, name text, value real, k integer);\n\
+         create index t_k on t(k);\n\
+         with recursive n(i) as (select 0 union all select i + 1 from n where i < {rows} - 1)\n\
+         insert into t select i, 'name ' || (i * 7919 % 100003) || ' of a row', i * 0.37,\n\
+         i * 31 % 9973 from n;\n\
+         update t set value = value + 1 where k % 3 = 0;\n\
+         select k % 10, count(*), avg(value) from t group by 1;\n\
+         select name from t order by name limit 3;\n"
+    )
+}
+
 /// A C file of `functions` pairs of functions, each with a type of its own.
 pub(crate) fn c_file(functions: u32) -> String {
     let mut text = String::from("#include <stdlib.h>\n#include <string.h>\n#include <stdio.h>\n");
@@ -131,12 +146,13 @@ int main(int argc, char **argv) {
 
 #[cfg(test)]
 mod tests {
-    use super::{c_file, cpp_file, python_script, sql_script};
+    use super::{c_file, cpp_file, python_script, sql_query, sql_script};
 
     #[test]
     fn inputs_grow_with_their_scale() {
         assert_eq!(sql_script(100).matches("insert into").count(), 100);
         assert_eq!(sql_script(100).matches("select count").count(), 2);
+        assert!(sql_query(700).contains("i < 700 - 1"));
         assert_eq!(c_file(3).matches("int run").count(), 3);
         assert_eq!(cpp_file(4).matches("int run").count(), 4);
         assert!(python_script(12).contains("range(12)"));

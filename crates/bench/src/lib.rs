@@ -2,6 +2,8 @@
 //!
 //! [`record_suite`] answers: what does recording cost, beside the bare program and heaptrack?
 //! It is run by `cargo xtask bench record`; `docs/measured.md` holds the last results.
+//! [`malloc_suite`] answers: how fast and how lean is each allocator? It is `heapwright bench
+//! malloc`.
 //!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
@@ -9,6 +11,7 @@
 
 mod heaptrack_file;
 mod inputs;
+pub mod malloc_suite;
 mod programs;
 pub mod record_suite;
 mod sampled;

@@ -47,8 +47,10 @@ pub struct Program {
 pub fn programs(scale: Scale, directory: &Path) -> Vec<(&'static str, Result<Program, String>)> {
     vec![
         ("python3", python(scale, directory)),
-        ("sqlite3", sqlite(scale, directory)),
-        ("redis-server", redis(scale)),
+        ("sqlite3", sqlite(&SQL_TEXTS, scale, directory)),
+        ("sqlite3 (one query)", sqlite(&SQL_QUERY, scale, directory)),
+        ("redis-server", redis(scale, "16")),
+        ("redis-server (no pipeline)", redis(scale, "1")),
         ("gcc (C)", compiler(&C, scale, directory)),
         ("g++ (C++)", compiler(&CPP, scale, directory)),
     ]
@@ -68,9 +70,20 @@ fn python(scale: Scale, directory: &Path) -> Result<Program, String> {
     })
 }
 
-fn sqlite(scale: Scale, directory: &Path) -> Result<Program, String> {
-    let script = directory.join("rows.sql");
-    write(&script, &inputs::sql_script(if scale == Scale::Full { 300_000 } else { 500 }))?;
+/// A way to fill a table.
+struct Sql {
+    script: &'static str,
+    text: fn(u32) -> String,
+    rows: u32,
+}
+
+const SQL_TEXTS: Sql = Sql { script: "rows.sql", text: inputs::sql_script, rows: 300_000 };
+
+const SQL_QUERY: Sql = Sql { script: "query.sql", text: inputs::sql_query, rows: 1_000_000 };
+
+fn sqlite(sql: &Sql, scale: Scale, directory: &Path) -> Result<Program, String> {
+    let script = directory.join(sql.script);
+    write(&script, &(sql.text)(if scale == Scale::Full { sql.rows } else { 500 }))?;
     let version = said(Command::new("sqlite3").arg("--version"))?;
     Ok(Program {
         exe: find("sqlite3")?,
@@ -81,11 +94,16 @@ fn sqlite(scale: Scale, directory: &Path) -> Result<Program, String> {
     })
 }
 
-fn redis(scale: Scale) -> Result<Program, String> {
+/// A server with a client that sends so many requests before it waits for an answer.
+fn redis(scale: Scale, pipeline: &str) -> Result<Program, String> {
     let client = find("redis-benchmark")?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let requests = if scale == Scale::Full { "400000" } else { "2000" };
+    let requests = match (scale, pipeline) {
+        (Scale::Quick, _) => "2000",
+        (Scale::Full, "1") => "40000",
+        (Scale::Full, _) => "400000",
+    };
     let client: Vec<OsString> = vec![
         client.into(),
         "-p".into(),
@@ -93,7 +111,7 @@ fn redis(scale: Scale) -> Result<Program, String> {
         "-n".into(),
         requests.into(),
         "-P".into(),
-        "16".into(),
+        pipeline.into(),
         "-q".into(),
         "-t".into(),
         "set,get,lpush,hset".into(),

@@ -1,5 +1,7 @@
 //! What an allocator offers to C.
 
+use core::ffi::CStr;
+
 /// The function by which a program asked for memory.
 ///
 /// A constant at every call, so an allocator that does not look at it pays nothing.
@@ -73,6 +75,8 @@ pub struct Usage {
     pub free_bytes: usize,
     /// Of those, bytes that `malloc_trim` could give back.
     pub trimmable_bytes: usize,
+    /// Bytes of the allocator's own bookkeeping, outside the blocks.
+    pub metadata_bytes: usize,
 }
 
 /// An allocator as C sees it. All functions may run at any time in any thread: before
@@ -91,6 +95,9 @@ pub unsafe trait CAllocator {
     /// Whether the allocator sets `errno` itself when it returns null, so that the face can end
     /// in a tail call.
     const KEEPS_C_RULES: bool = false;
+
+    /// Name and version, for `mallctl("version")` and the statistics as text.
+    const VERSION: &'static CStr = c"";
 
     /// A block of `bytes` if one is at hand, else null, and [`malloc`](Self::malloc) is asked: the
     /// part that is worth inlining into the C function, which then needs no frame.

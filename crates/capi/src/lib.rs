@@ -14,6 +14,8 @@
 #![no_std]
 
 mod allocator;
+pub mod control;
+pub mod extensions;
 pub mod face;
 pub mod operator_new;
 mod report;

@@ -8,6 +8,10 @@
 //! # Not here
 //! The allocation itself: each form of `operator new` brings its own function to try again.
 
+use core::ffi::c_void;
+
+use heapwright_os::{any_symbol, forget_loader_error, next_symbol};
+
 use crate::{CAllocator, Entry};
 
 /// Calls the new handler until memory is found or there is no handler; then throws
@@ -103,6 +107,56 @@ pub fn aligned<A: CAllocator>(bytes: usize, align_bytes: usize, entry: Entry) ->
     }
     // SAFETY: the alignment was checked above.
     unsafe { A::memalign(align_bytes, bytes, entry) }
+}
+
+/// A nothrow `operator new` without memory: while a new handler is set, libstdc++'s own nothrow
+/// form is asked, which calls our throwing one, and so the handler, and catches what it throws.
+/// That needs a frame that can catch, which is C++'s business. Null otherwise.
+#[cold]
+#[inline(never)]
+pub fn nothrow_failed(bytes: usize, align_bytes: Option<usize>) -> *mut u8 {
+    type Plain = unsafe extern "C" fn(usize, *const c_void) -> *mut u8;
+    type Aligned = unsafe extern "C" fn(usize, usize, *const c_void) -> *mut u8;
+    if !has_handler() {
+        return core::ptr::null_mut();
+    }
+    let nothrow = next_symbol(c"_ZSt7nothrow").cast::<c_void>();
+    let form = match align_bytes {
+        None => next_symbol(c"_ZnwmRKSt9nothrow_t"),
+        Some(_) => next_symbol(c"_ZnwmSt11align_val_tRKSt9nothrow_t"),
+    };
+    if nothrow.is_null() || form.is_null() {
+        forget_loader_error();
+        return core::ptr::null_mut();
+    }
+    match align_bytes {
+        None => {
+            // SAFETY: the function of that name has this type.
+            let form = unsafe { core::mem::transmute::<*const (), Plain>(form) };
+            // SAFETY: any size may be asked for; it does not throw.
+            unsafe { form(bytes, nothrow) }
+        }
+        Some(align_bytes) => {
+            // SAFETY: the function of that name has this type.
+            let form = unsafe { core::mem::transmute::<*const (), Aligned>(form) };
+            // SAFETY: any size may be asked for; it does not throw.
+            unsafe { form(bytes, align_bytes, nothrow) }
+        }
+    }
+}
+
+/// Whether the program has set a new handler.
+fn has_handler() -> bool {
+    type GetHandler = unsafe extern "C" fn() -> *const ();
+    let get = any_symbol(c"_ZSt15get_new_handlerv");
+    if get.is_null() {
+        forget_loader_error();
+        return false;
+    }
+    // SAFETY: the function of that name has this type.
+    let get = unsafe { core::mem::transmute::<*const (), GetHandler>(get) };
+    // SAFETY: takes nothing.
+    !unsafe { get() }.is_null()
 }
 
 #[cold]

@@ -90,17 +90,22 @@ impl From<Mallinfo2> for Mallinfo {
 }
 
 /// Text in a fixed buffer; what does not fit is dropped.
-struct Text<const BYTES: usize> {
+pub(crate) struct Text<const BYTES: usize> {
     buffer: [u8; BYTES],
     used_bytes: usize,
 }
 
 impl<const BYTES: usize> Text<BYTES> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { buffer: [0; BYTES], used_bytes: 0 }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// As a C string.
+    pub(crate) fn as_ptr(&self) -> *const c_char {
+        self.buffer.as_ptr().cast()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.used_bytes).unwrap_or(&[])
     }
 }
@@ -164,7 +169,7 @@ pub unsafe fn malloc_info<A: CAllocator>(options: c_int, stream: *mut c_void) ->
         usage.arena_bytes + usage.large_bytes,
     );
     // SAFETY: the buffer ends with a zero byte (see `write_str`); the stream is the caller's.
-    let written = unsafe { fputs(text.buffer.as_ptr().cast(), stream) };
+    let written = unsafe { fputs(text.as_ptr(), stream) };
     if written < 0 { -1 } else { 0 }
 }
 

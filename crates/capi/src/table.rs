@@ -206,6 +206,36 @@ macro_rules! export_c_functions {
                 }
             }
             $crate::export_c_functions! { @one
+                /// macOS's `malloc_size`.
+                "malloc_size" malloc_size(ptr: *mut u8) -> usize {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::face::malloc_usable_size::<$allocator>(ptr) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// macOS's `malloc_good_size`.
+                "malloc_good_size" malloc_good_size(bytes: usize) -> usize {
+                    $crate::extensions::good_bytes::<$allocator>(bytes, 0)
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// FreeBSD's `reallocf`.
+                "reallocf" reallocf(ptr: *mut u8, bytes: usize) -> *mut u8 {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::extensions::reallocf::<$allocator>(ptr, bytes) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// NetBSD's `reallocarr`.
+                "reallocarr" reallocarr(
+                    place: *mut *mut u8, count: usize, unit_bytes: usize) -> c_int {
+                    // SAFETY: the C caller's promise.
+                    unsafe {
+                        $crate::extensions::reallocarr::<$allocator>(place, count, unit_bytes)
+                    }
+                }
+            }
+            $crate::export_c_functions! { @one
                 /// `malloc_trim`; the pad is not kept back.
                 "malloc_trim" malloc_trim(_pad_bytes: usize) -> c_int {
                     $crate::face::malloc_trim::<$allocator>()
@@ -247,18 +277,153 @@ macro_rules! export_c_functions {
     };
 }
 
+/// jemalloc's functions with flags and its control interface, over the [`CAllocator`]
+/// `$allocator`: for an object that stands in for libjemalloc in programs linked with it.
+///
+/// [`CAllocator`]: crate::CAllocator
+#[macro_export]
+macro_rules! export_jemalloc_symbols {
+    ($allocator:ty) => {
+        /// jemalloc's functions; they are found by their exported names.
+        pub mod jemalloc_functions {
+            use core::ffi::{c_char, c_int, c_void};
+            use core::sync::atomic::AtomicPtr;
+
+            use super::*;
+
+            /// Options that a program sets; they are jemalloc's, and read by nobody here.
+            #[unsafe(export_name = "malloc_conf")]
+            pub static MALLOC_CONF: AtomicPtr<c_char> = AtomicPtr::new(core::ptr::null_mut());
+
+            /// What a program wants messages to go through; there are none.
+            #[unsafe(export_name = "malloc_message")]
+            pub static MALLOC_MESSAGE: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+
+            $crate::export_c_functions! { @one
+                /// `mallocx`.
+                "mallocx" mallocx(bytes: usize, flags: c_int) -> *mut u8 {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::extensions::mallocx::<$allocator>(bytes, flags) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `rallocx`.
+                "rallocx" rallocx(ptr: *mut u8, bytes: usize, flags: c_int) -> *mut u8 {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::extensions::rallocx::<$allocator>(ptr, bytes, flags) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `xallocx`.
+                "xallocx" xallocx(
+                    ptr: *mut u8, _bytes: usize, _extra_bytes: usize, _flags: c_int) -> usize {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::extensions::xallocx::<$allocator>(ptr) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `sallocx`.
+                "sallocx" sallocx(ptr: *mut u8, _flags: c_int) -> usize {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::face::malloc_usable_size::<$allocator>(ptr) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `dallocx`.
+                "dallocx" dallocx(ptr: *mut u8, _flags: c_int) {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::face::free::<$allocator>(ptr, $crate::FreeEntry::Free) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `sdallocx`; the size is not relied on.
+                "sdallocx" sdallocx(ptr: *mut u8, _bytes: usize, _flags: c_int) {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::face::free::<$allocator>(ptr, $crate::FreeEntry::FreeSized) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `nallocx`.
+                "nallocx" nallocx(bytes: usize, flags: c_int) -> usize {
+                    $crate::extensions::good_bytes::<$allocator>(bytes, flags)
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `mallctl`.
+                "mallctl" mallctl(
+                    name: *const c_char, old: *mut c_void, old_bytes: *mut usize,
+                    new: *mut c_void, new_bytes: usize) -> c_int {
+                    // SAFETY: the C caller's promise.
+                    unsafe {
+                        $crate::control::mallctl::<$allocator>(name, old, old_bytes, new, new_bytes)
+                    }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `mallctlnametomib`.
+                "mallctlnametomib" mallctlnametomib(
+                    name: *const c_char, mib: *mut usize, depth: *mut usize) -> c_int {
+                    // SAFETY: the C caller's promise.
+                    unsafe { $crate::control::mallctlnametomib(name, mib, depth) }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `mallctlbymib`.
+                "mallctlbymib" mallctlbymib(
+                    mib: *const usize, depth: usize, old: *mut c_void, old_bytes: *mut usize,
+                    new: *mut c_void, new_bytes: usize) -> c_int {
+                    // SAFETY: the C caller's promise.
+                    unsafe {
+                        $crate::control::mallctlbymib::<$allocator>(
+                            mib, depth, old, old_bytes, new, new_bytes)
+                    }
+                }
+            }
+            $crate::export_c_functions! { @one
+                /// `malloc_stats_print`.
+                "malloc_stats_print" malloc_stats_print(
+                    write: Option<$crate::control::WriteText>, opaque: *mut c_void,
+                    options: *const c_char) {
+                    // SAFETY: the C caller's promise.
+                    unsafe {
+                        $crate::control::malloc_stats_print::<$allocator>(write, opaque, options)
+                    }
+                }
+            }
+        }
+    };
+}
+
 /// The C++ half of [`export_c_symbols!`](crate::export_c_symbols): 8 forms of `operator new`,
 /// 12 of `operator delete`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! export_cpp_operators {
-    (@new $allocator:ty, $name:literal, $function:ident, $entry:ident) => {
-        /// A throwing `operator new`: [`failed`]($crate::operator_new::failed) when there is no
-        /// memory.
-        #[cfg(target_arch = "x86_64")]
+    (@new $allocator:ty, $name:literal, $function:ident, $slow:ident, $entry:ident) => {
+        /// A throwing `operator new`: a block at hand, else a jump to the slow form, which may
+        /// throw through nothing but its own frame. That it is a jump is checked in the built
+        /// object (`capi/tests/disassembly.rs`).
+        #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
+        #[unsafe(export_name = $name)]
+        pub extern "C" fn $function(bytes: usize) -> *mut u8 {
+            let block = <$allocator as $crate::CAllocator>::malloc_at_once(bytes);
+            if block.is_null() { $slow(bytes) } else { block }
+        }
+
+        /// A throwing `operator new`, through a naked function, since calls are not jumps in a
+        /// build without optimisation.
+        #[cfg(all(target_arch = "x86_64", debug_assertions))]
         #[unsafe(naked)]
         #[unsafe(export_name = $name)]
         pub extern "C" fn $function(bytes: usize) -> *mut u8 {
+            core::arch::naked_asm!("jmp {slow}", slow = sym $slow)
+        }
+
+        /// A throwing `operator new` when no block is at hand:
+        /// [`failed`]($crate::operator_new::failed) when there is no memory.
+        #[cfg(target_arch = "x86_64")]
+        #[unsafe(naked)]
+        extern "C" fn $slow(bytes: usize) -> *mut u8 {
             extern "C" fn again(bytes: usize, _align_bytes: usize) -> *mut u8 {
                 // SAFETY: C++'s rules for the block are the caller's.
                 unsafe {
@@ -354,15 +519,16 @@ macro_rules! export_cpp_operators {
         }
     };
     (@nothrow $allocator:ty, $name:literal, $function:ident, $entry:ident) => {
-        /// A nothrow `operator new`: null when there is no memory, without asking the new handler
-        /// (which could throw).
+        /// A nothrow `operator new`: null when there is no memory and no new handler helps.
         ///
         /// # Safety
         /// - C++'s rules for the block.
         #[unsafe(export_name = $name)]
         pub unsafe extern "C" fn $function(bytes: usize, _nothrow: *const u8) -> *mut u8 {
             // SAFETY: the caller's promise.
-            unsafe { <$allocator as $crate::CAllocator>::malloc(bytes, $crate::Entry::$entry) }
+            let block =
+                unsafe { <$allocator as $crate::CAllocator>::malloc(bytes, $crate::Entry::$entry) };
+            if block.is_null() { $crate::operator_new::nothrow_failed(bytes, None) } else { block }
         }
     };
     (@nothrow_aligned $allocator:ty, $name:literal, $function:ident, $entry:ident) => {
@@ -373,7 +539,13 @@ macro_rules! export_cpp_operators {
         #[unsafe(export_name = $name)]
         pub unsafe extern "C" fn $function(
             bytes: usize, align_bytes: usize, _nothrow: *const u8) -> *mut u8 {
-            $crate::operator_new::aligned::<$allocator>(bytes, align_bytes, $crate::Entry::$entry)
+            let block = $crate::operator_new::aligned::<$allocator>(
+                bytes, align_bytes, $crate::Entry::$entry);
+            if block.is_null() {
+                $crate::operator_new::nothrow_failed(bytes, Some(align_bytes))
+            } else {
+                block
+            }
         }
     };
     (@delete $allocator:ty, $entry:ident:
@@ -393,8 +565,9 @@ macro_rules! export_cpp_operators {
         pub mod cpp_operators {
             use super::*;
 
-            $crate::export_cpp_operators!(@new $allocator, "_Znwm", new, New);
-            $crate::export_cpp_operators!(@new $allocator, "_Znam", new_array, NewArray);
+            $crate::export_cpp_operators!(@new $allocator, "_Znwm", new, new_slow, New);
+            $crate::export_cpp_operators!(
+                @new $allocator, "_Znam", new_array, new_array_slow, NewArray);
             $crate::export_cpp_operators!(
                 @new_aligned $allocator, "_ZnwmSt11align_val_t", new_aligned, NewAligned);
             $crate::export_cpp_operators!(

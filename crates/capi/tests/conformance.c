@@ -156,6 +156,90 @@ static void doubles(void) {
     free_aligned_sized(aligned_alloc(256, 512), 256, 512);
 }
 
+void *reallocf(void *, size_t) __attribute__((weak));
+int reallocarr(void *, size_t, size_t) __attribute__((weak));
+size_t malloc_size(const void *) __attribute__((weak));
+size_t malloc_good_size(size_t) __attribute__((weak));
+
+static void of_other_systems(void) {
+    CHECK(reallocf && reallocarr && malloc_size && malloc_good_size);
+    char *p = reallocf(NULL, 20);
+    CHECK(p);
+    strcpy(p, "contents");
+    p = reallocf(p, 40000);
+    CHECK(p && strcmp(p, "contents") == 0);
+    size_t live = mallinfo2().uordblks + mallinfo2().hblkhd;
+    errno = 0;
+    CHECK(reallocf(p, huge) == NULL && errno == ENOMEM);
+    CHECK(mallinfo2().uordblks + mallinfo2().hblkhd + 40000 <= live);
+    p = NULL;
+    errno = 77;
+    CHECK(reallocarr(&p, 10, 10) == 0 && p && errno == 77);
+    memset(p, 3, 100);
+    void *before = p;
+    CHECK(reallocarr(&p, half, half) == EOVERFLOW && p == before && p[99] == 3);
+    CHECK(reallocarr(&p, huge, 1) == ENOMEM && p == before && p[99] == 3 && errno == 77);
+    CHECK(reallocarr(&p, 1000, 100) == 0 && p[99] == 3);
+    CHECK(reallocarr(&p, 0, 100) == 0 && p == NULL);
+    for (size_t size = 1; size < 3000000; size = size * 3 + 2) {
+        p = malloc(size);
+        CHECK(malloc_size(p) == malloc_usable_size(p) && malloc_good_size(size) == malloc_size(p));
+        free(p);
+    }
+    CHECK(malloc_size(NULL) == 0 && malloc_good_size(huge) == huge);
+}
+
+// All that must fail, without a change of what there was and with the right errno.
+static void limits(void) {
+    static volatile size_t most = PTRDIFF_MAX, all = SIZE_MAX;
+    size_t sizes[] = {most + 1, all, all - 15, all - 4095, most};
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t size = sizes[i];
+        errno = 0;
+        CHECK(malloc(size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(calloc(size, 1) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(calloc(1, size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(realloc(NULL, size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(aligned_alloc(64, size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(memalign(1 << 20, size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(valloc(size) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(pvalloc(size) == NULL && errno == ENOMEM);
+    }
+    // Products that wrap to something small.
+    errno = 0;
+    CHECK(calloc((size_t)1 << 63, 2) == NULL && errno == ENOMEM);
+    errno = 0;
+    CHECK(calloc(all / 3 + 1, 3) == NULL && errno == ENOMEM);
+    errno = 0;
+    CHECK(reallocarray(NULL, all / 3 + 1, 3) == NULL && errno == ENOMEM);
+    errno = 0;
+    CHECK(memalign(all, 1) == NULL && (errno == EINVAL || errno == ENOMEM));
+    errno = 0;
+    CHECK(memalign((size_t)1 << 63, 1) == NULL && (errno == EINVAL || errno == ENOMEM));
+    void *p = (void *)1;
+    errno = 55;
+    CHECK(posix_memalign(&p, (size_t)1 << 62, 1) == ENOMEM && p == (void *)1 && errno == 55);
+}
+
+// realloc to 0 frees and gives NULL, as glibc's; to anything else keeps what fits.
+static void realloc_to_nothing(void) {
+    for (size_t size = 1; size < 3000000; size = size * 9 + 1) {
+        errno = 9;
+        CHECK(realloc(malloc(size), 0) == NULL && errno == 9);
+        CHECK(reallocarray(malloc(size), 0, 5) == NULL && reallocarray(malloc(size), 5, 0) == NULL);
+    }
+    void *p = realloc(NULL, 0);
+    CHECK(p);
+    free(p);
+}
+
 static void errno_is_kept(void) {
     void *small = malloc(100), *large = malloc(100 << 20);
     memset(large, 1, 100 << 20);
@@ -256,6 +340,9 @@ int main(void) {
     resized();
     aligned();
     doubles();
+    of_other_systems();
+    limits();
+    realloc_to_nothing();
     errno_is_kept();
     numbers();
     trim_gives_memory_back();

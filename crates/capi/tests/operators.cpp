@@ -72,6 +72,13 @@ int main() {
     std::set_new_handler(handler);
     throws([] { return ::operator new(huge); });
     CHECK(handler_calls == 3);
+    // The nothrow forms ask the handler too, and turn what it throws into null.
+    handler_calls = 0;
+    CHECK(::operator new(huge, std::nothrow) == nullptr && handler_calls == 3);
+    handler_calls = 0;
+    CHECK(::operator new[](huge, std::nothrow) == nullptr && handler_calls == 3);
+    handler_calls = 0;
+    CHECK(::operator new(huge, align, std::nothrow) == nullptr && handler_calls == 3);
     std::set_new_handler(nullptr);
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; t++)

@@ -1,36 +1,15 @@
 //! Programs under the built shared objects. `HEAPWRIGHT_LIB_DIR` names the directory that
 //! `cargo xtask test` put them into.
 
+mod built;
+
+use built::{compile_as, object, run_under};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The object `name` in `HEAPWRIGHT_LIB_DIR`.
-fn object(name: &str) -> PathBuf {
-    let directory = std::env::var_os("HEAPWRIGHT_LIB_DIR").expect(
-        "HEAPWRIGHT_LIB_DIR is not set: build the objects with \
-         `cargo build --profile so -p heapwright-preload` and name their directory",
-    );
-    let path = PathBuf::from(directory).join(name);
-    assert!(path.exists(), "{} is not built", path.display());
-    path.canonicalize().expect("it exists")
-}
-
-/// Compiles `source` of this directory.
-fn compile(compiler: &str, source: &str, directory: &tempfile::TempDir) -> PathBuf {
-    let program = directory.path().join("program");
-    let status = Command::new(compiler)
-        .args(["-O1", "-g", "-fno-builtin", "-w", "-o"])
-        .arg(&program)
-        .arg(format!("{}/tests/{source}", env!("CARGO_MANIFEST_DIR")))
-        .arg("-lpthread")
-        .status()
-        .expect("a C compiler");
-    assert!(status.success(), "{compiler} {source}");
-    program
-}
-
-fn run_under(object: &PathBuf, command: &mut Command) -> Output {
-    command.env("LD_PRELOAD", object).output().expect("it starts")
+/// Compiles `source` of this directory; each has its own name.
+fn compile(compiler: &str, source: &str) -> PathBuf {
+    compile_as(compiler, source, &source.replace('.', "_"), &[])
 }
 
 fn expect_conforms(output: &Output) {
@@ -42,22 +21,25 @@ fn expect_conforms(output: &Output) {
 
 #[test]
 fn every_c_function_keeps_its_rules() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let program = compile("cc", "conformance.c", &directory);
+    let program = compile("cc", "conformance.c");
     expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(program)));
 }
 
 #[test]
 fn every_cpp_operator_keeps_its_rules() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let program = compile("c++", "operators.cpp", &directory);
+    let program = compile("c++", "operators.cpp");
+    expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(program)));
+}
+
+#[test]
+fn every_jemalloc_function_keeps_its_rules() {
+    let program = compile("cc", "jemalloc.c");
     expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(program)));
 }
 
 #[test]
 fn the_rules_hold_with_little_address_space() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let program = compile("cc", "conformance.c", &directory);
+    let program = compile("cc", "conformance.c");
     // In KiB. The smaller one is used up on the way, and blocks become mappings of their own.
     for limit in [4_000_000, 600_000] {
         let mut command = Command::new("sh");

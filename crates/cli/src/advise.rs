@@ -3,6 +3,7 @@
 use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::prove::{ProveOptions, prove};
 use crate::record::{CaptureOptions, capture, status};
 use crate::replay::{ReplayEffort, on_all, results};
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
@@ -32,6 +33,8 @@ pub(crate) struct AdviseOptions {
     pub capture: CaptureOptions,
     #[command(flatten)]
     pub effort: ReplayEffort,
+    #[command(flatten)]
+    pub prove: ProveOptions,
     /// Which process to advise on [default: the one with most events]
     #[arg(long, value_name = "PID|EXE")]
     pub process: Option<String>,
@@ -68,6 +71,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         let replayed = on_all(&recording, process, &options.effort, console)?;
         facts.replay_repeats = replayed.null.cpu_s.len() as u32;
         facts.allocators = results(&replayed);
+        facts.proofs = prove(&recording, process, &analysis, &options.prove, console)?;
     }
     let by_replay = advice(&recording, process, &analysis, &facts);
     let confirmed = confirm::confirm(options, &outcome, &by_replay.verdict, console)?;

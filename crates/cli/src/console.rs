@@ -8,6 +8,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+/// As a shell gives it for a program that SIGPIPE ended.
+const BROKEN_PIPE_STATUS: u8 = 128 + 13;
+
 /// The two streams and how to use them.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -66,13 +69,18 @@ impl Console {
     /// Prints `text` and a line end on stdout.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{text}")
-            .and_then(|()| out.flush())
-            .map_err(|error| Failure::ours(format!("standard output cannot be written: {error}")))
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+            // Whoever read it has seen enough (`| head`): no error of anybody's.
+            io::ErrorKind::BrokenPipe => Failure::silent(BROKEN_PIPE_STATUS),
+            _ => Failure::ours(format!("standard output cannot be written: {error}")),
+        })
     }
 
     /// Prints a line on stderr under our name.
     pub(crate) fn message(&self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         // Nobody left to tell when even this cannot be written.
         let _ = writeln!(io::stderr().lock(), "heapwright: {text}");
     }

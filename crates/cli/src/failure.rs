@@ -21,6 +21,11 @@ impl Failure {
         Self { status: OURS_FAILED, message: message.to_string() }
     }
 
+    /// Ends with `status` and says nothing.
+    pub(crate) fn silent(status: u8) -> Self {
+        Self { status, message: String::new() }
+    }
+
     /// A file could not be written.
     pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Self {
         let path = path.display();

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod bench;
 mod compare;
 mod confirm;
 mod console;
@@ -20,6 +21,7 @@ mod generate;
 mod interrupt;
 mod options;
 mod progress;
+mod prove;
 mod record;
 mod replay;
 mod report;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Record(options) => record::run(&options, &console),
         Command::Replay(options) => replay::run(&options, &console),
         Command::Compare(options) => compare::run(&options, &console),
+        Command::Bench(options) => bench::run(&options, &console),
         Command::Report(options) => report::run(&options, &console),
         Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),

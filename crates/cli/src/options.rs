@@ -3,7 +3,9 @@
 //! Every long flag `--some-flag` can be given as the variable `HEAPWRIGHT_SOME_FLAG`; a flag on
 //! the command line wins.
 
-use crate::{advise, compare, demo, diff, doctor, export, generate, record, replay, report, run};
+use crate::{
+    advise, bench, compare, demo, diff, doctor, export, generate, record, replay, report, run,
+};
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Replay(replay::ReplayCommandOptions),
     /// Run CMD itself under every allocator, alternating, and compare
     Compare(compare::CompareCommandOptions),
+    /// Measure a suite: allocators, collectors, regions, beside their peers
+    Bench(bench::BenchOptions),
     /// Write the HTML report of a recording again
     Report(report::ReportOptions),
     /// Write a recording for other tools: pprof, Parquet

@@ -6,7 +6,7 @@ use crate::progress::Spinner;
 use crate::units;
 use clap::{Args, ValueEnum};
 use heapwright_collect::{
-    AfterStop, RecordError, RecordOptions, RecordOutcome, Stdout, StopReason, record,
+    AfterStop, RecordError, RecordOptions, RecordOutcome, Stdout, StopReason, Target, record,
 };
 use heapwright_launch::{Machine, Objects, Program};
 use serde::Serialize;
@@ -22,8 +22,12 @@ pub(crate) struct RecordCommandOptions {
     output: PathBuf,
     #[command(flatten)]
     capture: CaptureOptions,
+    /// Record process PID, started by `heapwright run --dormant`, and the children that it forks;
+    /// Ctrl-C, --for and --max-size end the recording and leave it running
+    #[arg(long, value_name = "PID", conflicts_with_all = ["command", "afterwards", "foreground"])]
+    pid: Option<u32>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    #[arg(required_unless_present = "pid", trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -42,9 +46,10 @@ pub(crate) struct CaptureOptions {
     /// CMD is a server: drive it with this shell command, then stop it
     #[arg(long, value_name = "CMD2")]
     pub load: Option<OsString>,
-    /// How long to wait before the load starts
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
-    pub load_delay: Duration,
+    /// How long to wait before the load starts [default: until CMD listens on a socket, 10s at
+    /// most]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub load_delay: Option<Duration>,
     /// What to do with a CMD that outlives its recording (after --for, --max-size or Ctrl-C)
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     pub afterwards: Afterwards,
@@ -90,7 +95,10 @@ struct RecordResult<'a> {
 }
 
 pub(crate) fn run(options: &RecordCommandOptions, console: &Console) -> Result<u8, Failure> {
-    let outcome = capture(&options.command, &options.capture, &options.output, console)?;
+    let outcome = match options.pid {
+        Some(pid) => attach(pid, options, console)?,
+        None => capture(&options.command, &options.capture, &options.output, console)?,
+    };
     if console.json() {
         console.print_json(&RecordResult {
             schema: 1,
@@ -131,15 +139,36 @@ pub(crate) fn capture(
         return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
     }
     let recorder = Objects::of_this_binary()?.recorder()?;
+    collect(Target::Command(command.to_vec()), recorder, options, output, console)
+}
+
+/// Records a process that carries a dormant recorder.
+fn attach(
+    pid: u32,
+    options: &RecordCommandOptions,
+    console: &Console,
+) -> Result<RecordOutcome, Failure> {
+    let target = Target::Process(pid);
+    collect(target, PathBuf::new(), &options.capture, &options.output, console)
+}
+
+fn collect(
+    target: Target,
+    recorder: PathBuf,
+    options: &CaptureOptions,
+    output: &Path,
+    console: &Console,
+) -> Result<RecordOutcome, Failure> {
     let spinner = Spinner::new();
     let mut told = false;
+    let is_attached = matches!(target, Target::Process(_));
     let stdout = match (console.cmd_stdout(), console.json()) {
         (Some(path), _) => Stdout::File(path.to_owned()),
         (None, true) => Stdout::ToStderr,
         (None, false) => Stdout::Inherit,
     };
     let outcome = record(RecordOptions {
-        command: command.to_vec(),
+        target,
         output: output.to_owned(),
         recorder,
         sample_bytes: options.sample.unwrap_or(0),
@@ -173,6 +202,12 @@ pub(crate) fn capture(
         })),
     })?;
     tell_losses(&outcome, output, console);
+    if is_attached && outcome.processes == 0 {
+        console.message(&format!(
+            "{}: the process allocated nothing while it was recorded",
+            output.display()
+        ));
+    }
     Ok(outcome)
 }
 
@@ -205,7 +240,7 @@ fn tell_losses(outcome: &RecordOutcome, output: &Path, console: &Console) {
             "the load ended with status {status}; is the server up in time (--load-delay)?"
         ));
     }
-    if outcome.events == 0 && outcome.reason == StopReason::Exit {
+    if outcome.events == 0 && outcome.reason == StopReason::Exit && outcome.exit_status.is_some() {
         console.message(&format!(
             "{file}: no allocation was recorded; a program with an allocator of its own needs \
              `heapwright::Recorded`"

@@ -138,7 +138,8 @@ fn row(figures: &AllocatorFigures) -> AllocatorRow {
         spread: figures.spread,
         // Against the system's: the advice fills it in.
         time_ratio: 0.0,
-        peak_rss_kb: memory.peak_bytes / 1024,
+        // Blocks are touched, so there is at least an OS page, perhaps one that was there before.
+        peak_rss_kb: (memory.peak_bytes / 1024).max(if figures.memory.is_some() { 4 } else { 0 }),
         mean_rss_kb: memory.mean_bytes / 1024,
         end_rss_kb: memory.end_bytes / 1024,
         page_faults: figures.page_faults_minor + figures.page_faults_major,
@@ -177,12 +178,15 @@ fn text(report: &ReplayReport) -> String {
             lines.push(format!("{:<12} failed: {}", row.name, row.failure));
             continue;
         };
-        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let mib = |bytes: u64| match bytes as f64 / (1 << 20) as f64 {
+            mib if mib < 0.05 => "<0.1".to_owned(),
+            mib => format!("{mib:.1}"),
+        };
         let share = |share: Option<f64>| {
             share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0))
         };
         lines.push(format!(
-            "{:<12} {:>8.1} {:>4.0}% {:>9.1} {:>9.1} {:>9.1} {:>9} {:>9}",
+            "{:<12} {:>8.1} {:>4.0}% {:>9} {:>9} {:>9} {:>9} {:>9}",
             row.name,
             row.ns_per_op,
             row.spread * 100.0,

@@ -3,6 +3,7 @@
 use crate::console::Console;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
+use heapwright_format::dormant::DORMANT_VARIABLE;
 use heapwright_launch::{NOT_EXECUTABLE, Objects, PreloadObject, Program, Running, shell_status};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -15,6 +16,9 @@ pub(crate) struct RunOptions {
     /// Which allocator
     #[arg(long, value_name = "MODE", default_value = "fast")]
     mode: Mode,
+    /// CMD keeps its allocator and gets a recorder that waits for `heapwright record --pid`
+    #[arg(long, conflicts_with = "mode")]
+    dormant: bool,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -63,8 +67,15 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
     if let Some(remedy) = program.reach().remedy() {
         return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
     }
-    let mode = options.mode.name();
     let objects = Objects::of_this_binary()?;
+    let mut command = Command::new(program.path());
+    command.args(&options.command[1..]).stdout(console.child_stdout()?);
+    if options.dormant {
+        let object = PreloadObject::check(&objects.recorder()?)?;
+        command.env("LD_PRELOAD", object.ld_preload()).env(DORMANT_VARIABLE, "1");
+        return start(command, &program, "dormant", &object, options, console);
+    }
+    let mode = options.mode.name();
     let path = objects.allocator(mode).map_err(|missing| match options.mode {
         Mode::Fast => missing.into(),
         _ => Failure::ours(format!(
@@ -73,9 +84,19 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         )),
     })?;
     let object = PreloadObject::check(&path)?;
-    let mut command = Command::new(program.path());
-    command.args(&options.command[1..]).env("LD_PRELOAD", object.ld_preload());
-    command.stdout(console.child_stdout()?);
+    command.env("LD_PRELOAD", object.ld_preload());
+    start(command, &program, mode, &object, options, console)
+}
+
+/// Becomes `command`, or with `--json` starts it and tells how it went.
+fn start(
+    mut command: Command,
+    program: &Program,
+    mode: &'static str,
+    object: &PreloadObject,
+    options: &RunOptions,
+    console: &Console,
+) -> Result<u8, Failure> {
     let refused = |error: std::io::Error| Failure {
         status: NOT_EXECUTABLE,
         message: format!("{}: cannot be executed: {error}", program.path().display()),

@@ -45,6 +45,7 @@ pub(crate) fn choose(recording: &Recording, wanted: Option<&str>) -> Result<usiz
                 let info = &processes[*index].info;
                 id == Some(info.pid)
                     || info.exe == name
+                    || info.name == name
                     || info.exe.rsplit('/').next() == Some(name)
             };
             (0..processes.len()).filter(matches).max_by_key(|index| processes[*index].events)

@@ -34,6 +34,18 @@ fn a_command_that_does_not_exist_is_127() {
 }
 
 #[test]
+fn a_suite_that_does_not_exist_is_125() {
+    for suite in ["nonsense", "../heapwright"] {
+        let (status, message) = refused(&["bench", suite, "--quick"]);
+        assert_eq!(status, 125);
+        assert!(
+            message.contains(&format!("no suite program heapwright-bench-{suite}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_command_that_is_not_executable_is_126() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("plain");

@@ -77,13 +77,6 @@ pub(crate) fn spawn_load(words: &[OsString], stdout: &Stdout) -> io::Result<Chil
     Command::new(program).args(arguments).stdout(stdout.stdio()?).stdin(Stdio::null()).spawn()
 }
 
-/// Sends `signal` to the process, or to its whole group when it leads one.
-pub(crate) fn send(pid: u32, group: bool, signal: i32) {
-    let target = if group { -(pid as i32) } else { pid as i32 };
-    // SAFETY: sends a signal; takes numbers only.
-    unsafe { libc::kill(target, signal) };
-}
-
 /// The name to show for a command.
 pub(crate) fn program_of(words: &[OsString]) -> OsString {
     words.first().map_or_else(|| OsStr::new("?").to_owned(), OsString::clone)

@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 
 use heapwright_format::file::{EventsHead, FileWriter, ProcessEndInfo, ProcessInfo};
 use heapwright_format::spool::{
-    CHUNK_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED,
-    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
+    CHUNK_BYTES, PROCESS_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES,
+    SLOT_ENDED, SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
 };
 use heapwright_os::{Fd, Mapping, OpenFlags, Protection, futex_wake, map_shared, process_alive};
 use heapwright_sync::atomic::Ordering;
@@ -170,6 +170,11 @@ impl Process {
             running,
         };
         output.facts(|writer| writer.process_end(&info));
+        if running && self.header().attached.load(Ordering::Relaxed) != 0 {
+            // It keeps the file mapped until each of its threads has noticed; the memory is ours
+            // to give back now.
+            let _ = self.file.punch_hole(0, PROCESS_BYTES as u64);
+        }
         let _ = fs::remove_file(&self.path);
         for slot in self.slots.into_iter().flatten() {
             // SAFETY: the slot is dropped here; nobody else has its mapping.
@@ -311,6 +316,8 @@ impl Processes {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let exe_bytes = header.exe_bytes.load(Ordering::Relaxed) as usize;
         let exe = text(&header.exe[..exe_bytes.min(header.exe.len())]);
+        // In another root it may not have found its own link.
+        let exe = if exe.is_empty() { exe_of(header.pid.load(Ordering::Relaxed)) } else { exe };
         let command_bytes = header.command_bytes.load(Ordering::Relaxed) as usize;
         let command = &header.command[..command_bytes.min(header.command.len())];
         let command = command.split(|&byte| byte == 0).map(text);
@@ -324,10 +331,12 @@ impl Processes {
             pid,
             parent: header.parent.load(Ordering::Relaxed),
             forked_from: header.forked_from.load(Ordering::Relaxed),
+            name: name_of(pid, &exe, command.first()),
             exe: if self.redact { base_name(&exe) } else { exe },
             command: if self.redact { Vec::new() } else { command },
             start_time: header.start_ticks.load(Ordering::Relaxed) >> shift,
             page_bytes: header.page_bytes.load(Ordering::Relaxed),
+            attached: header.attached.load(Ordering::Relaxed) != 0,
         };
         output.facts(|writer| writer.process(&info));
         process.pid = pid;
@@ -369,6 +378,30 @@ impl Processes {
     }
 }
 
+/// What process `pid` is called: the last part of the word that it was started by, if that word
+/// leads to the executable `exe`; else that of `exe`.
+fn name_of(pid: u32, exe: &str, word: Option<&String>) -> String {
+    let (of_exe, Some(word)) = (base_name(exe), word) else { return base_name(exe) };
+    let of_word = base_name(word);
+    if of_word == of_exe || of_word.is_empty() {
+        return of_exe;
+    }
+    let leads_there =
+        |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path == Path::new(exe));
+    let is_link = if word.contains('/') {
+        leads_there(Path::new(&format!("/proc/{pid}/cwd")).join(word))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| leads_there(folder.join(word)))
+    };
+    if is_link { of_word } else { of_exe }
+}
+
+fn exe_of(pid: u32) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/exe"));
+    link.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 fn base_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_owned()
 }
@@ -381,7 +414,7 @@ fn ring_number(path: &Path) -> u64 {
 
 /// Whether process `pid` exists and is not a zombie. (A process whose main thread has ended before
 /// others looks like one, but counts more threads.)
-fn is_running(pid: u32) -> bool {
+pub(crate) fn is_running(pid: u32) -> bool {
     if !process_alive(pid) {
         return false;
     }

@@ -38,6 +38,13 @@ pub enum RecordError {
         /// Why.
         error: io::Error,
     },
+    /// A running process cannot be recorded; it goes on as before.
+    Attach {
+        /// The process.
+        pid: u32,
+        /// Why.
+        problem: AttachProblem,
+    },
     /// The driver given by `--load` could not be started; the command was stopped.
     Load {
         /// The driver.
@@ -45,6 +52,75 @@ pub enum RecordError {
         /// Why.
         error: io::Error,
     },
+}
+
+/// Why a running process cannot be recorded.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AttachProblem {
+    /// There is no such process.
+    NoProcess,
+    /// It belongs to another user.
+    OtherUser {
+        /// Whose it is.
+        uid: u32,
+    },
+    /// There is no dormant recorder in it.
+    NotDormant {
+        /// An ancestor that has one: it was forked from that, and follows it.
+        ancestor: Option<u32>,
+    },
+    /// It is being recorded.
+    BeingRecorded,
+    /// Its recorder is of another version.
+    OtherVersion {
+        /// Of its control page.
+        found: u16,
+    },
+    /// It has given up the system calls that recording takes (seccomp).
+    Confined,
+    /// It cannot open the session (another root or namespace, a limit).
+    CannotOpen,
+    /// Its control file cannot be used.
+    Unusable(io::Error),
+}
+
+impl fmt::Display for AttachProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProcess => write!(f, "there is no such process"),
+            Self::OtherUser { uid } => {
+                write!(f, "it belongs to user {uid}; run heapwright as that user, or as root")
+            }
+            Self::NotDormant { ancestor: Some(ancestor) } => write!(
+                f,
+                "it is a child of process {ancestor}, which has the dormant recorder; use --pid \
+                 {ancestor}: children are recorded with it"
+            ),
+            Self::NotDormant { ancestor: None } => write!(
+                f,
+                "no dormant recorder is in it; start it by `heapwright run --dormant -- CMD` (a \
+                 static program, or one with an allocator of its own, cannot have one)"
+            ),
+            Self::BeingRecorded => write!(f, "it is being recorded already"),
+            Self::OtherVersion { found } => write!(
+                f,
+                "its recorder is of another version ({found}); use the heapwright that started it, \
+                 or start it again"
+            ),
+            Self::Confined => write!(
+                f,
+                "it has forbidden itself the system calls that this takes (seccomp); record it \
+                 from its start"
+            ),
+            Self::CannotOpen => write!(
+                f,
+                "it cannot open the recording's shared memory (another root directory or \
+                 namespace?); record it from its start"
+            ),
+            Self::Unusable(error) => write!(f, "its control file cannot be used: {error}"),
+        }
+    }
 }
 
 impl RecordError {
@@ -82,6 +158,7 @@ impl fmt::Display for RecordError {
                  a writable folder",
                 path.display()
             ),
+            Self::Attach { pid, problem } => write!(f, "process {pid}: {problem}"),
             Self::Load { program, error } => {
                 write!(f, "cannot run the load {}: {error}", program.display())
             }
@@ -97,6 +174,7 @@ impl std::error::Error for RecordError {
             | Self::Output { error, .. }
             | Self::Spool { error, .. }
             | Self::Load { error, .. } => Some(error),
+            Self::Attach { .. } => None,
         }
     }
 }

@@ -5,16 +5,22 @@
 //! program that dies loses nothing that it wrote; a disk that fills up ends the file, never the
 //! program.
 
+mod attach;
 mod command;
 mod drain;
 mod error;
+mod interrupts;
+mod load;
+mod options;
 mod record;
 mod session;
+mod subject;
 mod terminal;
 mod wait;
 
 pub use command::Stdout;
-pub use error::RecordError;
-pub use record::{
-    AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, TellProgress, record,
+pub use error::{AttachProblem, RecordError};
+pub use options::{
+    AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, Target, TellProgress,
 };
+pub use record::record;

@@ -1,24 +1,26 @@
 //! The recording loop: start the command, drain the rings, end when asked.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heapwright_format::file::{EndInfo, FileWriter, SessionInfo};
-use heapwright_os::futex_wait;
+use heapwright_os::{futex_wait, send_signal};
 use heapwright_sync::atomic::Ordering;
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
 
-use crate::command::{Stdout, program_of, send, spawn, spawn_load};
+use crate::attach::{Attached, command_of};
+use crate::command::{program_of, spawn};
 use crate::drain::{Output, Processes};
-use crate::error::RecordError;
+use crate::error::{AttachProblem, RecordError};
+use crate::interrupts::Interrupts;
+use crate::load::Load;
+use crate::options::{
+    AfterStop, Progress, RecordOptions, RecordOutcome, StopReason, Target, TellProgress,
+};
 use crate::session::{Session, SessionSettings};
-use crate::terminal::Loan;
-use crate::wait::{ChildState, Ended, look, own_cpu, shell_status, try_wait};
+use crate::subject::Subject;
+use crate::wait::{own_cpu, shell_status};
 
 /// Longest sleep of the collector: how late it notices an exit or a new process.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
@@ -33,177 +35,67 @@ const COMPRESSION_LEVEL: i32 = 1;
 /// Blocks from this size on are watched for touched pages: glibc's threshold for `mmap`.
 const TOUCH_BYTES_MIN: u64 = 128 << 10;
 
-/// What to do with the command when the recording is ended before it (by time, size or
-/// Ctrl-C).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AfterStop {
-    /// Wait for it to finish.
-    #[default]
-    Wait,
-    /// Leave it running and return.
-    Leave,
-    /// Stop it: SIGTERM, then SIGINT, then SIGKILL.
-    Terminate,
-}
-
-/// How to record.
-pub struct RecordOptions {
-    /// Program and arguments.
-    pub command: Vec<OsString>,
-    /// The file to write.
-    pub output: PathBuf,
-    /// `libheapwright_recorder.so`.
-    pub recorder: PathBuf,
-    /// Mean bytes between samples; 0 records every event.
-    pub sample_bytes: u64,
-    /// End the recording after this long.
-    pub time_limit: Option<Duration>,
-    /// End the recording when the file has this many bytes.
-    pub bytes_max: Option<u64>,
-    /// A command that drives the recorded one, which is stopped when it ends.
-    pub load: Option<Vec<OsString>>,
-    /// How long to wait before the load starts.
-    pub load_delay: Duration,
-    /// Keep no arguments, paths or host.
-    pub redact: bool,
-    /// Stay in the terminal's foreground: Ctrl-C then reaches the command too.
-    pub foreground: bool,
-    /// Where the command's standard output goes.
-    pub stdout: Stdout,
-    /// What to do with a command that outlives the recording.
-    pub after_stop: AfterStop,
-    /// Version to note in the file.
-    pub heapwright_version: String,
-    /// The machine, to note in the file.
-    pub machine: String,
-    /// Told four times a second.
-    pub progress: Option<TellProgress>,
-}
-
-/// Takes the state of a running recording.
-pub type TellProgress = Box<dyn FnMut(&Progress)>;
-
-/// The state of a running recording.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Since the start.
-    pub elapsed: Duration,
-    /// Events so far.
-    pub events: u64,
-    /// Bytes of the file so far.
-    pub bytes: u64,
-    /// Processes so far.
-    pub processes: u32,
-    /// Whether the command itself has ended while others that it started run on.
-    pub command_ended: bool,
-    /// Whether the command has the terminal, because it wanted to read it: Ctrl-C is then its.
-    pub command_has_terminal: bool,
-}
-
-/// Why a recording ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// The command and all its recorded processes ended.
-    Exit,
-    /// The time was up.
-    Time,
-    /// The file had its size.
-    Size,
-    /// Ctrl-C.
-    Interrupted,
-    /// The load ended.
-    Load,
-}
-
-impl StopReason {
-    /// The word in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exit => "exit",
-            Self::Time => "time",
-            Self::Size => "size",
-            Self::Interrupted => "interrupted",
-            Self::Load => "load",
-        }
-    }
-}
-
-/// A finished recording.
-#[derive(Debug)]
-pub struct RecordOutcome {
-    /// Why it ended.
-    pub reason: StopReason,
-    /// The command's exit status as a shell gives it; none when it was left running.
-    pub exit_status: Option<i32>,
-    /// Exit status of the load.
-    pub load_status: Option<i32>,
-    /// Events in the file.
-    pub events: u64,
-    /// Events that recorders could not keep.
-    pub dropped: u64,
-    /// Events that could not be written to the file.
-    pub unwritten_events: u64,
-    /// Why not.
-    pub output_error: Option<io::Error>,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Processes recorded.
-    pub processes: u32,
-    /// Processes that could not be recorded.
-    pub lost_processes: u32,
-    /// CPU time of the command, as far as it was waited for.
-    pub program_cpu: Duration,
-    /// CPU time of the collector.
-    pub collector_cpu: Duration,
-    /// Wall time.
-    pub wall: Duration,
-}
-
-/// Runs the command and records it.
+/// Runs the command and records it, or records processes that run already.
 ///
 /// # Errors
 /// [`RecordError`]; a full disk is not one: it ends the file, and the outcome tells.
 pub fn record(mut options: RecordOptions) -> Result<RecordOutcome, RecordError> {
-    fs::metadata(&options.recorder)
-        .map_err(|error| RecordError::Recorder { path: options.recorder.clone(), error })?;
     let settings = SessionSettings {
         sample_bytes: options.sample_bytes,
         touch_bytes_min: TOUCH_BYTES_MIN,
         redact: options.redact,
     };
     let session = Session::new(settings, &options.output)?;
-    let output = create(&options, &session)?;
     let interrupts = Interrupts::new();
     let cpu_start = own_cpu();
-    let child = spawn(
-        &options.command,
-        &options.recorder,
-        session.directory(),
-        &options.stdout,
-        options.foreground,
-    )
-    .map_err(|error| {
-        let _ = fs::remove_file(&options.output);
-        RecordError::Command { program: program_of(&options.command), error }
-    })?;
+    let (output, subject) = begin(&options, &session)?;
     let mut run = Run {
         session,
         output,
         processes: Processes::new(options.redact),
-        child,
-        ended: None,
-        load: None,
+        subject,
+        load: Load::new(),
         load_status: None,
         start: Instant::now(),
         interrupts,
         progress: options.progress.take(),
-        loan: None,
     };
     let reason = run.collect(&options)?;
     Ok(run.finish(reason, &options, cpu_start))
 }
 
-fn create(options: &RecordOptions, session: &Session) -> Result<Output, RecordError> {
+/// The file and what goes into it. A file that was there stays as it is when there is nothing to
+/// record.
+fn begin(options: &RecordOptions, session: &Session) -> Result<(Output, Subject), RecordError> {
+    match &options.target {
+        Target::Process(pid) => {
+            let failed = |problem| RecordError::Attach { pid: *pid, problem };
+            let attached = Attached::to(*pid, session.directory()).map_err(failed)?;
+            let output = create(options, command_of(*pid), session)?;
+            Ok((output, Subject::Attached(Some(attached))))
+        }
+        Target::Command(words) => {
+            fs::metadata(&options.recorder)
+                .map_err(|error| RecordError::Recorder { path: options.recorder.clone(), error })?;
+            let text = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let output = create(options, text, session)?;
+            let RecordOptions { recorder, stdout, foreground, .. } = options;
+            let child = spawn(words, recorder, session.directory(), stdout, *foreground).map_err(
+                |error| {
+                    let _ = fs::remove_file(&options.output);
+                    RecordError::Command { program: program_of(words), error }
+                },
+            )?;
+            Ok((output, Subject::command(child)))
+        }
+    }
+}
+
+fn create(
+    options: &RecordOptions,
+    command: Vec<String>,
+    session: &Session,
+) -> Result<Output, RecordError> {
     let failed = |error| RecordError::Output { path: options.output.clone(), error };
     let file = OpenOptions::new()
         .write(true)
@@ -212,11 +104,10 @@ fn create(options: &RecordOptions, session: &Session) -> Result<Output, RecordEr
         .open(&options.output)
         .map_err(failed)?;
     let second = file.try_clone().map_err(failed)?;
-    let command = options.command.iter().map(|word| word.to_string_lossy().into_owned());
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let info = SessionInfo {
         heapwright_version: options.heapwright_version.clone(),
-        command: if options.redact { Vec::new() } else { command.collect() },
+        command: if options.redact { Vec::new() } else { command },
         redacted: options.redact,
         sample_bytes: options.sample_bytes,
         units_per_second: session.units_per_second(),
@@ -232,14 +123,12 @@ struct Run {
     session: Session,
     output: Output,
     processes: Processes,
-    child: Child,
-    ended: Option<Ended>,
-    load: Option<Child>,
+    subject: Subject,
+    load: Load,
     load_status: Option<i32>,
     start: Instant,
     interrupts: Interrupts,
     progress: Option<TellProgress>,
-    loan: Option<Loan>,
 }
 
 impl Run {
@@ -253,6 +142,7 @@ impl Run {
             let now = Instant::now();
             let look = now >= next_look;
             if processes != processes_known || look {
+                self.session.keep_spare();
                 self.processes.find_new(&self.session, &mut self.output);
                 processes_known = processes;
             }
@@ -260,10 +150,9 @@ impl Run {
             if look {
                 next_look = now + LOOK_INTERVAL;
                 self.processes.close_dead(&mut self.output);
+                self.look_at_processes(options)?;
             }
-            if self.ended.is_none() {
-                self.look_at_child();
-            }
+            self.subject.look_at_child();
             if let Some(reason) = self.stop_reason(options)? {
                 return Ok(reason);
             }
@@ -277,20 +166,17 @@ impl Run {
         }
     }
 
-    /// Notices the command's end, or that it waits for the terminal, which it gets.
-    fn look_at_child(&mut self) {
-        match look(self.child.id()) {
-            ChildState::Running => {}
-            ChildState::WantsTerminal => self.loan = Loan::to(self.child.id()),
-            ChildState::Ended(ended) => {
-                self.ended = Some(ended);
-                self.loan = None;
-            }
-        }
+    /// Lets new descendants of an attached process record; a process that cannot is an error.
+    fn look_at_processes(&mut self, options: &RecordOptions) -> Result<(), RecordError> {
+        let pid = self.subject.pid().unwrap_or(0);
+        self.subject.look_at_processes().map_err(|problem: AttachProblem| {
+            let _ = fs::remove_file(&options.output);
+            RecordError::Attach { pid, problem }
+        })
     }
 
     fn stop_reason(&mut self, options: &RecordOptions) -> Result<Option<StopReason>, RecordError> {
-        if self.ended.is_some() {
+        if self.subject.is_over() {
             self.processes.find_new(&self.session, &mut self.output);
             self.processes.close_dead(&mut self.output);
             if self.processes.live_count() == 0 {
@@ -311,46 +197,44 @@ impl Run {
 
     /// Starts the load when it is due, and tells when it has ended.
     fn drive(&mut self, options: &RecordOptions) -> Result<Option<StopReason>, RecordError> {
-        let Some(words) = &options.load else { return Ok(None) };
-        if let Some(load) = &mut self.load {
-            let Ok(Some(status)) = load.try_wait() else { return Ok(None) };
-            self.load_status = Some(shell_status(status));
-            self.stop_command(options);
-            self.processes.drain(&mut self.output);
-            return Ok(Some(StopReason::Load));
-        }
-        if self.start.elapsed() >= options.load_delay && self.ended.is_none() {
-            match spawn_load(words, &options.stdout) {
-                Ok(load) => self.load = Some(load),
-                Err(error) => {
-                    self.stop_command(options);
-                    return Err(RecordError::Load { program: program_of(words), error });
-                }
+        let server = self.subject.pid().filter(|_| !self.subject.is_over());
+        match self.load.drive(options, server, self.start) {
+            Ok(None) => Ok(None),
+            Ok(status) => {
+                self.load_status = status;
+                self.stop_command(options);
+                self.processes.drain(&mut self.output);
+                Ok(Some(StopReason::Load))
+            }
+            Err(error) => {
+                self.stop_command(options);
+                Err(error)
             }
         }
-        Ok(None)
     }
 
-    /// Asks the command to end, ever more firmly, and drains meanwhile.
+    /// Asks a command of ours to end, ever more firmly, and drains meanwhile.
     fn stop_command(&mut self, options: &RecordOptions) {
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGKILL] {
-            if self.ended.is_some() {
+        let Some(child) = self.subject.child_id() else { return };
+        for signal in [SIGTERM, SIGINT, SIGKILL] {
+            if self.subject.is_over() {
                 return;
             }
-            // To the command alone: it stops its own children, as under its usual manager.
-            send(self.child.id(), false, signal);
+            // To the command alone: it stops its own children, as under its usual manager. It may
+            // have ended by itself, which is noticed below.
+            let _ = send_signal(child, false, signal);
             let deadline = Instant::now() + STOP_GRACE;
-            while self.ended.is_none() && Instant::now() < deadline {
+            while !self.subject.is_over() && Instant::now() < deadline {
                 if self.processes.drain(&mut self.output) == 0 {
                     self.sleep();
                 }
                 self.processes.find_new(&self.session, &mut self.output);
-                self.ended = try_wait(self.child.id());
+                self.subject.try_wait();
             }
         }
-        if self.ended.is_none() {
-            send(self.child.id(), !options.foreground, libc::SIGKILL);
-            self.ended = self.wait_blocking();
+        if !self.subject.is_over() {
+            let _ = send_signal(child, !options.foreground, SIGKILL);
+            self.wait_blocking();
         }
     }
 
@@ -369,8 +253,8 @@ impl Run {
             events: self.output.events,
             bytes: self.output.bytes(),
             processes: self.processes.count(),
-            command_ended: self.ended.is_some(),
-            command_has_terminal: self.loan.is_some(),
+            command_ended: self.subject.is_over(),
+            command_has_terminal: self.subject.has_terminal(),
         };
         if let Some(tell) = &mut self.progress {
             tell(&state);
@@ -386,12 +270,14 @@ impl Run {
         self.session.header().stop.store(1, Ordering::Release);
         self.processes.find_new(&self.session, &mut self.output);
         self.processes.close_all(&mut self.output);
+        self.subject.let_go();
+        let ended = self.subject.ended();
         let end = EndInfo {
             reason: reason.name().into(),
-            exit_status: self.ended.map(|ended| shell_status(ended.status)),
+            exit_status: ended.map(|ended| shell_status(ended.status)),
             end_time: self.session.now(),
             units_per_second: self.session.units_per_second(),
-            program_cpu_s: self.ended.map_or(0.0, |ended| ended.cpu.as_secs_f64()),
+            program_cpu_s: ended.map_or(0.0, |ended| ended.cpu.as_secs_f64()),
             collector_cpu_s: (own_cpu() - cpu_start).as_secs_f64(),
             wall_s: self.start.elapsed().as_secs_f64(),
             unwritten_events: self.output.unwritten_events,
@@ -404,9 +290,10 @@ impl Run {
         let output_error = output.finish(&end);
         let collector_cpu = own_cpu() - cpu_start;
         self.settle(options);
+        let ended = self.subject.ended();
         RecordOutcome {
             reason,
-            exit_status: self.ended.map(|ended| shell_status(ended.status)),
+            exit_status: ended.map(|ended| shell_status(ended.status)),
             load_status: self.load_status,
             events,
             dropped: self.processes.dropped(),
@@ -415,7 +302,7 @@ impl Run {
             bytes: fs::metadata(&options.output).map_or(bytes, |facts| facts.len()),
             processes: self.processes.count(),
             lost_processes,
-            program_cpu: self.ended.map_or(Duration::ZERO, |ended| ended.cpu),
+            program_cpu: ended.map_or(Duration::ZERO, |ended| ended.cpu),
             collector_cpu,
             wall,
         }
@@ -423,7 +310,7 @@ impl Run {
 
     /// Does with a command that outlived the recording what was asked.
     fn settle(&mut self, options: &RecordOptions) {
-        if self.ended.is_some() {
+        if self.subject.is_over() {
             return;
         }
         match options.after_stop {
@@ -432,20 +319,19 @@ impl Run {
                 self.output = blank_output();
                 self.stop_command(options);
             }
-            AfterStop::Wait => self.ended = self.wait_blocking(),
+            AfterStop::Wait => self.wait_blocking(),
         }
     }
 
-    /// Waits for the command; each further Ctrl-C is passed on to it.
-    fn wait_blocking(&self) -> Option<Ended> {
+    /// Waits for a command of ours; each further Ctrl-C is passed on to it.
+    fn wait_blocking(&mut self) {
+        let Some(child) = self.subject.child_id() else { return };
         let mut passed_on = self.interrupts.count();
-        loop {
-            if let Some(ended) = try_wait(self.child.id()) {
-                return Some(ended);
-            }
+        while !self.subject.try_wait() {
             if self.interrupts.count() > passed_on {
                 passed_on = self.interrupts.count();
-                send(self.child.id(), true, libc::SIGINT);
+                // It may just have ended: the next look tells.
+                let _ = send_signal(child, true, SIGINT);
             }
             std::thread::sleep(SLEEP_MAX);
         }
@@ -459,62 +345,4 @@ fn blank_output() -> Output {
     let (first, second) = (open().expect("/dev/null"), open().expect("/dev/null"));
     let writer = FileWriter::new(first, COMPRESSION_LEVEL, &SessionInfo::default());
     Output::new(writer.expect("/dev/null takes everything"), second)
-}
-
-/// Ctrl-C, SIGTERM and the end of the terminal, counted.
-///
-/// The end of a child is only to interrupt the collector's sleep, and a file that reached its
-/// limit is to be an error, not the collector's end. (Handlers, since what is ignored would also
-/// be ignored by the command.)
-struct Interrupts {
-    count: Arc<AtomicUsize>,
-    handlers: Vec<signal_hook::SigId>,
-}
-
-impl Interrupts {
-    fn new() -> Self {
-        let count = Arc::new(AtomicUsize::new(0));
-        let signals = [
-            (libc::SIGINT, 1),
-            (libc::SIGTERM, 1),
-            (libc::SIGHUP, 1),
-            (libc::SIGCHLD, 0),
-            (libc::SIGXFSZ, 0),
-        ];
-        let handlers = signals
-            .into_iter()
-            // Under nohup we are not to hear of it.
-            .filter(|&(signal, _)| signal != libc::SIGHUP || !is_ignored(signal))
-            .filter_map(|(signal, weight)| {
-                let count = Arc::clone(&count);
-                let note = move || {
-                    count.fetch_add(weight, StdOrdering::Relaxed);
-                };
-                // SAFETY: the handler only adds to an atomic.
-                unsafe { signal_hook::low_level::register(signal, note) }.ok()
-            })
-            .collect();
-        Self { count, handlers }
-    }
-
-    fn count(&self) -> usize {
-        self.count.load(StdOrdering::Relaxed)
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        for &handler in &self.handlers {
-            signal_hook::low_level::unregister(handler);
-        }
-    }
-}
-
-fn is_ignored(signal: i32) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: asks only; the kernel fills the structure.
-    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed, and every bit pattern is valid.
-    let action = unsafe { action.assume_init() };
-    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }

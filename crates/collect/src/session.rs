@@ -8,10 +8,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use heapwright_format::spool::{COLLECTOR_LOCK_WORDS, SESSION_BYTES, SPOOL_MAGIC, SessionHeader};
+use heapwright_format::spool::{
+    COLLECTOR_LOCK_WORDS, PROCESS_BYTES, SESSION_BYTES, SPARE_FILE, SPOOL_MAGIC, SessionHeader,
+};
 use heapwright_os::{
-    Fd, Mapping, OpenFlags, Protection, cycle_counter, has_invariant_cycle_counter, map_shared,
-    monotonic_ns,
+    Fd, Mapping, OpenFlags, Protection, ROBUST_LOCK_WORDS, cycle_counter, effective_user_id,
+    file_size_limit_bytes, file_system_space, has_invariant_cycle_counter, hold_robust_lock,
+    map_shared, monotonic_ns, release_robust_lock,
 };
 use heapwright_sync::atomic::Ordering;
 use tempfile::TempDir;
@@ -52,13 +55,13 @@ impl Session {
         let spool = directory.path().to_owned();
         let failed = |error| RecordError::Spool { path: spool.clone(), error };
         // Processes that have given up root's rights must still find and make files here.
-        if heapwright_is_root() {
+        if effective_user_id() == 0 {
             let mode = fs::Permissions::from_mode(0o1733);
             fs::set_permissions(directory.path(), mode).map_err(failed)?;
         }
         let path = directory.path().join("session");
         fs::write(&path, vec![0; SESSION_BYTES]).map_err(failed)?;
-        if heapwright_is_root() {
+        if effective_user_id() == 0 {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         }
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(invalid()))?;
@@ -70,38 +73,34 @@ impl Session {
         session.hold().map_err(failed)?;
         session.fill(settings);
         session.start = (session.now_ticks(), Instant::now());
+        session.keep_spare();
         Ok(session)
+    }
+
+    /// Makes a spare ring file if there is none. Without one a process that needs it is lost, and
+    /// counted.
+    pub(crate) fn keep_spare(&self) {
+        let path = self.directory().join(SPARE_FILE.trim_start_matches('/'));
+        // Our own limit would be ours to die of.
+        if path.exists() || file_size_limit_bytes().is_some() {
+            return;
+        }
+        let fresh = path.with_extension("new");
+        let made = fs::File::create(&fresh).and_then(|file| file.set_len(PROCESS_BYTES as u64));
+        if made.and_then(|()| fs::rename(&fresh, &path)).is_err() {
+            let _ = fs::remove_file(&fresh);
+        }
     }
 
     /// Takes the lock that tells recorders that we live: it is held by the calling thread, which
     /// is the one that records, until the session is dropped.
     fn hold(&self) -> io::Result<()> {
-        let done = |code: i32| match code {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(error)),
-        };
-        let mut attributes = std::mem::MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        let place = attributes.as_mut_ptr();
-        // SAFETY: libc initialises the attributes at `place`.
-        done(unsafe { libc::pthread_mutexattr_init(place) })?;
-        // SAFETY: initialised above.
-        let shared =
-            unsafe { libc::pthread_mutexattr_setpshared(place, libc::PTHREAD_PROCESS_SHARED) };
-        // SAFETY: as above.
-        let robust =
-            unsafe { libc::pthread_mutexattr_setrobust(place, libc::PTHREAD_MUTEX_ROBUST) };
-        let lock = self.collector_lock();
-        // SAFETY: zeroed memory, large enough and aligned (asserted below), that no other
-        // process uses yet: the magic is not there.
-        let made = unsafe { libc::pthread_mutex_init(lock, place) };
-        // SAFETY: initialised above, used no more.
-        unsafe { libc::pthread_mutexattr_destroy(place) };
-        done(shared).and(done(robust)).and(done(made))?;
-        // SAFETY: initialised just now.
-        done(unsafe { libc::pthread_mutex_lock(lock) })
+        // SAFETY: zeroed words of the mapping, as many as the lock takes, which no other process uses
+        // yet: the magic is not there. Unmapped only after the lock was given up.
+        unsafe { hold_robust_lock(self.collector_lock()) }.map_err(io_error)
     }
 
-    fn collector_lock(&self) -> *mut libc::pthread_mutex_t {
+    fn collector_lock(&self) -> *mut u32 {
         let session = self.mapping.start().cast::<SessionHeader>().as_ptr();
         // SAFETY: a field of the header, inside the mapping.
         unsafe { &raw mut (*session).collector_lock }.cast()
@@ -161,17 +160,16 @@ impl Drop for Session {
     /// Recorders that still run see that nobody collects any more.
     fn drop(&mut self) {
         self.header().stop.store(1, Ordering::Release);
-        // SAFETY: made by `hold`; the thread that records also drops the session. (From another
-        // thread libc refuses; the lock then ends with its holder.)
-        if unsafe { libc::pthread_mutex_unlock(self.collector_lock()) } == 0 {
+        // SAFETY: made by `hold`, still mapped. (From another thread than the one that records libc
+        // refuses; the lock then ends with its holder.)
+        if unsafe { release_robust_lock(self.collector_lock()) } {
             // SAFETY: nobody has the mapping but this session; libc forgot the lock.
             unsafe { self.mapping.unmap() };
         }
     }
 }
 
-const _: () =
-    assert!(size_of::<libc::pthread_mutex_t>() <= size_of::<u32>() * COLLECTOR_LOCK_WORDS);
+const _: () = assert!(ROBUST_LOCK_WORDS == COLLECTOR_LOCK_WORDS);
 
 /// Number of our namespace of process ids; 0 when it cannot be known.
 fn pid_namespace() -> u64 {
@@ -187,11 +185,6 @@ pub(crate) fn io_error(errno: heapwright_os::Errno) -> io::Error {
 
 fn invalid() -> io::Error {
     io::Error::from(io::ErrorKind::InvalidInput)
-}
-
-fn heapwright_is_root() -> bool {
-    // SAFETY: asks for a number.
-    unsafe { libc::geteuid() == 0 }
 }
 
 /// A directory for the spool: where the user says, else in shared memory, else in the temporary
@@ -230,8 +223,7 @@ fn remove_abandoned(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(SPOOL_PREFIX)
-            // SAFETY: asks for a number.
-            && entry.metadata().is_ok_and(|facts| facts.uid() == unsafe { libc::geteuid() });
+            && entry.metadata().is_ok_and(|facts| facts.uid() == effective_user_id());
         if is_ours && is_abandoned(&entry.path().join("session")) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -260,10 +252,5 @@ fn is_abandoned(path: &Path) -> bool {
 
 fn free_bytes(path: &Path) -> Option<u64> {
     let name = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut facts = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: the path is NUL-terminated; libc fills the structure.
-    let result = unsafe { libc::statvfs(name.as_ptr(), facts.as_mut_ptr()) };
-    // SAFETY: zeroed, and every bit pattern is valid.
-    let facts = unsafe { facts.assume_init() };
-    (result == 0).then(|| facts.f_bavail * facts.f_frsize)
+    file_system_space(&name).ok().map(|space| space.free_bytes)
 }

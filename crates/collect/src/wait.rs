@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use heapwright_os::{look_at_child, own_usage};
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
@@ -33,35 +35,20 @@ pub(crate) fn try_wait(pid: u32) -> Option<Ended> {
 
 /// Looks what the child `pid` is doing, without waiting.
 pub(crate) fn look(pid: u32) -> ChildState {
-    const OPTIONS: i32 = libc::WNOHANG | libc::WUNTRACED;
-    let mut status = 0;
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills status and usage.
-    let result = unsafe { libc::wait4(pid as i32, &raw mut status, OPTIONS, usage.as_mut_ptr()) };
-    if result != pid as i32 {
-        return ChildState::Running;
+    match look_at_child(pid) {
+        Err(_) | Ok(heapwright_os::ChildState::Running) => ChildState::Running,
+        Ok(heapwright_os::ChildState::WantsTerminal) => ChildState::WantsTerminal,
+        Ok(heapwright_os::ChildState::Ended(child)) => ChildState::Ended(Ended {
+            status: ExitStatus::from_raw(child.wait_status),
+            cpu: child.usage.user + child.usage.system,
+        }),
     }
-    if libc::WIFSTOPPED(status) {
-        let for_terminal = matches!(libc::WSTOPSIG(status), libc::SIGTTIN | libc::SIGTTOU);
-        return if for_terminal { ChildState::WantsTerminal } else { ChildState::Running };
-    }
-    // SAFETY: zeroed, and filled by the kernel; every bit pattern is valid.
-    let usage = unsafe { usage.assume_init() };
-    ChildState::Ended(Ended { status: ExitStatus::from_raw(status), cpu: cpu(&usage) })
 }
 
 /// CPU time of this process so far.
 pub(crate) fn own_cpu() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills the usage.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-    // SAFETY: zeroed, and every bit pattern is valid.
-    cpu(&unsafe { usage.assume_init() })
-}
-
-fn cpu(usage: &libc::rusage) -> Duration {
-    let time = |part: libc::timeval| Duration::new(part.tv_sec as u64, part.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
+    let usage = own_usage();
+    usage.user + usage.system
 }
 
 /// The status as a shell gives it: 128 + signal for a signal.

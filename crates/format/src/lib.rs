@@ -13,6 +13,7 @@
 #[cfg(feature = "std")]
 mod address_map;
 mod decode;
+pub mod dormant;
 mod encode;
 mod kind;
 pub mod spool;

@@ -63,6 +63,10 @@ pub const COMMAND_BYTES: usize = 8192;
 /// Environment variable that tells a recorder the session's directory.
 pub const SPOOL_VARIABLE: &str = "HEAPWRIGHT_SPOOL";
 
+/// Name, in the session's directory, of an empty ring file in full length, for processes that may
+/// make none (`RLIMIT_FSIZE`): they rename it.
+pub const SPARE_FILE: &str = "/spare";
+
 /// What all processes of a session share.
 #[repr(C)]
 pub struct SessionHeader {
@@ -154,8 +158,8 @@ pub struct ProcessHeader {
     pub exe_bytes: AtomicU32,
     /// Length of `command`.
     pub command_bytes: AtomicU32,
-    /// 1 when the recorder went away in order (never relied on).
-    pub finished: AtomicU32,
+    /// 1 when recording began in the middle of the process's life: it has older blocks.
+    pub attached: AtomicU32,
     /// States of the slots: [`SLOT_FREE`], [`SLOT_CLAIMED`], [`SLOT_ACTIVE`] or [`SLOT_ENDED`].
     pub slot_states: [AtomicU32; SLOTS_MAX],
     /// Path of the executable; written before `magic`.

@@ -93,13 +93,14 @@ pub(crate) fn length_code(value: u64) -> u8 {
 
 /// The state that encoder and decoder build up alike within a chunk.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct DeltaState {
     pub(crate) time: u64,
     pub(crate) address: u64,
-    pub(crate) addresses: [u64; CACHE_SLOTS],
-    pub(crate) nodes: [NodeId; CACHE_SLOTS],
-    pub(crate) node: NodeId,
     pub(crate) return_address: u64,
+    pub(crate) node: NodeId,
+    pub(crate) nodes: [NodeId; CACHE_SLOTS],
+    pub(crate) addresses: [u64; CACHE_SLOTS],
 }
 
 impl DeltaState {
@@ -107,10 +108,10 @@ impl DeltaState {
         Self {
             time,
             address: 0,
-            addresses: [0; CACHE_SLOTS],
-            nodes: [ROOT_NODE; CACHE_SLOTS],
-            node: ROOT_NODE,
             return_address: 0,
+            node: ROOT_NODE,
+            nodes: [ROOT_NODE; CACHE_SLOTS],
+            addresses: [0; CACHE_SLOTS],
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn wait_until_listening(server: &mut Running, limit: Duration) -> io::Result
         if server.wait_for(Duration::ZERO, &|| true)?.is_some() {
             return Ok(Readiness::Ended);
         }
-        if listens(server.pid()) {
+        if is_listening(server.pid()) {
             return Ok(Readiness::Listening);
         }
         if Instant::now() >= until {
@@ -81,7 +81,8 @@ pub fn process_tree(pid: u32) -> Vec<u32> {
     tree
 }
 
-fn listens(pid: u32) -> bool {
+/// Whether `pid` or a descendant listens on a TCP or Unix socket now.
+pub fn is_listening(pid: u32) -> bool {
     let Some(listening) = listening_inodes(pid) else {
         return false;
     };

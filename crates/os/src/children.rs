@@ -33,18 +33,47 @@ pub struct EndedChild {
     pub usage: Usage,
 }
 
+/// What a child is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildState {
+    /// It runs.
+    Running,
+    /// It was stopped because it read or wrote the terminal.
+    WantsTerminal,
+    /// It has ended.
+    Ended(EndedChild),
+}
+
+/// Looks what child `pid` is doing, without waiting.
+///
+/// # Errors
+/// The kernel's: `ECHILD` when it is no child of ours.
+pub fn look_at_child(pid: u32) -> Result<ChildState, Errno> {
+    let Some(child) = wait_with(pid, libc::WNOHANG | libc::WUNTRACED)? else {
+        return Ok(ChildState::Running);
+    };
+    if !libc::WIFSTOPPED(child.wait_status) {
+        return Ok(ChildState::Ended(child));
+    }
+    let for_terminal = matches!(libc::WSTOPSIG(child.wait_status), libc::SIGTTIN | libc::SIGTTOU);
+    Ok(if for_terminal { ChildState::WantsTerminal } else { ChildState::Running })
+}
+
 /// Waits for child `pid` to end, or looks whether it has when `block` is false (then none
 /// means that it runs).
 ///
 /// # Errors
 /// The kernel's: `ECHILD` when it is no child of ours, `EINTR` when a signal came.
 pub fn wait_child(pid: u32, block: bool) -> Result<Option<EndedChild>, Errno> {
+    wait_with(pid, if block { 0 } else { libc::WNOHANG })
+}
+
+fn wait_with(pid: u32, flags: i32) -> Result<Option<EndedChild>, Errno> {
     let mut wait_status = 0i32;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    let flags = if block { 0 } else { libc::WNOHANG as usize };
     let status_address = (&raw mut wait_status).expose_provenance();
     let usage_address = usage.as_mut_ptr().expose_provenance();
-    let arguments = [pid as usize, status_address, flags, usage_address, 0, 0];
+    let arguments = [pid as usize, status_address, flags as usize, usage_address, 0, 0];
     // SAFETY: both addresses are of locals of the kernel's types that outlive the call.
     let ended = unsafe { syscall6(libc::SYS_wait4, arguments) }?;
     if ended == 0 {

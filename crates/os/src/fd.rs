@@ -44,6 +44,10 @@ impl Fd {
     /// # Errors
     /// The kernel's.
     pub fn open(path: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
+        Self::open_from(AT_FDCWD, path, flags)
+    }
+
+    fn open_from(directory: usize, path: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
         let (bits, mode) = match flags {
             OpenFlags::Read => (libc::O_RDONLY, 0),
             OpenFlags::ReadWrite => (libc::O_RDWR, 0),
@@ -53,8 +57,28 @@ impl Fd {
         let bits = (bits | libc::O_CLOEXEC) as usize;
         let path = path.as_ptr().expose_provenance();
         // SAFETY: the path is a NUL-terminated string that lives through the call.
-        let fd = unsafe { syscall6(libc::SYS_openat, [AT_FDCWD, path, bits, mode, 0, 0]) }?;
+        let fd = unsafe { syscall6(libc::SYS_openat, [directory, path, bits, mode, 0, 0]) }?;
         Ok(Self(fd as i32))
+    }
+
+    /// Opens the directory `path` only to find files from it, close-on-exec.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_directory(path: &CStr) -> Result<Self, Errno> {
+        let bits = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as usize;
+        let path = path.as_ptr().expose_provenance();
+        // SAFETY: the path is a NUL-terminated string that lives through the call.
+        let fd = unsafe { syscall6(libc::SYS_openat, [AT_FDCWD, path, bits, 0, 0, 0]) }?;
+        Ok(Self(fd as i32))
+    }
+
+    /// Opens `name` in this directory, close-on-exec; also where its path leads nowhere any more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_in(&self, name: &CStr, flags: OpenFlags) -> Result<Self, Errno> {
+        Self::open_from(self.0 as usize, name, flags)
     }
 
     /// The number.
@@ -90,6 +114,27 @@ impl Fd {
         let args = [self.0 as usize, 0, offset as usize, bytes as usize, 0, 0];
         // SAFETY: only the file changes.
         unsafe { syscall6(libc::SYS_fallocate, args) }.map(drop)
+    }
+
+    /// Gives the memory or disk blocks of `bytes` from `offset` back; they read as zero.
+    ///
+    /// # Errors
+    /// The kernel's: `EOPNOTSUPP` where the file system cannot.
+    pub fn punch_hole(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let mode = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as usize;
+        let args = [self.0 as usize, mode, offset as usize, bytes as usize, 0, 0];
+        // SAFETY: only the file changes.
+        unsafe { syscall6(libc::SYS_fallocate, args) }.map(drop)
+    }
+
+    /// Takes the file's advisory lock for us alone, without waiting; it ends with the descriptor.
+    ///
+    /// # Errors
+    /// The kernel's: `EAGAIN` when another process has it.
+    pub fn try_lock(&self) -> Result<(), Errno> {
+        let how = (libc::LOCK_EX | libc::LOCK_NB) as usize;
+        // SAFETY: only the file's lock changes.
+        unsafe { syscall3(libc::SYS_flock, self.0 as usize, how, 0) }.map(drop)
     }
 
     /// Reads into `buffer`; 0 at the end of the file. Starts again after an interruption.
@@ -177,6 +222,16 @@ pub fn unlink(path: &CStr) -> Result<(), Errno> {
     let path = path.as_ptr().expose_provenance();
     // SAFETY: the path is a NUL-terminated string that lives through the call.
     unsafe { syscall3(libc::SYS_unlinkat, AT_FDCWD, path, 0) }.map(drop)
+}
+
+/// Gives the file `from` the name `to`.
+///
+/// # Errors
+/// The kernel's.
+pub fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let (from, to) = (from.as_ptr().expose_provenance(), to.as_ptr().expose_provenance());
+    // SAFETY: both are NUL-terminated strings that live through the call.
+    unsafe { syscall6(libc::SYS_renameat2, [AT_FDCWD, from, AT_FDCWD, to, 0, 0]) }.map(drop)
 }
 
 /// Makes the directory `path` with `mode`.

@@ -20,26 +20,34 @@ mod mapping;
 mod memory;
 mod probe;
 mod process;
+mod robust_lock;
 mod space;
 mod syscall;
+mod terminal;
 mod time;
 
 pub use anonymous::AnonymousPages;
-pub use children::{EndedChild, Usage, await_end, own_usage, send_signal, wait_child};
+pub use children::{
+    ChildState, EndedChild, Usage, await_end, look_at_child, own_usage, send_signal, wait_child,
+};
 pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
-pub use fd::{Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, unlink, write_all};
+pub use fd::{
+    Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, rename, unlink, write_all,
+};
 pub use futex::{futex_wait, futex_wake};
 pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
-pub use mapping::{MapError, Mapping, map_shared};
+pub use mapping::{MapError, Mapping, map_shared, map_shared_at};
 pub use memory::{
     Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,
     release, remap, reserve,
 };
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, env_var, has_environment, is_secure, libc_version, parent_process_id, process_alive,
-    process_id, raw_auxv, thread_id, yield_now,
+    abort, effective_user_id, env_var, has_environment, is_secure, libc_version, parent_process_id,
+    process_alive, process_id, raw_auxv, thread_id, yield_now,
 };
+pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
 pub use space::{Space, file_system_space};
+pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin_is_terminal};
 pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns};

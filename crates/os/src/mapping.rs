@@ -65,6 +65,33 @@ impl fmt::Display for MapError {
 
 impl core::error::Error for MapError {}
 
+/// Maps the first `bytes` of `file` over what is at `place`, shared with every other process that
+/// maps it; children inherit it.
+///
+/// # Safety
+/// - `place` begins whole OS pages of `bytes` that the caller owns, and whoever uses them takes
+///   the file's contents instead of what was there.
+///
+/// # Errors
+/// [`MapError::Refused`] with the kernel's reason; nothing has changed then.
+pub unsafe fn map_shared_at(
+    place: NonNull<u8>,
+    file: &Fd,
+    bytes: usize,
+    protection: Protection,
+) -> Result<Mapping, MapError> {
+    let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as usize;
+    let address = place.as_ptr().expose_provenance();
+    let args = [address, bytes, protection.bits(), flags, file.raw() as usize, 0];
+    // SAFETY: the caller gives up what is there.
+    unsafe { syscall6(libc::SYS_mmap, args) }.map_err(|errno| MapError::Refused {
+        offset: 0,
+        bytes,
+        errno,
+    })?;
+    Ok(Mapping { start: place, bytes })
+}
+
 /// Maps `bytes` of `file` from `offset` (a multiple of the page size), shared with every other
 /// process that maps it.
 ///

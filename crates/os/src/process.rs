@@ -23,6 +23,12 @@ pub fn thread_id() -> u32 {
     unsafe { syscall3(libc::SYS_gettid, 0, 0, 0) }.unwrap_or(0) as u32
 }
 
+/// The user whose rights this process has.
+pub fn effective_user_id() -> u32 {
+    // SAFETY: no arguments, no memory.
+    unsafe { syscall3(libc::SYS_geteuid, 0, 0, 0) }.unwrap_or(0) as u32
+}
+
 /// Whether a process with this id exists (also one that we may not signal).
 pub fn process_alive(id: u32) -> bool {
     // SAFETY: signal 0 only asks.

@@ -4,6 +4,8 @@
 //! nothing else. The design page is `docs/design/preload.md`.
 #![no_std]
 
+use core::ffi::CStr;
+
 use heapwright_capi::{CAllocator, Entry, FreeEntry, Usage};
 
 /// Name and version, for reports: a NUL-terminated string.
@@ -20,6 +22,11 @@ pub struct Heapwright;
 // SAFETY: `heapwright-malloc` promises blocks of the size and alignment asked for that no other
 // live block overlaps; it does not unwind, and calls no exported symbol of the table.
 unsafe impl CAllocator for Heapwright {
+    const VERSION: &'static CStr = match CStr::from_bytes_with_nul(&PEER_VERSION) {
+        Ok(version) => version,
+        Err(_) => c"heapwright",
+    };
+
     #[inline(always)]
     fn malloc_at_once(bytes: usize) -> *mut u8 {
         heapwright_malloc::alloc_at_once(bytes)
@@ -81,11 +88,13 @@ unsafe impl CAllocator for Heapwright {
             free_bytes: statistics.small_span_bytes - statistics.small_used_bytes
                 + statistics.dirty_bytes,
             trimmable_bytes: statistics.dirty_bytes,
+            metadata_bytes: 0,
         }
     }
 }
 
 heapwright_capi::export_c_symbols!(Heapwright);
+heapwright_capi::export_jemalloc_symbols!(Heapwright);
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

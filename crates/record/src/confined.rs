@@ -16,8 +16,11 @@ static CONFINED: AtomicU32 = AtomicU32::new(0);
 /// modules that come later are not recorded; their events are counted as dropped where they can
 /// be. Touched pages are not asked for any more.
 pub fn confine() {
-    if crate::mode() != crate::Mode::On || is_confined() {
-        return;
+    match crate::mode() {
+        crate::Mode::On if !is_confined() => {}
+        // It will say no when it is asked to record.
+        crate::Mode::Dormant => return CONFINED.store(1, Ordering::Release),
+        _ => return,
     }
     heapwright_unwind::refresh_modules();
     if let Some(guard) = crate::thread::enter() {

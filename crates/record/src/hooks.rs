@@ -12,7 +12,7 @@ use heapwright_os::any_symbol;
 use heapwright_sync::atomic::{AtomicPtr, Ordering};
 pub use heapwright_unwind::Registers;
 
-use crate::process::{Mode, start};
+use crate::session::{Mode, start};
 pub use crate::thread::Block;
 use crate::thread::{Guard, Resize, enter, leave};
 
@@ -198,7 +198,8 @@ static LINKED_IN: Hooks = Hooks::linked_in();
 
 extern "C" fn linked_state() -> u32 {
     match start(false) {
-        Mode::On => RECORDING,
+        // A dormant one answers call by call.
+        Mode::On | Mode::Dormant => RECORDING,
         Mode::Off => NOT_RECORDING,
         Mode::Unknown => 0,
     }

@@ -21,17 +21,24 @@
 
 mod clock;
 mod confined;
+mod dormant;
 pub mod hooks;
+mod kept_file;
 mod large;
+mod module_watch;
 mod nodes;
+mod path_text;
 mod process;
 mod ring;
 mod sample;
+mod session;
 mod thread;
 mod tls;
 mod writer;
 
 pub use confined::confine;
+pub use dormant::{CONTROL, end_dormancy};
 pub use large::flush_touched;
-pub use process::{Mode, mode, modules_changed, start, step_aside};
+pub use module_watch::modules_changed;
+pub use session::{Mode, mode, start, step_aside};
 pub use thread::{Block, Guard, Resize, enter, leave};

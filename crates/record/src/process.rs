@@ -1,120 +1,61 @@
-//! The recorded process: whether it records at all, its ring file, its slots.
+//! The recorded process: its ring file and its slots.
 //!
 //! # Invariants
-//! - I1: `SESSION` is set before `MODE` says on, and both never change back; the session's
-//!   mapping is never taken away.
+//! - I1: a process block is never given back; a further session of a dormant process gets one of
+//!   its own, and the one before stays for the threads that still hold it.
 //! - I2: the process block is private memory that a fork wipes. `stage` goes 0 → BUILDING →
 //!   READY (or FAILED) once per process; everything else in it is valid when it is READY.
 //! - I3: a slot's address is stored before anybody uses the slot, and stays.
 
 use core::ffi::CStr;
-use core::mem::{ManuallyDrop, size_of};
+use core::mem::size_of;
 use core::ptr::NonNull;
 
 use heapwright_format::spool::{
     CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES,
-    PROCESS_HEADER_BYTES, ProcessHeader, SESSION_BYTES, SLOT_ACTIVE, SLOT_BYTES, SLOT_CLAIMED,
-    SLOT_ENDED, SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SPOOL_VARIABLE,
-    SessionHeader, SlotHeader,
+    PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_CLAIMED, SLOT_ENDED,
+    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPARE_FILE, SPOOL_MAGIC, SessionHeader, SlotHeader,
 };
 use heapwright_os::{
-    Advice, Errno, Fd, OpenFlags, Protection, ThreadExit, advise, cycle_counter, env_var,
-    file_size_limit_bytes, futex_wake, has_environment, is_secure, map_shared, monotonic_ns,
-    page_bytes, parent_process_id, process_id, read_link, reserve,
+    Advice, Errno, Fd, OpenFlags, Protection, advise, cycle_counter, file_size_limit_bytes,
+    futex_wake, map_shared, monotonic_ns, page_bytes, parent_process_id, process_id, read_link,
+    rename, reserve,
 };
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crate::clock::Order;
 use crate::confined::{is_confined, pause};
+use crate::dormant;
+use crate::kept_file::{RING_FILE, SPOOL_DIRECTORY};
 use crate::large::LargeBlocks;
+use crate::path_text::{PathText, StoredText, store_text};
+use crate::session::{push_directory, session};
 use crate::thread::LateRecorder;
 
-/// Whether this process records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Not decided yet: too early in the life of the process.
-    Unknown,
-    /// It does not, and will not.
-    Off,
-    /// It does.
-    On,
-}
-
-const MODE_UNKNOWN: u32 = 0;
-const MODE_DECIDING: u32 = 1;
-const MODE_OFF: u32 = 2;
-const MODE_ON: u32 = 3;
+/// Tries for the spare ring file, some 50 ms.
+const SPARE_TRIES_MAX: usize = 50_000;
 
 const STAGE_BUILDING: u32 = 1;
 const STAGE_READY: u32 = 2;
 const STAGE_FAILED: u32 = 3;
 
-/// Descriptors are put above the first of these that the program's limit allows, out of the way
-/// of programs that count on low numbers.
-const FD_LEAST: [i32; 4] = [700, 200, 60, 20];
-/// For a ring file without a descriptor: it is opened by its path each time.
-const NO_FD: u32 = u32::MAX;
 /// Rounds of waiting for another thread that sets the process up, some 0.1 s.
 const BUILD_TRIES_MAX: usize = 200_000;
-const PATH_BYTES: usize = 512;
 
-static MODE: AtomicU32 = AtomicU32::new(MODE_UNKNOWN);
-static SESSION: AtomicPtr<SessionHeader> = AtomicPtr::new(core::ptr::null_mut());
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(core::ptr::null_mut());
 static LAST_PID: AtomicU32 = AtomicU32::new(0);
-/// The ring file as this process or, after a fork, its parent opened it.
-static RING_FILE: RingFile =
-    RingFile { fd: AtomicU32::new(NO_FD), device: AtomicU64::new(0), inode: AtomicU64::new(0) };
-/// The thread-exit key plus one; 0 for none.
-static EXIT_KEY: AtomicU32 = AtomicU32::new(0);
-/// The session's directory as given at start-up (the environment may change later), one word
-/// of eight bytes each.
-static DIRECTORY: [AtomicU64; PATH_BYTES / 8] = [const { AtomicU64::new(0) }; PATH_BYTES / 8];
-
-struct RingFile {
-    fd: AtomicU32,
-    device: AtomicU64,
-    inode: AtomicU64,
-}
-
-impl RingFile {
-    /// The descriptor, if it still means the file: the program may have closed it, and opened
-    /// something else under its number.
-    fn held(&self) -> Option<ManuallyDrop<Fd>> {
-        let held = ManuallyDrop::new(Fd::from_raw(self.fd.load(Ordering::Relaxed) as i32));
-        let stat = held.stat().ok()?;
-        let same = stat.device == self.device.load(Ordering::Relaxed)
-            && stat.inode == self.inode.load(Ordering::Relaxed);
-        same.then_some(held)
-    }
-
-    fn keep(&self, file: Fd) -> Option<()> {
-        let stat = file.stat().ok()?;
-        self.device.store(stat.device, Ordering::Relaxed);
-        self.inode.store(stat.inode, Ordering::Relaxed);
-        let high = FD_LEAST.iter().find_map(|&least| file.duplicate_above(least).ok());
-        self.fd.store(high.map_or(NO_FD, |fd| fd.into_raw() as u32), Ordering::Relaxed);
-        Some(())
-    }
-
-    /// Closes what a child has inherited.
-    fn close(&self) {
-        if let Some(inherited) = self.held() {
-            drop(ManuallyDrop::into_inner(inherited));
-        }
-        self.fd.store(NO_FD, Ordering::Relaxed);
-    }
-}
-
 /// The private block of a process.
 pub(crate) struct Process {
     stage: AtomicU32,
     growing: AtomicU32,
     header: AtomicPtr<ProcessHeader>,
     file_bytes: AtomicU64,
-    path: [AtomicU64; PATH_BYTES / 8],
+    path: StoredText,
     slots: [AtomicPtr<u8>; SLOTS_MAX],
     /// Generation of the module list that has been written to a stream.
     pub(crate) modules_written: AtomicU32,
+    /// Who may keep a reading of the clock.
+    pub(crate) order: Order,
     /// Large blocks alive, watched for touched pages.
     pub(crate) large: LargeBlocks,
     /// For threads whose own recorder has ended.
@@ -128,165 +69,9 @@ pub(crate) struct TakenSlot {
     pub(crate) thread: u32,
 }
 
-/// Decides, once, whether this process records. The first event does it otherwise; before libc
-/// has its environment nothing can be known, so a constructor calls this with `at_last`.
-pub fn start(at_last: bool) -> Mode {
-    let decided = mode();
-    if decided != Mode::Unknown {
-        return decided;
-    }
-    let mut place = PathText::new();
-    let directory = match session_directory(&mut place) {
-        Ok(Some(directory)) => directory,
-        Err(_) if !at_last => return Mode::Unknown,
-        _ => {
-            MODE.store(MODE_OFF, Ordering::Release);
-            return mode();
-        }
-    };
-    let claim =
-        MODE.compare_exchange(MODE_UNKNOWN, MODE_DECIDING, Ordering::AcqRel, Ordering::Acquire);
-    if claim.is_err() {
-        return mode();
-    }
-    let session = if is_secure() { None } else { open_session(directory) };
-    if let Some(session) = session {
-        SESSION.store(session.as_ptr(), Ordering::Release);
-        if let Some(key) = ThreadExit::new(crate::thread::at_thread_exit) {
-            EXIT_KEY.store(key.to_raw() + 1, Ordering::Release);
-        }
-    }
-    MODE.store(if session.is_some() { MODE_ON } else { MODE_OFF }, Ordering::Release);
-    mode()
-}
-
-/// Leaves this process alone, since it cannot be recorded, and says so in the session. Has no
-/// effect once it is decided that the process records.
-pub fn step_aside() {
-    let claim = MODE.compare_exchange(MODE_UNKNOWN, MODE_OFF, Ordering::AcqRel, Ordering::Acquire);
-    if claim.is_ok()
-        && !is_secure()
-        && let Ok(Some(directory)) = session_directory(&mut PathText::new())
-        && let Some(session) = open_session(directory)
-    {
-        // SAFETY: the session's mapping holds atomic words.
-        unsafe { session.as_ref() }.lost_processes.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether this process records.
-#[inline]
-pub fn mode() -> Mode {
-    match MODE.load(Ordering::Acquire) {
-        MODE_ON => Mode::On,
-        MODE_OFF => Mode::Off,
-        _ => Mode::Unknown,
-    }
-}
-
-/// Tells that modules are about to be loaded (call before `dlopen`).
-pub fn modules_changed() {
-    if mode() == Mode::On {
-        MODULE_PAUSE_NS.store(0, Ordering::Relaxed);
-        heapwright_unwind::modules_loaded();
-    }
-}
-
-/// Wait between two readings of the module list for the sake of an unknown address, and when
-/// the next may be: code without a file (a JIT's) must not make us read it all the time, and a
-/// module whose loading we did not see must be found soon.
-static MODULE_PAUSE_NS: AtomicU64 = AtomicU64::new(0);
-static MODULE_NEXT_NS: AtomicU64 = AtomicU64::new(0);
-const MODULE_PAUSE_NS_MIN: u64 = 5_000_000;
-const MODULE_PAUSE_NS_MAX: u64 = 1_000_000_000;
-
-/// Whether it is worth while to walk a stack again that ended at an unknown address: the list
-/// of modules will be read anew.
-#[cold]
-pub(crate) fn may_look_for_modules() -> bool {
-    let now_ns = monotonic_ns();
-    let pause_ns = MODULE_PAUSE_NS.load(Ordering::Relaxed);
-    if pause_ns != 0 && now_ns < MODULE_NEXT_NS.load(Ordering::Relaxed) {
-        return false;
-    }
-    let pause_ns = (pause_ns * 2).clamp(MODULE_PAUSE_NS_MIN, MODULE_PAUSE_NS_MAX);
-    MODULE_PAUSE_NS.store(pause_ns, Ordering::Relaxed);
-    MODULE_NEXT_NS.store(now_ns + pause_ns, Ordering::Relaxed);
-    heapwright_unwind::modules_loaded();
-    true
-}
-
-/// Where the session is. Before libc has its environment (in the executable's preinit functions,
-/// say) the kernel is asked for it.
-fn session_directory(place: &mut PathText) -> Result<Option<&CStr>, Errno> {
-    if has_environment() {
-        return Ok(env_var(SPOOL_VARIABLE));
-    }
-    let file = Fd::open(c"/proc/self/environ", OpenFlags::Read)?;
-    let mut buffer = [0; 256];
-    // How much of `NAME=` the current variable has matched; none once it differs.
-    let mut matched = Some(0);
-    let name = SPOOL_VARIABLE.as_bytes();
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(None);
-        }
-        for &byte in &buffer[..length] {
-            match (matched, byte) {
-                (Some(count), 0) if count > name.len() => return Ok(place.as_c_str()),
-                (_, 0) => matched = Some(0),
-                (Some(count), _) if count < name.len() => {
-                    matched = (byte == name[count]).then_some(count + 1);
-                }
-                (Some(count), b'=') if count == name.len() => matched = Some(count + 1),
-                (Some(count), _) if count > name.len() => place.push(&[byte]),
-                _ => matched = None,
-            }
-        }
-    }
-}
-
-fn open_session(directory: &CStr) -> Option<NonNull<SessionHeader>> {
-    let directory = directory.to_bytes();
-    if directory.len() + 64 > PATH_BYTES {
-        return None;
-    }
-    store_text(&DIRECTORY, directory);
-    let mut path = PathText::new();
-    path.push(directory);
-    path.push(b"/session");
-    let file = Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok()?;
-    let mapping = map_shared(&file, 0, SESSION_BYTES, Protection::ReadWrite).ok()?;
-    let session = mapping.start().cast::<SessionHeader>();
-    // SAFETY: the file has SESSION_BYTES (the collector made it) and holds only atomic words.
-    let header: &SessionHeader = unsafe { session.as_ref() };
-    let fits = header.magic.load(Ordering::Acquire) == SPOOL_MAGIC;
-    if !fits || !header.collector_lives() {
-        return None;
-    }
-    // The collector could not tell whether a process of another namespace still runs.
-    let expected = header.pid_namespace.load(Ordering::Relaxed);
-    let other = pid_namespace().is_some_and(|found| expected != 0 && found != expected);
-    if other {
-        header.lost_processes.fetch_add(1, Ordering::Relaxed);
-    }
-    (!other).then_some(session)
-}
-
-/// Number of this process's namespace of process ids.
-fn pid_namespace() -> Option<u64> {
-    let mut target = [0; 64];
-    let length = read_link(c"/proc/self/ns/pid", &mut target).ok()?;
-    let digits = target[..length].iter().filter(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0u64, |number, &digit| number * 10 + u64::from(digit - b'0')))
-}
-
-/// The session; only when [`mode`] is on.
-#[inline(always)]
-pub(crate) fn session() -> Option<&'static SessionHeader> {
-    // SAFETY: null, or a mapping that is never taken away (I1) and holds atomic words.
-    unsafe { SESSION.load(Ordering::Acquire).as_ref() }
+/// Lets the block of an earlier session go: the next use makes another.
+pub(crate) fn forget() {
+    PROCESS.store(core::ptr::null_mut(), Ordering::Release);
 }
 
 /// The calling process's block, made on first use and again after a fork. None when no ring
@@ -346,24 +131,24 @@ impl Process {
     fn build(&self) -> Option<()> {
         let session = session()?;
         let pid = process_id();
-        let forked_from = LAST_PID.swap(pid, Ordering::AcqRel);
+        let last_pid = LAST_PID.swap(pid, Ordering::AcqRel);
+        let forked_from = if last_pid == pid { 0 } else { last_pid };
         if forked_from != 0 {
             // SAFETY: a forked child has only the thread that forked, which is here.
             unsafe { heapwright_unwind::reset_after_fork() };
-            RING_FILE.close();
         }
+        // A parent's, or that of the session before.
+        RING_FILE.close();
         let number = session.processes.fetch_add(1, Ordering::Relaxed);
         let mut path = PathText::new();
-        path.push_words(&DIRECTORY);
+        push_directory(&mut path);
         path.push(b"/");
         path.push_number(pid);
         path.push(b"-");
         path.push_number(number);
         path.push(b".ring");
         store_text(&self.path, path.as_c_str()?.to_bytes());
-        let file = Fd::open(path.as_c_str()?, OpenFlags::CreateNew).ok()?;
-        self.file_bytes.store(0, Ordering::Relaxed);
-        self.grow_file(&file, PROCESS_HEADER_BYTES as u64).ok()?;
+        let file = self.make_file(&path)?;
         file.allocate(0, PROCESS_HEADER_BYTES as u64).ok()?;
         let mapping = map_shared(&file, 0, PROCESS_HEADER_BYTES, Protection::ReadWrite).ok()?;
         let header = mapping.start().cast::<ProcessHeader>();
@@ -379,6 +164,40 @@ impl Process {
         Some(())
     }
 
+    /// Makes the ring file. A process that may make no file so long takes the spare one, which the
+    /// collector has made: within its length no limit is asked for.
+    fn make_file(&self, path: &PathText) -> Option<Fd> {
+        let is_limited = file_size_limit_bytes().is_some_and(|limit| limit < PROCESS_BYTES as u64);
+        if is_limited {
+            let mut spare = PathText::new();
+            push_directory(&mut spare);
+            spare.push(SPARE_FILE.as_bytes());
+            for _ in 0..SPARE_TRIES_MAX {
+                if rename(spare.as_c_str()?, path.as_c_str()?).is_ok() {
+                    self.file_bytes.store(PROCESS_BYTES as u64, Ordering::Relaxed);
+                    return Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok();
+                }
+                // Another one has taken it; the collector makes the next within 20 ms.
+                pause();
+            }
+        }
+        let file = self.open_file(path, OpenFlags::CreateNew)?;
+        self.file_bytes.store(0, Ordering::Relaxed);
+        self.grow_file(&file, PROCESS_HEADER_BYTES as u64).ok()?;
+        Some(file)
+    }
+
+    /// Opens the ring file by its path, or in the directory where the path does not lead there.
+    fn open_file(&self, path: &PathText, flags: OpenFlags) -> Option<Fd> {
+        let path = path.as_c_str()?;
+        if let Ok(file) = Fd::open(path, flags) {
+            return Some(file);
+        }
+        let slash = path.to_bytes().iter().rposition(|&byte| byte == b'/')?;
+        let name = CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[slash + 1..]).ok()?;
+        SPOOL_DIRECTORY.held()?.open_in(name, flags).ok()
+    }
+
     /// The header in the ring file.
     pub(crate) fn header(&self) -> &'static ProcessHeader {
         // SAFETY: set by `build` before the block was READY (I2), never unmapped.
@@ -386,10 +205,10 @@ impl Process {
     }
 
     fn grow_file(&self, file: &Fd, bytes: u64) -> Result<(), Errno> {
-        if file_size_limit_bytes().is_some_and(|limit| limit < bytes) {
-            return Err(Errno::ENOSPC);
-        }
         if bytes > self.file_bytes.load(Ordering::Relaxed) {
+            if file_size_limit_bytes().is_some_and(|limit| limit < bytes) {
+                return Err(Errno::ENOSPC);
+            }
             file.set_bytes(bytes)?;
             self.file_bytes.store(bytes, Ordering::Relaxed);
         }
@@ -404,7 +223,7 @@ impl Process {
         }
         let mut path = PathText::new();
         path.push_words(&self.path);
-        let file = Fd::open(path.as_c_str()?, OpenFlags::ReadWrite).ok()?;
+        let file = self.open_file(&path, OpenFlags::ReadWrite)?;
         work(&file)
     }
 
@@ -498,13 +317,6 @@ pub(crate) fn allocate_all_slots() {
     }
 }
 
-/// The key by which threads tell their end.
-pub(crate) fn exit_key() -> Option<ThreadExit> {
-    let raw = EXIT_KEY.load(Ordering::Acquire).checked_sub(1)?;
-    // SAFETY: stored by `start` from `to_raw`.
-    Some(unsafe { ThreadExit::from_raw(raw) })
-}
-
 /// Fills the header of a fresh ring file; the magic comes last.
 fn fill(header: NonNull<ProcessHeader>, session: &SessionHeader, pid: u32, forked_from: u32) {
     // SAFETY: the mapping is PROCESS_HEADER_BYTES long and nobody reads before the magic.
@@ -532,65 +344,9 @@ fn fill(header: NonNull<ProcessHeader>, session: &SessionHeader, pid: u32, forke
     header.page_bytes.store(page_bytes() as u32, Ordering::Relaxed);
     header.exe_bytes.store(exe_bytes as u32, Ordering::Relaxed);
     header.command_bytes.store(command_bytes as u32, Ordering::Relaxed);
+    header.attached.store(u32::from(dormant::is_controlled()), Ordering::Relaxed);
     // Release: pairs with the collector's Acquire; all of the above is visible.
     header.magic.store(SPOOL_MAGIC, Ordering::Release);
-}
-
-fn store_text(words: &[AtomicU64; PATH_BYTES / 8], text: &[u8]) {
-    let mut bytes = [0u8; PATH_BYTES];
-    let length = text.len().min(PATH_BYTES - 1);
-    bytes[..length].copy_from_slice(&text[..length]);
-    for (word, part) in words.iter().zip(bytes.chunks_exact(8)) {
-        let part = part.try_into().expect("eight bytes");
-        word.store(u64::from_ne_bytes(part), Ordering::Release);
-    }
-}
-
-/// A path put together on the stack.
-struct PathText {
-    bytes: [u8; PATH_BYTES],
-    length: usize,
-}
-
-impl PathText {
-    fn new() -> Self {
-        Self { bytes: [0; PATH_BYTES], length: 0 }
-    }
-
-    fn push(&mut self, text: &[u8]) {
-        let length = text.len().min(PATH_BYTES - 1 - self.length);
-        self.bytes[self.length..self.length + length].copy_from_slice(&text[..length]);
-        self.length += length;
-    }
-
-    fn push_words(&mut self, words: &[AtomicU64; PATH_BYTES / 8]) {
-        for word in words {
-            let part = word.load(Ordering::Acquire).to_ne_bytes();
-            let length = part.iter().position(|&byte| byte == 0).unwrap_or(8);
-            self.push(&part[..length]);
-            if length < 8 {
-                return;
-            }
-        }
-    }
-
-    fn push_number(&mut self, mut number: u32) {
-        let mut digits = [0u8; 10];
-        let mut start = digits.len();
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.push(&digits[start..]);
-    }
-
-    fn as_c_str(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).ok()
-    }
 }
 
 const _: () = assert!(PROCESS_BYTES > PROCESS_HEADER_BYTES);

@@ -17,17 +17,18 @@ use crate::confined::is_confined;
 const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
 
 /// The chunk being filled, and the way to the next one.
+#[repr(C)]
 pub(crate) struct Ring {
-    session: &'static SessionHeader,
     slot: &'static SlotHeader,
-    chunks: NonNull<u8>,
     chunk: NonNull<u8>,
     cursor: ChunkCursor,
-    number: u64,
     events: u32,
-    slot_index: usize,
     /// Whether there is a chunk to fill; none any more once the collector is gone.
     has_chunk: bool,
+    chunks: NonNull<u8>,
+    number: u64,
+    slot_index: usize,
+    session: &'static SessionHeader,
 }
 
 impl Ring {
@@ -64,6 +65,11 @@ impl Ring {
     /// Which slot of the process it is.
     pub(crate) fn slot_index(&self) -> usize {
         self.slot_index
+    }
+
+    /// Where the slot is mapped.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        NonNull::from(self.slot).cast()
     }
 
     /// The header of the slot.
@@ -146,7 +152,9 @@ impl Ring {
     #[cold]
     fn grow(&self) -> bool {
         let slot = self.slot;
-        if is_confined() {
+        let is_current =
+            crate::session::session().is_some_and(|now| core::ptr::eq(now, self.session));
+        if is_confined() || !is_current {
             return false;
         }
         let may_grow = slot.ring_chunks.load(Ordering::Relaxed) == CHUNKS_AT_FIRST as u32;

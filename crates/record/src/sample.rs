@@ -97,6 +97,12 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct SampledSet;
 
 impl SampledSet {
+    /// Forgets all: they belong to an earlier session. (The table stays for who still reads it.)
+    pub(crate) fn forget() {
+        TABLE.store(core::ptr::null_mut(), Ordering::Release);
+        TAKEN.store(0, Ordering::Release);
+    }
+
     /// Enters `address`; false when there is no room for it (the sample is then not taken).
     pub(crate) fn insert(address: u64) -> bool {
         let Some(table) = Self::table_or_new() else { return false };

@@ -1,8 +1,8 @@
 //! A thread's recorder: from a hook's facts to events in the thread's ring.
 //!
 //! # Invariants
-//! - I1: a block of a thread is private memory that a fork wipes; `armed` is 1 exactly when the
-//!   rest is valid.
+//! - I1: a block of a thread is private memory that a fork wipes; `armed` is ARMED when the rest
+//!   is valid and of the current session, STALE when it is of one that is over, else 0.
 //! - I2: `busy` is FREE outside hooks, IN_HOOK while the real allocator runs (calls from inside
 //!   it belong to the call being recorded), WRITING while an event is written. Only a call
 //!   that finds it FREE uses the recorder, so there is one `&mut` at a time.
@@ -22,15 +22,23 @@ use heapwright_unwind::Registers;
 
 use crate::confined::{is_confined, pause};
 use crate::nodes::Nodes;
-use crate::process::{Mode, exit_key, mode, process, session, start};
+use crate::process::process;
 use crate::ring::Ring;
 use crate::sample::SampledSet;
+use crate::session::{Mode, exit_key, mode, session, start};
 use crate::tls;
 use crate::writer::Writer;
 
 const FREE: u32 = 0;
 const IN_HOOK: u32 = 1;
 const WRITING: u32 = 2;
+
+const ARMED: u32 = 1;
+const STALE: u32 = 2;
+
+/// What [`leave`] has to see to: the recorder is the late one; its session is over.
+const ATTENTION_LATE: u32 = 1;
+pub(crate) const ATTENTION_OVER: u32 = 2;
 
 /// Pointer values of threads that cannot record now: one that is setting its recorder up, and
 /// one that got no slot.
@@ -57,11 +65,12 @@ pub struct Block {
 }
 
 /// The block of a thread.
+#[repr(C, align(64))]
 pub(crate) struct ThreadRecorder {
     armed: AtomicU32,
     busy: AtomicU32,
     exit_round: AtomicU32,
-    is_late: AtomicU32,
+    attention: AtomicU32,
     inner: UnsafeCell<Writer>,
 }
 
@@ -101,7 +110,7 @@ pub fn enter() -> Option<Guard> {
         // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
         let recorder = unsafe { &*pointer };
         // Relaxed: both words are written by this thread only, and by the kernel's wiping.
-        if recorder.armed.load(Ordering::Relaxed) == 1
+        if recorder.armed.load(Ordering::Relaxed) == ARMED
             && recorder.busy.load(Ordering::Relaxed) == FREE
         {
             recorder.busy.store(IN_HOOK, Ordering::Relaxed);
@@ -115,8 +124,8 @@ pub fn enter() -> Option<Guard> {
 #[inline(always)]
 pub fn leave(guard: Guard) {
     guard.0.busy.store(FREE, Ordering::Relaxed);
-    if guard.0.is_late.load(Ordering::Relaxed) != 0 {
-        leave_late();
+    if guard.0.attention.load(Ordering::Relaxed) != 0 {
+        leave_slow(guard);
     }
 }
 
@@ -126,7 +135,7 @@ fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
     if pointer.addr() >= POINTER_LEAST {
         // SAFETY: a real pointer is this thread's block, mapped until the thread ends.
         let recorder = unsafe { &*pointer };
-        if recorder.armed.load(Ordering::Relaxed) == 1 {
+        if recorder.armed.load(Ordering::Relaxed) == ARMED {
             if recorder.busy.load(Ordering::Relaxed) == WRITING {
                 // A signal handler that allocates, in the middle of our own work.
                 count_unrecorded();
@@ -138,6 +147,7 @@ fn enter_slow(pointer: *mut ThreadRecorder) -> Option<Guard> {
         return None;
     }
     if session()?.stop.load(Ordering::Relaxed) != 0 {
+        crate::dormant::rest();
         return None;
     }
     if pointer == tls::ENDED {
@@ -182,7 +192,15 @@ pub(crate) unsafe extern "C" fn at_thread_exit(_value: *mut c_void) {
     }
     // SAFETY: a real pointer is this thread's block.
     let recorder = unsafe { &*pointer };
-    if recorder.armed.load(Ordering::Relaxed) != 1 {
+    if recorder.armed.load(Ordering::Relaxed) == STALE {
+        tls::set(tls::ENDED);
+        // SAFETY: the thread's own block, which nothing points to any more.
+        unsafe { ThreadRecorder::strip(NonNull::from(recorder)) };
+        // SAFETY: as above; the mapping made for it.
+        let _ = unsafe { release(NonNull::from(recorder).cast(), ThreadRecorder::mapped_bytes()) };
+        return;
+    }
+    if recorder.armed.load(Ordering::Relaxed) != ARMED {
         return;
     }
     let round = recorder.exit_round.fetch_add(1, Ordering::Relaxed) + 1;
@@ -207,7 +225,15 @@ impl ThreadRecorder {
         }
         let slot = process.take_slot()?;
         let place = match old {
-            Some(place) => place,
+            Some(place) => {
+                // SAFETY: the thread's own block; its control words are atomics.
+                let armed = unsafe { &place.as_ref().armed };
+                if armed.load(Ordering::Relaxed) == STALE {
+                    // SAFETY: as above, and no guard of this thread is out: hooks do not nest.
+                    unsafe { Self::strip(place) };
+                }
+                place
+            }
             None => Self::memory()?,
         };
         // SAFETY: the slot was taken by this thread, has memory and stays mapped.
@@ -218,14 +244,15 @@ impl ThreadRecorder {
         // SAFETY: the inner cell of this thread's own, still unarmed block.
         let writer = unsafe { &raw const (*place.as_ptr()).inner };
         let writer = UnsafeCell::raw_get(writer);
+        // SAFETY: the control words are atomics, valid when zero; mapped until the thread ends.
+        let recorder: &'static Self = unsafe { place.as_ref() };
+        let attention = &recorder.attention;
         // SAFETY: the memory is this thread's own, large enough, aligned to a page, and zero,
         // which `begin` asks for.
-        unsafe { Writer::begin(writer, session, process, ring, thread_id) };
-        // SAFETY: the control words are atomics, valid when zero.
-        let recorder = unsafe { place.as_ref() };
+        unsafe { Writer::begin(writer, session, process, ring, thread_id, attention) };
         recorder.busy.store(FREE, Ordering::Relaxed);
         recorder.exit_round.store(0, Ordering::Relaxed);
-        recorder.armed.store(1, Ordering::Relaxed);
+        recorder.armed.store(ARMED, Ordering::Relaxed);
         Some(place)
     }
 
@@ -235,6 +262,23 @@ impl ThreadRecorder {
         // SAFETY: the mapping just made, whole pages, nobody else knows it.
         unsafe { advise(memory, bytes, Advice::WipeOnFork) }.ok()?;
         Some(memory.cast())
+    }
+
+    /// Gives back what belonged to a session that is over, and leaves the block zero.
+    ///
+    /// # Safety
+    /// - `this` is the calling thread's stale block, not in use.
+    unsafe fn strip(this: NonNull<Self>) {
+        // SAFETY: stale (I1): valid, and ours.
+        let recorder = unsafe { this.as_ref() };
+        // SAFETY: not in use (the caller), so this is the only reference (I2).
+        let writer = unsafe { &mut *recorder.inner.get() };
+        core::mem::replace(&mut writer.nodes, Nodes::new()).give_back();
+        core::mem::replace(&mut writer.stacks, Nodes::new()).give_back();
+        // SAFETY: the slot's mapping in this process; only its thread used it, which is here.
+        let _ = unsafe { release(writer.ring.start(), SLOT_BYTES) };
+        // SAFETY: the block's own mapping, whose contents were given up above.
+        let _ = unsafe { advise(this.cast(), Self::mapped_bytes(), Advice::DontNeed) };
     }
 
     fn mapped_bytes() -> usize {
@@ -313,7 +357,7 @@ impl Guard {
         let leaf = LeafKind { kind, ..LeafKind::default() };
         // SAFETY: the caller's promise.
         let node = unsafe { writer.stack(leaf, caller) };
-        let time = writer.clock.now();
+        let time = writer.clock.now(&writer.process.order);
         writer.write(|encoder, cursor| encoder.failed(cursor, time, size as u64, node));
         self.end();
     }
@@ -337,7 +381,7 @@ impl Guard {
         // Before the real call: another thread may get the address, and be sampled, during it.
         let is_taken = writer.sampler.is_off() || SampledSet::remove(old);
         let watched_bytes = writer.report_if_large(old);
-        let start_time = writer.clock.now();
+        let start_time = writer.clock.now(&writer.process.order);
         self.end();
         Resize { old, start_time, watched_bytes, is_taken }
     }
@@ -393,7 +437,7 @@ impl Guard {
     pub fn unmap(self, address: usize, bytes: usize) {
         let writer = self.begin();
         writer.cut_large(address as u64, bytes as u64);
-        let time = writer.clock.now();
+        let time = writer.clock.now(&writer.process.order);
         let (address, bytes) = (address as u64, bytes as u64);
         writer.write(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
         self.end();
@@ -441,7 +485,7 @@ fn begin_late(late: &LateRecorder) -> Option<Guard> {
     late.recorder.store(recorder.as_ptr(), Ordering::Relaxed);
     // SAFETY: made once, never given back; its only user is this thread.
     let recorder: &'static ThreadRecorder = unsafe { recorder.as_ref() };
-    recorder.is_late.store(1, Ordering::Relaxed);
+    recorder.attention.fetch_or(ATTENTION_LATE, Ordering::Relaxed);
     recorder.busy.store(IN_HOOK, Ordering::Relaxed);
     let guard = Guard(recorder);
     // Each user has a stack of its own.
@@ -450,9 +494,16 @@ fn begin_late(late: &LateRecorder) -> Option<Guard> {
     Some(guard)
 }
 
+/// Sees to what [`ThreadRecorder::attention`] says.
 #[cold]
-fn leave_late() {
-    if let Some(process) = process() {
+fn leave_slow(guard: Guard) {
+    let attention = guard.0.attention.load(Ordering::Relaxed);
+    if attention & ATTENTION_OVER != 0 && crate::dormant::is_controlled() {
+        guard.0.armed.store(STALE, Ordering::Relaxed);
+    }
+    if attention & ATTENTION_LATE != 0
+        && let Some(process) = process()
+    {
         // Release: pairs with the Acquire in `enter_late`; the next user sees what we wrote.
         process.late.user.store(0, Ordering::Release);
     }

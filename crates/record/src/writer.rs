@@ -8,34 +8,41 @@ use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
     NodeId, ROOT_NODE, TouchReport,
 };
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 use heapwright_unwind::{
     FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
 };
 
 use crate::clock::Clock;
 use crate::large::Touched;
+use crate::module_watch::may_look_for_modules;
 use crate::nodes::{Nodes, PathHash};
-use crate::process::{Process, may_look_for_modules};
+use crate::process::Process;
 use crate::ring::Ring;
 use crate::sample::{SampledSet, Sampler};
-use crate::thread::{Block, Resize};
+use crate::thread::{ATTENTION_OVER, Block, Resize};
 
-/// The state behind a thread's stream.
+/// The state behind a thread's stream: first what every event reads, which so lies on three cache
+/// lines, then the tables, each behind its own counters.
+#[repr(C)]
 pub(crate) struct Writer {
     pub(crate) session: &'static SessionHeader,
     pub(crate) process: &'static Process,
     pub(crate) clock: Clock,
+    /// Generation of the module list that this thread knows to be written.
+    modules_seen: u32,
+    pub(crate) sampler: Sampler,
     pub(crate) touch_bytes_min: usize,
     pub(crate) time: u64,
-    pub(crate) sampler: Sampler,
     pub(crate) ring: Ring,
-    /// All paths: their numbers are those of the stream's definitions.
-    pub(crate) nodes: Nodes,
     /// Whole stacks of allocations: what every allocation asks.
     pub(crate) stacks: Nodes,
+    /// All paths: their numbers are those of the stream's definitions.
+    pub(crate) nodes: Nodes,
     pub(crate) encoder: Encoder,
     pub(crate) memo: Memo,
+    /// Where the thread's recorder is told that its session is over.
+    pub(crate) attention: &'static AtomicU32,
     /// For each frame of the memo, the path from the outermost frame to it.
     pub(crate) paths: [PathHash; FRAME_COUNT_MAX],
 }
@@ -51,12 +58,14 @@ impl Writer {
         process: &'static Process,
         mut ring: Ring,
         thread_id: u32,
+        attention: &'static AtomicU32,
     ) {
-        let clock = Clock::of(session);
-        let time = clock.now();
+        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
+        let thread = ring.slot().thread.load(Ordering::Relaxed);
+        let clock = Clock::of(session, thread, sample_bytes != 0);
+        let time = clock.fresh();
         ring.begin_chunk(time, ROOT_NODE + 1);
         let seed = time ^ u64::from(thread_id).rotate_left(32);
-        let sample_bytes = session.sample_bytes.load(Ordering::Relaxed);
         let touch_bytes_min = session.touch_bytes_min.load(Ordering::Relaxed).max(1) as usize;
         macro_rules! set {
             ($($field:ident = $value:expr;)*) => {$(
@@ -71,12 +80,14 @@ impl Writer {
             session = session;
             process = process;
             clock = clock;
+            modules_seen = 0;
             touch_bytes_min = touch_bytes_min;
             time = time;
             sampler = Sampler::new(sample_bytes, seed);
             ring = ring;
             nodes = Nodes::new();
             stacks = Nodes::new();
+            attention = attention;
         }
         // SAFETY: every field is valid now: written above, or zero where zero is valid.
         let writer = unsafe { &mut *place };
@@ -86,14 +97,28 @@ impl Writer {
     /// Whether a block of `size` bytes is to be recorded.
     #[inline(always)]
     pub(crate) fn wants(&mut self, size: usize) -> bool {
-        self.session.stop.load(Ordering::Relaxed) == 0
-            && (self.sampler.is_off() || self.sampler.takes(size))
+        !self.is_over() && (self.sampler.is_off() || self.sampler.takes(size))
+    }
+
+    /// Whether nothing more is to be recorded.
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        let is_over = self.session.stop.load(Ordering::Relaxed) != 0;
+        if is_over {
+            self.call_attention();
+        }
+        is_over
+    }
+
+    #[cold]
+    fn call_attention(&self) {
+        self.attention.fetch_or(ATTENTION_OVER, Ordering::Relaxed);
     }
 
     /// Writes one event, if anything can still be recorded.
     #[inline(always)]
     pub(crate) fn write(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
-        if self.session.stop.load(Ordering::Relaxed) != 0 {
+        if self.is_over() {
             return;
         }
         if !self.ring.cursor().has_room(EVENT_BYTES_MAX) && !self.next_chunk(self.nodes.next_id()) {
@@ -112,7 +137,7 @@ impl Writer {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         let size = block.size as u64;
         self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
         self.time = time;
@@ -128,7 +153,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn free(&mut self, address: u64, kind: FreeKind) {
         self.report_if_large(address);
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         self.free_at(time, address, kind);
     }
 
@@ -143,7 +168,7 @@ impl Writer {
         let leaf = LeafKind { kind: block.kind, align_log2: block.align_log2, truncated: false };
         // SAFETY: the caller's promise.
         let node = unsafe { self.stack(leaf, caller) };
-        let time = self.clock.now();
+        let time = self.clock.now(&self.process.order);
         let (new, size) = (block.address as u64, block.size as u64);
         self.write(|encoder, cursor| {
             encoder.realloc(cursor, start_time, time, old, new, size, node);
@@ -164,7 +189,7 @@ impl Writer {
             // SAFETY: as above.
             capture = unsafe { self.memo.capture(caller) };
         }
-        if module_generation() != self.process.modules_written.load(Ordering::Relaxed) {
+        if module_generation() != self.modules_seen {
             self.write_modules();
         }
         let depth = capture.depth;
@@ -277,7 +302,7 @@ impl Writer {
 
     #[cold]
     pub(crate) fn write_touched(&mut self, touched: &Touched) {
-        let time = self.clock.now();
+        let time = self.clock.fresh();
         if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
             // Not through `next_chunk`: it may look at the blocks, which is where we come from.
             if !self.ring.next_chunk() {
@@ -302,6 +327,7 @@ impl Writer {
     #[inline(never)]
     pub(crate) fn write_modules(&mut self) {
         let generation = module_generation();
+        self.modules_seen = generation;
         let written = self.process.modules_written.swap(generation, Ordering::AcqRel);
         if written == generation {
             return;
@@ -321,12 +347,13 @@ impl Writer {
         });
         if visited.is_none() {
             // The list could not be had; the next stack tries again.
+            self.modules_seen = written;
             self.process.modules_written.store(written, Ordering::Release);
         }
     }
 
     pub(crate) fn finish(&mut self) {
-        let time = self.clock.now();
+        let time = self.clock.fresh();
         self.write(|encoder, cursor| encoder.thread_end(cursor, time));
         self.process.end_slot(self.ring.slot_index());
         self.ring.call_collector();

@@ -12,7 +12,7 @@ use core::ffi::c_void;
 use heapwright_format::{AllocKind, FreeKind};
 use heapwright_record::enter;
 
-use crate::caller::{ReturnSlot, trampolines};
+use crate::caller::{ReturnSlot, plain_hooks, trampolines};
 use crate::malloc::{log2, plain_free, plain_malloc, record_free, record_in};
 use crate::real;
 
@@ -39,6 +39,7 @@ macro_rules! throwing {
         #[unsafe(no_mangle)]
         extern "C" fn $name() {
             core::arch::naked_asm!(
+                $crate::pass::pass_by!($name),
                 "push rdi",
                 "push rsi",
                 "sub rsp, 8",
@@ -57,6 +58,7 @@ macro_rules! throwing {
                 "jmp rax",
                 inner = sym $inner,
                 real = sym $real,
+                awake = sym heapwright_record::CONTROL,
             )
         }
         #[cfg(target_arch = "aarch64")]
@@ -64,6 +66,7 @@ macro_rules! throwing {
         #[unsafe(no_mangle)]
         extern "C" fn $name() {
             core::arch::naked_asm!(
+                $crate::pass::pass_by!($name),
                 "stp x29, x30, [sp, #-32]!",
                 "stp x0, x1, [sp, #16]",
                 "mov x2, sp",
@@ -80,6 +83,7 @@ macro_rules! throwing {
                 "br x16",
                 inner = sym $inner,
                 real = sym $real,
+                awake = sym heapwright_record::CONTROL,
             )
         }
     )*};
@@ -192,9 +196,9 @@ aligned_forms! {
 }
 
 macro_rules! deletes {
-    ($($name:ident($($arg:ty),*), $real:ident, $kind:ident;)*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name(block: *mut c_void $(, _: $arg)*) {
+    ($($name:ident => $inner:ident($($arg:ty),*), $real:ident, $kind:ident;)*) => {
+        plain_hooks! { $($name => $inner;)* }
+        $(extern "C" fn $inner(block: *mut c_void $(, _: $arg)*) {
             record_free(block, FreeKind::$kind, || {
                 match real::ready().then(real::$real).flatten() {
                     // SAFETY: the hook's caller owes a live block of the matching new.
@@ -202,40 +206,65 @@ macro_rules! deletes {
                     None => plain_free(block),
                 }
             });
-        }
-    )*};
+        })*
+    };
 }
 
 deletes! {
-    _ZdlPv(), delete, Delete;
-    _ZdaPv(), delete_array, DeleteArray;
-    _ZdlPvm(usize), delete, DeleteSized;
-    _ZdaPvm(usize), delete_array, DeleteArraySized;
-    _ZdlPvRKSt9nothrow_t(usize), delete, Delete;
-    _ZdaPvRKSt9nothrow_t(usize), delete_array, DeleteArray;
+    _ZdlPv => delete_at(), delete, Delete;
+    _ZdaPv => delete_array_at(), delete_array, DeleteArray;
+    _ZdlPvm => delete_sized_at(usize), delete, DeleteSized;
+    _ZdaPvm => delete_array_sized_at(usize), delete_array, DeleteArraySized;
+    _ZdlPvRKSt9nothrow_t => delete_nothrow_at(usize), delete, Delete;
+    _ZdaPvRKSt9nothrow_t => delete_array_nothrow_at(usize), delete_array, DeleteArray;
 }
 
 macro_rules! aligned_deletes {
-    ($($name:ident($($size:ident: $arg:ty)?; $($tag:ty)?), $real:ident, $kind:ident;)*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name(block: *mut c_void $(, $size: $arg)?, align: usize $(, _: $tag)?) {
-            $(let _ = $size;)?
-            record_free(block, FreeKind::$kind, || {
-                match real::ready().then(real::$real).flatten() {
-                    // SAFETY: the hook's caller owes a live block of the matching new.
-                    Some(function) => unsafe { function(block, align) },
-                    None => plain_free(block),
-                }
-            });
+    ($($inner:ident($($tag:ty)?), $real:ident, $kind:ident;)*) => {$(
+        extern "C" fn $inner(block: *mut c_void, align: usize $(, _: $tag)?) {
+            delete_aligned_by(real::$real, block, align, FreeKind::$kind);
         }
     )*};
 }
 
+type DeleteAligned = unsafe extern "C" fn(*mut c_void, usize);
+
+#[inline(always)]
+fn delete_aligned_by(
+    real: fn() -> Option<DeleteAligned>,
+    block: *mut c_void,
+    align: usize,
+    kind: FreeKind,
+) {
+    record_free(block, kind, || match real::ready().then(real).flatten() {
+        // SAFETY: the hook's caller owes a live block of the matching new.
+        Some(function) => unsafe { function(block, align) },
+        None => plain_free(block),
+    });
+}
+
+plain_hooks! {
+    _ZdlPvSt11align_val_t => delete_aligned_at;
+    _ZdaPvSt11align_val_t => delete_array_aligned_at;
+    _ZdlPvSt11align_val_tRKSt9nothrow_t => delete_aligned_nothrow_at;
+    _ZdaPvSt11align_val_tRKSt9nothrow_t => delete_array_aligned_nothrow_at;
+}
+
 aligned_deletes! {
-    _ZdlPvSt11align_val_t(;), delete_aligned, DeleteAligned;
-    _ZdaPvSt11align_val_t(;), delete_array_aligned, DeleteArrayAligned;
-    _ZdlPvmSt11align_val_t(size: usize;), delete_aligned, DeleteAligned;
-    _ZdaPvmSt11align_val_t(size: usize;), delete_array_aligned, DeleteArrayAligned;
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(; usize), delete_aligned, DeleteAligned;
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(; usize), delete_array_aligned, DeleteArrayAligned;
+    delete_aligned_at(), delete_aligned, DeleteAligned;
+    delete_array_aligned_at(), delete_array_aligned, DeleteArrayAligned;
+    delete_aligned_nothrow_at(usize), delete_aligned, DeleteAligned;
+    delete_array_aligned_nothrow_at(usize), delete_array_aligned, DeleteArrayAligned;
+}
+
+// The sized forms have their alignment in another place than the real ones behind them.
+
+#[unsafe(no_mangle)]
+extern "C" fn _ZdlPvmSt11align_val_t(block: *mut c_void, _size: usize, align: usize) {
+    delete_aligned_by(real::delete_aligned, block, align, FreeKind::DeleteAligned);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _ZdaPvmSt11align_val_t(block: *mut c_void, _size: usize, align: usize) {
+    delete_aligned_by(real::delete_array_aligned, block, align, FreeKind::DeleteArrayAligned);
 }

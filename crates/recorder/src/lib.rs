@@ -6,10 +6,10 @@
 //! nothing else. A process that is not part of a recording session passes straight through.
 #![no_std]
 
-mod boot;
 mod caller;
 mod cpp;
 mod malloc;
+mod pass;
 mod process;
 mod real;
 mod regions;

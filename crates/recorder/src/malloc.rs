@@ -7,8 +7,8 @@ use heapwright_format::{AllocKind, FreeKind};
 use heapwright_record::{Block, Guard, enter, leave};
 use heapwright_unwind::Registers;
 
-use crate::caller::{ReturnSlot, trampolines};
-use crate::{boot, real};
+use crate::caller::{ReturnSlot, plain_hooks, trampolines};
+use crate::real;
 
 trampolines! {
     malloc(1) => malloc_at;
@@ -20,6 +20,13 @@ trampolines! {
     memalign(2) => memalign_at;
     valloc(1) => valloc_at;
     pvalloc(1) => pvalloc_at;
+}
+
+plain_hooks! {
+    free => free_at;
+    cfree => free_at;
+    free_sized => free_sized_at;
+    free_aligned_sized => free_aligned_sized_at;
 }
 
 /// The address of our `malloc`.
@@ -83,8 +90,11 @@ unsafe fn tell(
     caller: Registers,
 ) {
     if block.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { guard.failed(size, kind, caller) };
+        // The loader's own requests, while it looks for the real functions, are nobody's.
+        if real::ready() {
+            // SAFETY: the caller's promise.
+            unsafe { guard.failed(size, kind, caller) };
+        }
     } else {
         let block = Block { address: block.addr(), size, kind, align_log2 };
         // SAFETY: the caller's promise.
@@ -96,22 +106,26 @@ pub(crate) fn log2(align: usize) -> u8 {
     if align.is_power_of_two() { align.trailing_zeros() as u8 } else { 0 }
 }
 
-/// The real `malloc`, or the boot arena's while there is none.
+/// What a call gets while the real functions are being looked up.
+#[cold]
+fn no_memory() -> *mut c_void {
+    heapwright_os::set_errno(heapwright_os::Errno::ENOMEM);
+    null_mut()
+}
+
+/// The real `malloc`; null while there is none.
 #[inline(always)]
 pub(crate) fn plain_malloc(size: usize) -> *mut c_void {
     match real::ready().then(real::malloc).flatten() {
         // SAFETY: the real function takes any size.
         Some(malloc) => unsafe { malloc(size) },
-        None => boot::alloc(size, 16),
+        None => no_memory(),
     }
 }
 
-/// The real `free`; blocks of the boot arena stay.
+/// The real `free`.
 #[inline(always)]
 pub(crate) fn plain_free(block: *mut c_void) {
-    if boot::owns(block) {
-        return;
-    }
     if let Some(free) = real::ready().then(real::free).flatten() {
         // SAFETY: the hook's caller owes a live block or null.
         unsafe { free(block) };
@@ -128,7 +142,7 @@ extern "C" fn calloc_at(count: usize, size: usize, slot: ReturnSlot, fp: usize) 
     let allocate = || match real::ready().then(real::calloc).flatten() {
         // SAFETY: the real function takes any sizes.
         Some(calloc) => unsafe { calloc(count, size) },
-        None => boot::alloc(bytes, 16),
+        None => no_memory(),
     };
     // SAFETY: the trampoline's own values.
     unsafe { record(bytes, AllocKind::Calloc, 0, (slot, fp), allocate) }
@@ -187,9 +201,6 @@ unsafe fn resized(
     (slot, fp): (ReturnSlot, usize),
     resize: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
-    if boot::owns(block) {
-        return leave_boot(block, size);
-    }
     if block.is_null() {
         // SAFETY: the caller's promise.
         return unsafe { record(size, kind, 0, (slot, fp), resize) };
@@ -219,18 +230,6 @@ unsafe fn resized(
         new
     };
     leave(guard);
-    new
-}
-
-/// Moves a block of the boot arena into the real allocator.
-#[cold]
-fn leave_boot(block: *mut c_void, size: usize) -> *mut c_void {
-    let new = plain_malloc(size);
-    if !new.is_null() {
-        let bytes = boot::size_of(block).min(size);
-        // SAFETY: both blocks have at least that many bytes, and the new one is another.
-        unsafe { core::ptr::copy_nonoverlapping(block.cast::<u8>(), new.cast::<u8>(), bytes) };
-    }
     new
 }
 
@@ -273,7 +272,7 @@ extern "C" fn aligned_alloc_at(
     let allocate = || match real::ready().then(real::aligned_alloc).flatten() {
         // SAFETY: the real function checks its arguments.
         Some(aligned_alloc) => unsafe { aligned_alloc(align, size) },
-        None => boot::alloc(size, align),
+        None => no_memory(),
     };
     // SAFETY: the trampoline's own values.
     unsafe { record(size, AllocKind::AlignedAlloc, log2(align), (slot, fp), allocate) }
@@ -283,7 +282,7 @@ extern "C" fn memalign_at(align: usize, size: usize, slot: ReturnSlot, fp: usize
     let allocate = || match real::ready().then(real::memalign).flatten() {
         // SAFETY: the real function checks its arguments.
         Some(memalign) => unsafe { memalign(align, size) },
-        None => boot::alloc(size, align),
+        None => no_memory(),
     };
     // SAFETY: the trampoline's own values.
     unsafe { record(size, AllocKind::Memalign, log2(align), (slot, fp), allocate) }
@@ -314,7 +313,7 @@ extern "C" fn pvalloc_at(size: usize, slot: ReturnSlot, fp: usize) -> *mut c_voi
 /// Records the end of `block` and ends it by `release`.
 #[inline(always)]
 pub(crate) fn record_free(block: *mut c_void, kind: FreeKind, release: impl FnOnce()) {
-    if block.is_null() || boot::owns(block) {
+    if block.is_null() {
         return;
     }
     let Some(guard) = enter() else { return release() };
@@ -323,18 +322,11 @@ pub(crate) fn record_free(block: *mut c_void, kind: FreeKind, release: impl FnOn
     leave(guard);
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn free(block: *mut c_void) {
+extern "C" fn free_at(block: *mut c_void) {
     record_free(block, FreeKind::Free, || plain_free(block));
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn cfree(block: *mut c_void) {
-    record_free(block, FreeKind::Free, || plain_free(block));
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn free_sized(block: *mut c_void, size: usize) {
+extern "C" fn free_sized_at(block: *mut c_void, size: usize) {
     record_free(block, FreeKind::FreeSized, || {
         match real::ready().then(real::free_sized).flatten() {
             // SAFETY: the hook's caller owes a live block and its size.
@@ -344,8 +336,7 @@ extern "C" fn free_sized(block: *mut c_void, size: usize) {
     });
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn free_aligned_sized(block: *mut c_void, align: usize, size: usize) {
+extern "C" fn free_aligned_sized_at(block: *mut c_void, align: usize, size: usize) {
     record_free(block, FreeKind::FreeSized, || {
         match real::ready().then(real::free_aligned_sized).flatten() {
             // SAFETY: the hook's caller owes a live block, its alignment and its size.

@@ -3,7 +3,9 @@
 use core::ffi::{c_char, c_int, c_void};
 
 use heapwright_os::any_symbol;
-use heapwright_record::{Mode, confine, flush_touched, mode, modules_changed, start, step_aside};
+use heapwright_record::{
+    Mode, confine, end_dormancy, flush_touched, mode, modules_changed, start, step_aside,
+};
 use heapwright_unwind::{modules_unloaded, modules_unloading};
 
 use crate::real;
@@ -37,6 +39,7 @@ extern "C" fn at_end() {
     if mode() == Mode::On {
         flush_touched();
     }
+    end_dormancy();
 }
 
 /// `_exit` runs no destructors: the last look at the large blocks is taken here.
@@ -107,7 +110,8 @@ extern "C" fn no_dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
 #[unsafe(no_mangle)]
 extern "C" fn dlclose(handle: *mut c_void) -> c_int {
     let Some(dlclose) = real::ready().then(real::dlclose).flatten() else { return -1 };
-    let recording = mode() == Mode::On;
+    // A dormant one may be switched on in the middle.
+    let recording = matches!(mode(), Mode::On | Mode::Dormant);
     if recording {
         modules_unloading();
     }

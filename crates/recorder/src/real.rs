@@ -79,8 +79,9 @@ real_functions! {
     syscall: c"syscall", fn(number: isize) -> isize;
 }
 
-/// Looks all functions up, once. False while that is under way (a call from inside the loader,
-/// or another thread's very first moment): then the boot arena serves.
+/// Looks all functions up, once. False while that is under way: then calls get no memory. They come
+/// from the loader, which wants some to say that a function is not there, and does without; the
+/// allocator behind us must not be asked, since it may be what just called us.
 #[inline(always)]
 pub(crate) fn ready() -> bool {
     STATE.load(Ordering::Acquire) == RESOLVED || resolve()
@@ -93,6 +94,7 @@ fn resolve() -> bool {
         return STATE.load(Ordering::Acquire) == RESOLVED;
     }
     resolve_all();
+    crate::pass::set_passes();
     crate::process::check_order();
     STATE.store(RESOLVED, Ordering::Release);
     true
@@ -102,6 +104,7 @@ fn resolve() -> bool {
 #[cold]
 pub(crate) fn resolve_again() {
     resolve_all();
+    crate::pass::set_passes();
 }
 
 /// The address of the real `malloc`.

@@ -18,6 +18,8 @@
 //! | `LARGE_DIED` | 1 if mapped | | size | offset of the last part |
 //! | `TOUCH` | 1 if mapped | target slot, touch list << 32 | | |
 //! | `TRIM` | | target slot | offset | length |
+//! | `SITE_BORN` | size | site, log2 of the alignment << 32, [`ZEROED`] | | |
+//! | `SITE_DIED` | size | site, log2 of the alignment << 32 | | |
 //!
 //! # Invariants
 //! - I1: the length of an operation follows from its code alone ([`word_count`]).
@@ -45,8 +47,17 @@ pub(crate) const LARGE_DIED: u8 = 7;
 pub(crate) const TOUCH: u8 = 8;
 /// A part of a mapping is unmapped.
 pub(crate) const TRIM: u8 = 9;
+/// A block of a call site that may be served by a region.
+pub(crate) const SITE_BORN: u8 = 10;
+/// The end of such a block, by the thread that made it.
+pub(crate) const SITE_DIED: u8 = 11;
+/// Alignment that every allocator gives without being asked, as log2.
+pub(crate) const NATURAL_ALIGN_LOG2: u32 = 4;
 /// Number of codes.
-pub(crate) const CODE_COUNT: u8 = 10;
+pub(crate) const CODE_COUNT: u8 = 12;
+
+/// In the high half of `SITE_BORN`'s word 1: the program asked for zeroes.
+pub(crate) const ZEROED: u32 = 1 << 31;
 
 /// Largest size that fits into word 0.
 pub(crate) const SIZE_MAX: u64 = (1 << 28) - 1;
@@ -139,7 +150,7 @@ pub(crate) fn high(word: u64) -> u32 {
 pub(crate) fn word_count(code: u8) -> Option<usize> {
     match code {
         MALLOC | CALLOC | FREE => Some(1),
-        REALLOC | ALIGNED | TOUCH => Some(2),
+        REALLOC | ALIGNED | TOUCH | SITE_BORN | SITE_DIED => Some(2),
         LARGE_BORN => Some(3),
         LARGE_RESIZED | LARGE_DIED | TRIM => Some(4),
         _ => None,

@@ -8,6 +8,7 @@ use std::io::{BufWriter, Write};
 
 use crate::compile::{ThreadWords, TouchLists};
 use crate::error::ReplayError;
+use crate::site::SITE_SIZES_MAX;
 use crate::sys;
 
 /// First word of a plan: "HWPLAN" and the layout's version.
@@ -108,6 +109,44 @@ pub struct PlanFacts {
     pub peak_sample: usize,
     /// Sentences for the reader of the report.
     pub notes: Vec<String>,
+    /// The call sites whose blocks can be served by regions, in the order of their numbers.
+    pub sites: Vec<SiteFacts>,
+}
+
+/// What is known of a routed call site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteFacts {
+    /// Blocks that a region can serve.
+    pub blocks: u64,
+    /// Blocks that it cannot: watched large ones.
+    pub left_out: u64,
+    /// Blocks that another thread ended: a region has one owner, so the site is not measured.
+    pub handed_over: u64,
+    /// Highest sum of requested bytes alive.
+    pub peak_live_bytes: u64,
+    /// The first different sizes, 0 for unused places.
+    pub sizes: [usize; SITE_SIZES_MAX],
+    /// Blocks of yet other sizes.
+    pub other_sizes: u64,
+    live_bytes: u64,
+}
+
+impl SiteFacts {
+    pub(crate) fn begin(&mut self, size: u64) {
+        self.blocks += 1;
+        self.live_bytes += size;
+        self.peak_live_bytes = self.peak_live_bytes.max(self.live_bytes);
+        // Sites like their first size best.
+        let size = (size as usize).max(1);
+        match self.sizes.iter_mut().find(|place| **place == size || **place == 0) {
+            Some(place) => *place = size,
+            None => self.other_sizes += 1,
+        }
+    }
+
+    pub(crate) fn end(&mut self, size: u64) {
+        self.live_bytes = self.live_bytes.saturating_sub(size);
+    }
 }
 
 /// What the builder hands over.

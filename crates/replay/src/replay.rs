@@ -113,8 +113,8 @@ struct Runs<'a> {
 
 /// One timing run.
 #[derive(Clone, Copy, Debug, Default)]
-struct Timing {
-    cpu_s: f64,
+pub(crate) struct Timing {
+    pub(crate) cpu_s: f64,
     wait_s: f64,
     wall_s: f64,
     faults: (u64, u64),
@@ -213,12 +213,12 @@ impl Runs<'_> {
             progress(&Progress::new(phase, what.clone(), done, total, elapsed));
         };
         look(0);
-        run_once(&self.program, self.plan, allocator, is_memory, self.limits, &mut look)
+        run_once(&self.program, self.plan, allocator, None, is_memory, self.limits, &mut look)
     }
 }
 
 impl Timing {
-    fn of(outcome: &Outcome) -> Self {
+    pub(crate) fn of(outcome: &Outcome) -> Self {
         let seconds = |field| outcome.result.get(field) as f64 / 1e9;
         let (wait_s, mapping_s) = (seconds(Field::WaitNs), seconds(Field::MappingNs));
         Self {

@@ -47,6 +47,8 @@ pub(crate) enum Field {
     PeakBytes = 13,
     /// CPU that the program's own mappings cost.
     MappingNs = 14,
+    /// Bytes that a call site's regions held at most, over all threads.
+    RegionBytes = 15,
 }
 
 /// A state of the worker: it replays.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::ReplayError;
 use crate::plan::Plan;
 use crate::result::{Field, ResultWords, STATE_DONE, Text, result_bytes};
+use crate::site::SiteRoute;
 use crate::spec::{AllocatorSpec, WorkerProgram};
 use crate::sys;
 use crate::worker::{Order, Subject};
@@ -33,7 +34,8 @@ pub(crate) struct Limits {
     pub(crate) stall: Duration,
 }
 
-/// Replays `plan` once: on `allocator`, or on nothing. Calls `look` with the epochs done now
+/// Replays `plan` once: on `allocator`, or on nothing, the blocks of one call site on a region if
+/// there is a `route`. Calls `look` with the epochs done now
 /// and then.
 ///
 /// # Errors
@@ -43,6 +45,7 @@ pub(crate) fn run_once(
     program: &WorkerProgram,
     plan: &Plan,
     allocator: Option<&AllocatorSpec>,
+    route: Option<SiteRoute>,
     is_memory: bool,
     limits: Limits,
     look: &mut dyn FnMut(u64),
@@ -58,7 +61,7 @@ pub(crate) fn run_once(
     };
     let (plan_fd, result_fd) = (plan.file().as_raw_fd(), result_file.as_raw_fd());
     let parent = std::process::id();
-    let order = Order { plan: plan_fd, result: result_fd, parent, subject, is_memory };
+    let order = Order { plan: plan_fd, result: result_fd, parent, subject, is_memory, route };
     let mut command = Command::new(&program.program);
     command
         .args(&program.arguments)

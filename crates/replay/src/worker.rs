@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use crate::engine::{Board, Engine, NullHeap, PlanView, ProcessHeap};
 use crate::result::Text;
+use crate::site::SiteRoute;
 use crate::sys;
 
 /// First argument of a worker: it tells `heapwright` to call [`worker_main`].
@@ -32,6 +33,8 @@ pub(crate) struct Order {
     pub(crate) subject: Subject,
     /// Whether memory is measured, else time.
     pub(crate) is_memory: bool,
+    /// The call site that a region serves, if one is to.
+    pub(crate) route: Option<SiteRoute>,
 }
 
 /// What to replay on.
@@ -47,7 +50,7 @@ pub(crate) enum Subject {
 
 impl Order {
     /// As arguments.
-    pub(crate) fn to_arguments(self) -> [String; 6] {
+    pub(crate) fn to_arguments(self) -> [String; 7] {
         let subject = match self.subject {
             Subject::Null => "null",
             Subject::System => "system",
@@ -61,11 +64,12 @@ impl Order {
             self.parent.to_string(),
             subject.to_owned(),
             kind.to_owned(),
+            self.route.map_or_else(|| "-".to_owned(), SiteRoute::to_argument),
         ]
     }
 
     fn from_arguments(arguments: &[OsString]) -> Option<Self> {
-        let [plan, result, parent, subject, kind] = arguments else { return None };
+        let [plan, result, parent, subject, kind, route] = arguments else { return None };
         let subject = match subject.to_str()? {
             "null" => Subject::Null,
             "system" => Subject::System,
@@ -78,6 +82,10 @@ impl Order {
             parent: parent.to_str()?.parse().ok()?,
             subject,
             is_memory: kind == "memory",
+            route: match route.to_str()? {
+                "-" => None,
+                text => Some(SiteRoute::from_argument(text)?),
+            },
         })
     }
 }
@@ -120,10 +128,10 @@ pub fn worker_main(arguments: &[OsString]) -> ! {
             });
             // SAFETY: just mapped with so many bytes, a power of two, and never unmapped.
             let heap = unsafe { NullHeap::new(arena, bytes) };
-            run(plan, heap, board, order.is_memory, false);
+            run(plan, heap, board, order, false);
         }
         Subject::System | Subject::Preloaded => {
-            run(plan, ProcessHeap, board, order.is_memory, knows_usable);
+            run(plan, ProcessHeap, board, order, knows_usable);
         }
     }
     std::process::exit(0)
@@ -133,12 +141,15 @@ fn run<H: crate::engine::Heap>(
     plan: &'static PlanView,
     heap: H,
     board: Board,
-    is_memory: bool,
+    order: Order,
     knows_usable: bool,
 ) {
+    let is_memory = order.is_memory;
     board.set(crate::result::Field::KnowsUsable, u64::from(knows_usable));
     let engine = Engine::new(plan, heap, board, is_memory, knows_usable, exhausted, give_up);
-    let engine = engine.unwrap_or_else(|error| give_up(&format!("no memory to replay: {error}")));
+    let mut engine =
+        engine.unwrap_or_else(|error| give_up(&format!("no memory to replay: {error}")));
+    engine.route(order.route);
     if is_memory {
         engine.run::<true>();
     } else {

@@ -6,5 +6,6 @@
 
 pub mod programs;
 mod random;
+pub mod site_mix;
 
 pub use random::Random;

@@ -41,24 +41,33 @@ impl Frame {
         self.sp
     }
 
-    /// A frame at `at` which `rule` led on from, or the last one.
+    /// Makes this the frame at `at`, which the rule with these low bits led on from, or the last
+    /// one; the tag stays. `matters_outside` says of the next frame outward whether its frame
+    /// pointer matters; the answer says it of this one.
     ///
-    /// `caller` is the next frame outward: it tells which frame pointers matter.
+    /// Without a jump: the kinds of a program's frames follow no pattern that a CPU could learn.
     #[inline(always)]
-    pub(crate) fn new(at: Registers, rule: Rule, caller: Option<&Self>, tag: u32) -> Self {
-        let kind = rule.kind();
-        let matters_outside = caller.is_some_and(Self::fp_matters);
+    pub(crate) fn set(&mut self, at: Registers, rule_bits: u8, matters_outside: bool) -> bool {
+        let kind = u32::from(Rule::from_bits(u64::from(rule_bits)).kind_bits());
+        let matters_outside = u32::from(matters_outside);
         // A signal's context or a realigned frame is stepped over by its rule each time, which
         // loads the frame pointer afresh.
-        let by_rule = matches!(kind, Kind::Realigned | Kind::Signal);
-        let uses_fp = matches!(kind, Kind::FramePointer | Kind::Realigned | Kind::Guess);
-        let loads_fp = rule.fp_words() > FP_UNCHANGED;
-        let passes_fp = !loads_fp && !by_rule && matters_outside;
-        let bits = u16::from(rule.low_bits())
-            | if uses_fp || passes_fp { FP_MATTERS } else { 0 }
-            | if loads_fp && matters_outside { CHECKS_FP } else { 0 }
-            | if by_rule { BY_RULE } else { 0 };
-        Self { pc: at.pc, sp: at.sp, fp: at.fp, tag, bits, unused: 0 }
+        let by_rule = (1 << Kind::Realigned as u32 | 1 << Kind::Signal as u32) >> kind & 1;
+        let uses_fp = (1 << Kind::FramePointer as u32
+            | 1 << Kind::Realigned as u32
+            | 1 << Kind::Guess as u32)
+            >> kind
+            & 1;
+        let fp_words = Rule::from_bits(u64::from(rule_bits)).fp_words();
+        let loads_fp = u32::from(fp_words > FP_UNCHANGED);
+        let passes_fp = (loads_fp | by_rule) ^ 1;
+        let fp_matters = uses_fp | passes_fp & matters_outside;
+        let bits = u32::from(rule_bits)
+            | fp_matters << FP_MATTERS.trailing_zeros()
+            | (loads_fp & matters_outside) << CHECKS_FP.trailing_zeros()
+            | by_rule << BY_RULE.trailing_zeros();
+        (self.pc, self.sp, self.fp, self.bits) = (at.pc, at.sp, at.fp, bits as u16);
+        fp_matters != 0
     }
 
     /// The rule that led on from here, without its CFA.

@@ -38,21 +38,38 @@ pub struct Memo {
 
 /// Frames of the walk being made, innermost first. By columns: a frame that is written in words
 /// and read back as a whole right after that would wait for the store buffer.
+///
+/// The columns' places differ in their lower 12 bits, by which the CPU takes a load for one of a
+/// word that was just stored.
 #[derive(Debug)]
+#[repr(C)]
 struct Fresh {
-    pc: [usize; FRAME_COUNT_MAX],
-    sp: [usize; FRAME_COUNT_MAX],
-    fp: [usize; FRAME_COUNT_MAX],
+    pc: [usize; COLUMN_WORDS],
+    sp: [usize; COLUMN_WORDS],
+    fp: [usize; COLUMN_WORDS],
     rule_bits: [u8; FRAME_COUNT_MAX],
 }
 
+/// Words of a column: no divisor of 4096 bytes.
+const COLUMN_WORDS: usize = FRAME_COUNT_MAX + 40;
+
 impl Fresh {
     const NONE: Self = Self {
-        pc: [0; FRAME_COUNT_MAX],
-        sp: [0; FRAME_COUNT_MAX],
-        fp: [0; FRAME_COUNT_MAX],
+        pc: [0; COLUMN_WORDS],
+        sp: [0; COLUMN_WORDS],
+        fp: [0; COLUMN_WORDS],
         rule_bits: [0; FRAME_COUNT_MAX],
     };
+
+    /// The first `count` frames, the last of them first.
+    #[inline(always)]
+    fn outermost_first(&self, count: usize) -> impl Iterator<Item = (Registers, u8)> {
+        let registers = self.pc[..count].iter().zip(&self.sp[..count]).zip(&self.fp[..count]);
+        registers
+            .zip(&self.rule_bits[..count])
+            .rev()
+            .map(|(((&pc, &sp), &fp), &rule_bits)| (Registers { pc, sp, fp }, rule_bits))
+    }
 
     #[inline(always)]
     fn set(&mut self, index: usize, at: Registers, rule_bits: u8) {
@@ -180,7 +197,7 @@ impl Memo {
             self.depth = 0;
         }
         let window = self.home.window(registers.sp);
-        Walk { at: registers, window, candidates: self.depth, fresh: 0 }.run(self)
+        Walk { at: registers, window, candidates: self.depth, fresh: 0, leaps: false }.run(self)
     }
 }
 
@@ -193,6 +210,8 @@ struct Walk {
     candidates: usize,
     /// How many fresh frames there are.
     fresh: usize,
+    /// Whether a step led to a stack pointer that is no higher: from a signal's stack.
+    leaps: bool,
 }
 
 impl Walk {
@@ -207,7 +226,7 @@ impl Walk {
                 self.note(memo, stepped)
             };
             if let Some(end) = end {
-                return self.splice(memo, end);
+                return splice(memo, self.candidates, self.fresh, self.leaps, end);
             }
         }
     }
@@ -265,6 +284,7 @@ impl Walk {
         }
         if let Ok(stepped) = stepped {
             memo.guess_count += u64::from(stepped.rule.kind() == Kind::Guess);
+            self.leaps |= stepped.registers.sp <= self.at.sp;
             self.at = stepped.registers;
         }
         end
@@ -351,52 +371,49 @@ impl Walk {
         self.at = memo.frames[from].registers();
         Some(self.note(memo, stepped))
     }
+}
 
-    /// Puts the fresh frames behind those of the memo that were met again.
-    #[inline(always)]
-    fn splice(self, memo: &mut Memo, end: End) -> Capture {
-        if self.candidates + self.fresh > FRAME_COUNT_MAX {
-            return self.splice_limited(memo);
-        }
-        let mut unchanged = self.candidates;
-        let depth = self.candidates + self.fresh;
-        let (mut same_path, mut ascending) = (true, true);
-        let (outer, inner) = memo.frames[..depth].split_at_mut(self.candidates);
-        let mut caller = outer.last();
-        let fresh = &memo.fresh;
-        for (offset, slot) in inner.iter_mut().enumerate() {
-            let index = self.fresh - 1 - offset;
-            let at = Registers { pc: fresh.pc[index], sp: fresh.sp[index], fp: fresh.fp[index] };
-            let rule = Rule::from_bits(u64::from(fresh.rule_bits[index]));
-            ascending &= caller.is_none_or(|caller| caller.sp > at.sp);
-            // The path of return addresses may be the same though something else differs.
-            same_path &= self.candidates + offset < memo.depth && slot.pc == at.pc;
-            unchanged += usize::from(same_path);
-            *slot = Frame::new(at, rule, caller, slot.tag);
-            caller = Some(slot);
-        }
-        memo.depth = depth;
-        memo.end = end;
-        memo.ascending = ascending
-            && (memo.ascending
-                || memo.frames[..depth].is_sorted_by(|outer, inner| outer.sp > inner.sp));
-        memo.check();
-        Capture { unchanged, depth, end: end.get() }
+/// Puts the `fresh` frames behind the `kept` outermost ones of the memo, which were met again.
+///
+/// The counts come by themselves, not in the [`Walk`]: copying that would read by pairs what was
+/// written by words, which stalls.
+#[inline(always)]
+fn splice(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool, end: End) -> Capture {
+    let depth = kept + fresh_count;
+    if depth > FRAME_COUNT_MAX {
+        return splice_limited(memo, kept, fresh_count, leaps);
     }
+    let mut unchanged = kept;
+    // The path of return addresses may be the same though something else differs.
+    while unchanged < depth.min(memo.depth)
+        && memo.frames[unchanged].pc == memo.fresh.pc[depth - 1 - unchanged]
+    {
+        unchanged += 1;
+    }
+    let (outer, inner) = memo.frames[..depth].split_at_mut(kept);
+    let mut fp_matters = outer.last().is_some_and(Frame::fp_matters);
+    for (slot, (at, rule_bits)) in inner.iter_mut().zip(memo.fresh.outermost_first(fresh_count)) {
+        fp_matters = slot.set(at, rule_bits, fp_matters);
+    }
+    memo.depth = depth;
+    memo.end = end;
+    memo.ascending = !leaps
+        && (memo.ascending
+            || memo.frames[..depth].is_sorted_by(|outer, inner| outer.sp > inner.sp));
+    memo.check();
+    Capture { unchanged, depth, end: end.get() }
+}
 
-    /// [`splice`](Self::splice) for a stack with more frames than there is room for: drops the
-    /// outermost ones.
-    #[cold]
-    #[inline(never)]
-    fn splice_limited(mut self, memo: &mut Memo) -> Capture {
-        let dropped = self.candidates + self.fresh - FRAME_COUNT_MAX;
-        memo.frames.copy_within(dropped..self.candidates, 0);
-        self.candidates -= dropped;
-        // The frames that the kept paths started with are gone, and with them the tags' meaning.
-        memo.depth = 0;
-        let capture = self.splice(memo, End::LIMIT_REACHED);
-        Capture { unchanged: 0, ..capture }
-    }
+/// [`splice`] for a stack with more frames than there is room for: drops the outermost ones.
+#[cold]
+#[inline(never)]
+fn splice_limited(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool) -> Capture {
+    let dropped = kept + fresh_count - FRAME_COUNT_MAX;
+    memo.frames.copy_within(dropped..kept, 0);
+    // The frames that the kept paths started with are gone, and with them the tags' meaning.
+    memo.depth = 0;
+    let capture = splice(memo, kept - dropped, fresh_count, leaps, End::LIMIT_REACHED);
+    Capture { unchanged: 0, ..capture }
 }
 
 /// The stack pointer of the innermost frame that may still be met, above all others without one.

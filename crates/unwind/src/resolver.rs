@@ -22,12 +22,19 @@ const REST_FACTOR: u64 = 20;
 
 pub(crate) static CACHE: RuleCache = RuleCache::new();
 static RESOLVER: Owned<Resolver> = Owned::new(Resolver::new());
-/// Counts the changes that make rules invalid which were true before.
-static RULE_GENERATION: AtomicU32 = AtomicU32::new(1);
+/// Counts of changes, on one cache line: every capture asks for both.
+#[repr(align(64))]
+struct Generations {
+    /// Of those that make rules invalid which were true before.
+    rules: AtomicU32,
+    /// Of those of the list of modules.
+    modules: AtomicU32,
+}
+
+static GENERATIONS: Generations =
+    Generations { rules: AtomicU32::new(1), modules: AtomicU32::new(0) };
 /// 1 when the list of modules must not be read any more.
 static FROZEN: AtomicU32 = AtomicU32::new(0);
-/// Counts the changes of the list of modules.
-static MODULE_GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The answer for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +146,12 @@ impl Resolver {
                 // What was unknown may be known now; what was known may be gone.
                 if CACHE.clear(is_kept) {
                     // Release: pairs with the Acquire in `rule_generation`.
-                    RULE_GENERATION.fetch_add(1, Ordering::Release);
+                    GENERATIONS.rules.fetch_add(1, Ordering::Release);
                 }
             }
             if !is_kept || is_grown {
                 // Release: pairs with the Acquire in `module_generation`.
-                MODULE_GENERATION.fetch_add(1, Ordering::Release);
+                GENERATIONS.modules.fetch_add(1, Ordering::Release);
             }
         }
         let end_ns = monotonic_ns();
@@ -164,14 +171,14 @@ pub(crate) fn resolve(pc: usize) -> Resolved {
 #[inline(always)]
 pub(crate) fn rule_generation() -> u32 {
     // Acquire: pairs with the Release in `refresh`; rules looked up after it are newer.
-    RULE_GENERATION.load(Ordering::Acquire)
+    GENERATIONS.rules.load(Ordering::Acquire)
 }
 
 /// Changes whenever the list of modules was found changed; one load. 0: never read.
 #[inline]
 pub fn module_generation() -> u32 {
     // Acquire: pairs with the Release in `refresh`.
-    MODULE_GENERATION.load(Ordering::Acquire)
+    GENERATIONS.modules.load(Ordering::Acquire)
 }
 
 /// Never reads the list of modules or probes memory again: for programs that are about to forbid

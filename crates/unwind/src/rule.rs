@@ -100,6 +100,21 @@ impl Rule {
         }
     }
 
+    /// The number of the kind.
+    #[inline(always)]
+    pub(crate) fn kind_bits(self) -> u8 {
+        self.0 as u8 & ((1 << KIND_BITS) - 1)
+    }
+
+    /// For the two common kinds, which register the CFA is counted from, as a mask: none of the
+    /// bits for the stack pointer, all for the frame pointer.
+    #[inline(always)]
+    pub(crate) fn base_if_common(self) -> Option<usize> {
+        let kind = self.0 & ((1 << KIND_BITS) - 1);
+        let is_common = kind.wrapping_sub(Kind::StackPointer as u64) < 2;
+        is_common.then(|| (kind as usize >> 1).wrapping_neg())
+    }
+
     /// Words between the CFA and the slot of the caller's frame pointer; [`FP_UNCHANGED`] when
     /// the frame pointer is unchanged.
     #[inline(always)]
@@ -129,6 +144,7 @@ fn words(bytes: i64, limit: usize) -> Option<usize> {
     (bytes.is_multiple_of(8) && bytes / 8 < limit).then_some(bytes / 8)
 }
 
+const _: () = assert!(Kind::StackPointer as u64 == 1 && Kind::FramePointer as u64 == 2);
 const _: () = assert!(CFA_WORDS_SHIFT == 8, "`low_bits` are kind and fp_words");
 const _: () = assert!(RULE_BITS + 31 == 64, "a tag of 31 bits fits beside a rule");
 

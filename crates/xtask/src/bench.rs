@@ -4,12 +4,16 @@ use crate::workspace::Workspace;
 use crate::{build, shell};
 use std::process::Command;
 
-/// Builds and measures: `record` is the suite of `crates/bench`, anything else is for
+/// Builds and measures: `record` and `malloc` are suites of `crates/bench`, anything else is for
 /// `heapwright compare` on the bundled program.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     build::run(workspace, &[])?;
     match arguments.split_first() {
         Some((suite, rest)) if suite == "record" => record(workspace, rest),
+        Some((suite, _)) if suite == "malloc" => {
+            let mut bench = Command::new(workspace.release().join("heapwright"));
+            shell::run(bench.arg("bench").args(arguments).current_dir(&workspace.root))
+        }
         _ => compare(workspace, arguments),
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// the feature of the same name.
 const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
 
-/// Builds what a user runs; with `--snmalloc` also that peer, with `--parquet` an `export` that
+/// Builds what a user runs, the suites of `heapwright bench` too; with `--snmalloc` also that peer, with `--parquet` an `export` that
 /// writes Parquet (a minute more).
 pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), String> {
     const KNOWN: [&str; 2] = ["--snmalloc", "--parquet"];
@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
     }
     let with_optional = arguments.contains(&"--snmalloc");
     let mut binary = workspace.cargo("build");
-    binary.args(["--release", "--package", "heapwright-cli"]);
+    binary.args(["--release", "--package", "heapwright-cli", "--package", "heapwright-bench"]);
     if arguments.contains(&"--parquet") {
         binary.args(["--features", "heapwright-cli/parquet"]);
     }

@@ -22,7 +22,8 @@ usage: cargo xtask COMMAND
   build    the binary, the demo program and every .so, into target/release
            (--snmalloc: that peer too; --parquet: an export that writes Parquet)
   demo     build, then run the main job on the bundled program
-  test     install what is missing, build, and run every check and test
+  test     install what is missing, build, and run every check and test; with --tier NAME
+           only that long tier (forks, programs): build and run its ignored tests
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
                 build::run(&workspace, &words)
             }
             "demo" => demo::run(&workspace, rest),
-            "test" => test::run(&workspace),
+            "test" => test::run(&workspace, rest),
             "bench" => bench::run(&workspace, rest),
             "tidy" => tidy::run(&workspace),
             "bundle" => bundle::run(&workspace),

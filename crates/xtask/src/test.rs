@@ -16,18 +16,37 @@ struct Tally {
     ignored: u32,
 }
 
-/// Installs what is missing, builds, checks, tests; ends with `N passed, N failed`.
-pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
+/// Installs what is missing, builds, checks, tests; ends with `N passed, N failed`. With
+/// `--tier NAME` instead: builds, and runs the ignored tests whose names begin with `tier_NAME`.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    match arguments {
+        [] => {}
+        [flag, name] if flag == "--tier" => return tier(workspace, name),
+        _ => return Err("test: it takes nothing, or --tier NAME".into()),
+    }
     setup::run(setup::TO_TEST)?;
     shell::run(workspace.cargo("fmt").args(["--all", "--check"]))?;
     tidy::run(workspace)?;
     build::run(workspace, &[])?;
     clippy(workspace)?;
-    let (tally, result) = tests(workspace)?;
+    let (tally, result) = tests(workspace, &[], &[])?;
     let Tally { passed, failed, ignored } = tally;
     println!("{passed} passed, {failed} failed, {ignored} skipped");
     if passed == 0 && result.is_ok() {
         return Err("no test ran".into());
+    }
+    result
+}
+
+/// One after the other: they use all of the machine.
+fn tier(workspace: &Workspace, name: &str) -> Result<(), String> {
+    build::run(workspace, &[])?;
+    let filter = format!("tier_{name}");
+    let words = ["--ignored", "--test-threads=1", "--nocapture"];
+    let (tally, result) = tests(workspace, &[&filter], &words)?;
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.passed + tally.failed == 0 && result.is_ok() {
+        return Err(format!("there is no test {filter}_*"));
     }
     result
 }
@@ -46,11 +65,17 @@ fn clippy(workspace: &Workspace) -> Result<(), String> {
     shell::run(objects.args(["--", "-D", "warnings"]))
 }
 
-/// Runs them and counts; the result is that of the runner.
-fn tests(workspace: &Workspace) -> Result<(Tally, Result<(), String>), String> {
+/// Runs those that `filters` leave, with `words` for the runner, and counts; the result is that
+/// of the runner.
+fn tests(
+    workspace: &Workspace,
+    filters: &[&str],
+    words: &[&str],
+) -> Result<(Tally, Result<(), String>), String> {
     let mut command = workspace.cargo("test");
     command.args(["--workspace", "--no-fail-fast"]);
     without_objects(workspace, &mut command);
+    command.args(filters).arg("--").args(words);
     // Some tests run programs under the objects that were just built.
     command.env("HEAPWRIGHT_LIB_DIR", workspace.release());
     shell::show(&command);

@@ -60,7 +60,7 @@ fn expect_full(file: &Path, prepare: impl FnOnce(&mut Command)) {
         Path::new("sh"),
         &[
             "-c",
-            "ulimit -f unlimited; exec \"$0\" 2 700",
+            "ulimit -f unlimited; exec \"$0\" 2 2500",
             program("churns").to_str().expect("text"),
         ],
     );
@@ -80,7 +80,7 @@ fn expect_full(file: &Path, prepare: impl FnOnce(&mut Command)) {
 fn a_file_at_its_limit_ends_the_recording_and_not_the_program() {
     let directory = tempfile::tempdir().expect("a directory");
     expect_full(&directory.path().join("limited.hwr"), |command| {
-        let limit = libc::rlimit { rlim_cur: 300 << 10, rlim_max: libc::RLIM_INFINITY };
+        let limit = libc::rlimit { rlim_cur: 100 << 10, rlim_max: libc::RLIM_INFINITY };
         let set = move || {
             // SAFETY: reads the structure; only this process's limit changes.
             match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
@@ -115,7 +115,7 @@ impl Drop for Tmpfs {
 
 #[test]
 fn a_full_disk_ends_the_recording_and_not_the_program() {
-    let Some(disk) = Tmpfs::new("300k") else { return };
+    let Some(disk) = Tmpfs::new("100k") else { return };
     expect_full(&disk.0.path().join("full.hwr"), |_| {});
 }
 

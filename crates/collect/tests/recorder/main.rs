@@ -3,6 +3,7 @@
 
 mod collector_ends;
 mod damaged;
+mod dormant;
 mod entry_points;
 mod hostile;
 mod large;

@@ -7,9 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use heapwright_collect::{AfterStop, RecordOptions, RecordOutcome, Stdout, record};
+use heapwright_collect::{AfterStop, RecordOptions, RecordOutcome, Stdout, Target, record};
 use heapwright_format::file::Recording;
 use heapwright_format::merge::{MergedEvents, Module};
 use heapwright_format::objects::{Change, MatchCounts, ObjectId, Objects};
@@ -108,28 +107,34 @@ pub(crate) fn record_command(command: Vec<OsString>, set: impl FnOnce(&mut Recor
     let directory = tempfile::tempdir().expect("a directory");
     let output = directory.path().join("recording.hwr");
     let stdout = directory.path().join("stdout");
-    let mut options = RecordOptions {
-        command,
-        output: output.clone(),
-        recorder: recorder(),
-        sample_bytes: 0,
-        time_limit: None,
-        bytes_max: None,
-        load: None,
-        load_delay: Duration::from_millis(200),
-        redact: false,
-        foreground: false,
-        stdout: Stdout::File(stdout.clone()),
-        after_stop: AfterStop::Wait,
-        heapwright_version: "test".into(),
-        machine: String::new(),
-        progress: None,
-    };
+    let mut options = options_for(Target::Command(command), output.clone());
+    options.stdout = Stdout::File(stdout.clone());
     set(&mut options);
     let outcome = record(options).expect("it starts");
     let recording = Recording::open(&output).expect("a recording");
     let stdout = fs::read_to_string(stdout).expect("text");
     Run { outcome, recording, stdout, directory }
+}
+
+/// Options with nothing special in them.
+pub(crate) fn options_for(target: Target, output: PathBuf) -> RecordOptions {
+    RecordOptions {
+        target,
+        output,
+        recorder: recorder(),
+        sample_bytes: 0,
+        time_limit: None,
+        bytes_max: None,
+        load: None,
+        load_delay: None,
+        redact: false,
+        foreground: false,
+        stdout: Stdout::Inherit,
+        after_stop: AfterStop::Wait,
+        heapwright_version: "test".into(),
+        machine: String::new(),
+        progress: None,
+    }
 }
 
 /// Records by the example, in a process of its own that `prepare` may change.

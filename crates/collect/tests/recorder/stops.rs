@@ -35,7 +35,7 @@ fn a_time_limit_ends_the_recording_and_the_program_goes_on() {
 #[test]
 fn a_size_limit_ends_the_recording_soon_after() {
     let limit = 100 << 10;
-    let run = record_command(words(&program("churns"), &["2", "1500"]), |options| {
+    let run = record_command(words(&program("churns"), &["2", "4000"]), |options| {
         options.bytes_max = Some(limit);
     });
     assert_eq!((run.outcome.reason, run.stdout.as_str()), (StopReason::Size, "went on\n"));
@@ -107,7 +107,6 @@ fn a_load_drives_a_server_which_is_then_stopped() {
         let client = words(&program("client"), &[socket, "20", "50"]);
         let run = record_command(server, |options| {
             options.load = Some(client);
-            options.load_delay = Duration::from_millis(400);
         });
         let ends = (run.outcome.reason, run.outcome.load_status, run.outcome.exit_status);
         assert_eq!(ends, (StopReason::Load, Some(0), Some(status)));

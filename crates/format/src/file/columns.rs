@@ -2,7 +2,7 @@
 //! compresses by itself to three quarters of what the mixed bytes do.
 //!
 //! # Invariants
-//! - I1: [`join`] of what [`split`] made is the chunk; heads tell the lengths of all fields.
+//! - I1: [`join`] of what [`Columns::split`] made is the chunk; heads tell the lengths of all fields.
 
 use crate::wire::{ADDRESS_BYTES, FIELD_BYTES, NODE_BYTES, OP_ALLOC, OP_FREE};
 
@@ -36,46 +36,130 @@ fn free_fields(head: u8) -> [Field; 2] {
     [time, address]
 }
 
-/// Takes `chunk` apart. Runs of other operations stand in the last column as they are; a head
-/// of zero and the length of the run (two bytes) mark them among the heads.
-pub(super) fn split(chunk: &[u8], columns: &mut [Vec<u8>; COLUMN_COUNT]) -> Option<()> {
-    columns.iter_mut().for_each(Vec::clear);
-    let mut offset = 0;
-    while offset < chunk.len() {
-        let head = chunk[offset];
-        match head & 15 {
-            OP_ALLOC => {
-                let codes = *chunk.get(offset + 1)?;
-                columns[HEADS].extend_from_slice(&[head, codes]);
-                offset = take(chunk, offset + 2, &alloc_fields(head, codes), columns)?;
-            }
-            OP_FREE => {
-                columns[HEADS].push(head);
-                offset = take(chunk, offset + 1, &free_fields(head), columns)?;
-            }
-            _ => {
-                let bytes = other_bytes(&chunk[offset..])?;
-                columns[HEADS].push(0);
-                columns[HEADS].extend_from_slice(&u16::try_from(bytes).ok()?.to_le_bytes());
-                columns[OTHERS].extend_from_slice(&chunk[offset..offset + bytes]);
-                offset += bytes;
+/// The columns of one chunk after another: as long as the longest chunk so far and some more, since
+/// fields are copied as whole words.
+#[derive(Default)]
+pub(super) struct Columns {
+    bytes: [Vec<u8>; COLUMN_COUNT],
+    used: [usize; COLUMN_COUNT],
+}
+
+/// Fields are copied by words of this many bytes.
+const WORD_BYTES: usize = 8;
+
+/// Bytes of the longest allocation, and of the word that its last field is copied by.
+const EVENT_ROOM: usize = 2 + 8 + 8 + 8 + 4 + WORD_BYTES;
+
+impl Columns {
+    /// The columns, in order.
+    pub(super) fn get(&self) -> [&[u8]; COLUMN_COUNT] {
+        std::array::from_fn(|index| &self.bytes[index][..self.used[index]])
+    }
+
+    fn begin(&mut self, chunk_bytes: usize) {
+        self.used = [0; COLUMN_COUNT];
+        for column in &mut self.bytes {
+            // A mark of three bytes stands for a run of two at least, and a plain event of three
+            // or more, which is one byte here, follows it: so no column is more than a mark
+            // longer than the chunk.
+            let room = chunk_bytes + 2 * WORD_BYTES;
+            if column.len() < room {
+                column.resize(room, 0);
             }
         }
     }
-    Some(())
-}
 
-fn take(
-    chunk: &[u8],
-    mut offset: usize,
-    fields: &[Field],
-    columns: &mut [Vec<u8>; COLUMN_COUNT],
-) -> Option<usize> {
-    for &(column, bytes) in fields {
-        columns[column].extend_from_slice(chunk.get(offset..offset + bytes)?);
-        offset += bytes;
+    /// Appends the first `bytes` of `word`.
+    #[inline(always)]
+    fn put(&mut self, column: usize, word: [u8; WORD_BYTES], bytes: usize) {
+        let used = self.used[column];
+        self.bytes[column][used..used + WORD_BYTES].copy_from_slice(&word);
+        self.used[column] = used + bytes;
     }
-    Some(offset)
+
+    fn put_slice(&mut self, column: usize, slice: &[u8]) {
+        let used = self.used[column];
+        self.bytes[column][used..used + slice.len()].copy_from_slice(slice);
+        self.used[column] = used + slice.len();
+    }
+
+    /// Takes `chunk` apart. Runs of other operations stand in the last column as they are; a
+    /// head of zero and the length of the run (two bytes) mark them among the heads. False when
+    /// it does not end with an event.
+    ///
+    /// Some 3 ns an event.
+    pub(super) fn split(&mut self, chunk: &[u8]) -> bool {
+        self.begin(chunk.len());
+        let mut offset = 0;
+        while offset + EVENT_ROOM <= chunk.len() {
+            let head = chunk[offset];
+            offset = match head & 15 {
+                OP_ALLOC => {
+                    let codes = chunk[offset + 1];
+                    self.put(HEADS, u64::from(head).to_le_bytes(), 1);
+                    self.put(HEADS, u64::from(codes).to_le_bytes(), 1);
+                    self.take(chunk, offset + 2, &alloc_fields(head, codes))
+                }
+                OP_FREE => {
+                    self.put(HEADS, u64::from(head).to_le_bytes(), 1);
+                    self.take(chunk, offset + 1, &free_fields(head))
+                }
+                _ => match self.take_others(chunk, offset) {
+                    Some(next) => next,
+                    None => return false,
+                },
+            };
+        }
+        self.split_end(chunk, offset).is_some()
+    }
+
+    #[inline(always)]
+    fn take(&mut self, chunk: &[u8], mut offset: usize, fields: &[Field]) -> usize {
+        for &(column, bytes) in fields {
+            let mut word = [0; WORD_BYTES];
+            word.copy_from_slice(&chunk[offset..offset + WORD_BYTES]);
+            self.put(column, word, bytes);
+            offset += bytes;
+        }
+        offset
+    }
+
+    fn take_others(&mut self, chunk: &[u8], offset: usize) -> Option<usize> {
+        let bytes = other_bytes(&chunk[offset..])?;
+        let mark = u64::from(u16::try_from(bytes).ok()?) << 8;
+        self.put(HEADS, mark.to_le_bytes(), 3);
+        self.put_slice(OTHERS, &chunk[offset..offset + bytes]);
+        Some(offset + bytes)
+    }
+
+    /// The rest of the chunk, where a word may reach over its end.
+    fn split_end(&mut self, chunk: &[u8], mut offset: usize) -> Option<()> {
+        while offset < chunk.len() {
+            let head = chunk[offset];
+            let fields: &[Field] = match head & 15 {
+                OP_ALLOC => {
+                    let codes = *chunk.get(offset + 1)?;
+                    self.put_slice(HEADS, &[head, codes]);
+                    offset += 2;
+                    &alloc_fields(head, codes)
+                }
+                OP_FREE => {
+                    self.put_slice(HEADS, &[head]);
+                    offset += 1;
+                    &free_fields(head)
+                }
+                _ => {
+                    offset = self.take_others(chunk, offset)?;
+                    continue;
+                }
+            };
+            for &(column, bytes) in fields {
+                self.put_slice(column, chunk.get(offset..offset + bytes)?);
+                offset += bytes;
+            }
+        }
+        Some(())
+    }
 }
 
 /// Bytes from the start of `chunk` to the next allocation or plain free.
@@ -134,7 +218,7 @@ pub(super) fn join(columns: &[&[u8]; COLUMN_COUNT], bytes: usize) -> Option<Vec<
 mod tests {
     use std::ptr::NonNull;
 
-    use super::{COLUMN_COUNT, join, split};
+    use super::{COLUMN_COUNT, Columns, join};
     use crate::encode::{ChunkCursor, Encoder, TouchReport};
     use crate::kind::FreeKind;
 
@@ -171,23 +255,41 @@ mod tests {
     #[test]
     fn a_chunk_comes_back_from_its_columns() {
         let chunk = chunk();
-        let mut columns: [Vec<u8>; COLUMN_COUNT] = Default::default();
-        split(&chunk, &mut columns).expect("well-formed");
-        let columns = columns.each_ref().map(Vec::as_slice);
-        assert!(join(&columns, chunk.len()).is_some_and(|joined| joined == chunk));
+        let mut columns = Columns::default();
+        assert!(columns.split(&chunk));
+        assert!(join(&columns.get(), chunk.len()).is_some_and(|joined| joined == chunk));
+        // A shorter one afterwards has nothing of the longer one in it.
+        let mut bytes = 0;
+        while bytes < 5000 {
+            bytes += crate::decode::event_bytes(&chunk[bytes..]).expect("well-formed");
+        }
+        assert!(columns.split(&chunk[..bytes]));
+        assert!(join(&columns.get(), bytes).is_some_and(|joined| joined == chunk[..bytes]));
     }
 
     #[test]
-    fn torn_chunks_and_columns_are_refused() {
+    fn every_end_of_a_chunk_is_whole_or_refused() {
         let chunk = chunk();
-        let mut columns: [Vec<u8>; COLUMN_COUNT] = Default::default();
-        let refused = (1..300).filter(|&cut| split(&chunk[..cut], &mut columns).is_none()).count();
-        assert!(refused > 100, "most cuts are inside an event");
-        split(&chunk, &mut columns).expect("well-formed");
+        let mut columns = Columns::default();
+        let mut end = 0;
+        for bytes in 0..3000 {
+            if end < bytes {
+                end += crate::decode::event_bytes(&chunk[end..]).expect("well-formed");
+            }
+            assert_eq!(columns.split(&chunk[..bytes]), end == bytes, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn torn_columns_are_refused() {
+        let chunk = chunk();
+        let mut columns = Columns::default();
+        assert!(columns.split(&chunk));
         for index in 0..COLUMN_COUNT {
-            let mut shorter = columns.clone();
-            shorter[index].pop();
-            assert_eq!(join(&shorter.each_ref().map(Vec::as_slice), chunk.len()), None);
+            let mut shorter = columns.get();
+            let (_, rest) = shorter[index].split_last().expect("all are there");
+            shorter[index] = rest;
+            assert_eq!(join(&shorter, chunk.len()), None);
         }
     }
 }

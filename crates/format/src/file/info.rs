@@ -39,12 +39,26 @@ pub struct ProcessInfo {
     pub forked_from: u32,
     /// Path of the executable.
     pub exe: String,
+    /// What it is called: the name that it was started by, where that leads to `exe` (a link);
+    /// else the executable's file name. Empty in older recordings.
+    pub name: String,
     /// Command line, word by word; empty when redacted.
     pub command: Vec<String>,
     /// Time of its start, in units.
     pub start_time: u64,
     /// Kernel page size.
     pub page_bytes: u32,
+    /// Whether recording began in the middle of its life: it has older blocks, whose frees are
+    /// unknown ones.
+    pub attached: bool,
+}
+
+impl ProcessInfo {
+    /// What to call the process: its name, else its executable's file name.
+    pub fn display_name(&self) -> &str {
+        let of_exe = || self.exe.rsplit('/').next().unwrap_or_default();
+        if self.name.is_empty() { of_exe() } else { &self.name }
+    }
 }
 
 /// What is known when a process has gone or the recording stops.

@@ -46,6 +46,13 @@ pub enum OpenError {
         /// Its version.
         found: u32,
     },
+    /// A head of another length than this version has: damaged.
+    Head {
+        /// The file.
+        path: PathBuf,
+        /// The length that it claims, in bytes.
+        claimed: u32,
+    },
     /// A recording cut off before it says what it is about.
     Headless {
         /// The file.
@@ -74,6 +81,12 @@ impl fmt::Display for OpenError {
                 f,
                 "{} is a recording of version {found}, this heapwright reads version \
                  {FILE_VERSION}; record it again or use the heapwright that made it",
+                path.display()
+            ),
+            Self::Head { path, claimed } => write!(
+                f,
+                "{} is damaged at offset 12: its head claims {claimed} bytes instead of \
+                 {FILE_HEAD_BYTES}; copy it again, or record it again",
                 path.display()
             ),
             Self::Headless { path, offset } => write!(
@@ -171,6 +184,10 @@ impl Recording {
         let version = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
         if version != FILE_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found: version });
+        }
+        let claimed = u32::from_le_bytes(head[12..16].try_into().expect("four bytes"));
+        if claimed as usize != FILE_HEAD_BYTES {
+            return Err(OpenError::Head { path: path.to_owned(), claimed });
         }
         let mut recording = Self {
             path: path.to_owned(),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use zstd::bulk::Compressor;
 
-use super::columns::{COLUMN_COUNT, split};
+use super::columns::{COLUMN_COUNT, Columns};
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 use super::section::{
     Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
@@ -17,7 +17,7 @@ pub struct FileWriter<W: Write> {
     out: W,
     compressor: Compressor<'static>,
     buffer: Vec<u8>,
-    columns: [Vec<u8>; COLUMN_COUNT],
+    columns: Columns,
     bytes: u64,
 }
 
@@ -32,7 +32,7 @@ impl<W: Write> FileWriter<W> {
         out.write_all(&(FILE_HEAD_BYTES as u32).to_le_bytes())?;
         let compressor = Compressor::new(level)?;
         let buffer = Vec::new();
-        let columns = Default::default();
+        let columns = Columns::default();
         let mut writer = Self { out, compressor, buffer, columns, bytes: FILE_HEAD_BYTES as u64 };
         writer.json(SectionKind::Session, session)?;
         Ok(writer)
@@ -126,11 +126,11 @@ impl<W: Write> FileWriter<W> {
     /// Appends the chunk `raw` in columns; false when it is not a chunk as we know them.
     fn pack_columns(&mut self, raw: &[u8]) -> io::Result<bool> {
         let mut columns = std::mem::take(&mut self.columns);
-        let is_chunk = split(raw, &mut columns).is_some();
+        let is_chunk = columns.split(raw);
         if is_chunk {
             let lengths = self.buffer.len();
             self.buffer.resize(lengths + COLUMN_COUNT * 8, 0);
-            for (index, column) in columns.iter().enumerate() {
+            for (index, column) in columns.get().into_iter().enumerate() {
                 let packed = self.pack(column)?;
                 let place = lengths + 8 * index;
                 self.buffer[place..place + 4].copy_from_slice(&(column.len() as u32).to_le_bytes());

@@ -5,6 +5,8 @@
 //! pages get written (its touch list, see [`super::touch`]).
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use heapwright_format::AllocKind;
 use heapwright_format::file::Recording;
 use heapwright_format::objects::{Change, MatchCounts, ObjectId};
@@ -15,7 +17,7 @@ use super::threads::{Place, Threads};
 use super::touch::{TouchLists, WrittenPages};
 use crate::error::ReplayError;
 use crate::op::{self, How};
-use crate::plan::{EpochEnd, Gathered, Plan, PlanFacts};
+use crate::plan::{EpochEnd, Gathered, Plan, PlanFacts, SiteFacts};
 
 /// Bytes born in one epoch at most, at a small heap; else a share of the peak so far.
 const EPOCH_BYTES_MIN: u64 = 256 << 10;
@@ -73,6 +75,16 @@ pub struct PlanBuilder {
     first_time: Option<u64>,
     units_per_second: f64,
     unseen_mappings: u64,
+    /// Live blocks of routed sites: the site, and the thread that made the block.
+    routed: HashMap<ObjectId, Routed>,
+}
+
+/// A live block of a routed call site.
+#[derive(Clone, Copy, Debug)]
+struct Routed {
+    site: u32,
+    maker: usize,
+    align_log2: u8,
 }
 
 impl PlanBuilder {
@@ -132,7 +144,17 @@ impl PlanBuilder {
             first_time: None,
             units_per_second: recording.units_per_second(),
             unseen_mappings: 0,
+            routed: HashMap::new(),
         })
+    }
+
+    /// As [`PlanBuilder::change`] for the birth of a block of routed call site number `site`.
+    pub fn site_change(&mut self, time: u64, thread: u32, change: &Change, site: u32) {
+        if let Change::Born { object, .. } = change {
+            let thread = self.threads.position(thread);
+            self.routed.insert(*object, Routed { site, maker: thread, align_log2: 0 });
+        }
+        self.change(time, thread, change);
     }
 
     /// Adds a sentence for the reader of the report.
@@ -251,7 +273,24 @@ impl PlanBuilder {
             _ => How::Malloc,
         };
         let slot = self.slots.take_own(thread, self.epoch);
-        if how == How::Mapped || self.is_large(size) {
+        let is_large = how == How::Mapped || self.is_large(size);
+        if let Some(routed) = self.routed.get_mut(&object) {
+            let site = routed.site;
+            routed.align_log2 = align_log2;
+            if is_large {
+                self.routed.remove(&object);
+                self.site(site).left_out += 1;
+            } else {
+                let place = self.site_born(thread, slot, size, site, align_log2, how);
+                self.enter(object, slot, place, size, None);
+                self.facts.aligned |= how == How::Aligned;
+                self.facts.operations += 1;
+                self.now.live_blocks += 1;
+                self.grow(size);
+                return;
+            }
+        }
+        if is_large {
             let field = how as u64 | u64::from(align_log2) << 4;
             let head = op::pack(op::LARGE_BORN, slot, field);
             let place = self.append(thread, &[head, op::halves(0, op::TOUCH_NONE), size]);
@@ -283,7 +322,67 @@ impl PlanBuilder {
         }
     }
 
+    fn site(&mut self, site: u32) -> &mut SiteFacts {
+        let index = site as usize;
+        if self.facts.sites.len() <= index {
+            self.facts.sites.resize(index + 1, SiteFacts::default());
+        }
+        &mut self.facts.sites[index]
+    }
+
+    fn site_born(
+        &mut self,
+        thread: usize,
+        slot: u32,
+        size: u64,
+        site: u32,
+        align_log2: u8,
+        how: How,
+    ) -> Place {
+        self.site(site).begin(size);
+        self.touch_more(size);
+        let zeroed = if how == How::Calloc { op::ZEROED } else { 0 };
+        let detail = op::halves(site, u32::from(align_log2) | zeroed);
+        self.append(thread, &[op::pack(op::SITE_BORN, slot, size), detail])
+    }
+
+    fn site_died(&mut self, thread: usize, slot: u32, size: u64, routed: Routed) {
+        let Routed { site, maker, align_log2 } = routed;
+        let facts = self.site(site);
+        facts.end(size);
+        facts.handed_over += u64::from(maker != thread);
+        self.touch_less(size);
+        self.append(
+            thread,
+            &[op::pack(op::SITE_DIED, slot, size), op::halves(site, u32::from(align_log2))],
+        );
+    }
+
+    /// A region's block is resized by another one and a copy; so is the one of `malloc` that it is
+    /// compared with.
+    fn site_resized(&mut self, thread: usize, object: ObjectId, size: u64) {
+        let Some(&routed) = self.routed.get(&object) else { return };
+        let site = routed.site;
+        let Some((slot, block)) = self.take_version(thread, object) else { return };
+        let old_size = std::mem::replace(&mut block.size, size);
+        self.site_died(thread, slot, old_size, routed);
+        let size = size.min(op::SIZE_MAX);
+        let place = self.site_born(thread, slot, size, site, 0, How::Malloc);
+        self.begin_version(object, slot, place);
+        self.routed.insert(object, Routed { site, maker: thread, align_log2: 0 });
+        if let Some(block) = self.blocks.get_mut(object) {
+            block.size = size;
+        }
+        self.facts.operations += 1;
+        self.now.live_bytes -= old_size;
+        self.grow(size);
+    }
+
     fn resized(&mut self, thread: usize, object: ObjectId, size: u64) {
+        if self.routed.contains_key(&object) {
+            self.site_resized(thread, object, size);
+            return;
+        }
         let Some((source, block)) = self.take_version(thread, object) else { return };
         let (old_size, is_large) = (block.size, block.large.is_some());
         let large = self.blocks.get_mut(object).and_then(|block| block.large.take());
@@ -333,6 +432,14 @@ impl PlanBuilder {
         let Some((slot, _)) = self.take_version(thread, object) else { return };
         let Some(block) = self.blocks.remove(object) else { return };
         let is_mapped = block.is_mapped();
+        if let Some(routed) = self.routed.remove(&object) {
+            self.site_died(thread, slot, block.size, routed);
+            self.slots.give(thread, slot, self.epoch);
+            self.facts.operations += 1;
+            self.now.live_bytes -= block.size;
+            self.now.live_blocks -= 1;
+            return;
+        }
         match &block.large {
             Some(large) => {
                 let bytes = self.resolve(large, block.size);

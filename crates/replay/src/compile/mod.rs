@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use heapwright_format::file::Recording;
 use heapwright_format::merge::MergedEvents;
-use heapwright_format::objects::Objects;
+use heapwright_format::objects::{Change, Objects};
+use heapwright_format::stacks::StackId;
 
 use crate::error::ReplayError;
 use crate::plan::Plan;
@@ -38,6 +39,21 @@ pub fn compile(
     shape: Shape,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Plan, ReplayError> {
+    compile_with_sites(recording, process, shape, &|_| None, progress)
+}
+
+/// As [`compile`], and lets the blocks born with a stack of which `site_of` tells a number be
+/// served by a region ([`crate::measure_sites`]).
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_with_sites(
+    recording: &Recording,
+    process: usize,
+    shape: Shape,
+    site_of: &dyn Fn(StackId) -> Option<u32>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Plan, ReplayError> {
     let mut builder = PlanBuilder::new(recording, process, shape)?;
     let mut merged = MergedEvents::new(recording, process);
     let mut objects = Objects::new();
@@ -46,7 +62,14 @@ pub fn compile(
     let mut events = 0u64;
     while let Some(event) = merged.next() {
         objects.feed(&event, merged.stacks(), |change| {
-            builder.change(event.time, event.thread, &change);
+            let site = match change {
+                Change::Born { stack, .. } => site_of(stack),
+                _ => None,
+            };
+            match site {
+                Some(site) => builder.site_change(event.time, event.thread, &change, site),
+                None => builder.change(event.time, event.thread, &change),
+            }
         });
         events += 1;
         if events.is_multiple_of(1 << 17) {

@@ -14,11 +14,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use super::board::Board;
 use super::growth::Growth;
 use super::heap::Heap;
+use super::lane::Lane;
 use super::operate::{Bench, OnExhausted, Tally, Totals};
 use super::order::Order;
 use super::view::{PlanView, ThreadView};
 use crate::op;
 use crate::result::{Field, STATE_DONE, STATE_RUNNING, Sample};
+use crate::site::SiteRoute;
 use crate::sys;
 
 /// Epochs that a thread may be ahead in memory runs: as few as still overlap.
@@ -36,6 +38,7 @@ pub(crate) struct Engine<H: Heap> {
     running: AtomicU32,
     finish: AtomicU32,
     on_failure: fn(&str) -> !,
+    route: Option<SiteRoute>,
 }
 
 /// Which threads have been started and which have finished.
@@ -123,7 +126,13 @@ impl<H: Heap> Engine<H> {
             running: AtomicU32::new(0),
             finish: AtomicU32::new(0),
             on_failure,
+            route: None,
         })
+    }
+
+    /// Lets a region serve the blocks of one call site.
+    pub(crate) fn route(&mut self, route: Option<SiteRoute>) {
+        self.route = route;
     }
 
     /// Replays everything on the calling thread (the worker's main one) and others; enters
@@ -175,17 +184,19 @@ impl<H: Heap> Engine<H> {
 
     fn replay<const MEASURE: bool>(&self, thread: &ThreadView) {
         let mut tally = Tally::default();
+        let mut lane = Lane::new(self.route);
         let mut start = 0;
         for &segment in thread.segments {
             let (epoch, end) = (op::low(segment), op::high(segment) as usize);
             self.bench.order.enter(epoch);
-            self.bench.operate::<MEASURE>(&thread.words[start..end], &mut tally);
+            self.bench.operate::<MEASURE>(&thread.words[start..end], &mut tally, &mut lane);
             if MEASURE {
                 self.totals.add(&mut tally);
             }
             self.bench.order.leave(epoch, |done| self.boundary::<MEASURE>(done));
             start = end;
         }
+        self.board.add(Field::RegionBytes, lane.held_bytes() as u64);
     }
 
     /// All operations up to the end of epoch `done` are over, and nobody has been told yet.

@@ -7,6 +7,7 @@ mod board;
 mod crew;
 mod growth;
 mod heap;
+mod lane;
 mod operate;
 mod order;
 mod view;

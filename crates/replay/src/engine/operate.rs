@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::growth::Growth;
 use super::heap::{Heap, ProcessHeap};
+use super::lane::Lane;
 use super::order::Order;
 use super::view::PlanView;
 use crate::op::{self, How};
@@ -69,8 +70,13 @@ pub(super) struct Bench<H> {
 }
 
 impl<H: Heap> Bench<H> {
-    /// Carries out the operations of `words`.
-    pub(super) fn operate<const MEASURE: bool>(&self, words: &[u64], tally: &mut Tally) {
+    /// Carries out the operations of `words`; those of a routed call site on the thread's `lane`.
+    pub(super) fn operate<const MEASURE: bool>(
+        &self,
+        words: &[u64],
+        tally: &mut Tally,
+        lane: &mut Lane,
+    ) {
         let mut at = 0;
         while at < words.len() {
             let word = words[at];
@@ -127,6 +133,14 @@ impl<H: Heap> Bench<H> {
                     self.put(slot, block);
                     at += 2;
                 }
+                op::SITE_BORN => {
+                    self.site_born::<MEASURE>(&words[at..at + 2], at, tally, lane);
+                    at += 2;
+                }
+                op::SITE_DIED => {
+                    self.site_died::<MEASURE>(&words[at..at + 2], tally, lane);
+                    at += 2;
+                }
                 code => {
                     let count = op::word_count(code).unwrap_or(1);
                     self.operate_large::<MEASURE>(&words[at..at + count], at, tally);
@@ -134,6 +148,69 @@ impl<H: Heap> Bench<H> {
                 }
             }
         }
+    }
+
+    /// A block of a call site that a region may serve: with the region and without it the same
+    /// is done here, but for the allocation itself.
+    #[inline]
+    fn site_born<const MEASURE: bool>(
+        &self,
+        words: &[u64],
+        at: usize,
+        tally: &mut Tally,
+        lane: &mut Lane,
+    ) {
+        let (slot, size) = (op::slot(words[0]), op::size(words[0]) as usize);
+        let detail = op::high(words[1]);
+        let align_log2 = detail & !op::ZEROED;
+        let is_zeroed = detail & op::ZEROED != 0;
+        if !lane.serves(op::low(words[1])) {
+            let block = match (is_zeroed, align_log2 > op::NATURAL_ALIGN_LOG2) {
+                (true, _) => self.heap.alloc_zeroed(slot, size),
+                (_, true) => self.heap.alloc_aligned(slot, size, align_log2),
+                _ => self.heap.alloc(slot, size),
+            };
+            let block = self.checked(block, at, slot, size);
+            self.write_all(block, 0, size);
+            self.count_birth::<MEASURE>(tally, block, size);
+            self.put(slot, block);
+            return;
+        }
+        let block = lane.alloc(size, align_log2);
+        if block.is_null() {
+            (self.on_exhausted)(at, size);
+        }
+        if is_zeroed {
+            // SAFETY: the lane's block has that many bytes.
+            unsafe { block.write_bytes(0, size) };
+        }
+        self.write_all(block, 0, size);
+        if MEASURE {
+            tally.live_blocks += 1;
+            tally.live_bytes += size as i64;
+            tally.usable_bytes += size as i64;
+        }
+        self.put(slot, block);
+    }
+
+    #[inline]
+    fn site_died<const MEASURE: bool>(&self, words: &[u64], tally: &mut Tally, lane: &mut Lane) {
+        let size = op::size(words[0]) as usize;
+        let block = self.take(op::slot(words[0]));
+        if !lane.serves(op::low(words[1])) {
+            self.count_death::<MEASURE>(tally, block, size);
+            // SAFETY: the block came out of its slot, so it is ours alone and live.
+            unsafe { self.heap.free(block) };
+            return;
+        }
+        if MEASURE {
+            tally.live_blocks -= 1;
+            tally.live_bytes -= size as i64;
+            tally.usable_bytes -= size as i64;
+        }
+        // SAFETY: as above; of this lane, since no other thread ends a routed site's blocks (the
+        // parent asked), and made with that size and alignment.
+        unsafe { lane.free(block, size, op::high(words[1])) };
     }
 
     /// Everything about large blocks and mappings. What a mapping costs is the program's own

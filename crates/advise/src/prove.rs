@@ -1,0 +1,156 @@
+//! From the replay of a call site on its region to what the advice says of it.
+
+use crate::recommend::percent;
+use crate::schema::{Predicted, Site};
+use crate::text::bytes_text;
+
+/// Least share of the program's CPU time, or of its peak, that is worth a word.
+const WORTH_SHARE: f64 = 0.001;
+/// Noise of a peak that was read once.
+const PEAK_NOISE_SHARE: f64 = 0.02;
+const PEAK_NOISE_BYTES: f64 = 128.0 * 1024.0;
+
+/// What serving one site by a region did to the replayed program.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteProof {
+    /// The site.
+    pub site: u32,
+    /// Why there are no figures; empty when there are.
+    pub failure: String,
+    /// CPU seconds saved.
+    pub gain_s: f64,
+    /// What of that may be chance.
+    pub noise_s: f64,
+    /// Peak growth without the region, bytes.
+    pub base_peak_bytes: u64,
+    /// And with it.
+    pub peak_bytes: u64,
+    /// Most that the region held.
+    pub held_bytes: u64,
+    /// Runs behind the figures.
+    pub repeats: u32,
+    /// Whether a second recording, where one was given, shows a gain as well.
+    pub is_upheld: Option<bool>,
+}
+
+impl SiteProof {
+    /// Whether time or peak is better beyond the noise, and neither is worse.
+    pub fn shows_gain(&self) -> bool {
+        let (time, peak) = (self.time_gain_s(), self.peak_gain_bytes());
+        (time > 0.0 || peak > 0.0) && time >= 0.0 && peak >= 0.0
+    }
+
+    /// Seconds gained (lost, below 0) beyond the noise; 0 within it.
+    fn time_gain_s(&self) -> f64 {
+        if self.gain_s.abs() > self.noise_s { self.gain_s } else { 0.0 }
+    }
+
+    fn peak_gain_bytes(&self) -> f64 {
+        let gain = self.base_peak_bytes as f64 - self.peak_bytes as f64;
+        let noise = (self.base_peak_bytes as f64 * PEAK_NOISE_SHARE).max(PEAK_NOISE_BYTES);
+        if gain.abs() > noise { gain } else { 0.0 }
+    }
+}
+
+/// Enters `proof` into its site: a gain becomes `predicted`; a loss takes the candidate back; what
+/// lies within the noise is said to.
+///
+/// `native_s` are the bare program's CPU seconds, `other_bytes` what it holds that no allocator can
+/// change.
+pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_bytes: u64) {
+    let say = |site: &mut Site, text: String| {
+        site.why = format!("{} {text}", site.why);
+    };
+    if !proof.failure.is_empty() {
+        say(site, format!("Not measured: {}.", proof.failure));
+        return;
+    }
+    let (time_s, peak_bytes) = (proof.time_gain_s(), proof.peak_gain_bytes());
+    let all_bytes = (proof.base_peak_bytes + other_bytes).max(1) as f64;
+    let time_share = if native_s > 0.0 { time_s / native_s } else { 0.0 };
+    let peak_share = peak_bytes / all_bytes;
+    let is_worse = time_share < -WORTH_SHARE || peak_share < -WORTH_SHARE;
+    let kind = site.recommend.clone();
+    if is_worse {
+        let (more, of) = if time_share < peak_share {
+            (-time_share, "CPU time")
+        } else {
+            (-peak_share, "peak memory")
+        };
+        site.recommend = "general".into();
+        say(
+            site,
+            format!("Measured as a {kind}: {} more {of}, so malloc it stays.", percent(more)),
+        );
+        return;
+    }
+    if time_share < WORTH_SHARE && peak_share < WORTH_SHARE {
+        say(site, "Measured: no gain above the noise.".into());
+        return;
+    }
+    if proof.is_upheld == Some(false) {
+        say(site, "Measured: a gain that the second recording does not show.".into());
+        return;
+    }
+    site.predicted = Some(Predicted {
+        time_ratio: (1.0 - time_share).max(0.0),
+        peak_ratio: (1.0 - peak_share).max(0.0),
+        worst_case_held_bytes: proof.held_bytes,
+    });
+    let upheld = if proof.is_upheld == Some(true) { ", and on a second recording" } else { "" };
+    say(
+        site,
+        format!(
+            "Measured by {} replays on a {kind}{upheld}; it holds {} at most.",
+            proof.repeats,
+            bytes_text(proof.held_bytes)
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SiteProof, enter};
+    use crate::schema::Site;
+
+    fn entered(proof: &SiteProof) -> Site {
+        let mut site = Site { recommend: "pool".into(), why: "A pool.".into(), ..Site::default() };
+        enter(&mut site, proof, 1.0, 0);
+        site
+    }
+
+    #[test]
+    fn a_gain_is_predicted_a_loss_takes_the_candidate_back_and_noise_is_nothing() {
+        let mib = 1 << 20;
+        let gain = SiteProof {
+            gain_s: 0.05,
+            noise_s: 0.01,
+            base_peak_bytes: 10 * mib,
+            peak_bytes: 10 * mib,
+            held_bytes: 4096,
+            repeats: 5,
+            ..SiteProof::default()
+        };
+        assert!(gain.shows_gain());
+        let site = entered(&gain);
+        let predicted = site.predicted.expect("a gain");
+        assert!((predicted.time_ratio - 0.95).abs() < 1e-9 && predicted.peak_ratio == 1.0);
+        assert_eq!((predicted.worst_case_held_bytes, site.recommend.as_str()), (4096, "pool"));
+
+        let noise = SiteProof { gain_s: 0.009, ..gain.clone() };
+        let site = entered(&noise);
+        assert!(!noise.shows_gain() && site.predicted.is_none() && site.recommend == "pool");
+        assert_eq!(site.why, "A pool. Measured: no gain above the noise.");
+
+        let pinned = SiteProof { peak_bytes: 20 * mib, ..gain.clone() };
+        let site = entered(&pinned);
+        assert!(!pinned.shows_gain() && site.predicted.is_none());
+        assert_eq!(site.recommend, "general");
+        assert!(site.why.contains("100 % more peak memory"), "{}", site.why);
+
+        let fallen = SiteProof { is_upheld: Some(false), ..gain.clone() };
+        assert!(entered(&fallen).predicted.is_none());
+        let failed = SiteProof { failure: "why not".into(), ..gain };
+        assert!(entered(&failed).why.ends_with("Not measured: why not."));
+    }
+}

@@ -1,0 +1,248 @@
+// Forks, threads, programs started: at any moment, from any thread.
+#include "check.h"
+#include <spawn.h>
+
+extern char **environ;
+
+enum { CHURNERS = 5, CHILD_S = 5 };
+static atomic_int stop;
+
+// Small blocks, large ones, and threads of their own that come and go.
+static void *short_thread(void *block) {
+    churn_some((uint64_t)(uintptr_t)block, 50);
+    free(block);
+    return malloc(40);
+}
+static void *load(void *seed) {
+    uint64_t state = (uint64_t)(uintptr_t)seed;
+    while (!stop) {
+        churn_some(random_next(&state), 200);
+        char *large = malloc(3 << 20);
+        CHECK(large);
+        large[0] = large[(3 << 20) - 1] = 1;
+        pthread_t thread;
+        void *block;
+        if (pthread_create(&thread, NULL, short_thread, malloc(1000)) == 0) {
+            pthread_join(thread, &block);
+            free(block);
+        }
+        free(large);
+    }
+    return NULL;
+}
+
+// What a child does: everything that a lock or a list left in the middle would stop.
+static void child_allocates(int may_start_threads) {
+    alarm(CHILD_S);
+    churn_some((uint64_t)getpid(), 300);
+    if (may_start_threads) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, short_thread, malloc(100)) == 0);
+        void *block;
+        CHECK(pthread_join(thread, &block) == 0);
+        free(block);
+    }
+    free(malloc(2 << 20));
+    malloc_trim(0);
+    _exit(7);
+}
+
+static void expect_seven(pid_t child) {
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 7) {
+        fprintf(stderr, "a child ended with status %#x\n", status);
+        _exit(1);
+    }
+}
+
+static pid_t by_raw_call(void) {
+#ifdef SYS_fork
+    return (pid_t)syscall(SYS_fork);
+#else
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
+}
+extern pid_t _Fork(void) __attribute__((weak));
+
+static void under_load(pid_t (*fork_somehow)(void), int may_start_threads) {
+    pthread_t thread[CHURNERS];
+    for (long i = 0; i < CHURNERS; i++)
+        CHECK(pthread_create(&thread[i], NULL, load, (void *)(i + 1)) == 0);
+    for (long i = 0; i < case_argument; i++) {
+        pid_t child = fork_somehow();
+        CHECK(child >= 0);
+        if (child == 0) child_allocates(may_start_threads);
+        expect_seven(child);
+        free(malloc(500));
+    }
+    stop = 1;
+    for (int i = 0; i < CHURNERS; i++) pthread_join(thread[i], NULL);
+}
+static void fork_under_load(void) { under_load(fork, 1); }
+static void plain_fork_under_load(void) {
+    if (_Fork) under_load(_Fork, 0);
+}
+static void raw_fork_under_load(void) { under_load(by_raw_call, 0); }
+
+// Every thread forks.
+static void *forker(void *seed) {
+    for (long i = 0; i < case_argument; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) child_allocates(1);
+        churn_some((uint64_t)(uintptr_t)seed, 100);
+        expect_seven(child);
+    }
+    return NULL;
+}
+static void fork_from_any_thread(void) {
+    pthread_t thread[CHURNERS];
+    for (long i = 0; i < CHURNERS; i++)
+        CHECK(pthread_create(&thread[i], NULL, forker, (void *)(i + 1)) == 0);
+    for (int i = 0; i < CHURNERS; i++) pthread_join(thread[i], NULL);
+}
+
+// A child of a child of a child, each with blocks of all before it.
+static void generations_of_forks(void) {
+    void *block = malloc(1000);
+    for (long depth = 0; depth < case_argument; depth++) {
+        churn_some((uint64_t)depth, 100);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child > 0) {
+            int status = 0;
+            CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+            CHECK(WEXITSTATUS(status) == 7);
+            if (depth == 0) return;
+            _exit(7);
+        }
+        free(block);
+        block = malloc(1000 + (size_t)depth * 5000);
+    }
+    _exit(7);
+}
+
+static void *vforks(void *unused) {
+    for (long i = 0; i < case_argument; i++) {
+        char *volatile argument = malloc(100);
+        strcpy(argument, "/bin/true");
+        // The child borrows our memory, and allocates in it.
+        pid_t child = vfork();
+        if (child == 0) {
+            char *words[] = {argument, NULL};
+            free(malloc(3000));
+            free(malloc(300000));
+            execv(argument, words);
+            _exit(1);
+        }
+        CHECK(child > 0);
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        free(argument);
+    }
+    return unused;
+}
+static void *spawns(void *unused) {
+    for (long i = 0; i < case_argument; i++) {
+        char *words[] = {"true", NULL};
+        pid_t child;
+        CHECK(posix_spawnp(&child, "true", NULL, NULL, words, environ) == 0);
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+    return unused;
+}
+static void in_three_threads_under_load(void *(*body)(void *)) {
+    pthread_t loads[2], thread[3];
+    for (long i = 0; i < 2; i++)
+        CHECK(pthread_create(&loads[i], NULL, load, (void *)(i + 1)) == 0);
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&thread[i], NULL, body, NULL) == 0);
+    for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+    stop = 1;
+    for (int i = 0; i < 2; i++) pthread_join(loads[i], NULL);
+}
+static void vfork_that_allocates(void) { in_three_threads_under_load(vforks); }
+static void storm_of_spawns(void) { in_three_threads_under_load(spawns); }
+
+// Short threads leave nothing behind: neither memory nor, in the parent, blocks.
+static void *brief(void *block) {
+    void *own[32];
+    for (int i = 0; i < 32; i++) memset(own[i] = malloc(16u << (i % 9)), 1, 16u << (i % 9));
+    for (int i = 0; i < 32; i++) free(own[i]);
+    free(block);
+    return malloc(200);
+}
+static void short_threads_leave_nothing_behind(void) {
+    long before = 0;
+    for (long i = 0; i < case_argument; i++) {
+        if (i == case_argument / 5) before = private_kib();
+        pthread_t thread[2];
+        void *block;
+        for (int k = 0; k < 2; k++)
+            CHECK(pthread_create(&thread[k], NULL, brief, malloc(300)) == 0);
+        for (int k = 0; k < 2; k++) {
+            CHECK(pthread_join(thread[k], &block) == 0);
+            free(block);
+        }
+    }
+    long after = private_kib();
+    CHECK(before > 0);
+    if (after - before > 512) {
+        fprintf(stderr, "%ld KiB became %ld\n", before, after);
+        _exit(1);
+    }
+}
+
+// Blocks outlive the threads that made them, and are freed by others.
+enum { HEIRLOOMS = 500 };
+static void *leaves_blocks(void *seed) {
+    void **blocks = malloc(HEIRLOOMS * sizeof *blocks);
+    uint64_t state = (uint64_t)(uintptr_t)seed;
+    for (int i = 0; i < HEIRLOOMS; i++) {
+        size_t bytes = 16 + random_next(&state) % 4000;
+        memset(blocks[i] = malloc(bytes), 0x77, bytes);
+    }
+    return blocks;
+}
+static void *frees_blocks(void *argument) {
+    unsigned char **blocks = argument;
+    for (int i = 0; i < HEIRLOOMS; i++) {
+        CHECK(blocks[i][0] == 0x77 && blocks[i][15] == 0x77);
+        free(blocks[i]);
+    }
+    free(blocks);
+    return NULL;
+}
+static void blocks_outlive_their_threads(void) {
+    long before = 0;
+    for (long i = 0; i < case_argument; i++) {
+        pthread_t thread;
+        void *blocks;
+        CHECK(pthread_create(&thread, NULL, leaves_blocks, (void *)(i + 1)) == 0);
+        pthread_join(thread, &blocks);
+        CHECK(pthread_create(&thread, NULL, frees_blocks, blocks) == 0);
+        pthread_join(thread, NULL);
+        if (i == case_argument / 4) before = private_kib();
+    }
+    long after = private_kib();
+    if (after - before > 2048) {
+        fprintf(stderr, "%ld KiB became %ld\n", before, after);
+        _exit(1);
+    }
+}
+
+int main(int argc, char **argv) {
+    static const case_t cases[] = {
+        {"fork_under_load", fork_under_load},
+        {"plain_fork_under_load", plain_fork_under_load},
+        {"raw_fork_under_load", raw_fork_under_load},
+        {"fork_from_any_thread", fork_from_any_thread},
+        {"generations_of_forks", generations_of_forks},
+        {"vfork_that_allocates", vfork_that_allocates},
+        {"storm_of_spawns", storm_of_spawns},
+        {"short_threads_leave_nothing_behind", short_threads_leave_nothing_behind},
+        {"blocks_outlive_their_threads", blocks_outlive_their_threads},
+        {NULL, NULL}};
+    return run_case(cases, argc, argv);
+}

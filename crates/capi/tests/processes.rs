@@ -1,0 +1,86 @@
+//! Pitfall 11 and the life of threads: forks of every kind at any moment, threads that end.
+//!
+//! The counts are small here; the long tier is `cargo xtask test --tier forks`.
+
+mod built;
+
+use built::{compile_as, expect_fine, object, run_under};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+fn program() -> &'static PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile_as("cc", "life/processes.c", "processes", &[]))
+}
+
+/// Runs the case `name` `count` times, which may take `limit_s` seconds.
+#[track_caller]
+fn case_is_fine(name: &str, count: u32, limit_s: u32) {
+    let mut command = Command::new(program());
+    command.arg(name).args([count.to_string(), limit_s.to_string()]);
+    expect_fine(&run_under(&object("libheapwright_preload.so"), &mut command));
+}
+
+#[test]
+fn p11_fork_while_other_threads_allocate() {
+    case_is_fine("fork_under_load", 200, 60);
+}
+
+#[test]
+fn p11_fork_from_any_thread() {
+    case_is_fine("fork_from_any_thread", 30, 60);
+}
+
+#[test]
+#[ignore = "waits for the fork order of the next core, see docs/design/preload.md"]
+fn p11_fork_without_handlers_while_other_threads_allocate() {
+    case_is_fine("plain_fork_under_load", 100, 60);
+}
+
+#[test]
+#[ignore = "waits for the fork order of the next core, see docs/design/preload.md"]
+fn p11_raw_fork_while_other_threads_allocate() {
+    case_is_fine("raw_fork_under_load", 100, 60);
+}
+
+#[test]
+fn p11_children_of_children() {
+    case_is_fine("generations_of_forks", 40, 60);
+}
+
+#[test]
+fn p11_vfork_children_that_allocate() {
+    case_is_fine("vfork_that_allocates", 50, 60);
+}
+
+#[test]
+fn p11_a_storm_of_spawns() {
+    case_is_fine("storm_of_spawns", 50, 60);
+}
+
+#[test]
+fn ten_thousand_short_threads_leave_nothing_behind() {
+    case_is_fine("short_threads_leave_nothing_behind", 5000, 60);
+}
+
+#[test]
+fn blocks_outlive_the_threads_that_made_them() {
+    case_is_fine("blocks_outlive_their_threads", 400, 60);
+}
+
+#[test]
+#[ignore = "long tier: minutes"]
+fn tier_forks_two_thousand_of_each_kind() {
+    case_is_fine("fork_under_load", 2000, 300);
+    case_is_fine("fork_from_any_thread", 400, 300);
+    case_is_fine("vfork_that_allocates", 700, 300);
+    case_is_fine("storm_of_spawns", 700, 300);
+}
+
+#[test]
+#[ignore = "long tier: minutes"]
+fn tier_forks_two_thousand_without_handlers() {
+    case_is_fine("plain_fork_under_load", 2000, 300);
+    case_is_fine("raw_fork_under_load", 2000, 300);
+}

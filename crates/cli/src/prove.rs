@@ -1,0 +1,137 @@
+//! Proving the candidates: each call site's own blocks on the region that is advised for them.
+
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::source;
+use clap::Args;
+use heapwright_advise::schema::Site;
+use heapwright_advise::{Analysis, SiteProof};
+use heapwright_format::file::Recording;
+use heapwright_replay::{
+    RegionKind, ReplayOptions, Shape, SiteFigures, compile_with_sites, measure_sites,
+};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::console::Console;
+
+/// Sites that are measured; each costs a memory run and some timing runs.
+const SITES_MAX: usize = 8;
+/// Least share of the allocations, or of the peak, from which a gain could show.
+const SHARE_MIN: f64 = 0.005;
+/// Timing runs of each site.
+const REPEATS: u32 = 5;
+/// No further round begins after this time.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// How candidates are proved.
+#[derive(Debug, Args)]
+pub(crate) struct ProveOptions {
+    /// Do not replay single call sites on the regions that are advised for them
+    #[arg(long)]
+    pub no_sites: bool,
+    /// A second recording of the program: a call site's gain must show there as well
+    #[arg(long, value_name = "FILE")]
+    pub second: Option<PathBuf>,
+}
+
+/// Measures the candidates among the sites of `analysis`; what their gains are worth is for the
+/// advice to say.
+pub(crate) fn prove(
+    recording: &Recording,
+    process: usize,
+    analysis: &Analysis,
+    options: &ProveOptions,
+    console: &Console,
+) -> Result<Vec<SiteProof>, Failure> {
+    if options.no_sites || analysis.is_sampled {
+        return Ok(Vec::new());
+    }
+    let candidates = candidates(analysis);
+    let figures = measure(recording, process, analysis, &candidates)?;
+    let mut proofs: Vec<SiteProof> =
+        candidates.iter().zip(figures).map(|(&(site, _), figures)| proof(site, figures)).collect();
+    if let Some(path) = &options.second
+        && proofs.iter().any(SiteProof::shows_gain)
+    {
+        let second = source::open(path, console)?;
+        let process = source::choose(&second, None)?;
+        let other = source::analyse(&second, process)?;
+        // The same call, in the same place, by names: addresses differ.
+        let same = |one: &Site, two: &Site| {
+            (&one.function, &one.file, one.line) == (&two.function, &two.file, two.line)
+        };
+        let matched: Vec<Option<(u32, RegionKind)>> = candidates
+            .iter()
+            .map(|&(site, kind)| {
+                let one = &analysis.sites[site as usize];
+                other.sites.iter().find(|two| same(one, two)).map(|two| (two.id, kind))
+            })
+            .collect();
+        let there: Vec<(u32, RegionKind)> = matched.iter().flatten().copied().collect();
+        let mut figures = measure(&second, process, &other, &there)?.into_iter();
+        for (proof, place) in proofs.iter_mut().zip(&matched) {
+            let figures = place.and_then(|_| figures.next());
+            let holds = figures.is_some_and(|figures| self::proof(0, figures).shows_gain());
+            proof.is_upheld = Some(holds);
+        }
+    }
+    Ok(proofs)
+}
+
+/// Sites with a region to try that are large enough to matter, and have one owner.
+fn candidates(analysis: &Analysis) -> Vec<(u32, RegionKind)> {
+    let all = analysis.totals.allocs.max(1) as f64;
+    let peak = analysis.totals.peak_live_bytes.max(1) as f64;
+    let weight =
+        |site: &Site| (site.allocs as f64 / all).max(site.live_at_peak_bytes as f64 / peak);
+    let mut found: Vec<(&Site, RegionKind)> = analysis
+        .sites
+        .iter()
+        .filter(|site| site.same_thread_share >= 1.0 && weight(site) >= SHARE_MIN)
+        .filter_map(|site| Some((site, RegionKind::from_name(&site.recommend)?)))
+        .collect();
+    found.sort_by(|a, b| weight(b.0).total_cmp(&weight(a.0)).then(a.0.id.cmp(&b.0.id)));
+    found.into_iter().take(SITES_MAX).map(|(site, kind)| (site.id, kind)).collect()
+}
+
+fn measure(
+    recording: &Recording,
+    process: usize,
+    analysis: &Analysis,
+    sites: &[(u32, RegionKind)],
+) -> Result<Vec<SiteFigures>, Failure> {
+    if sites.is_empty() {
+        return Ok(Vec::new());
+    }
+    let numbers: HashMap<u32, u32> =
+        sites.iter().enumerate().map(|(number, &(site, _))| (site, number as u32)).collect();
+    let progress = Progress::new(1);
+    let mut show = |state: &heapwright_replay::Progress| {
+        progress.set(state.done, state.total, &state.what);
+    };
+    let site_of = |stack| analysis.site_of(stack).and_then(|site| numbers.get(&site).copied());
+    let plan = compile_with_sites(recording, process, Shape::default(), &site_of, &mut show)?;
+    let options = ReplayOptions {
+        repeats: REPEATS,
+        time_budget: Some(TIME_LIMIT),
+        ..ReplayOptions::default()
+    };
+    let kinds: Vec<RegionKind> = sites.iter().map(|&(_, kind)| kind).collect();
+    Ok(measure_sites(&plan, &kinds, &options, &mut show)?)
+}
+
+fn proof(site: u32, figures: SiteFigures) -> SiteProof {
+    SiteProof {
+        site,
+        failure: figures.failure,
+        gain_s: figures.gain_s,
+        noise_s: figures.noise_s,
+        base_peak_bytes: figures.base_peak_bytes,
+        peak_bytes: figures.peak_bytes,
+        held_bytes: figures.held_bytes,
+        repeats: figures.repeats,
+        is_upheld: None,
+    }
+}

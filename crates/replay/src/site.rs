@@ -1,0 +1,229 @@
+//! Call sites on regions: each candidate's own blocks served by the region that is advised, the
+//! rest of the program beside them on the system's `malloc`.
+#![forbid(unsafe_code)]
+
+use crate::error::ReplayError;
+use crate::figures::{median, spread};
+use crate::plan::{Plan, SiteFacts};
+use crate::progress::{Phase, Progress};
+use crate::replay::Timing;
+use crate::result::Field;
+use crate::spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
+use crate::supervise::{Limits, Outcome, run_once};
+use std::time::Instant;
+
+/// Sizes of a slab site at most.
+pub(crate) const SITE_SIZES_MAX: usize = 8;
+
+/// A stack or a buddy heap has room for so many times the site's peak: cut-offs and order cost.
+const CAPACITY_FACTOR: u64 = 4;
+const CAPACITY_BYTES_MIN: u64 = 1 << 20;
+const CAPACITY_BYTES_MAX: u64 = 2 << 30;
+
+/// A region allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionKind {
+    /// Blocks end together.
+    Linear,
+    /// Last in, first out.
+    Stack,
+    /// One size.
+    Pool,
+    /// A few sizes.
+    Slab,
+    /// Large blocks near powers of two.
+    Buddy,
+}
+
+/// What a worker is told of the site that it routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SiteRoute {
+    pub(crate) site: u32,
+    pub(crate) kind: RegionKind,
+    /// For stack and buddy, which have a fixed length.
+    pub(crate) capacity_bytes: usize,
+    pub(crate) sizes: [usize; SITE_SIZES_MAX],
+}
+
+/// What serving one site by a region did to the whole program.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteFigures {
+    /// Why there are no figures; empty when there are.
+    pub failure: String,
+    /// CPU seconds that the whole replay saves: median of the runs without less that of the runs
+    /// with the region.
+    pub gain_s: f64,
+    /// Half the sum of both medians' spreads, in seconds: a gain below it is none.
+    pub noise_s: f64,
+    /// Peak resident growth with all sites on the system's `malloc`, bytes.
+    pub base_peak_bytes: u64,
+    /// The same with this site on its region.
+    pub peak_bytes: u64,
+    /// Most bytes that the regions held: what one block that never dies would pin.
+    pub held_bytes: u64,
+    /// Timing runs behind the medians.
+    pub repeats: u32,
+}
+
+impl RegionKind {
+    /// All of them, from the simplest on.
+    pub const ALL: [Self; 5] = [Self::Linear, Self::Stack, Self::Pool, Self::Slab, Self::Buddy];
+
+    /// As the advice calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Stack => "stack",
+            Self::Pool => "pool",
+            Self::Slab => "slab",
+            Self::Buddy => "buddy",
+        }
+    }
+
+    /// The one that is called so; none for `general` and everything else.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl SiteRoute {
+    /// As one argument of a worker.
+    pub(crate) fn to_argument(self) -> String {
+        let sizes: Vec<String> = self.sizes.iter().map(usize::to_string).collect();
+        let Self { site, kind, capacity_bytes, .. } = self;
+        format!("{site}:{}:{capacity_bytes}:{}", kind.name(), sizes.join(","))
+    }
+
+    pub(crate) fn from_argument(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let site = parts.next()?.parse().ok()?;
+        let kind = RegionKind::from_name(parts.next()?)?;
+        let capacity_bytes = parts.next()?.parse().ok()?;
+        let mut sizes = [0; SITE_SIZES_MAX];
+        for (place, size) in sizes.iter_mut().zip(parts.next()?.split(',')) {
+            *place = size.parse().ok()?;
+        }
+        Some(Self { site, kind, capacity_bytes, sizes })
+    }
+}
+
+/// Measures each of `sites` (their regions; a site's number is its place), which [`crate::compile_with_sites`] has numbered in `plan`, by itself:
+/// a memory run and `options.repeats` timing runs, in turns with runs without any region.
+///
+/// # Errors
+/// [`ReplayError::System`] when no worker can be started.
+pub fn measure_sites(
+    plan: &Plan,
+    sites: &[RegionKind],
+    options: &ReplayOptions,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Vec<SiteFigures>, ReplayError> {
+    let program = match &options.worker {
+        Some(program) => program.clone(),
+        None => WorkerProgram::this()?,
+    };
+    let mut figures = vec![SiteFigures::default(); sites.len()];
+    let routes: Vec<Option<SiteRoute>> = sites
+        .iter()
+        .enumerate()
+        .map(|(index, &kind)| {
+            let facts = plan.facts().sites.get(index).copied().unwrap_or_default();
+            figures[index].failure = obstacle(&facts, kind);
+            let capacity = (facts.peak_live_bytes * CAPACITY_FACTOR)
+                .clamp(CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX);
+            figures[index].failure.is_empty().then_some(SiteRoute {
+                site: index as u32,
+                kind,
+                capacity_bytes: capacity as usize,
+                sizes: facts.sizes,
+            })
+        })
+        .collect();
+    if routes.iter().all(Option::is_none) {
+        return Ok(figures);
+    }
+    let started = Instant::now();
+    let rounds = options.repeats as usize + 1;
+    let total = (rounds * (routes.iter().flatten().count() + 1)) as u64;
+    let mut done = 0;
+    let mut run = |route: Option<SiteRoute>, is_memory: bool| -> Result<Outcome, ReplayError> {
+        let phase = if is_memory { Phase::Memory } else { Phase::Time };
+        let what = "call sites on regions".to_owned();
+        progress(&Progress::new(phase, what, done, total, started.elapsed()));
+        done += 1;
+        let system = AllocatorSpec::system();
+        let limits = Limits { run: options.run_limit, stall: options.stall_limit };
+        run_once(&program, plan, Some(&system), route, is_memory, limits, &mut |_| {})
+    };
+    let base = run(None, true)?;
+    for (figures, route) in figures.iter_mut().zip(&routes) {
+        let Some(route) = *route else { continue };
+        let outcome = run(Some(route), true)?;
+        figures.failure = outcome.failure;
+        figures.base_peak_bytes = base.result.get(Field::PeakBytes);
+        figures.peak_bytes = outcome.result.get(Field::PeakBytes);
+        figures.held_bytes = outcome.result.get(Field::RegionBytes);
+    }
+    let mut base_s: Vec<f64> = Vec::new();
+    let mut cpu_s: Vec<Vec<f64>> = vec![Vec::new(); sites.len()];
+    for _ in 0..options.repeats {
+        let is_over = options.time_budget.is_some_and(|budget| started.elapsed() > budget);
+        if is_over && !base_s.is_empty() {
+            break;
+        }
+        let outcome = run(None, false)?;
+        if outcome.failure.is_empty() {
+            base_s.push(Timing::of(&outcome).cpu_s);
+        }
+        for (index, route) in routes.iter().enumerate() {
+            if route.is_none() || !figures[index].failure.is_empty() {
+                continue;
+            }
+            let outcome = run(*route, false)?;
+            figures[index].failure.clone_from(&outcome.failure);
+            cpu_s[index].push(Timing::of(&outcome).cpu_s);
+        }
+    }
+    let middle = |runs: &[f64]| median(runs.iter().copied());
+    let noise_of = |runs: &[f64]| middle(runs) * spread(runs.iter().copied());
+    for (figures, runs) in figures.iter_mut().zip(&cpu_s) {
+        figures.gain_s = middle(&base_s) - middle(runs);
+        figures.noise_s = (noise_of(&base_s) + noise_of(runs)) / 2.0;
+        figures.repeats = runs.len().min(base_s.len()) as u32;
+    }
+    Ok(figures)
+}
+
+/// Why a site cannot be measured; empty when it can.
+fn obstacle(facts: &SiteFacts, kind: RegionKind) -> String {
+    if facts.handed_over > 0 {
+        let count = facts.handed_over;
+        return format!("{count} blocks are freed by another thread; a region has one owner");
+    }
+    if facts.left_out > 0 {
+        return format!("{} blocks are mapped or watched page by page", facts.left_out);
+    }
+    let is_sized = matches!(kind, RegionKind::Pool | RegionKind::Slab);
+    let is_single = facts.sizes[1] == 0;
+    if is_sized && facts.other_sizes > 0 || kind == RegionKind::Pool && !is_single {
+        return "its blocks have more sizes than the pattern says".into();
+    }
+    if facts.blocks == 0 { "no block of it is in the recording".into() } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RegionKind, SiteRoute};
+
+    #[test]
+    fn a_route_is_what_it_was_after_the_way_to_the_worker() {
+        for kind in RegionKind::ALL {
+            let sizes = [16, 32, 0, 0, 0, 0, 0, 7];
+            let route = SiteRoute { site: 4, kind, capacity_bytes: 1 << 20, sizes };
+            assert_eq!(SiteRoute::from_argument(&route.to_argument()), Some(route));
+            assert_eq!(RegionKind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(SiteRoute::from_argument("-"), None);
+        assert_eq!(RegionKind::from_name("general"), None);
+    }
+}
