@@ -3,7 +3,6 @@
 //! A heap that joins free neighbours at once splits them again for the next request. Keeping the
 //! last few blocks of each length as they are saves both; they are joined when memory runs short.
 //! Source: Barkley and Lee, "A Lazy Buddy System Bounded by Two Coalescing Delays", 1989.
-#![forbid(unsafe_code)]
 
 use core::cell::Cell;
 

@@ -12,7 +12,7 @@ use heapwright_regions::{
 };
 
 const VARIABLE: &str = "HEAPWRIGHT_ZERO_COST";
-const COUNTS: [u64; 2] = [10_000, 20_000];
+const COUNTS: [u64; 2] = [100_000, 1_100_000];
 
 /// Counts nothing in another way than the crate's own.
 #[derive(Default)]
@@ -86,7 +86,7 @@ fn off_costs_nothing_release_tier() {
     ] {
         let (with_count, without_count) = (instructions(with), instructions(without));
         println!("{with}: {with_count:.2}; {without}: {without_count:.2}");
-        // Two processes differ by some hundred instructions of their start.
-        assert!((with_count - without_count).abs() < 0.1, "{with}: {with_count} {without_count}");
+        // Two processes differ by some thousand instructions of their start.
+        assert!((with_count - without_count).abs() < 0.05, "{with}: {with_count} {without_count}");
     }
 }

@@ -385,7 +385,9 @@ impl Caches {
                 page = header.next.get();
             }
             assert!(
-                self.lines == Lines::Packed || prev == NIL || class_bytes(class) % LINE_BYTES == 0,
+                self.lines == Lines::Packed
+                    || prev == NIL
+                    || class_bytes(class).is_multiple_of(LINE_BYTES),
                 "SL5: class {class}"
             );
         }

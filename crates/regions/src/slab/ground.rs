@@ -38,18 +38,20 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) const EMPTY: Self = Self {
-        run_pages: Cell::new(0),
-        pages: Cell::new(0),
-        next: Cell::new(NIL),
-        prev: Cell::new(NIL),
-        free: Cell::new(core::ptr::null_mut()),
-        used: AtomicU16::new(0),
-        unused: Cell::new(0),
-        owner: AtomicU16::new(NOBODY),
-        class: Cell::new(0),
-        back: Cell::new(0),
-    };
+    const fn empty() -> Self {
+        Self {
+            run_pages: Cell::new(0),
+            pages: Cell::new(0),
+            next: Cell::new(NIL),
+            prev: Cell::new(NIL),
+            free: Cell::new(core::ptr::null_mut()),
+            used: AtomicU16::new(0),
+            unused: Cell::new(0),
+            owner: AtomicU16::new(NOBODY),
+            class: Cell::new(0),
+            back: Cell::new(0),
+        }
+    }
 
     #[inline]
     pub(super) fn used(&self) -> u16 {
@@ -122,7 +124,7 @@ impl Ground {
         // SAFETY: below the count, so in the table.
         let header = unsafe { self.headers.add(page as usize) };
         // SAFETY: committed, aligned, and no page in use has it.
-        unsafe { header.write(Header::EMPTY) };
+        unsafe { header.write(Header::empty()) };
     }
 
     /// The address of byte `offset` of the pages.

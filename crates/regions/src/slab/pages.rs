@@ -259,7 +259,7 @@ impl Pages {
         let pages = header.run_pages.get();
         let step = self.memory.step_bytes;
         let from = (first as usize * PAGE_BYTES).next_multiple_of(step);
-        let to = (first + pages) as usize * PAGE_BYTES & !(step - 1);
+        let to = ((first + pages) as usize * PAGE_BYTES) & !(step - 1);
         if from < to {
             // SAFETY: our live extent and committed pages of a free run.
             let purged = unsafe { backing.purge(&self.memory, from..to, Purge::Now) };

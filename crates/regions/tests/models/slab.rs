@@ -21,7 +21,7 @@ fn run_slab<B: Backing>(
     seed: u64,
     shape: Shape,
 ) -> Result<u32, AllocError> {
-    let lines = if seed % 2 == 0 { Lines::Packed } else { Lines::Whole };
+    let lines = if seed.is_multiple_of(2) { Lines::Packed } else { Lines::Whole };
     let slab = Slab::counted_in(backing, bytes, lines, LocalCounts::new())?;
     let refused = run(&slab, seed, shape);
     slab.trim();
@@ -57,11 +57,11 @@ fn a_full_slab_refuses_and_goes_on() {
 fn every_path_survives_a_backing_that_fails() {
     for calls in 0..12 {
         let failing = Failing::once_after(AnonymousPages, calls);
-        if let Ok(refused) = run_slab(&failing, 1 << 26, calls.into(), MIXED) {
+        if let Ok(refused) = run_slab(&failing, 1 << 26, calls, MIXED) {
             assert!(refused <= 2, "{refused}");
         }
         let failing = Failing::for_ever_after(AnonymousPages, calls);
-        let _ = run_slab(&failing, 1 << 26, calls.into(), MIXED);
+        let _ = run_slab(&failing, 1 << 26, calls, MIXED);
     }
     let chained = Chained::new(Failing::for_ever_after(AnonymousPages, 0), AnonymousPages);
     assert_eq!(run_slab(chained, 1 << 26, 7, MIXED), Ok(0));

@@ -59,8 +59,10 @@ fn a_locked_region_serves_all_threads() {
                     unsafe { block.write_bytes(seed as u8, size) };
                     // SAFETY: live; not used after.
                     let longer = unsafe { HEAP.realloc(block, layout, size * 3) };
-                    // SAFETY: live, and the last byte was copied.
-                    assert_eq!(unsafe { longer.add(size - 1).read() }, seed as u8);
+                    // SAFETY: inside the block.
+                    let last = unsafe { longer.add(size - 1) };
+                    // SAFETY: as above; it was copied.
+                    assert_eq!(unsafe { last.read() }, seed as u8);
                     let layout = Layout::from_size_align(size * 3, 8).expect("a layout");
                     // SAFETY: live, unused from here.
                     unsafe { HEAP.dealloc(longer, layout) };

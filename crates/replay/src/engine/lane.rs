@@ -25,7 +25,7 @@ enum Region {
     Stack(Stack<AnonymousPages>),
     Pool(Pool<AnonymousPages>),
     Slab(Box<Pools<AnonymousPages, SITE_SIZES_MAX>>),
-    Buddy(Buddy<AnonymousPages>),
+    Buddy(Box<Buddy<AnonymousPages>>),
 }
 
 /// A site's region in one thread; made at its first block.
@@ -145,7 +145,9 @@ fn make(route: &SiteRoute) -> Option<Region> {
         RegionKind::Slab => Region::Slab(Box::new(Pools::new_in(pages, slab_sizes(&route.sizes)))),
         RegionKind::Buddy => {
             let bytes = route.capacity_bytes;
-            Region::Buddy(Buddy::new_in(pages, bytes, BUDDY_LEAF_BYTES, Tails::Trim).ok()?)
+            Region::Buddy(Box::new(
+                Buddy::new_in(pages, bytes, BUDDY_LEAF_BYTES, Tails::Trim).ok()?,
+            ))
         }
     })
 }
