@@ -6,4 +6,5 @@ mod slab;
 mod slab_threads;
 mod threads;
 mod tight;
+mod traps;
 mod wrappers;
