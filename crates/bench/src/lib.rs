@@ -5,15 +5,23 @@
 //! [`malloc_suite`] answers: how fast and how lean is each allocator? It is `heapwright bench
 //! malloc`.
 //!
+//! [`gc_suite`] answers: what do the collectors cost, beside malloc and other collectors? It is run
+//! by `heapwright-bench-gc`.
+//!
+//! [`safety_suite`] answers: which errors are told, and are right programs left alone? It is
+//! `heapwright-bench-safety`, for `heapwright bench safety`.
+//!
 //! # Not here
 //! Comparing allocators on a program (`heapwright compare`) or a recording (`heapwright replay`).
 #![forbid(unsafe_code)]
 
+pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
 pub mod malloc_suite;
 mod programs;
 pub mod record_suite;
+pub mod safety_suite;
 mod sampled;
 mod stacks;
 pub mod statistics;

@@ -60,6 +60,16 @@ pub enum FreeEntry {
     DeleteArrayAligned,
 }
 
+/// What a program says of a block that it gives back: true in right programs, and not to be
+/// relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The size, if the function takes one.
+    pub bytes: Option<usize>,
+    /// The alignment, if the function takes one.
+    pub align_bytes: Option<usize>,
+}
+
 /// Bytes held by an allocator, for `mallinfo2` and its like. Zero where it does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -138,6 +148,17 @@ pub unsafe trait CAllocator {
     /// # Safety
     /// - `ptr` is null or a live block of this allocator, not used after the call.
     unsafe fn free(ptr: *mut u8, entry: FreeEntry);
+
+    /// [`free`](Self::free) by a function that takes a size or an alignment: for allocators that
+    /// check them.
+    ///
+    /// # Safety
+    /// - As for [`free`](Self::free).
+    #[inline(always)]
+    unsafe fn free_told(ptr: *mut u8, entry: FreeEntry, _told: Told) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { Self::free(ptr, entry) }
+    }
 
     /// How many bytes of the block the program may touch; 0 for null.
     ///

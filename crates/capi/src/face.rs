@@ -9,7 +9,7 @@ use core::ffi::c_int;
 use heapwright_os::{Errno, page_bytes, set_errno};
 
 pub use crate::report::{malloc_info, malloc_stats};
-use crate::{CAllocator, Entry, FreeEntry};
+use crate::{CAllocator, Entry, FreeEntry, Told};
 
 /// The result, with `errno` set to `ENOMEM` when it is null.
 #[inline(always)]
@@ -107,6 +107,21 @@ pub unsafe fn reallocarray<A: CAllocator>(
 pub unsafe fn free<A: CAllocator>(ptr: *mut u8, entry: FreeEntry) {
     // SAFETY: the caller's promise, passed on.
     unsafe { A::free(ptr, entry) }
+}
+
+/// A form of `free` that takes a size, an alignment or both.
+///
+/// # Safety
+/// - As for [`free`].
+#[inline(always)]
+pub unsafe fn free_told<A: CAllocator>(
+    ptr: *mut u8,
+    entry: FreeEntry,
+    bytes: Option<usize>,
+    align_bytes: Option<usize>,
+) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { A::free_told(ptr, entry, Told { bytes, align_bytes }) }
 }
 
 /// `posix_memalign`: 0, `EINVAL` or `ENOMEM`; `errno` is not set and `*out` is written on

@@ -21,5 +21,5 @@ pub mod operator_new;
 mod report;
 mod table;
 
-pub use allocator::{CAllocator, Entry, FreeEntry, Usage};
+pub use allocator::{CAllocator, Entry, FreeEntry, Told, Usage};
 pub use report::{Mallinfo, Mallinfo2};

@@ -120,17 +120,23 @@ macro_rules! export_c_functions {
             }
             $crate::export_c_functions! { @one
                 /// C23 `free_sized`; the size is not relied on.
-                "free_sized" free_sized(ptr: *mut u8, _bytes: usize) {
+                "free_sized" free_sized(ptr: *mut u8, bytes: usize) {
                     // SAFETY: the C caller's promise.
-                    unsafe { $crate::face::free::<$allocator>(ptr, $crate::FreeEntry::FreeSized) }
+                    unsafe {
+                        $crate::face::free_told::<$allocator>(
+                            ptr, $crate::FreeEntry::FreeSized, Some(bytes), None)
+                    }
                 }
             }
             $crate::export_c_functions! { @one
                 /// C23 `free_aligned_sized`; neither number is relied on.
                 "free_aligned_sized" free_aligned_sized(
-                    ptr: *mut u8, _align_bytes: usize, _bytes: usize) {
+                    ptr: *mut u8, align_bytes: usize, bytes: usize) {
                     // SAFETY: the C caller's promise.
-                    unsafe { $crate::face::free::<$allocator>(ptr, $crate::FreeEntry::FreeSized) }
+                    unsafe {
+                        $crate::face::free_told::<$allocator>(
+                            ptr, $crate::FreeEntry::FreeSized, Some(bytes), Some(align_bytes))
+                    }
                 }
             }
             $crate::export_c_functions! { @one
@@ -549,7 +555,7 @@ macro_rules! export_cpp_operators {
         }
     };
     (@delete $allocator:ty, $entry:ident:
-        $($name:literal $function:ident($($hint:ident: $type:ty),*);)*) => {$(
+        $($name:literal $function:ident($($hint:ident: $type:ty),*) $told:expr;)*) => {$(
         /// A form of `operator delete`; sizes and alignments are not relied on.
         ///
         /// # Safety
@@ -557,7 +563,11 @@ macro_rules! export_cpp_operators {
         #[unsafe(export_name = $name)]
         pub unsafe extern "C" fn $function(ptr: *mut u8, $($hint: $type),*) {
             // SAFETY: the caller's promise.
-            unsafe { $crate::face::free::<$allocator>(ptr, $crate::FreeEntry::$entry) }
+            unsafe {
+                let (bytes, align_bytes): (Option<usize>, Option<usize>) = $told;
+                $crate::face::free_told::<$allocator>(
+                    ptr, $crate::FreeEntry::$entry, bytes, align_bytes)
+            }
         }
     )*};
     ($allocator:ty) => {
@@ -585,30 +595,32 @@ macro_rules! export_cpp_operators {
                 new_array_aligned_nothrow, NewArrayAligned);
 
             $crate::export_cpp_operators! { @delete $allocator, Delete:
-                "_ZdlPv" delete();
-                "_ZdlPvRKSt9nothrow_t" delete_nothrow(_nothrow: *const u8);
+                "_ZdlPv" delete() (None, None);
+                "_ZdlPvRKSt9nothrow_t" delete_nothrow(_nothrow: *const u8) (None, None);
             }
             $crate::export_cpp_operators! { @delete $allocator, DeleteArray:
-                "_ZdaPv" delete_array();
-                "_ZdaPvRKSt9nothrow_t" delete_array_nothrow(_nothrow: *const u8);
+                "_ZdaPv" delete_array() (None, None);
+                "_ZdaPvRKSt9nothrow_t" delete_array_nothrow(_nothrow: *const u8) (None, None);
             }
             $crate::export_cpp_operators! { @delete $allocator, DeleteSized:
-                "_ZdlPvm" delete_sized(_bytes: usize);
+                "_ZdlPvm" delete_sized(bytes: usize) (Some(bytes), None);
             }
             $crate::export_cpp_operators! { @delete $allocator, DeleteArraySized:
-                "_ZdaPvm" delete_array_sized(_bytes: usize);
+                "_ZdaPvm" delete_array_sized(bytes: usize) (Some(bytes), None);
             }
             $crate::export_cpp_operators! { @delete $allocator, DeleteAligned:
-                "_ZdlPvSt11align_val_t" delete_aligned(_align: usize);
-                "_ZdlPvmSt11align_val_t" delete_sized_aligned(_bytes: usize, _align: usize);
+                "_ZdlPvSt11align_val_t" delete_aligned(align: usize) (None, Some(align));
+                "_ZdlPvmSt11align_val_t"
+                    delete_sized_aligned(bytes: usize, align: usize) (Some(bytes), Some(align));
                 "_ZdlPvSt11align_val_tRKSt9nothrow_t"
-                    delete_aligned_nothrow(_align: usize, _nothrow: *const u8);
+                    delete_aligned_nothrow(align: usize, _nothrow: *const u8) (None, Some(align));
             }
             $crate::export_cpp_operators! { @delete $allocator, DeleteArrayAligned:
-                "_ZdaPvSt11align_val_t" delete_array_aligned(_align: usize);
-                "_ZdaPvmSt11align_val_t" delete_array_sized_aligned(_bytes: usize, _align: usize);
+                "_ZdaPvSt11align_val_t" delete_array_aligned(align: usize) (None, Some(align));
+                "_ZdaPvmSt11align_val_t"
+                    delete_array_sized_aligned(bytes: usize, align: usize) (Some(bytes), Some(align));
                 "_ZdaPvSt11align_val_tRKSt9nothrow_t"
-                    delete_array_aligned_nothrow(_align: usize, _nothrow: *const u8);
+                    delete_array_aligned_nothrow(align: usize, _nothrow: *const u8) (None, Some(align));
             }
         }
     };

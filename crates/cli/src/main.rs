@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod check;
 mod compare;
 mod confirm;
 mod console;
@@ -17,6 +18,7 @@ mod diff;
 mod doctor;
 mod export;
 mod failure;
+mod gc;
 mod generate;
 mod interrupt;
 mod options;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),
         Command::Demo(options) => demo::run(&options, &console),
+        Command::Gc(options) => gc::run(&options, &console),
         Command::Generate(options) => generate::run(&options),
     };
     let status = result.unwrap_or_else(|failure: Failure| {

@@ -4,7 +4,7 @@
 //! the command line wins.
 
 use crate::{
-    advise, bench, compare, demo, diff, doctor, export, generate, record, replay, report, run,
+    advise, bench, compare, demo, diff, doctor, export, gc, generate, record, replay, report, run,
 };
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Compare(compare::CompareCommandOptions),
     /// Measure a suite: allocators, collectors, regions, beside their peers
     Bench(bench::BenchOptions),
+    /// Find the settings of a collector: gc tune -- CMD
+    Gc(gc::GcOptions),
     /// Write the HTML report of a recording again
     Report(report::ReportOptions),
     /// Write a recording for other tools: pprof, Parquet

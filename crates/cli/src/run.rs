@@ -16,6 +16,8 @@ pub(crate) struct RunOptions {
     /// Which allocator
     #[arg(long, value_name = "MODE", default_value = "fast")]
     mode: Mode,
+    #[command(flatten)]
+    check: crate::check::CheckOptions,
     /// CMD keeps its allocator and gets a recorder that waits for `heapwright record --pid`
     #[arg(long, conflicts_with = "mode")]
     dormant: bool,
@@ -67,6 +69,9 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
     if let Some(remedy) = program.reach().remedy() {
         return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
     }
+    if options.mode != Mode::Check && options.check.is_used() {
+        return Err(Failure::ours("these options need --mode check; see `heapwright run --help`"));
+    }
     let objects = Objects::of_this_binary()?;
     let mut command = Command::new(program.path());
     command.args(&options.command[1..]).stdout(console.child_stdout()?);
@@ -84,6 +89,9 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         )),
     })?;
     let object = PreloadObject::check(&path)?;
+    if options.mode == Mode::Check {
+        return crate::check::run(&options.check, console, &program, &options.command, &object);
+    }
     command.env("LD_PRELOAD", object.ld_preload());
     start(command, &program, mode, &object, options, console)
 }

@@ -101,6 +101,13 @@ pub enum BackingError {
         /// The length of the range.
         bytes: usize,
     },
+    /// The file under the memory was cut by somebody: touching what is missing is a signal.
+    Truncated {
+        /// How long it was made.
+        expected_bytes: u64,
+        /// How long it is.
+        file_bytes: u64,
+    },
     /// This backing cannot do that.
     Unsupported(Operation),
 }
@@ -117,6 +124,9 @@ impl fmt::Display for BackingError {
             ),
             Self::Kernel { errno, bytes } => {
                 write!(f, "the kernel refused {bytes} bytes with error {errno}")
+            }
+            Self::Truncated { expected_bytes, file_bytes } => {
+                write!(f, "the file under the memory has {file_bytes} of {expected_bytes} bytes")
             }
             Self::Unsupported(operation) => write!(f, "this backing has no {operation:?}"),
         }
@@ -140,7 +150,8 @@ pub unsafe trait Backing {
     /// At most one system call or two.
     ///
     /// # Errors
-    /// [`BackingError`] without [`BackingError::Unsupported`].
+    /// [`BackingError`]; [`BackingError::Unsupported`] only from a wrapper that needs more than
+    /// what is inside can do, such as guards.
     fn reserve(&self, layout: Layout) -> Result<Extent, BackingError>;
 
     /// Gives an extent back.
@@ -255,7 +266,7 @@ pub unsafe trait Backing {
 }
 
 // SAFETY: every call goes to the same backing, which keeps the invariants.
-unsafe impl<B: Backing> Backing for &B {
+unsafe impl<B: Backing + ?Sized> Backing for &B {
     fn reserve(&self, layout: Layout) -> Result<Extent, BackingError> {
         (**self).reserve(layout)
     }

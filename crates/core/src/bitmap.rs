@@ -133,6 +133,43 @@ impl SummaryBits {
         table[start..start + words].iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// The set bits, lowest first. Reads every word.
+    pub fn iter<'a>(&self, table: &'a [u64]) -> impl Iterator<Item = usize> + use<'a> {
+        let start = self.start[0] as usize;
+        let words = self.bit_count().div_ceil(WORD_BITS);
+        table[start..start + words].iter().enumerate().flat_map(|(index, word)| {
+            let mut left = *word;
+            core::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                left &= left.wrapping_sub(1);
+                (bit < WORD_BITS).then_some(index * WORD_BITS + bit)
+            })
+        })
+    }
+
+    /// Whether design/regions.md#B3 holds, and no bit is set beyond the end. Reads every word.
+    pub fn is_consistent(&self, table: &[u64]) -> bool {
+        let mut bits = self.bit_count();
+        for level in 0..self.level_count as usize {
+            let words = bits.div_ceil(WORD_BITS);
+            let start = self.start[level] as usize;
+            let last = table[start + words - 1];
+            if !bits.is_multiple_of(WORD_BITS) && last >> (bits % WORD_BITS) != 0 {
+                return false;
+            }
+            let above = level + 1;
+            let summarised = |(index, word): (usize, &u64)| {
+                above == self.level_count as usize
+                    || (table[self.word(above, index)] & bit(index) != 0) == (*word != 0)
+            };
+            if !table[start..start + words].iter().enumerate().all(summarised) {
+                return false;
+            }
+            bits = words;
+        }
+        true
+    }
+
     /// Walks design/regions.md#B3.
     ///
     /// # Panics

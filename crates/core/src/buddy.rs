@@ -9,6 +9,8 @@
 //! usual extension.
 #![forbid(unsafe_code)]
 
+mod reopen;
+
 use crate::bitmap::SummaryBits;
 
 /// Orders 0 to 31: a leaf to 2^31 leaves.

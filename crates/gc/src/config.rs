@@ -1,5 +1,7 @@
 //! What a heap is asked to be.
 
+use core::time::Duration;
+
 /// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
 /// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,45 @@ pub enum Collector {
     Incremental,
 }
 
+impl Collector {
+    /// All of them, in the order of their names here.
+    pub const ALL: [Self; 6] = [
+        Self::Null,
+        Self::MarkSweep,
+        Self::MarkCompact,
+        Self::Semispace,
+        Self::Generational,
+        Self::Incremental,
+    ];
+
+    /// The name in settings and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::MarkSweep => "mark_sweep",
+            Self::MarkCompact => "mark_compact",
+            Self::Semispace => "copying",
+            Self::Generational => "generational",
+            Self::Incremental => "incremental",
+        }
+    }
+}
+
+/// What a heap writes to standard error when it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// Nothing.
+    Off,
+    /// One line to read.
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// Above this the extra memory grows with the square root of the live bytes.
+const KNEE_BYTES: usize = 80 << 20;
+
 /// The configuration of a heap; each field has a default.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -29,7 +70,10 @@ pub struct Config {
     /// collector that copies. 1 MiB to 1 TiB; default 4 GiB.
     pub limit_bytes: usize,
     /// A full collection starts when the heap holds this multiple of what the last one left, in
-    /// percent. Above 100; default 200.
+    /// percent; above 80 MiB the extra grows with the square root only, which is where the sum of
+    /// memory and work is least. Above 100; default 200.
+    /// Source: Kirisame, Shenoy, Panchekha, "Optimal heap limits for reducing browser memory use",
+    /// OOPSLA 2022.
     pub growth_percent: usize,
     /// No full collection starts below this many bytes. Default 8 MiB.
     pub trigger_bytes_min: usize,
@@ -37,8 +81,22 @@ pub struct Config {
     pub nursery_bytes: usize,
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
+    /// Adaptive: a pause of a minor collection, CPU time, should take no longer; the nursery
+    /// shrinks until it is so. Default: none, a nursery of fixed size.
+    pub pause_target: Option<Duration>,
+    /// Adaptive: the share of time, in percent below 100, that is left to the mutator; the heap
+    /// grows, within its limit, until it is so. Where it conflicts with the pause target the
+    /// pause wins, which is counted. Default: none.
+    pub throughput_percent: Option<u8>,
+    /// What is written when the heap is dropped. Anything but [`LogFormat::Off`] records pauses.
+    pub log: LogFormat,
+    /// Keeps every pause with its time, 32 bytes each, for [`crate::Heap::with_pauses`].
+    pub record_pauses: bool,
     /// Collects after every mutation, each time a full collection. For tests.
     pub stress: bool,
+    /// Makes the places that copied objects have left inaccessible, until they are used again. For
+    /// tests: a stale reference then ends the process.
+    pub guards: bool,
     /// Walks the whole heap before and after each collection and panics when it is broken.
     /// Default: in debug builds.
     pub verify: bool,
@@ -53,7 +111,12 @@ impl Default for Config {
             trigger_bytes_min: 8 << 20,
             nursery_bytes: 4 << 20,
             slice_us: 1000,
+            pause_target: None,
+            throughput_percent: None,
+            log: LogFormat::Off,
+            record_pauses: false,
             stress: false,
+            guards: false,
             verify: cfg!(debug_assertions),
         }
     }
@@ -69,14 +132,19 @@ impl Config {
     pub(crate) fn clamped(mut self) -> Self {
         self.limit_bytes = self.limit_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(1 << 20);
         self.growth_percent = self.growth_percent.clamp(101, 100_000);
+        self.record_pauses |= self.log != LogFormat::Off;
         self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);
         self
     }
 
-    /// When the next full collection starts after one that left `live_bytes`.
-    pub(crate) fn trigger_after(&self, live_bytes: usize) -> usize {
-        let grown = live_bytes.saturating_mul(self.growth_percent) / 100;
-        grown.max(self.trigger_bytes_min).min(self.limit_bytes)
+    /// When the next full collection starts after one that left `live_bytes`, if the heap may grow
+    /// to `growth_percent` of them.
+    pub(crate) fn trigger_after(&self, live_bytes: usize, growth_percent: usize) -> usize {
+        let mut extra = live_bytes.saturating_mul(growth_percent.max(101) - 100) / 100;
+        if live_bytes > KNEE_BYTES {
+            extra = extra / live_bytes.isqrt() * KNEE_BYTES.isqrt();
+        }
+        (live_bytes + extra).max(self.trigger_bytes_min).min(self.limit_bytes)
     }
 
     /// How much is close to the limit after a full collection that left `live_bytes`: seven

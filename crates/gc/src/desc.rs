@@ -18,6 +18,8 @@ pub(crate) struct TypeDesc {
     /// Bytes of the payload, or of one item of an array.
     pub(crate) item_bytes: usize,
     pub(crate) is_array: bool,
+    /// Bytes of the whole object, if it is no array: walks over objects wait for this number.
+    single_bytes: usize,
     /// Whether the payload can hold a `Gc` at all.
     pub(crate) needs_trace: bool,
     pub(crate) drop: Option<unsafe fn(NonNull<u8>, usize)>,
@@ -43,6 +45,7 @@ impl TypeDesc {
         Self {
             item_bytes: size_of::<T>(),
             is_array,
+            single_bytes: object_bytes(size_of::<T>(), WORD_BYTES),
             needs_trace: T::NEEDS_TRACE,
             drop: if core::mem::needs_drop::<T>() { Some(drop_items::<T>) } else { None },
             mark: trace_items::<T, Marker>,
@@ -61,9 +64,18 @@ impl TypeDesc {
     /// least 8 bytes, so that its address lies inside the object.
     #[inline]
     pub(crate) fn total_bytes(&self, len: usize) -> usize {
-        let payload = (self.item_bytes * len).max(WORD_BYTES).next_multiple_of(WORD_BYTES);
-        payload + self.head_bytes()
+        if self.is_array {
+            object_bytes(self.item_bytes * len, 2 * WORD_BYTES)
+        } else {
+            self.single_bytes
+        }
     }
+}
+
+#[inline]
+const fn object_bytes(payload_bytes: usize, head_bytes: usize) -> usize {
+    let least = if payload_bytes < WORD_BYTES { WORD_BYTES } else { payload_bytes };
+    least.next_multiple_of(WORD_BYTES) + head_bytes
 }
 
 /// # Safety

@@ -15,7 +15,7 @@ use crate::HeapError;
 use crate::gc::Gc;
 use crate::memory::{Reserve, Table};
 use crate::mutation::Mutation;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::root::{Root, Rootable};
 use crate::trace::Visitor;
 
@@ -31,6 +31,8 @@ struct Shared {
     free: Cell<Option<usize>>,
     slots: RefCell<Table<Slot>>,
     memory_bytes: usize,
+    /// Bytes outside the heap that its objects own.
+    external_bytes: Cell<usize>,
 }
 
 /// A counted reference to the slots.
@@ -48,6 +50,7 @@ impl RootTable {
             free: Cell::new(None),
             slots: RefCell::new(Table::new()),
             memory_bytes,
+            external_bytes: Cell::new(0),
         };
         // SAFETY: the reserve is page aligned and long enough, and nobody else knows it.
         unsafe { shared.write(value) };
@@ -61,9 +64,19 @@ impl RootTable {
         unsafe { self.shared.as_ref() }
     }
 
-    fn share(&self) -> Self {
+    /// Another owner of the same slots.
+    pub(crate) fn share(&self) -> Self {
         self.shared().owners.set(self.shared().owners.get() + 1);
         Self { shared: self.shared }
+    }
+
+    pub(crate) fn external_bytes(&self) -> usize {
+        self.shared().external_bytes.get()
+    }
+
+    pub(crate) fn change_external(&self, change: impl FnOnce(usize) -> usize) {
+        let cell = &self.shared().external_bytes;
+        cell.set(change(cell.get()));
     }
 
     fn insert(&self, object: ObjectRef) -> Result<usize, HeapError> {
@@ -90,7 +103,7 @@ impl RootTable {
     pub(crate) fn trace<V: Visitor>(&self, visitor: &mut V) {
         for slot in self.shared().slots.borrow_mut().as_mut_slice() {
             if let Slot::Taken(object) = slot {
-                *object = visitor.visit(*object);
+                visitor.visit(Field::of(object));
             }
         }
     }

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::trace::{Trace, Visitor};
 
 /// `'gc` may be neither lengthened nor shortened.
@@ -162,13 +162,12 @@ unsafe impl<'gc, T: ?Sized> Trace<'gc> for Gc<'gc, T> {
 
     #[inline]
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
-        let old = self.object();
-        let new = visitor.visit(old);
-        if new != old {
-            let distance = new.address().wrapping_sub(old.address()) as isize;
-            let moved = self.payload.as_ptr().wrapping_byte_offset(distance);
-            // Old and new lie in one mapping, whose provenance the pointer has.
-            self.payload = NonNull::new(moved).unwrap_or(self.payload);
-        }
+        debug_assert!(self.payload.cast::<u8>() == self.object().payload());
+        // The address is the first word of every pointer, thin or wide: `with_provenance_of`
+        // checks it where wide ones are made.
+        let place = NonNull::from(&mut self.payload).cast::<NonNull<u8>>();
+        // SAFETY: the word is a payload's address. The value that it is a part of is visited
+        // where it lies, by a collection that has everything to itself.
+        visitor.visit(unsafe { Field::new(place) });
     }
 }

@@ -2,15 +2,17 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::monotonic_ns;
+use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
+use crate::finalise::run_finalisers;
+use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::plan::{Extent, Plan};
 use crate::root::{HeapRoots, Root, Rootable};
 use crate::state::State;
 use crate::verify::Verifier;
-use crate::{Config, HeapError, Refusal, Statistics};
+use crate::{Collector, Config, HeapError, Pause, PauseKind, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -50,7 +52,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.mutation().is_lost() {
-            self.mutation().state().borrow_mut().drop_all();
+            let state = &mut *self.mutation().state().borrow_mut();
+            log::write(&state.common, state.begin_ns, state.begin_cpu_ns);
+            state.drop_all();
         }
         // SAFETY: initialised in `new`, and not used again.
         unsafe { self.mutation.drop_in_place() };
@@ -135,6 +139,12 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         statistics
     }
 
+    /// Runs `f` with the pauses so far, in order: those since the heap was made, if
+    /// [`Config::record_pauses`] is set.
+    pub fn with_pauses<T>(&self, f: impl FnOnce(&[Pause]) -> T) -> T {
+        f(self.engine.mutation().state().borrow().common.pauses.as_slice())
+    }
+
     /// Walks all that is reachable and returns the number of objects and their bytes, heads
     /// included. O(live).
     ///
@@ -169,22 +179,47 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
             if !plan.keeps_hole(common, extent) {
                 mutation.retire();
             }
+            let occupied = plan.occupied_bytes() + common.other_bytes();
+            let peak = &mut common.statistics.occupied_bytes_max;
+            *peak = occupied.max(*peak);
             let verify = common.config.verify;
             let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
             let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
             let full = common.statistics.full_collections;
             // Stays set if what follows panics.
             mutation.set_lost(true);
-            let begin_ns = monotonic_ns();
+            let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
             plan.collect(&mut roots, common, extent);
-            common.statistics.add_pause(monotonic_ns() - begin_ns);
+            let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
+            let wall_ns = monotonic_ns() - begin_ns;
+            common.statistics.add_pause(wall_ns, cpu_ns);
+            if common.statistics.full_collections == full {
+                common.controller.after_minor(&common.config, cpu_ns);
+            }
+            if common.config.record_pauses {
+                let kind = if common.config.collector == Collector::Incremental {
+                    PauseKind::Slice
+                } else if common.statistics.full_collections > full {
+                    PauseKind::Full
+                } else {
+                    PauseKind::Minor
+                };
+                // Without memory for it the entry is lost, and nothing else.
+                let _ = common.pauses.try_push(Pause { begin_ns, wall_ns, cpu_ns, kind });
+            }
             let has_marked = full != common.statistics.full_collections && plan.marks_all();
             let mark = has_marked.then_some(common.mark);
             let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
-            assert!(before == after, "reachable before {before:?}, after {after:?}");
+            // What is kept for finalisers was not reachable before, and is now.
+            let same = if common.finals.has_queue() { before <= after } else { before == after };
+            assert!(same, "reachable before {before:?}, after {after:?}");
             mutation.set_lost(false);
         }
         mutation.refresh();
+        if mutation.state().borrow().common.finals.has_queue() {
+            run_finalisers(mutation);
+            mutation.refresh();
+        }
     }
 }
 

@@ -1,16 +1,15 @@
 //! Marking: an explicit stack and a short queue of prefetched objects in front of it.
 //!
 //! References are pushed unseen; an object is first touched when it leaves the queue, by when its
-//! header is in the cache. There is no recursion: a list of ten million objects needs one entry.
+//! header, and the place where its liveness is recorded, are in the cache. There is no recursion:
+//! a list of ten million objects needs one entry.
 //! Source: Cher, Hosking, Vijaykumar, "Software prefetching for mark-sweep garbage collection",
 //! ASPLOS 2004.
-
-use core::ptr::NonNull;
 
 use heapwright_os::monotonic_ns;
 
 use crate::memory::Table;
-use crate::object::{MARK, ObjectRef};
+use crate::object::{Field, MARK, ObjectRef, prefetch};
 use crate::space::LiveSet;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
@@ -21,10 +20,24 @@ const AHEAD: usize = 16;
 /// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
 const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
+/// Bytes of an array that are visited at once, so that a long one does not make a long slice.
+const PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 << 10 };
+/// Objects that a part of an array counts for between two looks at the clock.
+const PART_OBJECTS: usize = 128;
+
+/// The rest of an array, from an index on.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    array: ObjectRef,
+    from: usize,
+}
+
 /// Marks what is reachable and records it in the live set of the small objects' space.
 #[derive(Debug)]
 pub(crate) struct Marker {
     stack: Table<ObjectRef>,
+    /// Arrays that are visited in parts.
+    rests: Table<Rest>,
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
@@ -32,7 +45,7 @@ pub(crate) struct Marker {
 
 impl Marker {
     pub(crate) fn new(live: LiveSet) -> Self {
-        Self { stack: Table::new(), mark: 0, live }
+        Self { stack: Table::new(), rests: Table::new(), mark: 0, live }
     }
 
     /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
@@ -42,8 +55,14 @@ impl Marker {
         self.live = live;
     }
 
+    /// Will mark `object` and what it refers to.
+    #[inline]
+    pub(crate) fn push(&mut self, object: ObjectRef) {
+        self.stack.push(object);
+    }
+
     /// Marks all that is reachable from the stack, or stops when `deadline_ns` has passed.
-    /// Returns whether the stack is empty.
+    /// Returns whether nothing is left.
     pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> bool {
         let mut ahead = [None; AHEAD];
         let mut at = 0;
@@ -53,8 +72,13 @@ impl Marker {
             let next = self.stack.pop();
             match next {
                 Some(object) => {
-                    prefetch(object.payload());
+                    prefetch(object.payload().as_ptr().wrapping_sub(8));
+                    self.live.prefetch(object.address());
                     idle = 0;
+                }
+                None if self.visit_part() => {
+                    idle = 0;
+                    to_clock = to_clock.saturating_sub(PART_OBJECTS);
                 }
                 None => idle += 1,
             }
@@ -63,14 +87,14 @@ impl Marker {
             if let Some(object) = due {
                 self.mark_object(object);
                 idle = 0;
-                to_clock -= 1;
+                to_clock = to_clock.saturating_sub(1);
             }
             // Counts objects visited, so that every slice gets on.
             if to_clock == 0 {
                 to_clock = CLOCK_OBJECTS;
                 if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {
                     ahead.into_iter().flatten().for_each(|object| self.stack.push(object));
-                    return self.stack.as_slice().is_empty();
+                    return self.stack.as_slice().is_empty() && self.rests.as_slice().is_empty();
                 }
             }
         }
@@ -87,10 +111,32 @@ impl Marker {
         let len = object.len(desc);
         self.live.record(object.start(desc), desc.total_bytes(len));
         if desc.needs_trace {
+            if desc.is_array && desc.item_bytes * len > PART_BYTES {
+                self.rests.push(Rest { array: object, from: 0 });
+                return;
+            }
             // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
             // else uses the heap during a collection.
             unsafe { (desc.mark)(object.payload(), len, self) };
         }
+    }
+
+    /// Visits the next part of the last array; returns whether there was one.
+    #[inline(never)]
+    fn visit_part(&mut self) -> bool {
+        let Some(Rest { array, from }) = self.rests.pop() else { return false };
+        let desc = array.desc();
+        let len = array.len(desc);
+        let count = (PART_BYTES / desc.item_bytes.max(1)).max(1).min(len - from);
+        if from + count < len {
+            self.rests.push(Rest { array, from: from + count });
+        }
+        // SAFETY: `from` is below the length, so the item lies in the payload.
+        let first = unsafe { array.payload().add(from * desc.item_bytes) };
+        // SAFETY: `count` values of the descriptor's type follow (O1), and nobody else uses the
+        // heap during a collection.
+        unsafe { (desc.mark)(first, count, self) };
+        true
     }
 }
 
@@ -101,6 +147,10 @@ impl Reach for Marker {
         (object.mark_bit() == self.mark).then_some(object)
     }
 
+    fn reach(&mut self, object: ObjectRef) {
+        self.push(object);
+    }
+
     fn finish(&mut self) {
         self.drain(None);
     }
@@ -108,22 +158,7 @@ impl Reach for Marker {
 
 impl Visitor for Marker {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
-        self.stack.push(object);
-        object
+    fn visit(&mut self, field: Field) {
+        self.stack.push(field.object());
     }
-}
-
-/// Asks for the line of the header and the payload's beginning.
-#[inline]
-fn prefetch(payload: NonNull<u8>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let header = payload.as_ptr().wrapping_sub(8).cast_const().cast::<i8>();
-        // SAFETY: a prefetch is a hint and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(header) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = payload;
 }

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::{DynamicRoot, RootTable};
 use crate::gc::{Gc, Invariant};
-use crate::object::{ObjectRef, write_head};
+use crate::object::{Field, ObjectRef, write_head};
 use crate::plan::{Grant, LoggedCell, Plan};
 use crate::relocate::Copier;
 use crate::root::{Root, Rootable};
@@ -86,7 +86,7 @@ impl Mutation<'static> {
         let state = self.state.borrow();
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
-        self.is_due.set(state.plan.is_due(&state.common) || state.common.config.stress);
+        self.is_due.set(state.is_due());
     }
 }
 
@@ -175,6 +175,49 @@ impl<'gc> Mutation<'gc> {
         Ok(unsafe { Gc::from_payload(text) })
     }
 
+    /// Puts `value` into the heap at an address that it keeps until it dies, under every
+    /// collector: for a buffer that foreign code holds, or a value that refers to itself. O(1); at
+    /// least one OS page, so it is for few objects.
+    ///
+    /// ```
+    /// use heapwright_gc::{Collector, Config, Gc, Heap, rootable};
+    ///
+    /// let config = Config::with(Collector::MarkCompact);
+    /// let mut heap = Heap::<rootable!['gc => Option<Gc<'gc, [u8; 64]>>]>::new(config, |mu| {
+    ///     mu.alloc_pinned([7; 64]).ok()
+    /// })?;
+    /// let before = heap.mutate(|_, buffer| buffer.unwrap().address());
+    /// heap.collect();
+    /// assert_eq!(heap.mutate(|_, buffer| buffer.unwrap().address()), before);
+    /// # Ok::<(), heapwright_gc::HeapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LimitReached`].
+    pub fn alloc_pinned<T: Trace<'gc>>(&self, value: T) -> Result<Gc<'gc, T>, LimitReached> {
+        let desc = TypeDesc::of::<T>();
+        let bytes = desc.total_bytes(1);
+        let place = self.state.borrow_mut().grant_pinned(bytes);
+        self.note_due();
+        let start = place.ok_or(LimitReached)?;
+        // SAFETY: `grant_pinned` gave as many unused bytes, page aligned.
+        let object = unsafe { write_head(start, desc, 1, self.mark.get()) };
+        let payload = object.payload().cast::<T>();
+        // SAFETY: the payload is inside the place, and aligned to 8.
+        unsafe { payload.write(value) };
+        if !self.state.borrow_mut().register(object, desc, bytes, true) {
+            return Err(LimitReached);
+        }
+        // SAFETY: written above, in the heap with this brand.
+        Ok(unsafe { Gc::from_payload(payload) })
+    }
+
+    /// Looks again whether a collection is due.
+    pub(crate) fn note_due(&self) {
+        let state = self.state.borrow();
+        self.is_due.set(state.is_due());
+    }
+
     /// Whether a collection is due: leave the mutation soon, so that it can run.
     #[inline]
     pub fn should_yield(&self) -> bool {
@@ -214,7 +257,7 @@ impl<'gc> Mutation<'gc> {
     fn place_slow(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
         let mut state = self.state.borrow_mut();
         let grant = state.grant(self.cursor.get(), bytes);
-        self.is_due.set(state.common.config.stress || state.plan.is_due(&state.common));
+        self.is_due.set(state.is_due());
         match grant {
             None => Err(LimitReached),
             Some(Grant::Single(place)) => Ok(place),
@@ -249,7 +292,7 @@ impl<'gc> Mutation<'gc> {
         desc: &'static TypeDesc,
         bytes: usize,
     ) -> Result<(), LimitReached> {
-        if self.state.borrow_mut().register(object, desc, bytes) {
+        if self.state.borrow_mut().register(object, desc, bytes, bytes > LARGE_BYTES) {
             Ok(())
         } else {
             Err(LimitReached)
@@ -302,7 +345,7 @@ impl<'gc> Mutation<'gc> {
         if self.barrier.get() == Barrier::Snapshot
             && let Some(marker) = self.state.borrow_mut().plan.snapshot()
         {
-            marker.visit(object);
+            marker.push(object);
         }
     }
 
@@ -375,8 +418,7 @@ impl Sealed for YoungFinder {}
 
 impl Visitor for YoungFinder {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
-        self.found |= self.nursery.contains(object.address());
-        object
+    fn visit(&mut self, field: Field) {
+        self.found |= self.nursery.contains(field.object().address());
     }
 }

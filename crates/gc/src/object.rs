@@ -156,6 +156,54 @@ impl ObjectRef {
     }
 }
 
+/// The place of a reference: in an object, in a root or in a table of the heap.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Field(NonNull<NonNull<u8>>);
+
+impl Field {
+    /// Names the word at `place`.
+    ///
+    /// # Safety
+    /// - `place` holds the payload address of an object (O1), and stays where it is, readable and
+    ///   writable, until the visit of everything has ended; nobody else uses it meanwhile.
+    #[inline]
+    pub(crate) unsafe fn new(place: NonNull<NonNull<u8>>) -> Self {
+        Self(place)
+    }
+
+    /// The word of `object`, which the caller keeps in place until the visit has ended.
+    #[inline]
+    pub(crate) fn of(object: &mut ObjectRef) -> Self {
+        Self(NonNull::from(object).cast())
+    }
+
+    #[inline]
+    pub(crate) fn object(self) -> ObjectRef {
+        // SAFETY: a field holds the address of an object until the visit ends (`new`).
+        ObjectRef(unsafe { self.0.read() })
+    }
+
+    #[inline]
+    pub(crate) fn set(self, object: ObjectRef) {
+        // SAFETY: a field stays writable until the visit ends (`new`).
+        unsafe { self.0.write(object.0) };
+    }
+}
+
+/// Asks for the cache line at `address`.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(heapwright_gc_without = "prefetch")))]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(heapwright_gc_without = "prefetch"))))]
+    let _ = address;
+}
+
 /// Writes the words before the payload of a new object at `start`; the payload is not written.
 ///
 /// # Safety

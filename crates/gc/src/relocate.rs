@@ -1,13 +1,40 @@
 //! Visitors that move objects: copying out of a range, and looking up where compaction puts them.
+//!
+//! Both look at what a reference leads to some visits later, by when it is in the cache.
 
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use crate::memory::Table;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef, prefetch};
 use crate::space::{AddressRange, BlockSpace, Hole, LINE_BYTES, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
+
+/// Fields that were seen and whose targets have been asked for, first in first out. 16 covers a
+/// memory access by the work of 16 visits.
+#[derive(Debug)]
+struct Ahead {
+    fields: [Option<Field>; Self::LEN],
+    at: usize,
+}
+
+impl Ahead {
+    const LEN: usize = 16;
+
+    const fn new() -> Self {
+        Self { fields: [None; Self::LEN], at: 0 }
+    }
+
+    /// Takes `field` in and gives the one out that has been here for longest.
+    #[inline]
+    fn exchange(&mut self, field: Option<Field>) -> Option<Field> {
+        let due = core::mem::replace(&mut self.fields[self.at], field);
+        self.at = (self.at + 1) % Self::LEN;
+        due
+    }
+}
 
 /// Copies what is reached in one range to holes elsewhere.
 #[derive(Debug)]
@@ -23,6 +50,7 @@ pub(crate) struct Copier {
     /// Where holes come from when `to` is used up; none where `to` is large enough for all.
     pub(crate) blocks: Option<BlockSpace>,
     grey: Table<ObjectRef>,
+    ahead: Ahead,
     pub(crate) copied_bytes: usize,
 }
 
@@ -35,14 +63,25 @@ impl Copier {
             to: Hole::EMPTY,
             blocks,
             grey: Table::new(),
+            ahead: Ahead::new(),
             copied_bytes: 0,
         }
     }
 
-    /// Visits the fields of copied objects until none is grey.
+    /// Visits the fields of copied objects until none is grey and no field waits.
     pub(crate) fn drain(&mut self) {
-        while let Some(object) = self.grey.pop() {
-            self.scan(object);
+        let mut idle = 0;
+        while idle < Ahead::LEN {
+            while let Some(object) = self.grey.pop() {
+                self.scan(object);
+            }
+            match self.ahead.exchange(None) {
+                Some(field) => self.forward(field),
+                None => idle += 1,
+            }
+            if !self.grey.as_slice().is_empty() {
+                idle = 0;
+            }
         }
     }
 
@@ -52,6 +91,17 @@ impl Copier {
         // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody else
         // uses the heap during a collection.
         unsafe { (desc.copy)(object.payload(), object.len(desc), self) };
+    }
+
+    /// Makes `field` refer to the copy. It may have been visited and settled before: a logged cell
+    /// of a young large object is.
+    #[inline]
+    fn forward(&mut self, field: Field) {
+        let object = field.object();
+        if self.from.contains(object.address()) {
+            let copy = object.forwarded().unwrap_or_else(|| self.copy(object));
+            field.set(copy);
+        }
     }
 
     #[inline]
@@ -64,7 +114,7 @@ impl Copier {
         };
         // SAFETY: `bytes` of the old object are initialised or padding, and the place is unused
         // memory of that size elsewhere.
-        unsafe { place.copy_from_nonoverlapping(object.start(desc), bytes) };
+        unsafe { copy_object(object.start(desc), place, bytes) };
         // SAFETY: head and payload lie in the place.
         let payload = unsafe { place.add(desc.head_bytes()) };
         // SAFETY: the head was copied with the payload (O1, O2).
@@ -87,6 +137,37 @@ impl Copier {
         self.to = blocks.next_hole().expect("the reserve of the old space");
         self.to.take(bytes).expect("a hole has at least a line")
     }
+
+    fn mark_large(&mut self, object: ObjectRef) {
+        if object.mark_bit() != self.mark {
+            object.flip_mark();
+            self.grey.push(object);
+        }
+    }
+}
+
+/// Copies a whole object; the frequent sizes without a call.
+///
+/// # Safety
+/// - `bytes`, a multiple of 8, may be read from `from` and written to `to`, and do not overlap.
+#[inline]
+unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+    macro_rules! sizes {
+        ($($words:literal)*) => {
+            match bytes {
+                $(bytes if bytes == $words * 8 => {
+                    type Words = MaybeUninit<[u64; $words]>;
+                    // SAFETY: the caller's promise; objects are aligned to 8.
+                    let words = unsafe { from.cast::<Words>().read() };
+                    // SAFETY: as above.
+                    unsafe { to.cast::<Words>().write(words) }
+                })*
+                // SAFETY: the caller's promise.
+                _ => unsafe { to.copy_from_nonoverlapping(from, bytes) },
+            }
+        };
+    }
+    sizes!(2 3 4 5 6 7 8)
 }
 
 impl Sealed for Copier {}
@@ -102,6 +183,16 @@ impl Reach for Copier {
         }
     }
 
+    fn reach(&mut self, object: ObjectRef) {
+        if self.from.contains(object.address()) {
+            if object.forwarded().is_none() {
+                self.copy(object);
+            }
+        } else if self.large.contains(object.address()) {
+            self.mark_large(object);
+        }
+    }
+
     fn finish(&mut self) {
         self.drain();
     }
@@ -109,32 +200,75 @@ impl Reach for Copier {
 
 impl Visitor for Copier {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
+    fn visit(&mut self, field: Field) {
+        let object = field.object();
         if self.from.contains(object.address()) {
-            return match object.forwarded() {
-                Some(copy) => copy,
-                None => self.copy(object),
-            };
+            prefetch(object.payload().as_ptr().wrapping_sub(8));
+            if let Some(due) = self.ahead.exchange(Some(field)) {
+                self.forward(due);
+            }
+        } else if self.large.contains(object.address()) {
+            self.mark_large(object);
         }
-        if self.large.contains(object.address()) && object.mark_bit() != self.mark {
-            object.flip_mark();
-            self.grey.push(object);
-        }
-        object
     }
 }
 
-/// Replaces references to where sliding puts the objects.
+/// From this many bytes on the map, a 32nd of them, does not stay in the nearest caches.
+const WAIT_BYTES: usize = 32 << 20;
+
+/// Replaces references to where sliding puts the objects. Each field is visited once.
 #[derive(Debug)]
 pub(crate) struct Slider {
     pub(crate) map: WordMap,
+    ahead: Ahead,
+    /// Whether the map is too large for the caches, so that looking ahead pays.
+    waits: bool,
+}
+
+impl Slider {
+    pub(crate) fn new(map: WordMap) -> Self {
+        Self { map, ahead: Ahead::new(), waits: false }
+    }
+
+    /// Plans where everything in the first `used_bytes` goes; returns the bytes that remain.
+    pub(crate) fn plan(&mut self, used_bytes: usize) -> usize {
+        self.waits = used_bytes >= WAIT_BYTES || cfg!(debug_assertions);
+        self.map.plan(used_bytes)
+    }
+
+    /// Replaces the references of `object`, at the latest when [`Slider::flush`] is called, which
+    /// has to happen before the object moves.
+    pub(crate) fn scan(&mut self, object: ObjectRef) {
+        let desc = object.desc();
+        if desc.needs_trace {
+            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
+            // else uses the heap during a collection.
+            unsafe { (desc.slide)(object.payload(), object.len(desc), self) };
+        }
+    }
+
+    /// Replaces what waits.
+    pub(crate) fn flush(&mut self) {
+        for _ in 0..Ahead::LEN {
+            if let Some(field) = self.ahead.exchange(None) {
+                field.set(self.map.target(field.object()));
+            }
+        }
+    }
 }
 
 impl Sealed for Slider {}
 
 impl Visitor for Slider {
     #[inline]
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
-        self.map.target(object)
+    fn visit(&mut self, field: Field) {
+        if !self.waits {
+            field.set(self.map.target(field.object()));
+            return;
+        }
+        self.map.prefetch(field.object().address());
+        if let Some(due) = self.ahead.exchange(Some(field)) {
+            due.set(self.map.target(due.object()));
+        }
     }
 }

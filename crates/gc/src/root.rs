@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use crate::dynamic_root::RootTable;
 use crate::memory::Table;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::trace::{Trace, Visitor};
 
 /// A type for each brand; [`rootable!`](crate::rootable) makes one.
@@ -49,7 +49,7 @@ impl<'gc, T: Trace<'gc>> Roots for HeapRoots<'_, T> {
         self.root.trace(visitor);
         self.dynamic.trace(visitor);
         for object in self.locals.as_mut_slice() {
-            *object = visitor.visit(*object);
+            visitor.visit(Field::of(object));
         }
     }
 }

@@ -1,11 +1,18 @@
 //! The part of a heap that only its slow paths see.
 
+use core::ptr::NonNull;
+
+use heapwright_os::{monotonic_ns, page_bytes, thread_cpu_ns};
+
 use crate::config::Config;
+use crate::control::Controller;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::RootTable;
+use crate::finalise::Finals;
+use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
 use crate::object::ObjectRef;
-use crate::plan::{AnyPlan, Common, Grant, Layout, Plan};
+use crate::plan::{AnyPlan, Common, DropCursor, Grant, Layout, Plan};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::weak::Pairs;
 use crate::{HeapError, Refusal, Statistics};
@@ -17,6 +24,9 @@ pub(crate) struct State {
     /// What handle scopes keep.
     pub(crate) locals: Table<ObjectRef>,
     pub(crate) refusal: Option<Refusal>,
+    /// When the heap was made, and the CPU time of its thread then.
+    pub(crate) begin_ns: u64,
+    pub(crate) begin_cpu_ns: u64,
     /// What is older than the nursery, and the nursery.
     pub(crate) tenured: AddressRange,
     pub(crate) nursery: AddressRange,
@@ -28,15 +38,22 @@ impl State {
     pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
         let config = config.clone().clamped();
         let Layout { memory, plan, large, tenured, nursery } = Layout::new(&config)?;
+        let dynamic = RootTable::new()?;
         let common = Common {
+            shared: dynamic.share(),
             large,
             drops: Table::new(),
             young_drops_from: 0,
+            drop_cursor: DropCursor { kept: 0, next: 0 },
+            finals: Finals::new(),
+            identities: Identities::new(),
+            pauses: Table::new(),
             pairs: Pairs::new(),
             mark: 0,
             log: Table::new(),
             statistics: Statistics::default(),
-            trigger_bytes: config.trigger_after(0),
+            controller: Controller::new(&config),
+            trigger_bytes: config.trigger_after(0, config.growth_percent),
             near_limit_bytes: config.near_limit_after(0),
             is_urgent: false,
             config,
@@ -44,9 +61,11 @@ impl State {
         Ok(Self {
             plan,
             common,
-            dynamic: RootTable::new()?,
+            dynamic,
             locals: Table::new(),
             refusal: None,
+            begin_ns: monotonic_ns(),
+            begin_cpu_ns: thread_cpu_ns(),
             tenured,
             nursery,
             _memory: memory,
@@ -55,16 +74,26 @@ impl State {
 
     /// Bytes in use.
     pub(crate) fn occupied_bytes(&self) -> usize {
-        self.plan.occupied_bytes() + self.common.large.occupied_bytes()
+        self.plan.occupied_bytes() + self.common.other_bytes()
+    }
+
+    /// Whether there is something to do after this mutation.
+    pub(crate) fn is_due(&self) -> bool {
+        self.plan.is_due(&self.common)
+            || self.common.config.stress
+            || self.common.finals.has_queue()
+    }
+
+    /// Whether `bytes` more are within the limit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let held = self.occupied_bytes().checked_add(self.plan.reserve_bytes());
+        let wanted = held.and_then(|held| held.checked_add(bytes));
+        wanted.is_some_and(|wanted| wanted <= self.common.config.limit_bytes)
     }
 
     /// Memory for `bytes`, or notes the refusal.
     pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        let occupied = self.occupied_bytes();
-        let reserve = self.plan.reserve_bytes();
-        let limit = self.common.config.limit_bytes;
-        let fits = occupied.checked_add(reserve)?.checked_add(bytes)? <= limit;
-        let grant = if !fits {
+        let grant = if !self.has_room(bytes) {
             None
         } else if bytes > LARGE_BYTES {
             self.common.large.place(bytes).map(Grant::Single)
@@ -77,8 +106,19 @@ impl State {
         grant
     }
 
+    /// Whole pages for an object that never moves, or notes the refusal.
+    pub(crate) fn grant_pinned(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let has_room = self.has_room(bytes.next_multiple_of(page_bytes()));
+        let place = if has_room { self.common.large.place(bytes) } else { None };
+        if place.is_none() {
+            self.refuse(bytes);
+        }
+        place
+    }
+
     pub(crate) fn refuse(&mut self, requested_bytes: usize) {
         self.common.is_urgent = true;
+        self.common.statistics.refusals += 1;
         self.refusal = Some(Refusal {
             requested_bytes,
             occupied_bytes: self.occupied_bytes(),
@@ -92,16 +132,18 @@ impl State {
         object: ObjectRef,
         desc: &'static TypeDesc,
         total_bytes: usize,
+        is_large: bool,
     ) -> bool {
         if desc.drop.is_some() && self.common.drops.try_push(object).is_err() {
             return false;
         }
-        total_bytes <= LARGE_BYTES || self.common.large.add(object, total_bytes).is_some()
+        !is_large || self.common.large.add(object, total_bytes).is_some()
     }
 
     /// Runs the destructors of all objects.
     pub(crate) fn drop_all(&mut self) {
-        while let Some(object) = self.common.drops.pop() {
+        let drops = self.common.take_drops();
+        while let Some(object) = drops.pop() {
             // SAFETY: the heap goes away, so nobody uses the payload again, and the object has
             // left the table, so this happens once.
             unsafe { object.drop_payload() };

@@ -17,8 +17,20 @@ pub struct Statistics {
     pub occupied_bytes: usize,
     /// Bytes that the last full collection left.
     pub live_bytes: usize,
+    /// Cycles of the incremental collector that were ended in one pause, since the limit was near.
+    pub hurried_cycles: u64,
+    /// Allocations that were refused.
+    pub refusals: u64,
+    /// How often the pause target kept the throughput goal from being reached.
+    pub goal_conflicts: u64,
+    /// The most bytes in the heap at the beginning of a collection.
+    pub occupied_bytes_max: usize,
     /// Longest pause, wall time in nanoseconds.
     pub pause_ns_max: u64,
+    /// The longest CPU time of this thread in one pause, in nanoseconds.
+    pub pause_cpu_ns_max: u64,
+    /// CPU time of this thread in all pauses, in nanoseconds.
+    pub pause_cpu_ns_total: u64,
     /// Sum of all pauses, wall time in nanoseconds.
     pub pause_ns_total: u64,
     pause_buckets: [u64; BUCKET_COUNT],
@@ -32,6 +44,12 @@ impl Default for Statistics {
             slices: 0,
             occupied_bytes: 0,
             live_bytes: 0,
+            hurried_cycles: 0,
+            refusals: 0,
+            goal_conflicts: 0,
+            occupied_bytes_max: 0,
+            pause_cpu_ns_max: 0,
+            pause_cpu_ns_total: 0,
             pause_ns_max: 0,
             pause_ns_total: 0,
             pause_buckets: [0; BUCKET_COUNT],
@@ -40,7 +58,9 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    pub(crate) fn add_pause(&mut self, pause_ns: u64) {
+    pub(crate) fn add_pause(&mut self, pause_ns: u64, cpu_ns: u64) {
+        self.pause_cpu_ns_max = self.pause_cpu_ns_max.max(cpu_ns);
+        self.pause_cpu_ns_total += cpu_ns;
         self.pause_ns_max = self.pause_ns_max.max(pause_ns);
         self.pause_ns_total += pause_ns;
         let bucket = (64 - pause_ns.leading_zeros()) as usize;
@@ -74,8 +94,12 @@ mod tests {
     #[test]
     fn percentiles_are_powers_of_two_above_the_pause() {
         let mut statistics = Statistics::default();
-        (0..99).for_each(|_| statistics.add_pause(1000));
-        statistics.add_pause(1_000_000);
+        (0..99).for_each(|_| statistics.add_pause(1000, 900));
+        statistics.add_pause(1_000_000, 800_000);
+        assert_eq!(
+            (statistics.pause_cpu_ns_max, statistics.pause_cpu_ns_total),
+            (800_000, 889_100)
+        );
         assert_eq!(statistics.pause_ns_percentile(50.0), 1024);
         assert_eq!(statistics.pause_ns_percentile(100.0), 1 << 20);
         assert_eq!((statistics.pauses(), statistics.pause_ns_max), (100, 1_000_000));

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 
-use crate::ObjectRef;
+use crate::object::Field;
 
 pub(crate) mod sealed {
     /// Keeps visitors inside this crate.
@@ -12,8 +12,9 @@ pub(crate) mod sealed {
 
 /// What the heap does with a reference; only this crate has visitors.
 pub trait Visitor: sealed::Sealed {
-    /// Sees a reference to `object` and tells where the object is from now on.
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef;
+    /// Sees the reference in `field` and may replace it, now or before the visit of everything
+    /// ends.
+    fn visit(&mut self, field: Field);
 }
 
 /// A value that may lie in a heap with the brand `'gc`. Derive it.

@@ -3,7 +3,7 @@
 //! The walk sets a bit in each header, a second one clears it again, and both must see the same.
 
 use crate::memory::Table;
-use crate::object::ObjectRef;
+use crate::object::{Field, ObjectRef};
 use crate::plan::{AnyPlan, Common, Plan};
 use crate::root::Roots;
 use crate::space::AddressRange;
@@ -31,7 +31,7 @@ impl Verifier {
     pub(crate) fn run<R: Roots>(
         roots: &mut R,
         plan: &AnyPlan,
-        common: &Common,
+        common: &mut Common,
         mark: Option<usize>,
     ) -> (usize, usize) {
         let [first, second] = plan.used();
@@ -43,16 +43,16 @@ impl Verifier {
             objects: 0,
             bytes: 0,
         };
-        let seen = verifier.walk(roots);
+        let seen = verifier.walk(roots, common);
         verifier.sets = false;
-        let again = verifier.walk(roots);
+        let again = verifier.walk(roots, common);
         assert_eq!(seen, again, "the heap changed while it was verified");
         seen
     }
 
-    fn walk<R: Roots>(&mut self, roots: &mut R) -> (usize, usize) {
+    fn walk<R: Roots>(&mut self, roots: &mut R, common: &mut Common) -> (usize, usize) {
         (self.objects, self.bytes) = (0, 0);
-        roots.trace(self);
+        common.trace_roots(roots, self);
         while let Some(object) = self.stack.pop() {
             let desc = object.desc();
             // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
@@ -66,7 +66,8 @@ impl Verifier {
 impl Sealed for Verifier {}
 
 impl Visitor for Verifier {
-    fn visit(&mut self, object: ObjectRef) -> ObjectRef {
+    fn visit(&mut self, field: Field) {
+        let object = field.object();
         let address = object.address();
         let is_inside = self.places.iter().any(|place| place.contains(address));
         assert!(is_inside, "a reference to {address:#x}, where no object can be");
@@ -81,6 +82,5 @@ impl Visitor for Verifier {
             self.bytes += object.total_bytes(desc);
             self.stack.push(object);
         }
-        object
     }
 }

@@ -35,6 +35,9 @@ pub(crate) trait Reach: Visitor {
     /// The present place of an object that has been reached, none for others.
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef>;
 
+    /// Reaches `object`, as a visit of a reference to it does.
+    fn reach(&mut self, object: ObjectRef);
+
     /// Visits everything that is reachable from what was visited.
     fn finish(&mut self);
 }
@@ -62,25 +65,20 @@ impl Pairs {
         if all { 0 } else { self.young_from }
     }
 
-    /// Visits the values of reached pairs whose keys are reached, until there are no more.
-    /// O(pairs), for each step of a chain of ephemerons.
-    pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) {
-        loop {
-            let mut has_changed = false;
-            for object in &self.table.as_slice()[self.from(all)..] {
-                let Some(object) = visitor.fate(*object) else { continue };
-                let Pair { key, value } = Self::pair(object);
-                let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
-                if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
-                    visitor.visit(value);
-                    has_changed = true;
-                }
+    /// Reaches the values of reached pairs whose keys are reached. Returns whether there was one
+    /// that was not; there may be more then. O(pairs).
+    pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) -> bool {
+        let mut has_reached = false;
+        for object in &self.table.as_slice()[self.from(all)..] {
+            let Some(object) = visitor.fate(*object) else { continue };
+            let Pair { key, value } = Self::pair(object);
+            let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
+            if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
+                visitor.reach(value);
+                has_reached = true;
             }
-            if !has_changed {
-                return;
-            }
-            visitor.finish();
         }
+        has_reached
     }
 
     /// Forgets dead pairs, clears those whose key is dead, and updates the others.
@@ -92,12 +90,12 @@ impl Pairs {
 
     /// Replaces every reference by its target, when nothing is dead any more. The pairs themselves
     /// are still in their old places.
-    pub(crate) fn slide<V: Visitor>(&mut self, visitor: &mut V) {
+    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
         for object in self.table.as_mut_slice() {
             let Pair { key, value } = Self::pair(*object);
-            key.set(key.get().map(|key| visitor.visit(key)));
-            value.set(value.get().map(|value| visitor.visit(value)));
-            *object = visitor.visit(*object);
+            key.set(key.get().map(&target));
+            value.set(value.get().map(&target));
+            *object = target(*object);
         }
     }
 

@@ -94,11 +94,37 @@ struct World {
     dropped: Rc<Dropped>,
     counted: u64,
     next: u64,
-    random: Random,
+    random: Source,
+}
+
+/// What decides: a generator, or the bytes of a fuzzer.
+enum Source {
+    Random(Random),
+    Bytes { bytes: Vec<u8>, at: usize },
+}
+
+impl Source {
+    /// A number below `bound`; 0 when the bytes are used up.
+    fn below(&mut self, bound: u64) -> u64 {
+        match self {
+            Self::Random(random) => random.below(bound),
+            Self::Bytes { bytes, at } => {
+                *at += 1;
+                bytes.get(*at - 1).map_or(0, |byte| u64::from(*byte) * bound / 256)
+            }
+        }
+    }
+
+    fn log_uniform(&mut self, least: u64, most: u64) -> u64 {
+        match self {
+            Self::Random(random) => random.log_uniform(least, most),
+            Self::Bytes { .. } => (least << self.below(11)).min(most),
+        }
+    }
 }
 
 impl World {
-    fn new(config: Config, seed: u64) -> Self {
+    fn new(config: Config, random: Source) -> Self {
         let heap =
             Heap::new(config, |_| Globals { nodes: std::array::from_fn(|_| GcCell::new(None)) });
         Self {
@@ -109,7 +135,7 @@ impl World {
             dropped: Rc::default(),
             counted: 0,
             next: 0,
-            random: Random::new(seed),
+            random,
         }
     }
 
@@ -310,8 +336,8 @@ impl World {
     }
 }
 
-fn run(config: &Config, seed: u64, steps: u64) {
-    let mut world = World::new(config.clone(), seed);
+fn run(config: &Config, source: Source, steps: u64) {
+    let mut world = World::new(config.clone(), source);
     let collects = config.collector != Collector::Null;
     for step in 0..steps {
         world.step();
@@ -345,7 +371,7 @@ fn random_programs_agree_with_the_model_on_every_collector() {
                 slice_us: seed / 2,
                 ..Config::with(collector)
             };
-            run(&config, seed, 600);
+            run(&config, Source::Random(Random::new(seed)), 600);
         }
     }
 }
@@ -354,8 +380,75 @@ fn random_programs_agree_with_the_model_on_every_collector() {
 fn a_collection_after_every_mutation_changes_nothing() {
     for collector in COLLECTORS {
         for seed in 100..103 {
-            let config = Config { stress: true, limit_bytes: 128 << 20, ..Config::with(collector) };
-            run(&config, seed, 200);
+            // Whoever follows a reference to an old place ends the process.
+            let config = Config {
+                stress: true,
+                guards: true,
+                limit_bytes: 128 << 20,
+                ..Config::with(collector)
+            };
+            run(&config, Source::Random(Random::new(seed)), 200);
+        }
+    }
+}
+
+/// Programs of operation bytes: patterns that a generator is unlikely to make, and repeated ones.
+fn corpus() -> Vec<Vec<u8>> {
+    let mut programs: Vec<Vec<u8>> = vec![
+        // Nodes only, all into one global; links only; the same step for ever.
+        vec![0; 600],
+        [0, 0, 0, 0, 0, 0, 0].repeat(50).into_iter().chain([120; 400]).collect(),
+        vec![255; 600],
+        (0..=255).cycle().take(2000).collect(),
+        (0..=255).rev().cycle().take(2000).collect(),
+    ];
+    // Each kind of step, again and again, between two that make nodes.
+    for step in (0..20).map(|step| (step * 256 / 20 + 1) as u8) {
+        programs.push([10, 7, 200, 13, 99, 1, step, 31, 222, 140, 60].repeat(60));
+    }
+    let mut random = Random::new(77);
+    for _ in 0..20 {
+        programs.push((0..1500).map(|_| random.below(256) as u8).collect());
+    }
+    programs
+}
+
+#[test]
+fn programs_of_operation_bytes_agree_with_the_model() {
+    for (index, bytes) in corpus().into_iter().enumerate() {
+        for collector in COLLECTORS {
+            let config = Config {
+                trigger_bytes_min: 32 << 10,
+                growth_percent: 120,
+                nursery_bytes: 64 << 10,
+                limit_bytes: 64 << 20,
+                slice_us: index as u64 % 2,
+                guards: true,
+                ..Config::with(collector)
+            };
+            let steps = (bytes.len() / 8) as u64;
+            run(&config, Source::Bytes { bytes: bytes.clone(), at: 0 }, steps);
+        }
+    }
+}
+
+/// An hour or so of the above with other bytes: `cargo test --release -- --ignored long_tier`.
+#[test]
+#[ignore = "long tier"]
+fn long_tier_random_operation_bytes() {
+    for seed in 0..2_000 {
+        let mut random = Random::new(seed);
+        let bytes: Vec<u8> = (0..20_000).map(|_| random.below(256) as u8).collect();
+        for collector in COLLECTORS {
+            let config = Config {
+                trigger_bytes_min: 64 << 10,
+                limit_bytes: 256 << 20,
+                slice_us: seed % 3,
+                guards: true,
+                verify: true,
+                ..Config::with(collector)
+            };
+            run(&config, Source::Bytes { bytes: bytes.clone(), at: 0 }, 2_000);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Weak references and ephemerons on every collector.
 
-use heapwright_gc::{Collector, Config, Ephemeron, Gc, GcCell, GcWeak, Heap, Trace, rootable};
+use heapwright_gc::{
+    Collector, Config, Ephemeron, Gc, GcCell, GcWeak, Heap, Trace, WeakMap, rootable,
+};
 
 const COLLECTORS: [Collector; 5] = [
     Collector::MarkSweep,
@@ -154,4 +156,55 @@ fn a_weak_reference_made_strong_while_marking_survives() {
     }
     let value = heap.mutate(|_, root| root.moved.get().map(|node| node.value));
     assert_eq!(value, Some(1_000));
+}
+
+#[test]
+fn a_weak_map_forgets_what_nobody_else_knows() {
+    #[derive(Trace)]
+    struct Table<'gc> {
+        keys: GcCell<Option<Gc<'gc, [Gc<'gc, u64>]>>>,
+        map: WeakMap<'gc, u64, (Gc<'gc, u64>, u64)>,
+    }
+    const COUNT: usize = 300;
+    for collector in COLLECTORS {
+        for stress in [false, true] {
+            let config = Config { stress, nursery_bytes: 64 << 10, ..Config::with(collector) };
+            let name = format!("{collector:?}, stress {stress}");
+            let mut heap = Heap::<rootable!['gc => Table<'gc>]>::new(config, |mu| Table {
+                keys: GcCell::new(mu.alloc_slice(COUNT, |index| mu.alloc(index as u64)).ok()),
+                map: WeakMap::new(mu).expect("room"),
+            })
+            .expect("addresses");
+            for index in 0..COUNT {
+                heap.mutate(|mu, table| {
+                    let key = table.keys.get().expect("was stored")[index];
+                    // The value refers to its key.
+                    let value = mu.alloc((key, 2 * index as u64))?;
+                    table.map.insert(mu, key, value)
+                })
+                .expect("room");
+            }
+            heap.collect();
+            heap.mutate(|mu, table| {
+                let keys = table.keys.get().expect("was stored");
+                for (index, key) in keys.iter().enumerate() {
+                    let value = table.map.get(mu, *key).unwrap_or_else(|| panic!("{name}"));
+                    assert!(value.0.ptr_eq(*key) && value.1 == 2 * index as u64, "{name}");
+                }
+                assert!(table.map.remove(mu, keys[7]).is_some_and(|value| value.1 == 14));
+                assert!(table.map.get(mu, keys[7]).is_none(), "{name}");
+                assert_eq!(table.map.live_len(mu), COUNT - 1, "{name}");
+                // A third of the keys stays.
+                let some = mu.alloc_slice(COUNT / 3, |index| Ok(keys[3 * index]));
+                table.keys.set(mu, some.ok());
+            });
+            heap.collect();
+            heap.collect();
+            heap.mutate(|mu, table| {
+                assert_eq!(table.map.live_len(mu), COUNT / 3, "{name}");
+                let key = table.keys.get().expect("was stored")[11];
+                assert!(table.map.get(mu, key).is_some_and(|value| value.1 == 66), "{name}");
+            });
+        }
+    }
 }

@@ -4,7 +4,6 @@ use heapwright_core::size_class::{
     QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned, class_of_tiny,
 };
 
-use crate::block;
 use crate::free::{free, is_in_region, usable_bytes};
 use crate::large;
 use crate::life;
@@ -34,19 +33,7 @@ pub fn alloc_at_once(bytes: usize) -> *mut u8 {
         None if bytes <= SMALL_BYTES_MAX => class_of(bytes),
         None => return core::ptr::null_mut(),
     };
-    pop(class_index)
-}
-
-/// The first block of the thread's list of `class_index`; null when it is empty.
-#[inline(always)]
-fn pop(class_index: usize) -> *mut u8 {
-    let list = ThreadBlock::current().list(class_index);
-    let block = list.get();
-    if !block.is_null() {
-        // SAFETY: the head of the thread's own list.
-        list.set(unsafe { block::next(block) });
-    }
-    block.cast()
+    ThreadBlock::pop(class_index).cast()
 }
 
 #[cold]
@@ -65,23 +52,17 @@ fn alloc_class_slow(class_index: usize) -> *mut u8 {
     let thread = ThreadBlock::current();
     if let Some(heap) = life::heap_of(thread) {
         // Setting the heap up may have allocated, and so filled the list.
-        let list = thread.list(class_index);
-        let ready = list.get();
-        let block = if ready.is_null() {
-            heap.refill(thread, class_index)
-        } else {
-            // SAFETY: the head of the thread's own list.
-            list.set(unsafe { block::next(ready) });
-            ready
-        };
+        let ready = ThreadBlock::pop(class_index);
+        let block = if ready.is_null() { heap.enter().refill(thread, class_index) } else { ready };
         if thread.life() == Life::Ended {
             life::give_heap_up(thread);
         }
+        life::heartbeat();
         if !block.is_null() {
             return block.cast();
         }
     }
-    lock().direct.alloc(class_bytes(class_index), QUANTUM_BYTES)
+    lock().alloc_direct(class_bytes(class_index), QUANTUM_BYTES)
 }
 
 /// A zeroed block of at least `bytes`; only the first `bytes` are zero for sure. Null when there
@@ -116,7 +97,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
     }
     match class_of_aligned(bytes, align_bytes) {
         Some(class_index) => {
-            let mut block = pop(class_index);
+            let mut block: *mut u8 = ThreadBlock::pop(class_index).cast();
             if block.is_null() {
                 block = alloc_class_slow(class_index);
             }
@@ -126,7 +107,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
             // A mapping of its own, page aligned only, since the region is used up.
             // SAFETY: just allocated, and nobody has seen it.
             unsafe { free(block) };
-            lock().direct.alloc(bytes, align_bytes)
+            lock().alloc_direct(bytes, align_bytes)
         }
         None => large::alloc(bytes, align_bytes).start,
     }

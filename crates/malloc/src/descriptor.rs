@@ -2,50 +2,63 @@
 //!
 //! All fields are relaxed atomics, which compile to plain loads and stores: who may write which
 //! is a matter of ownership, not of ordering. The head (first slice) of a run speaks for all of
-//! it; the other slices only lead to the head.
+//! it; the other slices only lead to the head. Small spans: `span`.
 //!
 //! # Invariants
-//! - I1: `owner` of a small span's head is the address of the heap that owns it, or
-//!   [`ABANDONED`]. Only the owner, or the holder of the pool's lock when it is abandoned, writes
-//!   the other fields.
-//! - I2: `used_count` is the number of slots handed out and not yet back in `local_free`: live
-//!   blocks, blocks in a thread's list, and blocks on their way home.
-//! - I3: slots from `extended_count` on have never been linked; their memory may be untouched.
+//! design/malloc.md#I1 to #I6.
 
 use heapwright_sync::Link;
-use heapwright_sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize};
+use heapwright_sync::atomic::{
+    AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+};
+
+use crate::heap::Heap;
 
 /// Index of a slice in the region.
 pub(crate) type SliceIndex = u32;
 /// No slice.
 pub(crate) const NO_SLICE: SliceIndex = u32::MAX;
 
-// Values of `owner` that are no heap; heaps have higher addresses.
-/// A small span whose owner has ended.
-pub(crate) const ABANDONED: usize = 1;
+// Values of `owner` that are no thread; thread pointers are higher.
+/// A small span that no thread owns: its free slots are in the bitmap only, and it is whoever's
+/// holds the lock of its class.
+pub(crate) const PASSIVE: usize = 1;
 /// Not a head: `run_slices` is the distance to it.
 pub(crate) const INTERIOR: usize = 2;
 /// The first or last slice of a free run, whose length is `run_slices`.
 pub(crate) const FREE_RUN: usize = 3;
 /// The head of a large block.
 pub(crate) const LARGE: usize = 4;
-/// Owners from here on are heaps.
-pub(crate) const HEAP_MIN: usize = 4096;
+/// A small span of a heap whose thread is not in this process: left behind by a fork.
+pub(crate) const ORPHANED: usize = 5;
+/// A small span of a zone.
+pub(crate) const ZONE: usize = 6;
+/// Owners from here on are threads.
+pub(crate) const THREAD_MIN: usize = 4096;
 
-/// Where a small span stands with its owner.
+/// Where a small span stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Place {
-    /// The span that refills its class.
+    /// Active: the span that refills its class.
     Current = 0,
-    /// Has free slots; in the owner's available list.
+    /// Active, has free slots; in the owner's available list.
     Available = 1,
-    /// Few or no free slots; in the owner's full list.
+    /// Active, few or no free slots; in the owner's full list.
     Full = 2,
-    /// Abandoned, with free slots; in the pool's list of its class.
-    Listed = 3,
-    /// Abandoned, without free slots; in no list.
-    Unlisted = 4,
+    /// Passive, made so behind its owner's back; in the owner's pending list until the owner has
+    /// been seen in a slow path.
+    Pending = 3,
+    /// Passive, without free slots; in no list.
+    Packed = 4,
+    /// Passive, more than three quarters used; in its class's list. The next ones are emptier.
+    Bucket0 = 5,
+    /// More than half used.
+    Bucket1 = 6,
+    /// More than a quarter used.
+    Bucket2 = 7,
+    /// At most a quarter used.
+    Bucket3 = 8,
 }
 
 impl Place {
@@ -54,8 +67,12 @@ impl Place {
             0 => Self::Current,
             1 => Self::Available,
             2 => Self::Full,
-            3 => Self::Listed,
-            _ => Self::Unlisted,
+            3 => Self::Pending,
+            5 => Self::Bucket0,
+            6 => Self::Bucket1,
+            7 => Self::Bucket2,
+            8 => Self::Bucket3,
+            _ => Self::Packed,
         }
     }
 }
@@ -64,16 +81,16 @@ impl Place {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Descriptor {
-    /// Owner, or one of the constants above.
+    /// Thread pointer of the owner, or one of the constants above.
     pub(crate) owner: AtomicUsize,
-    /// Slots freed by the owner.
+    /// Active span: slots freed by the owner, linked.
     pub(crate) local_free: AtomicPtr<Link>,
-    /// See I2.
-    pub(crate) used_count: AtomicI32,
-    /// A free that brings `used_count` down to this takes the slow path; -1 never.
-    pub(crate) wake_at_count: AtomicI32,
-    /// See I3.
-    pub(crate) extended_count: AtomicU32,
+    /// Active span: frees left until one of them has to look at the span.
+    pub(crate) until_wake: AtomicI32,
+    /// Active span: `used` at that moment; so `used` is the sum of both.
+    pub(crate) wake_at: AtomicI32,
+    /// Active or pending span: its heap. Span or large block of a zone: the zone's place.
+    pub(crate) heap: AtomicPtr<Heap>,
     /// Length of the run in slices, at its head and, when free, its last slice; elsewhere the
     /// distance to the head.
     pub(crate) run_slices: AtomicU32,
@@ -81,17 +98,23 @@ pub(crate) struct Descriptor {
     pub(crate) next: AtomicU32,
     /// See `next`.
     pub(crate) prev: AtomicU32,
+    /// Small span: slots that were ever linked or handed out; the ones from here on are free.
+    pub(crate) extended_count: AtomicU16,
+    /// Small span: free slots that only the bitmap tells of.
+    pub(crate) bit_count: AtomicU16,
     /// Small span: its class.
     pub(crate) class_index: AtomicU8,
     /// Small span: a [`Place`].
     pub(crate) place: AtomicU8,
-    /// Free run: 1 when its pages may be resident. Otherwise unused.
+    /// Free run: 1 when its pages may be resident. Small span: 1 when there may be pages to purge.
     pub(crate) is_dirty: AtomicU8,
-    pub(crate) _spare: AtomicU8,
-    /// Free run: the epoch in which it last grew.
-    pub(crate) epoch: AtomicU16,
-    /// Large block: usable bytes.
-    pub(crate) usable_bytes: AtomicUsize,
+    /// NUMA node of the memory.
+    pub(crate) node: AtomicU8,
+    /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`.
+    pub(crate) epoch: AtomicU32,
+    /// Large block: usable bytes. Small span: its pages of 4 KiB that are known to be the
+    /// kernel's zero pages, a bit each.
+    pub(crate) extra: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Descriptor>() == 64);

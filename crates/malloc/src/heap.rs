@@ -1,108 +1,172 @@
-//! A thread's spans, and how they refill its free lists.
+//! A thread's heap: its active spans, and how they refill its free lists.
 //!
-//! Each class has one current span, whose free slots are handed to the thread as whole lists; a
-//! list of spans with room (available) and one of spans without (full). A full span comes back
-//! when a sixteenth of it is free, so that a refill is worth its while; an available span that
-//! becomes empty goes to the pool at once.
+//! Each class has one current span, whose free slots are handed to the thread some KiB at a time;
+//! a list of spans with room (available), the fuller ones first, and one of spans without (full).
+//! A full span comes back when a sixteenth of it is free, so that a refill is worth its while; an
+//! available span that becomes empty goes to the pool at once.
+//!
+//! The hot paths take no lock. The slow paths of the owner take the heap's, which lets a purger
+//! work on the spans of a thread that does not come by: see `purge`.
 //!
 //! # Invariants
-//! - I1: the thread's free list of a class holds slots of the class's current span only, and
-//!   they count as used.
-//! - I2: `wake_at_count` is -1 for the current span, 0 for available ones, and below the slot
-//!   count for full ones.
+//! design/malloc.md#I3 to #I6.
 
-use core::cell::Cell;
+use core::ops::{Deref, DerefMut};
 
-use heapwright_core::size_class::{CLASS_COUNT, class_bytes};
-use heapwright_sync::RemoteQueue;
-use heapwright_sync::atomic::Ordering;
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
-use crate::descriptor::{Descriptor, INTERIOR, NO_SLICE, Place, SliceIndex};
-use crate::free::give_remote;
-use crate::pool::{Pool, lock};
-use crate::region::{SLICE_BYTES, descriptor, slice_of, slice_start};
+use crate::class_pool::{ClassPool, lock_class};
+use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
+use crate::free::{free_redirected, head_of};
+use crate::geometry::Geometry;
+use crate::life;
+use crate::outbox::Outbox;
+use crate::pool::{Futex, in_signal_handler, lock};
+use crate::purge;
+use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-/// Spans of slots up to this are one slice, so at least eight slots each.
-const ONE_SLICE_BYTES_MAX: usize = SLICE_BYTES / 8;
-/// Spans of larger slots.
-const LARGER_SPAN_SLICES: SliceIndex = 4;
-/// New slots are linked this many bytes at a time at first, then as many as the span has
-/// already, up to the second figure: a span that is hardly used touches hardly any memory.
-const EXTEND_BYTES_MIN: usize = 4 * 1024;
-const EXTEND_BYTES_MAX: usize = 16 * 1024;
 /// A full span is woken when slots / this are free.
 const WAKE_SHARE: i32 = 16;
-const NEVER: i32 = -1;
+/// Blocks for other threads wait for at most so many slow paths.
+const OUTBOX_ENTRIES: u32 = 16;
 
-/// Length of a span of slots of `slot_bytes`.
-const fn span_slices(slot_bytes: usize) -> SliceIndex {
-    if slot_bytes <= ONE_SLICE_BYTES_MAX { 1 } else { LARGER_SPAN_SLICES }
-}
-
-/// Slots of each class's span.
-static SLOT_COUNTS: [u16; CLASS_COUNT] = {
-    let mut counts = [0; CLASS_COUNT];
-    let mut class_index = 0;
-    while class_index < CLASS_COUNT {
-        let bytes = class_bytes(class_index);
-        counts[class_index] = (span_slices(bytes) as usize * SLICE_BYTES / bytes) as u16;
-        class_index += 1;
-    }
-    counts
-};
-
-fn slot_count(class_index: usize) -> u32 {
-    SLOT_COUNTS.get(class_index).map_or(1, |count| u32::from(*count))
-}
-
-/// A thread's heap. Everything but the queue is the owning thread's (or the lock holder's, while
-/// no thread has it).
+/// A thread's heap; pooled, never freed.
 #[repr(C, align(64))]
 pub(crate) struct Heap {
     /// Blocks freed by other threads.
     pub(crate) remote: RemoteQueue,
-    /// Link in the pool's list of heaps without a thread.
-    pub(crate) next_idle: Cell<*const Heap>,
     /// Keeps the queue's cache line, which other threads write, apart.
-    _apart: [u64; 6],
-    current: [Cell<SliceIndex>; CLASS_COUNT],
-    available: [Cell<SliceIndex>; CLASS_COUNT],
-    full: [Cell<SliceIndex>; CLASS_COUNT],
+    _apart: [u64; 7],
+    /// Thread pointer of the thread that has the heap; 0 when there is none.
+    pub(crate) owner: AtomicUsize,
+    /// Slow paths that the owner entered; a purger sees by it who does not come by.
+    pub(crate) entry_count: AtomicU32,
+    /// Next in the list of all heaps there ever were.
+    pub(crate) next: AtomicPtr<Heap>,
+    /// Next in the pool's list of heaps without a thread; under its lock.
+    pub(crate) next_idle: AtomicPtr<Heap>,
+    /// Blocks on their way to other threads; the owner's alone.
+    pub(crate) outbox: Outbox,
+    /// Everything else.
+    pub(crate) inside: Lock<Inside, Futex>,
+}
+
+/// Spans of one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lists {
+    pub(crate) current: SliceIndex,
+    pub(crate) available: SliceIndex,
+    pub(crate) full: SliceIndex,
+}
+
+/// What the heap's lock guards.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) lists: [Lists; CLASS_COUNT],
+    /// How often each class was refilled, while that is rare.
+    refill_counts: [u8; CLASS_COUNT],
+    /// Spans made passive behind the owner's back.
+    pub(crate) pending: SliceIndex,
+    /// `entry_count` when a purger came by last.
+    pub(crate) seen_entry_count: u32,
+    /// How often in a row it had not changed.
+    pub(crate) idle_round_count: u32,
 }
 
 impl Heap {
     /// A heap without spans.
     pub(crate) const fn new() -> Self {
+        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
         Self {
             remote: RemoteQueue::new(),
-            next_idle: Cell::new(core::ptr::null()),
-            _apart: [0; 6],
-            current: [const { Cell::new(NO_SLICE) }; CLASS_COUNT],
-            available: [const { Cell::new(NO_SLICE) }; CLASS_COUNT],
-            full: [const { Cell::new(NO_SLICE) }; CLASS_COUNT],
+            _apart: [0; 7],
+            owner: AtomicUsize::new(0),
+            entry_count: AtomicU32::new(0),
+            next: AtomicPtr::new(core::ptr::null_mut()),
+            next_idle: AtomicPtr::new(core::ptr::null_mut()),
+            outbox: Outbox::new(),
+            inside: Lock::new(Inside {
+                lists: [none; CLASS_COUNT],
+                refill_counts: [0; CLASS_COUNT],
+                pending: NO_SLICE,
+                seen_entry_count: 0,
+                idle_round_count: 0,
+            }),
         }
     }
 
-    /// The number by which descriptors name this heap as owner.
-    pub(crate) fn id(&self) -> usize {
-        core::ptr::from_ref(self).expose_provenance()
+    /// Locks the heap for somebody who is not its owner.
+    pub(crate) fn lock_inside(&'static self) -> Guard<'static, Inside, Futex> {
+        match self.inside.lock(ThreadBlock::token()) {
+            Ok(guard) => guard,
+            Err(_) => in_signal_handler(),
+        }
     }
 
+    /// Enters a slow path as the owner: nothing of a hot path is under way in this thread then,
+    /// so spans that were pending are settled.
+    pub(crate) fn enter(&'static self) -> Entered {
+        let mut entered =
+            Entered { heap: self, owner: ThreadBlock::token(), inside: self.lock_inside() };
+        let count = self.entry_count.load(Ordering::Relaxed).wrapping_add(1);
+        self.entry_count.store(count, Ordering::Relaxed);
+        if entered.inside.pending != NO_SLICE {
+            entered.settle_pending();
+        }
+        #[cfg(feature = "purge-always")]
+        purge::everything_now(&mut entered);
+        entered
+    }
+}
+
+/// The owner of a heap inside a slow path.
+pub(crate) struct Entered {
+    pub(crate) heap: &'static Heap,
+    /// Thread pointer of the owner, which is the calling thread.
+    pub(crate) owner: usize,
+    pub(crate) inside: Guard<'static, Inside, Futex>,
+}
+
+impl Deref for Entered {
+    type Target = Inside;
+
+    fn deref(&self) -> &Inside {
+        &self.inside
+    }
+}
+
+impl DerefMut for Entered {
+    fn deref_mut(&mut self) -> &mut Inside {
+        &mut self.inside
+    }
+}
+
+impl Entered {
     /// A block of `class_index`, whose list in `thread` is empty; the rest of what was found
     /// becomes the list. Null when there is no memory.
-    pub(crate) fn refill(&self, thread: &ThreadBlock, class_index: usize) -> Block {
+    pub(crate) fn refill(&mut self, thread: &ThreadBlock, class_index: usize) -> Block {
         self.collect_remote();
+        if self.heap.entry_count.load(Ordering::Relaxed).is_multiple_of(OUTBOX_ENTRIES) {
+            self.heap.outbox.flush();
+        }
+        let refill_count = self.refill_counts[class_index];
+        self.refill_counts[class_index] = refill_count.saturating_add(1);
+        let wished = Geometry::of(class_index).hand_out(refill_count);
         let list = loop {
-            let index = self.current[class_index].get();
+            let index = self.lists[class_index].current;
             if index != NO_SLICE {
-                let list = take_free_slots(index, class_index);
+                let span = Span::at(index);
+                let list = span.take_slots(wished);
                 if !list.is_null() {
                     break list;
                 }
-                self.park_full(index, class_index);
+                self.lists[class_index].current = NO_SLICE;
+                self.park_full(span);
             }
             if !self.find_current(class_index) {
                 return core::ptr::null_mut();
@@ -114,288 +178,233 @@ impl Heap {
         list
     }
 
-    /// Makes another span current: one with room, one that another thread abandoned, a new one.
-    /// Whether there was one.
-    fn find_current(&self, class_index: usize) -> bool {
-        let head = self.available[class_index].get();
+    /// Makes another span current: one with room, a passive one, a new one. Whether there was
+    /// one.
+    fn find_current(&mut self, class_index: usize) -> bool {
+        let head = self.lists[class_index].available;
         if head != NO_SLICE {
-            // SAFETY: the head is in the list, which is this thread's.
-            self.available[class_index].set(unsafe { span_list::remove(head, head) });
-            self.make_current(head, class_index);
+            self.lists[class_index].available = span_list::remove(head, head);
+            self.make_current(Span::at(head));
             return true;
         }
-        let mut pool = lock();
-        if let Some(index) = pool.take_abandoned(class_index) {
-            // SAFETY: spans lie below the frontier.
-            let span = unsafe { descriptor(index) };
-            span.owner.store(self.id(), Ordering::Relaxed);
-            drop(pool);
-            self.make_current(index, class_index);
+        let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+        if let Some(span) = passive {
+            self.make_current(span);
             return true;
         }
-        let index = self.new_span(&mut pool, class_index);
-        drop(pool);
-        if index == NO_SLICE {
-            return false;
+        if life::adopt_an_orphan() {
+            let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+            if let Some(span) = passive {
+                self.make_current(span);
+                return true;
+            }
         }
-        self.make_current(index, class_index);
+        let Some(span) = lock().new_span(class_index) else { return false };
+        lock_class(class_index).activate(span, self.heap, self.owner);
+        self.make_current(span);
         true
     }
 
-    fn make_current(&self, index: SliceIndex, class_index: usize) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        span.place.store(Place::Current as u8, Ordering::Relaxed);
-        span.wake_at_count.store(NEVER, Ordering::Relaxed);
-        self.current[class_index].set(index);
+    fn make_current(&mut self, span: Span) {
+        span.set_place(Place::Current);
+        span.wake_never();
+        self.lists[span.class_index()].current = span.index();
     }
 
-    fn new_span(&self, pool: &mut Pool, class_index: usize) -> SliceIndex {
-        let slices = span_slices(class_bytes(class_index));
-        let Some(run) = pool.runs.take(slices) else { return NO_SLICE };
-        pool.small_slices += slices as usize;
-        for distance in 1..slices {
-            // SAFETY: inside the run just taken.
-            let interior = unsafe { descriptor(run.index + distance) };
-            interior.run_slices.store(distance, Ordering::Relaxed);
-            interior.owner.store(INTERIOR, Ordering::Relaxed);
+    /// Puts a span without free slots, which is in no list, into the full list.
+    fn park_full(&mut self, span: Span) {
+        let count = span.slot_count();
+        debug_assert_eq!(span.used(), count);
+        span.set_place(Place::Full);
+        span.wake_at(count - (count / WAKE_SHARE).max(1));
+        let full = &mut self.lists[span.class_index()].full;
+        *full = span_list::append(*full, span.index());
+    }
+
+    /// What a free has to do after which a span's `until_wake` is 0.
+    pub(crate) fn wake(&mut self, span: Span) {
+        let head = span.head();
+        if head.owner.load(Ordering::Relaxed) != self.owner
+            || head.until_wake.load(Ordering::Relaxed) != 0
+        {
+            // It was settled when this slow path was entered.
+            return;
         }
-        // SAFETY: the run just taken.
-        let span = unsafe { descriptor(run.index) };
-        span.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
-        span.used_count.store(0, Ordering::Relaxed);
-        span.extended_count.store(0, Ordering::Relaxed);
-        span.run_slices.store(slices, Ordering::Relaxed);
-        span.class_index.store(class_index as u8, Ordering::Relaxed);
-        span.owner.store(self.id(), Ordering::Relaxed);
-        run.index
-    }
-
-    /// Puts a span without free slots into the full list.
-    fn park_full(&self, index: SliceIndex, class_index: usize) {
-        let count = slot_count(class_index) as i32;
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        debug_assert_eq!(span.used_count.load(Ordering::Relaxed), count);
-        span.place.store(Place::Full as u8, Ordering::Relaxed);
-        span.wake_at_count.store(count - (count / WAKE_SHARE).max(1), Ordering::Relaxed);
-        let full = &self.full[class_index];
-        // SAFETY: the current span is in no list.
-        full.set(unsafe { span_list::append(full.get(), index) });
-        self.current[class_index].set(NO_SLICE);
-    }
-
-    /// What a free has to do that brought `used_count` down to `wake_at_count`.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn wake(&self, index: SliceIndex) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        let class_index = usize::from(span.class_index.load(Ordering::Relaxed));
-        let is_empty = span.used_count.load(Ordering::Relaxed) == 0;
-        let list = match Place::from_number(span.place.load(Ordering::Relaxed)) {
-            Place::Full => &self.full[class_index],
-            Place::Available => &self.available[class_index],
-            // The current span stays, empty or not.
-            _ => return,
+        let lists = &mut self.inside.lists[span.class_index()];
+        let list = match span.place() {
+            Place::Full => &mut lists.full,
+            Place::Available => &mut lists.available,
+            _ => {
+                // Only after `NEVER` frees of one span without a refill.
+                span.wake_never();
+                return;
+            }
         };
-        // SAFETY: it is in the list that its place names.
-        list.set(unsafe { span_list::remove(list.get(), index) });
-        if is_empty {
-            lock().give_span(index);
+        *list = span_list::remove(*list, span.index());
+        if span.used() == 0 {
+            lock().give_span(span);
         } else {
-            self.make_available(index, class_index);
+            self.make_available(span);
         }
     }
 
-    fn make_available(&self, index: SliceIndex, class_index: usize) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        span.place.store(Place::Available as u8, Ordering::Relaxed);
-        span.wake_at_count.store(0, Ordering::Relaxed);
-        let available = &self.available[class_index];
-        // SAFETY: in no list (the caller took it out). At the end: it gathers more free slots
-        // before its turn.
-        available.set(unsafe { span_list::append(available.get(), index) });
+    /// Puts a span, in no list, where its class's refills find it: the fuller the earlier.
+    fn make_available(&mut self, span: Span) {
+        let (used, count) = (span.used(), span.slot_count());
+        span.set_place(Place::Available);
+        let thresholds = [count / 2, count / 8];
+        span.wake_at(thresholds.into_iter().find(|mark| *mark < used).unwrap_or(0));
+        let available = &mut self.lists[span.class_index()].available;
+        if used > count / 2 {
+            *available = span_list::prepend(*available, span.index());
+        } else {
+            *available = span_list::append(*available, span.index());
+            span.head().is_dirty.store(1, Ordering::Relaxed);
+            purge::note_work();
+        }
     }
 
-    /// Makes an abandoned span this heap's own. The pool's lock is held and the span is in no
-    /// list.
-    pub(crate) fn adopt(&self, index: SliceIndex) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        let class_index = usize::from(span.class_index.load(Ordering::Relaxed));
-        span.owner.store(self.id(), Ordering::Relaxed);
-        if has_free_slots(span, class_index) {
-            self.make_available(index, class_index);
+    /// Puts a span that this heap has just got into the list it belongs to.
+    pub(crate) fn shelve(&mut self, span: Span) {
+        if span.has_free_slots() {
+            self.make_available(span);
         } else {
-            // Parked like a span that was filled here.
-            let current = self.current[class_index].get();
-            self.park_full(index, class_index);
-            self.current[class_index].set(current);
+            self.park_full(span);
         }
     }
 
     /// Takes in what other threads freed.
     #[inline]
-    pub(crate) fn collect_remote(&self) {
-        if !self.remote.is_empty_hint() {
-            self.take_in(self.remote.take());
+    pub(crate) fn collect_remote(&mut self) {
+        if !self.heap.remote.is_empty_hint() {
+            let list = self.heap.remote.take();
+            self.take_in(list);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn take_in(&self, mut list: Block) {
+    fn take_in(&mut self, mut list: Block) {
         while !list.is_null() {
             let block = list;
             // SAFETY: the list is this thread's alone since it left the queue.
             list = unsafe { block::next(block) };
-            let Some(index) = head_of(block) else { continue };
-            // SAFETY: a block's head lies below the frontier.
-            let span = unsafe { descriptor(index) };
-            if span.owner.load(Ordering::Relaxed) == self.id() {
-                // SAFETY: our own span, and the block was given up by who freed it.
-                unsafe { self.free_local(span, index, block) };
-            } else {
-                // The span was abandoned while the block was on its way.
-                give_remote(block, index);
-            }
+            self.take_back(block);
         }
     }
 
-    /// Frees `block` of our own span.
-    ///
-    /// # Safety
-    /// - `span` is the descriptor of `index`, owned by this heap, and `block` is one of its
-    ///   slots, given up.
-    #[inline(always)]
-    pub(crate) unsafe fn free_local(&self, span: &Descriptor, index: SliceIndex, block: Block) {
-        // SAFETY: the slot is given up by the caller.
-        unsafe { block::set_next(block, span.local_free.load(Ordering::Relaxed)) };
-        span.local_free.store(block, Ordering::Relaxed);
-        let used_count = span.used_count.load(Ordering::Relaxed) - 1;
-        span.used_count.store(used_count, Ordering::Relaxed);
-        if used_count <= span.wake_at_count.load(Ordering::Relaxed) {
-            self.wake(index);
+    /// Frees `block`, given up by whoever had it, of our own span or of one that has gone to
+    /// somebody else.
+    pub(crate) fn take_back(&mut self, block: Block) {
+        let Some(head) = head_of(block.cast()) else { return };
+        if head.owner.load(Ordering::Relaxed) != self.owner {
+            free_redirected(head, block, Some(self));
+            return;
+        }
+        // SAFETY: a slot of a span that we own, given up.
+        if unsafe { crate::free::push_local(head, block) } {
+            self.wake(Span::of(head));
         }
     }
 
-    /// Puts the thread's lists back into their spans. The current spans that are empty then go
-    /// to the pool.
-    pub(crate) fn return_lists(&self, thread: &ThreadBlock) {
-        for class_index in 0..CLASS_COUNT {
-            let mut list = thread.list(class_index).replace(core::ptr::null_mut());
-            let index = self.current[class_index].get();
-            if index == NO_SLICE {
-                debug_assert!(list.is_null());
-                continue;
-            }
-            // SAFETY: spans lie below the frontier.
-            let span = unsafe { descriptor(index) };
-            while !list.is_null() {
-                let block = list;
-                // SAFETY: the thread's own list.
-                list = unsafe { block::next(block) };
-                // SAFETY: a slot of the current span (I1), in no list any more.
-                unsafe { self.free_local(span, index, block) };
-            }
-            if span.used_count.load(Ordering::Relaxed) == 0 {
-                self.current[class_index].set(NO_SLICE);
-                lock().give_span(index);
-            }
-        }
-    }
-
-    /// Gives up everything at the end of the thread: lists, spans, what is still in the queue.
-    pub(crate) fn abandon_all(&'static self, thread: &ThreadBlock) {
+    /// Makes the heap ready for the end of its thread: lists, spans, queue and outbox are empty
+    /// afterwards, and the queue is closed.
+    pub(crate) fn abandon_all(&mut self, thread: &ThreadBlock) {
         self.return_lists(thread);
-        let mut pool = lock();
+        self.heap.outbox.flush();
+        // For the next thread.
+        self.refill_counts = [0; CLASS_COUNT];
         for class_index in 0..CLASS_COUNT {
-            let index = self.current[class_index].replace(NO_SLICE);
-            if index != NO_SLICE {
-                abandon_or_give(&mut pool, index, class_index);
-            }
-            for list in [&self.available[class_index], &self.full[class_index]] {
-                while list.get() != NO_SLICE {
-                    let index = list.get();
-                    // SAFETY: the head of the thread's own list.
-                    list.set(unsafe { span_list::remove(index, index) });
-                    abandon_or_give(&mut pool, index, class_index);
-                }
+            while let Some(span) = self.take_any(class_index) {
+                self.give_up(span);
             }
         }
         // Closed only now: whoever finds it closed finds the owners changed, too.
-        let mut list = self.remote.close();
-        pool.keep_heap(self);
-        drop(pool);
+        let mut list = self.heap.remote.close();
         while !list.is_null() {
             let block = list;
             // SAFETY: the list is this thread's alone since the queue was closed.
             list = unsafe { block::next(block) };
-            if let Some(index) = head_of(block) {
-                give_remote(block, index);
+            if let Some(head) = head_of(block.cast()) {
+                free_redirected(head, block, None);
             }
+        }
+    }
+
+    /// Frees what the thread's lists hold.
+    pub(crate) fn return_lists(&mut self, thread: &ThreadBlock) {
+        for class_index in 0..CLASS_COUNT {
+            let list = thread.list(class_index).replace(core::ptr::null_mut());
+            self.take_in(list);
+        }
+    }
+
+    /// Takes a span of the class out of the list it is in.
+    fn take_any(&mut self, class_index: usize) -> Option<Span> {
+        let lists = &mut self.inside.lists[class_index];
+        if lists.current != NO_SLICE {
+            let index = core::mem::replace(&mut lists.current, NO_SLICE);
+            return Some(Span::at(index));
+        }
+        for list in [&mut lists.available, &mut lists.full] {
+            let index = *list;
+            if index != NO_SLICE {
+                *list = span_list::remove(index, index);
+                return Some(Span::at(index));
+            }
+        }
+        None
+    }
+
+    /// Makes a span of ours, in no list, passive, or gives it back when it is empty. Nobody is in
+    /// the middle of a free into it, since its owner is here.
+    pub(crate) fn give_up(&mut self, span: Span) {
+        let mut pool = lock_class(span.class_index());
+        // Set before the bits: a free that finds the span passive waits for the lock.
+        span.head().owner.store(PASSIVE, Ordering::Relaxed);
+        span.links_to_bits();
+        settle(&mut pool, span);
+    }
+
+    /// Settles the spans that were made passive behind our back.
+    #[cold]
+    fn settle_pending(&mut self) {
+        while self.pending != NO_SLICE {
+            let index = self.pending;
+            self.pending = span_list::remove(index, index);
+            let span = Span::at(index);
+            let mut pool = lock_class(span.class_index());
+            // What a free had in hand when the span was made passive: that one block, whose link
+            // means nothing any more.
+            let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
+            if !late.is_null() {
+                span.set_bit(late);
+            }
+            settle(&mut pool, span);
         }
     }
 }
 
-fn abandon_or_give(pool: &mut Pool, index: SliceIndex, class_index: usize) {
-    // SAFETY: spans lie below the frontier.
-    let span = unsafe { descriptor(index) };
-    if span.used_count.load(Ordering::Relaxed) == 0 {
-        pool.give_span(index);
-    } else {
-        pool.abandon(index, has_free_slots(span, class_index));
+/// Lists a span that has just become passive, or gives it back when it is empty.
+pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
+    span.head().heap.store(core::ptr::null_mut(), Ordering::Relaxed);
+    if span.passive_used() == 0 {
+        span.set_place(Place::Packed);
+        lock().give_span(span);
+        return;
+    }
+    pool.insert(span);
+    if span.head().bit_count.load(Ordering::Relaxed) > 0 {
+        span.head().is_dirty.store(1, Ordering::Relaxed);
+        purge::note_work();
     }
 }
 
-/// Whether the span can serve a refill.
-pub(crate) fn has_free_slots(span: &Descriptor, class_index: usize) -> bool {
-    !span.local_free.load(Ordering::Relaxed).is_null()
-        || span.extended_count.load(Ordering::Relaxed) < slot_count(class_index)
-}
-
-/// Head of the small span that `block` lies in; none outside the region.
-pub(crate) fn head_of(block: Block) -> Option<SliceIndex> {
-    let index = slice_of(block.cast())?;
-    // SAFETY: the slice of a block lies below the frontier.
-    let slice = unsafe { descriptor(index) };
-    if slice.owner.load(Ordering::Relaxed) != INTERIOR {
-        return Some(index);
+impl Inside {
+    /// Forgets all spans, which are then lost: for lists that a vanished thread left half changed.
+    pub(crate) fn forget(&mut self) {
+        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
+        self.lists = [none; CLASS_COUNT];
+        self.pending = NO_SLICE;
     }
-    index.checked_sub(slice.run_slices.load(Ordering::Relaxed))
-}
-
-/// Takes all free slots of the span, or links new ones when it has none; null when it is full.
-/// They count as used from here on.
-fn take_free_slots(index: SliceIndex, class_index: usize) -> Block {
-    // SAFETY: spans lie below the frontier.
-    let span = unsafe { descriptor(index) };
-    let list = span.local_free.load(Ordering::Relaxed);
-    let extended = span.extended_count.load(Ordering::Relaxed);
-    if !list.is_null() {
-        span.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
-        span.used_count.store(extended as i32, Ordering::Relaxed);
-        return list;
-    }
-    let slot_bytes = class_bytes(class_index);
-    let wished = (extended as usize * slot_bytes).clamp(EXTEND_BYTES_MIN, EXTEND_BYTES_MAX);
-    let more = (wished / slot_bytes).max(1) as u32;
-    let end = (extended + more).min(slot_count(class_index));
-    if extended == end {
-        return core::ptr::null_mut();
-    }
-    let slot = |number: u32| -> Block {
-        slice_start(index).wrapping_add(number as usize * slot_bytes).cast()
-    };
-    for number in extended..end - 1 {
-        // SAFETY: a slot of the span that was never handed out.
-        unsafe { block::set_next(slot(number), slot(number + 1)) };
-    }
-    // SAFETY: as above.
-    unsafe { block::set_next(slot(end - 1), core::ptr::null_mut()) };
-    span.extended_count.store(end, Ordering::Relaxed);
-    span.used_count.store(end as i32, Ordering::Relaxed);
-    slot(extended)
 }

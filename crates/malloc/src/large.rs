@@ -11,6 +11,7 @@ use crate::descriptor::{INTERIOR, LARGE, SliceIndex};
 use crate::pool::{Pool, lock};
 use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
 use crate::runs::Run;
+use crate::zone;
 
 /// From this size on, moving pages is cheaper than copying them.
 const MOVE_BYTES_MIN: usize = 1 << 20;
@@ -41,7 +42,16 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
     if let Some(run) = take(&mut pool, bytes, align_bytes) {
         return LargeBlock { start: slice_start(run.index), is_zeroed: run.is_zeroed };
     }
-    LargeBlock { start: pool.direct.alloc(bytes, align_bytes), is_zeroed: true }
+    LargeBlock { start: pool.alloc_direct(bytes, align_bytes), is_zeroed: true }
+}
+
+/// [`alloc`] in the region only; null when there is no room.
+pub(crate) fn alloc_in_region(bytes: usize, align_bytes: usize) -> *mut u8 {
+    if bytes > BLOCK_BYTES_MAX {
+        return core::ptr::null_mut();
+    }
+    take(&mut lock(), bytes, align_bytes)
+        .map_or(core::ptr::null_mut(), |run| slice_start(run.index))
 }
 
 fn slices_of(bytes: usize) -> Option<SliceIndex> {
@@ -55,6 +65,7 @@ fn take(pool: &mut Pool, bytes: usize, align_bytes: usize) -> Option<Run> {
     } else {
         pool.runs.take_aligned(slices, SliceIndex::try_from(align_bytes >> SLICE_LOG2).ok()?)?
     };
+    descriptor(run.index).heap.store(core::ptr::null_mut(), Ordering::Relaxed);
     describe(run.index, slices, bytes);
     pool.large_count += 1;
     pool.large_bytes += usable(bytes);
@@ -68,30 +79,28 @@ fn usable(bytes: usize) -> usize {
 
 /// Writes head and last slice of a large block's run.
 fn describe(index: SliceIndex, slices: SliceIndex, bytes: usize) {
-    // SAFETY: inside a run that is ours.
-    let last = unsafe { descriptor(index + slices - 1) };
+    let last = descriptor(index + slices - 1);
     last.owner.store(INTERIOR, Ordering::Relaxed);
     last.run_slices.store(slices - 1, Ordering::Relaxed);
-    // SAFETY: as above. After the last, which may be the same.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     head.run_slices.store(slices, Ordering::Relaxed);
-    head.usable_bytes.store(usable(bytes), Ordering::Relaxed);
+    head.extra.store(usable(bytes) as u64, Ordering::Relaxed);
     head.owner.store(LARGE, Ordering::Relaxed);
 }
 
 /// Frees the large block whose head is `index`.
 #[inline(never)]
 pub(crate) fn free(index: SliceIndex) {
+    zone::forget_large(descriptor(index));
     let mut pool = lock();
     give(&mut pool, index, true);
 }
 
 fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     head.owner.store(INTERIOR, Ordering::Relaxed);
     pool.large_count -= 1;
-    pool.large_bytes -= head.usable_bytes.load(Ordering::Relaxed);
+    pool.large_bytes -= head.extra.load(Ordering::Relaxed) as usize;
     pool.runs.give(index, head.run_slices.load(Ordering::Relaxed), is_dirty);
 }
 
@@ -107,12 +116,15 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if bytes > BLOCK_BYTES_MAX {
         return none;
     }
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
+    let head = descriptor(index);
     let old_slices = head.run_slices.load(Ordering::Relaxed);
-    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    let old_usable = head.extra.load(Ordering::Relaxed) as usize;
     let mut pool = lock();
     if slices > old_slices && !pool.runs.take_behind(index + old_slices, slices - old_slices) {
+        if !head.heap.load(Ordering::Relaxed).is_null() {
+            // A zone's: its list names this address.
+            return none;
+        }
         return move_to_new(&mut pool, index, bytes);
     }
     pool.large_bytes = pool.large_bytes - old_usable + usable(bytes);
@@ -126,9 +138,8 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
 /// Moves the pages of a large block that has to grow into a longer run.
 fn move_to_new(pool: &mut Pool, index: SliceIndex, bytes: usize) -> *mut u8 {
     let none = core::ptr::null_mut();
-    // SAFETY: a block's head lies below the frontier.
-    let head = unsafe { descriptor(index) };
-    let old_usable = head.usable_bytes.load(Ordering::Relaxed);
+    let head = descriptor(index);
+    let old_usable = head.extra.load(Ordering::Relaxed) as usize;
     if old_usable < MOVE_BYTES_MIN || MOVE_COUNT.load(Ordering::Relaxed) >= MOVE_COUNT_MAX {
         return none;
     }

@@ -21,20 +21,31 @@
 
 mod alloc;
 mod block;
+mod class_pool;
 mod descriptor;
 mod direct;
 mod fatal;
+mod fork;
 mod free;
+mod geometry;
 mod heap;
 mod large;
 mod life;
+mod limits;
+mod outbox;
 mod pool;
+mod purge;
+mod purger;
 mod region;
 mod runs;
+mod span;
 mod span_list;
 mod statistics;
 mod thread_block;
+mod zone;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
+pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use statistics::{Statistics, statistics, trim};
+pub use zone::{Destroyed, Zone};

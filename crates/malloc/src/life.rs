@@ -2,17 +2,19 @@
 //!
 //! A thread gets its heap at its first allocation that needs one and gives it up by a pthread
 //! key's destructor, in the last of the rounds that libc grants, so that other destructors find
-//! their heap. What allocates later still borrows a heap for one call. A fork locks the pool
-//! before and frees it after, in both processes; in the child the heaps of the threads that are
-//! not there keep their spans, and blocks freed to them wait for ever (issue 4).
+//! their heap. What allocates later still borrows a heap for one call. Forks: `fork`.
 
 use core::ffi::c_void;
 
 use heapwright_os::{ThreadExit, at_fork};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
+pub(crate) use crate::fork::{adopt_an_orphan, adopt_orphans_of, look_for_raw_fork, note_process};
+use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
-use crate::pool::{lock, unlock_after_fork};
+use crate::limits::read_environment;
+use crate::pool::lock;
+pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};
 
 /// glibc and musl call destructors in at most four rounds.
@@ -24,6 +26,18 @@ const NO_KEY: u32 = u32::MAX;
 static EXIT_KEY: AtomicU32 = AtomicU32::new(NO_KEY);
 /// Whether the process's hooks were set; 1 from the first attempt on.
 static HOOKS: AtomicU32 = AtomicU32::new(0);
+/// Threads that have a heap.
+static THREAD_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// How many threads have a heap now.
+pub(crate) fn thread_count() -> u32 {
+    THREAD_COUNT.load(Ordering::Relaxed)
+}
+
+/// Notes how many threads a child of a fork has.
+pub(crate) fn set_thread_count(count: u32) {
+    THREAD_COUNT.store(count, Ordering::Relaxed);
+}
 
 /// The thread's heap, made when it has none. None when there is no memory.
 #[inline]
@@ -37,7 +51,10 @@ pub(crate) fn heap_of(thread: &ThreadBlock) -> Option<&'static Heap> {
 
 #[cold]
 fn attach(thread: &ThreadBlock) -> Option<&'static Heap> {
+    read_environment();
     let heap = lock().take_heap()?;
+    heap.owner.store(ThreadBlock::token(), Ordering::Relaxed);
+    THREAD_COUNT.fetch_add(1, Ordering::Relaxed);
     // From here on the thread can allocate, which libc may do in the calls below.
     thread.heap.set(heap);
     if thread.life() == Life::Young {
@@ -61,15 +78,21 @@ fn set_hooks() {
         EXIT_KEY.store(key.to_raw(), Ordering::Relaxed);
     }
     // A refusal costs children of threaded programs their fork safety only.
-    let _ = at_fork(before_fork, after_fork, after_fork);
+    let _ = at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/// Takes the thread's heap away from it; its spans are for others to adopt.
+/// Takes the thread's heap away from it; its spans are for others to take.
 pub(crate) fn give_heap_up(thread: &ThreadBlock) {
     let heap = thread.heap.replace(core::ptr::null());
     // SAFETY: heaps live for ever.
     if let Some(heap) = unsafe { heap.as_ref() } {
-        heap.abandon_all(thread);
+        let mut entered = heap.enter();
+        entered.abandon_all(thread);
+        // Before the lock is free: a fork must not take an empty, closed heap for an orphan.
+        heap.owner.store(0, Ordering::Relaxed);
+        drop(entered);
+        THREAD_COUNT.fetch_sub(1, Ordering::Relaxed);
+        lock().keep_heap(heap);
     }
 }
 
@@ -87,14 +110,4 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
     }
     thread.end();
     give_heap_up(thread);
-}
-
-unsafe extern "C" fn before_fork() {
-    // Kept over the fork; freed by `after_fork`, by the same thread, in both processes.
-    core::mem::forget(lock());
-}
-
-unsafe extern "C" fn after_fork() {
-    // SAFETY: `before_fork` locked it in this thread, and in the child this is the only one.
-    unsafe { unlock_after_fork() };
 }

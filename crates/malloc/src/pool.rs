@@ -1,18 +1,22 @@
-//! What all threads share, under one lock: the runs, abandoned spans, heaps without a thread.
+//! What all threads share, under one lock: the runs, heaps without a thread, direct mappings. It is
+//! the innermost lock; who holds it calls nothing but the kernel.
 
-use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{futex_wait, futex_wake};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heapwright_sync::{Guard, Lock, Wait};
 
-use crate::descriptor::{ABANDONED, INTERIOR, NO_SLICE, Place, SliceIndex};
+use crate::descriptor::INTERIOR;
 use crate::direct::DirectMappings;
 use crate::fatal::fatal;
+use crate::geometry::Geometry;
 use crate::heap::Heap;
-use crate::region::{descriptor, reserve_metadata, reserve_region};
+use crate::life;
+use crate::limits::limits;
+use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
 use crate::runs::Runs;
-use crate::span_list;
+use crate::span::Span;
 use crate::thread_block::ThreadBlock;
+use crate::zone::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
@@ -30,22 +34,28 @@ impl Wait for Futex {
     fn wake_one(word: &AtomicU32) {
         futex_wake(word, 1);
     }
+
+    fn before_wait() {
+        life::look_for_raw_fork();
+    }
 }
 
 /// The shared state.
 pub(crate) struct Pool {
     pub(crate) runs: Runs,
     pub(crate) direct: DirectMappings,
-    /// Abandoned spans with free slots, by class.
-    abandoned: [SliceIndex; CLASS_COUNT],
     /// Heaps without a thread, linked; their queues are closed.
-    idle_heaps: *const Heap,
+    idle_heaps: *mut Heap,
+    /// Places without a zone, linked.
+    idle_zones: *mut ZonePlace,
+    /// The last number given to a zone.
+    last_zone_id: u64,
     /// Rest of the chunk that heaps are cut from.
     heap_chunk: *mut u8,
     heap_chunk_bytes: usize,
     is_started: bool,
-    /// Slices in small spans.
-    pub(crate) small_slices: usize,
+    /// Bytes of slices in small spans.
+    pub(crate) small_bytes: usize,
     /// Usable bytes of large blocks.
     pub(crate) large_bytes: usize,
     /// Large blocks.
@@ -58,26 +68,44 @@ unsafe impl Send for Pool {}
 
 static POOL: Lock<Pool, Futex> = Lock::new(Pool::new());
 
+/// All heaps there ever were, linked by `Heap::next`, the latest first.
+static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
+
 /// The pool, locked. Ends the process when this thread holds it already.
 pub(crate) fn lock() -> Guard<'static, Pool, Futex> {
-    match POOL.lock(ThreadBlock::current().token()) {
+    match POOL.lock(ThreadBlock::token()) {
         Ok(mut pool) => {
             if !pool.is_started {
                 pool.start();
             }
             pool
         }
-        Err(_) => fatal(b"heapwright: malloc called in a signal handler that interrupted malloc\n"),
+        Err(_) => in_signal_handler(),
     }
 }
 
-/// Frees the lock in the parent or child of a fork.
-///
-/// # Safety
-/// - The forking thread locked the pool before the fork and forgot the guard.
-pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: the caller's promise.
-    unsafe { POOL.force_unlock() };
+/// The pool's lock itself, for forks.
+pub(crate) fn pool_lock() -> &'static Lock<Pool, Futex> {
+    &POOL
+}
+
+/// Ends the process: a thread meets a lock that it holds.
+#[cold]
+#[inline(never)]
+pub(crate) fn in_signal_handler() -> ! {
+    fatal(b"heapwright: malloc called in a signal handler that interrupted malloc\n")
+}
+
+/// All heaps there ever were, the latest first.
+pub(crate) fn all_heaps() -> impl Iterator<Item = &'static Heap> {
+    // Acquire: pairs with the Release in `take_heap`; the heap is complete.
+    let mut next = HEAPS.load(Ordering::Acquire);
+    core::iter::from_fn(move || {
+        // SAFETY: heaps live for ever; the last one's link is null.
+        let heap = unsafe { next.as_ref() }?;
+        next = heap.next.load(Ordering::Relaxed);
+        Some(heap)
+    })
 }
 
 impl Pool {
@@ -85,12 +113,13 @@ impl Pool {
         Self {
             runs: Runs::new(),
             direct: DirectMappings::new(),
-            abandoned: [NO_SLICE; CLASS_COUNT],
-            idle_heaps: core::ptr::null(),
+            idle_heaps: core::ptr::null_mut(),
+            idle_zones: core::ptr::null_mut(),
+            last_zone_id: 0,
             heap_chunk: core::ptr::null_mut(),
             heap_chunk_bytes: 0,
             is_started: false,
-            small_slices: 0,
+            small_bytes: 0,
             large_bytes: 0,
             large_count: 0,
         }
@@ -99,90 +128,114 @@ impl Pool {
     #[cold]
     fn start(&mut self) {
         self.is_started = true;
-        self.runs.set_limit(reserve_region());
+        life::note_process();
+        if let Some(extent) = reserve_region() {
+            self.runs.set_extent(extent);
+        }
     }
 
     /// A heap for a thread, its queue open; none when there is no memory.
-    pub(crate) fn take_heap<'a>(&mut self) -> Option<&'a Heap> {
+    pub(crate) fn take_heap(&mut self) -> Option<&'static Heap> {
         // SAFETY: idle heaps live for ever, and this one leaves the list here.
         if let Some(heap) = unsafe { self.idle_heaps.as_ref() } {
-            self.idle_heaps = heap.next_idle.get();
+            self.idle_heaps = heap.next_idle.load(Ordering::Relaxed);
             heap.remote.open();
             return Some(heap);
         }
-        if self.heap_chunk_bytes < size_of::<Heap>() {
-            self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
-            self.heap_chunk_bytes = if self.heap_chunk.is_null() { 0 } else { HEAP_CHUNK_BYTES };
-        }
-        let place = self.heap_chunk.cast::<Heap>();
+        let place = self.cut_metadata(size_of::<Heap>()).cast::<Heap>();
         if place.is_null() {
             return None;
         }
-        self.heap_chunk = self.heap_chunk.wrapping_add(size_of::<Heap>());
-        self.heap_chunk_bytes -= size_of::<Heap>();
-        // SAFETY: inside the chunk, whose start is a page's and heaps are 64 bytes aligned and
-        // sized; nobody has it yet.
+        // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
         unsafe { place.write(Heap::new()) };
         // SAFETY: written above; never freed.
-        Some(unsafe { &*place })
+        let heap: &'static Heap = unsafe { &*place };
+        heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `all_heaps`.
+        HEAPS.store(place, Ordering::Release);
+        Some(heap)
+    }
+
+    /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
+    /// there is none.
+    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+        debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
+        if self.heap_chunk_bytes < bytes {
+            self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
+            self.heap_chunk_bytes = if self.heap_chunk.is_null() { 0 } else { HEAP_CHUNK_BYTES };
+        }
+        let place = self.heap_chunk;
+        if !place.is_null() {
+            self.heap_chunk = place.wrapping_add(bytes);
+            self.heap_chunk_bytes -= bytes;
+        }
+        place
+    }
+
+    /// A place for a zone and a number that no zone had before; none when there is no memory.
+    pub(crate) fn take_zone(&mut self) -> Option<(&'static ZonePlace, u64)> {
+        self.last_zone_id += 1;
+        // SAFETY: idle places live for ever, and this one leaves the list here.
+        if let Some(place) = unsafe { self.idle_zones.as_ref() } {
+            self.idle_zones = place.next.load(Ordering::Relaxed);
+            return Some((place, self.last_zone_id));
+        }
+        let bytes = size_of::<ZonePlace>().next_multiple_of(64);
+        let place = self.cut_metadata(bytes).cast::<ZonePlace>();
+        if place.is_null() {
+            return None;
+        }
+        // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
+        unsafe { place.write(ZonePlace::new()) };
+        // SAFETY: written above; never freed.
+        let place: &'static ZonePlace = unsafe { &*place };
+        place.register();
+        Some((place, self.last_zone_id))
+    }
+
+    /// Keeps the place of a zone that was destroyed.
+    pub(crate) fn keep_zone(&mut self, place: &'static ZonePlace) {
+        place.next.store(self.idle_zones, Ordering::Relaxed);
+        self.idle_zones = core::ptr::from_ref(place).cast_mut();
     }
 
     /// Keeps a heap whose thread has ended. Its queue is closed and it owns nothing.
     pub(crate) fn keep_heap(&mut self, heap: &'static Heap) {
-        heap.next_idle.set(self.idle_heaps);
-        self.idle_heaps = heap;
+        heap.next_idle.store(self.idle_heaps, Ordering::Relaxed);
+        self.idle_heaps = core::ptr::from_ref(heap).cast_mut();
     }
 
-    /// An abandoned span of `class_index` with free slots, out of its list; still abandoned.
-    pub(crate) fn take_abandoned(&mut self, class_index: usize) -> Option<SliceIndex> {
-        let head = self.abandoned.get_mut(class_index)?;
-        let index = *head;
-        if index == NO_SLICE {
-            return None;
+    /// A block with a mapping of its own; null when there is no memory or the limit forbids it.
+    pub(crate) fn alloc_direct(&mut self, bytes: usize, align_bytes: usize) -> *mut u8 {
+        let held = self.runs.held_bytes(0).saturating_add(self.direct.usable_bytes);
+        if held.saturating_add(bytes) > limits().hard_bytes {
+            return core::ptr::null_mut();
         }
-        // SAFETY: in the list, under the lock.
-        *head = unsafe { span_list::remove(index, index) };
-        Some(index)
+        self.direct.alloc(bytes, align_bytes)
     }
 
-    /// Takes an abandoned span out of the list it may be in.
-    pub(crate) fn unlist_abandoned(&mut self, index: SliceIndex) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        debug_assert_eq!(span.owner.load(Ordering::Relaxed), ABANDONED);
-        if Place::from_number(span.place.load(Ordering::Relaxed)) != Place::Listed {
-            return;
+    /// A span of `class_index` without used slots: passive, in no list. None when there is no
+    /// memory.
+    pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
+        let slices = u32::from(Geometry::of(class_index).slices);
+        let run = self.runs.take(slices)?;
+        self.small_bytes += slices as usize * SLICE_BYTES;
+        for distance in 1..slices {
+            let interior = descriptor(run.index + distance);
+            interior.run_slices.store(distance, Ordering::Relaxed);
+            interior.owner.store(INTERIOR, Ordering::Relaxed);
         }
-        let class_index = usize::from(span.class_index.load(Ordering::Relaxed));
-        if let Some(head) = self.abandoned.get_mut(class_index) {
-            // SAFETY: listed, under the lock.
-            *head = unsafe { span_list::remove(*head, index) };
-        }
+        Some(Span::init(run.index, class_index, run.is_zeroed))
     }
 
-    /// Makes a span that is in no list abandoned.
-    pub(crate) fn abandon(&mut self, index: SliceIndex, has_free_slots: bool) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        let place = if has_free_slots { Place::Listed } else { Place::Unlisted };
-        span.place.store(place as u8, Ordering::Relaxed);
-        let class_index = usize::from(span.class_index.load(Ordering::Relaxed));
-        if has_free_slots && let Some(head) = self.abandoned.get_mut(class_index) {
-            // SAFETY: in no list (the caller's word), under the lock.
-            *head = unsafe { span_list::append(*head, index) };
-        }
-        // Release: pairs with the Acquire in `free_slow`, which then comes for the lock.
-        span.owner.store(ABANDONED, Ordering::Release);
-    }
-
-    /// Gives a span without live blocks back to the runs.
-    pub(crate) fn give_span(&mut self, index: SliceIndex) {
-        // SAFETY: spans lie below the frontier.
-        let span = unsafe { descriptor(index) };
-        debug_assert_eq!(span.used_count.load(Ordering::Relaxed), 0);
-        let slices = span.run_slices.load(Ordering::Relaxed);
-        span.owner.store(INTERIOR, Ordering::Relaxed);
-        self.small_slices -= slices as usize;
-        self.runs.give(index, slices, true);
+    /// Gives a span without used slots, in no list, back to the runs.
+    pub(crate) fn give_span(&mut self, span: Span) {
+        span.clear_bits();
+        let head = span.head();
+        let slices = head.run_slices.load(Ordering::Relaxed);
+        head.owner.store(INTERIOR, Ordering::Relaxed);
+        self.small_bytes -= slices as usize * SLICE_BYTES;
+        let is_dirty = head.extra.load(Ordering::Relaxed) != u64::MAX;
+        self.runs.give(span.index(), slices, is_dirty);
     }
 }

@@ -18,7 +18,8 @@ use heapwright_os::{Advice, advise, monotonic_ns};
 use heapwright_sync::atomic::Ordering;
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
-use crate::region::{COMMIT_SLICES, SLICE_LOG2, commit_slices, descriptor, slice_start};
+use crate::limits::limits;
+use crate::region::{COMMIT_SLICES, Extent, SLICE_LOG2, commit_slices, descriptor, slice_start};
 use crate::span_list;
 
 /// Dirty bytes kept at most: large enough for the working set of a loop over blocks of several
@@ -65,11 +66,15 @@ pub(crate) struct Run {
 pub(crate) struct Runs {
     clean: Bins,
     dirty: Bins,
+    /// Runs below are not joined with.
+    floor: SliceIndex,
     frontier: SliceIndex,
     committed: SliceIndex,
     limit: SliceIndex,
     dirty_slices: SliceIndex,
-    epoch: u16,
+    /// Slices handed out.
+    used_slices: SliceIndex,
+    epoch: u32,
     epoch_start_ns: u64,
     clock_countdown: u32,
 }
@@ -79,19 +84,38 @@ impl Runs {
         Self {
             clean: Bins::new(),
             dirty: Bins::new(),
+            floor: 0,
             frontier: 0,
             committed: 0,
             limit: 0,
             dirty_slices: 0,
+            used_slices: 0,
             epoch: 0,
             epoch_start_ns: 0,
             clock_countdown: 0,
         }
     }
 
-    /// Sets the length of the region in slices; once, before the first run.
-    pub(crate) fn set_limit(&mut self, limit: SliceIndex) {
-        self.limit = limit / COMMIT_SLICES * COMMIT_SLICES;
+    /// Sets which slices there are; once, before the first run.
+    pub(crate) fn set_extent(&mut self, extent: Extent) {
+        self.floor = extent.first;
+        self.frontier = extent.first;
+        self.committed = extent.first;
+        self.limit = extent.end;
+    }
+
+    /// Forgets all free runs, which are then lost, and joins nothing with what is below the
+    /// frontier: for runs that a vanished thread left half changed.
+    pub(crate) fn forget(&mut self) {
+        self.clean = Bins::new();
+        self.dirty = Bins::new();
+        self.dirty_slices = 0;
+        self.floor = self.frontier;
+    }
+
+    /// The first slice ever used.
+    pub(crate) fn first(&self) -> SliceIndex {
+        self.floor
     }
 
     /// End of the slices ever used.
@@ -107,6 +131,23 @@ impl Runs {
     /// Takes a run of `slices` (at least 1). Its head and last slice are left for the caller to
     /// describe.
     pub(crate) fn take(&mut self, slices: SliceIndex) -> Option<Run> {
+        if self.held_bytes(slices) > limits().hard_bytes {
+            self.purge_largest(0);
+            if self.held_bytes(slices) > limits().hard_bytes {
+                return None;
+            }
+        }
+        let run = self.take_run(slices)?;
+        self.used_slices += slices;
+        Some(run)
+    }
+
+    /// Bytes that would be in use or dirty with `more` slices in use.
+    pub(crate) fn held_bytes(&self, more: SliceIndex) -> usize {
+        (self.used_slices as usize + self.dirty_slices as usize + more as usize) << SLICE_LOG2
+    }
+
+    fn take_run(&mut self, slices: SliceIndex) -> Option<Run> {
         for is_dirty in [true, false] {
             if let Some(index) = self.find(slices, is_dirty) {
                 let length = self.unlink(index);
@@ -127,6 +168,7 @@ impl Runs {
     ) -> Option<Run> {
         let wide = slices.checked_add(align_slices - 1)?;
         let run = self.take(wide)?;
+        self.used_slices -= wide - slices;
         let first = slice_start(run.index).addr() >> SLICE_LOG2;
         let skip = (first.next_multiple_of(align_slices as usize) - first) as SliceIndex;
         let rest = wide - skip - slices;
@@ -145,11 +187,18 @@ impl Runs {
 
     /// Takes the `more` slices right behind a run that ends at `end`; whether they were free.
     pub(crate) fn take_behind(&mut self, end: SliceIndex, more: SliceIndex) -> bool {
+        if self.held_bytes(more) > limits().hard_bytes || !self.take_run_behind(end, more) {
+            return false;
+        }
+        self.used_slices += more;
+        true
+    }
+
+    fn take_run_behind(&mut self, end: SliceIndex, more: SliceIndex) -> bool {
         if end == self.frontier {
             return self.take_from_frontier(more).is_some();
         }
-        // SAFETY: `end` is below the frontier, so committed.
-        let next = unsafe { descriptor(end) };
+        let next = descriptor(end);
         if next.owner.load(Ordering::Relaxed) != FREE_RUN
             || next.run_slices.load(Ordering::Relaxed) < more
         {
@@ -165,7 +214,11 @@ impl Runs {
 
     /// Gives a run back. Dirty runs are kept for a while.
     pub(crate) fn give(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
+        self.used_slices -= slices;
         self.give_part(index, slices, is_dirty);
+        if self.held_bytes(0) > limits().soft_bytes {
+            self.purge_largest(0);
+        }
         if self.clock_countdown == 0 {
             self.clock_countdown = CLOCK_INTERVAL;
             self.tick(monotonic_ns());
@@ -184,9 +237,12 @@ impl Runs {
     }
 
     fn give_part(&mut self, mut index: SliceIndex, mut slices: SliceIndex, is_dirty: bool) {
-        if index > 0 {
-            // SAFETY: below the frontier.
-            let before = unsafe { descriptor(index - 1) };
+        if index < self.floor {
+            // Of before `forget`: nobody's any more.
+            return;
+        }
+        if index > self.floor {
+            let before = descriptor(index - 1);
             if self.is_free_of_kind(before.owner.load(Ordering::Relaxed), index - 1, is_dirty) {
                 let length = before.run_slices.load(Ordering::Relaxed);
                 index -= length;
@@ -195,8 +251,7 @@ impl Runs {
         }
         let end = index + slices;
         if end < self.frontier {
-            // SAFETY: below the frontier.
-            let behind = unsafe { descriptor(end) };
+            let behind = descriptor(end);
             if self.is_free_of_kind(behind.owner.load(Ordering::Relaxed), end, is_dirty) {
                 slices += self.unlink(end);
             }
@@ -205,8 +260,7 @@ impl Runs {
     }
 
     fn is_free_of_kind(&self, owner: usize, index: SliceIndex, is_dirty: bool) -> bool {
-        // SAFETY: the callers looked at this descriptor before.
-        let found = unsafe { descriptor(index) }.is_dirty.load(Ordering::Relaxed) != 0;
+        let found = descriptor(index).is_dirty.load(Ordering::Relaxed) != 0;
         owner == FREE_RUN && found == is_dirty
     }
 
@@ -223,12 +277,10 @@ impl Runs {
             let head = *bins.head(own);
             let mut index = head;
             for _ in 0..BIN_LOOK_COUNT {
-                // SAFETY: in a bin, so a free run below the frontier.
-                if unsafe { descriptor(index) }.run_slices.load(Ordering::Relaxed) >= slices {
+                if descriptor(index).run_slices.load(Ordering::Relaxed) >= slices {
                     return Some(index);
                 }
-                // SAFETY: the bin's list, under the lock.
-                match unsafe { span_list::after(head, index) } {
+                match span_list::after(head, index) {
                     Some(next) => index = next,
                     None => break,
                 }
@@ -241,8 +293,7 @@ impl Runs {
     fn link(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
         let epoch = self.epoch;
         for end in [index, index + slices - 1] {
-            // SAFETY: below the frontier.
-            let slice = unsafe { descriptor(end) };
+            let slice = descriptor(end);
             slice.owner.store(FREE_RUN, Ordering::Relaxed);
             slice.run_slices.store(slices, Ordering::Relaxed);
             slice.is_dirty.store(u8::from(is_dirty), Ordering::Relaxed);
@@ -255,15 +306,13 @@ impl Runs {
         let bins = self.bins(is_dirty);
         bins.occupied |= 1 << bin;
         let head = bins.head(bin);
-        // SAFETY: the run is ours and in no list. In front: the latest is the likeliest to be
         // resident and in the CPU's caches.
-        *head = unsafe { span_list::prepend(*head, index) };
+        *head = span_list::prepend(*head, index);
     }
 
     /// Takes a free run out of its bin; returns its length.
     fn unlink(&mut self, index: SliceIndex) -> SliceIndex {
-        // SAFETY: a free run's head, below the frontier.
-        let run = unsafe { descriptor(index) };
+        let run = descriptor(index);
         debug_assert_eq!(run.owner.load(Ordering::Relaxed), FREE_RUN);
         let slices = run.run_slices.load(Ordering::Relaxed);
         let is_dirty = run.is_dirty.load(Ordering::Relaxed) != 0;
@@ -273,8 +322,7 @@ impl Runs {
         let bin = bin_of(slices);
         let bins = self.bins(is_dirty);
         let head = bins.head(bin);
-        // SAFETY: it is in that bin (I1), under the lock.
-        *head = unsafe { span_list::remove(*head, index) };
+        *head = span_list::remove(*head, index);
         if *head == NO_SLICE {
             bins.occupied &= !(1 << bin);
         }
@@ -285,8 +333,7 @@ impl Runs {
     /// Makes both ends of a run look like no free run, so that neighbours do not join it.
     fn mark_taken(&mut self, index: SliceIndex, slices: SliceIndex) {
         for end in [index, index + slices - 1] {
-            // SAFETY: below the frontier.
-            unsafe { descriptor(end) }.owner.store(INTERIOR, Ordering::Relaxed);
+            descriptor(end).owner.store(INTERIOR, Ordering::Relaxed);
         }
     }
 
@@ -295,7 +342,8 @@ impl Runs {
         let end = index.checked_add(slices).filter(|end| *end <= self.limit)?;
         if end > self.committed {
             let least = end.next_multiple_of(COMMIT_SLICES).min(self.limit);
-            let step = (self.committed / 8).clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
+            let step = ((self.committed - self.floor) / 8)
+                .clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
                 / COMMIT_SLICES
                 * COMMIT_SLICES;
             let wished = least.max((self.committed + step).min(self.limit));
@@ -313,34 +361,50 @@ impl Runs {
         Some(Run { index, is_zeroed: true })
     }
 
-    /// Starts a new epoch when it is time, and purges what is two epochs old.
+    /// Starts a new epoch when it is time, and purges what is two epochs old, here and now.
     fn tick(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.epoch_start_ns) < EPOCH_NS {
+        if !self.start_epoch(now_ns) {
             return;
+        }
+        while let Some((index, slices)) = self.take_overdue() {
+            let is_purged = purge(index, slices);
+            self.give_purged(index, slices, is_purged);
+            if !is_purged {
+                return;
+            }
+        }
+    }
+
+    /// Starts a new epoch when it is time; whether it was.
+    pub(crate) fn start_epoch(&mut self, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(self.epoch_start_ns) < EPOCH_NS {
+            return false;
         }
         self.epoch_start_ns = now_ns;
         self.epoch = self.epoch.wrapping_add(1);
+        true
+    }
+
+    /// Takes a dirty run that nobody wanted for two epochs; its caller purges it and calls
+    /// [`Runs::give_purged`].
+    pub(crate) fn take_overdue(&mut self) -> Option<(SliceIndex, SliceIndex)> {
         let epoch = self.epoch;
         let mut bin = 0;
         while let Some(found) = first_occupied(self.dirty.occupied, bin) {
-            let mut index = *self.dirty.head(found);
-            loop {
-                // The next one is read before this one leaves the list.
-                // SAFETY: a bin's list, under the lock.
-                let next = unsafe { span_list::after(*self.dirty.head(found), index) };
-                // SAFETY: in a bin, so below the frontier.
-                let age =
-                    epoch.wrapping_sub(unsafe { descriptor(index) }.epoch.load(Ordering::Relaxed));
-                if age >= 2 && !self.purge(index) {
-                    return;
-                }
-                match next {
-                    Some(next) => index = next,
-                    None => break,
-                }
+            let head = *self.dirty.head(found);
+            // The oldest is the last one.
+            let index = descriptor(head).prev.load(Ordering::Relaxed);
+            if epoch.wrapping_sub(descriptor(index).epoch.load(Ordering::Relaxed)) >= 2 {
+                return Some((index, self.unlink(index)));
             }
             bin = found + 1;
         }
+        None
+    }
+
+    /// Gives back what [`Runs::take_overdue`] gave.
+    pub(crate) fn give_purged(&mut self, index: SliceIndex, slices: SliceIndex, is_purged: bool) {
+        self.give_part(index, slices, !is_purged);
     }
 
     /// Purges the largest dirty runs until at most `keep` dirty slices are left.
@@ -348,23 +412,19 @@ impl Runs {
         while self.dirty_slices > keep {
             let Some(bin) = self.dirty.occupied.checked_ilog2() else { return };
             let index = *self.dirty.head(bin as usize);
-            if !self.purge(index) {
+            let slices = self.unlink(index);
+            let is_purged = purge(index, slices);
+            self.give_purged(index, slices, is_purged);
+            if !is_purged {
                 return;
             }
         }
     }
+}
 
-    /// Gives a dirty run's pages to the kernel and makes it clean; whether the kernel took them.
-    fn purge(&mut self, index: SliceIndex) -> bool {
-        // SAFETY: a free run below the frontier.
-        let slices = unsafe { descriptor(index) }.run_slices.load(Ordering::Relaxed);
-        let Some(start) = NonNull::new(slice_start(index)) else { return false };
-        // SAFETY: a free run's pages are ours and nobody needs their contents.
-        if unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_err() {
-            return false;
-        }
-        self.unlink(index);
-        self.give_part(index, slices, false);
-        true
-    }
+/// Gives a run's pages to the kernel; whether it took them.
+pub(crate) fn purge(index: SliceIndex, slices: SliceIndex) -> bool {
+    let Some(start) = NonNull::new(slice_start(index)) else { return false };
+    // SAFETY: the caller's free run, whose pages are ours and whose contents nobody needs.
+    unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_ok()
 }

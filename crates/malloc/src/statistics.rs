@@ -3,9 +3,12 @@
 use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
-use crate::descriptor::{ABANDONED, HEAP_MIN};
+use crate::descriptor::{ORPHANED, PASSIVE, THREAD_MIN};
 use crate::pool::lock;
+use crate::purge::Eagerness;
+use crate::purger::{can_visit, round_of_owner, round_over_others};
 use crate::region::{SLICE_BYTES, descriptor};
+use crate::span::Span;
 use crate::thread_block::ThreadBlock;
 
 /// What the allocator holds, in bytes of address space unless said otherwise. Exact at the moment
@@ -30,20 +33,21 @@ pub struct Statistics {
 pub fn statistics() -> Statistics {
     let pool = lock();
     let mut small_used_bytes = 0;
-    let mut index = 0;
+    let mut index = pool.runs.first();
     while index < pool.runs.frontier() {
-        // SAFETY: below the frontier.
-        let slice = unsafe { descriptor(index) };
-        let owner = slice.owner.load(Ordering::Relaxed);
-        if owner == ABANDONED || owner >= HEAP_MIN {
-            let used_count = slice.used_count.load(Ordering::Relaxed).max(0) as usize;
-            let class_index = usize::from(slice.class_index.load(Ordering::Relaxed));
-            small_used_bytes += used_count * class_bytes(class_index);
-        }
+        let owner = descriptor(index).owner.load(Ordering::Relaxed);
+        let span = Span::at(index);
+        let used_count = match owner {
+            PASSIVE => span.passive_used(),
+            ORPHANED => span.used(),
+            owner if owner >= THREAD_MIN => span.used(),
+            _ => 0,
+        };
+        small_used_bytes += used_count.max(0) as usize * class_bytes(span.class_index());
         index += 1;
     }
     Statistics {
-        small_span_bytes: pool.small_slices * SLICE_BYTES,
+        small_span_bytes: pool.small_bytes,
         small_used_bytes,
         large_bytes: pool.large_bytes + pool.direct.usable_bytes,
         large_count: pool.large_count + pool.direct.count,
@@ -51,14 +55,21 @@ pub fn statistics() -> Statistics {
     }
 }
 
-/// Gives all free runs back to the kernel, those of the calling thread's own empty spans
-/// included; whether there was any. System calls, under the lock.
+/// Gives everything back to the kernel that holds no live block, in all threads' spans; whether
+/// there was any. System calls, some under locks: milliseconds.
 pub fn trim() -> bool {
     let thread = ThreadBlock::current();
     // SAFETY: heaps live for ever; null when the thread has none.
     if let Some(heap) = unsafe { thread.heap.get().as_ref() } {
-        heap.collect_remote();
-        heap.return_lists(thread);
+        let mut entered = heap.enter();
+        entered.collect_remote();
+        entered.return_lists(thread);
     }
-    lock().runs.purge_all() > 0
+    let before = lock().runs.dirty_slices();
+    round_of_owner(Eagerness::All);
+    if can_visit() {
+        round_over_others(Eagerness::All);
+    }
+    round_of_owner(Eagerness::All);
+    before > 0
 }

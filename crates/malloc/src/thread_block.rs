@@ -37,6 +37,8 @@ pub(crate) struct ThreadBlock {
 /// Bytes of thread-local storage; small, since an object that is opened late finds little room.
 const THREAD_BLOCK_BYTES: usize = 640;
 const _: () = assert!(size_of::<ThreadBlock>() <= THREAD_BLOCK_BYTES);
+// `pop` relies on it.
+const _: () = assert!(core::mem::offset_of!(ThreadBlock, free) == 0);
 
 core::arch::global_asm!(
     ".pushsection .tbss.heapwright_malloc_thread_0_1,\"awT\",@nobits",
@@ -96,9 +98,67 @@ impl ThreadBlock {
         unsafe { self.free.get_unchecked(class_index) }
     }
 
-    /// A number that no other living thread has; for locks.
-    pub(crate) fn token(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+    /// Takes the first block of the calling thread's list of `class_index`; null when it is empty.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn pop(class_index: usize) -> Block {
+        debug_assert!(class_index < CLASS_COUNT);
+        let offset: usize;
+        // SAFETY: the first half of the initial-exec sequence, see `current`.
+        unsafe {
+            core::arch::asm!(
+                "mov {offset}, qword ptr [rip + heapwright_malloc_thread_0_1@GOTTPOFF]",
+                offset = out(reg) offset,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        let block: Block;
+        // SAFETY: reads `free[class_index]` of this thread's block, which is its first field. By
+        // the segment register, since adding the thread pointer would cost an instruction.
+        unsafe {
+            core::arch::asm!(
+                "mov {block}, qword ptr fs:[{offset} + 8*{class}]",
+                offset = in(reg) offset,
+                class = in(reg) class_index,
+                block = out(reg) block,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        if !block.is_null() {
+            // SAFETY: the head of the thread's own list.
+            let next = unsafe { crate::block::next(block) };
+            // SAFETY: writes the same word.
+            unsafe {
+                core::arch::asm!(
+                    "mov qword ptr fs:[{offset} + 8*{class}], {next}",
+                    offset = in(reg) offset,
+                    class = in(reg) class_index,
+                    next = in(reg) next,
+                    options(nostack, preserves_flags),
+                );
+            }
+        }
+        block
+    }
+
+    /// Takes the first block of the calling thread's list of `class_index`; null when it is empty.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    pub(crate) fn pop(class_index: usize) -> Block {
+        let list = Self::current().list(class_index);
+        let block = list.get();
+        if !block.is_null() {
+            // SAFETY: the head of the thread's own list.
+            list.set(unsafe { crate::block::next(block) });
+        }
+        block
+    }
+
+    /// A number that no other living thread has, not 0: the thread pointer, which the hot path of
+    /// `free` has in one instruction.
+    #[inline(always)]
+    pub(crate) fn token() -> usize {
+        heapwright_os::thread_pointer()
     }
 
     /// Where the thread stands.

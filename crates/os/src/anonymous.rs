@@ -3,13 +3,12 @@
 use core::alloc::Layout;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
 
-use crate::memory::{
-    Advice, Protection, advise, advise_raw, bind_raw, commit, mincore, protect, release, reserve,
-};
+use crate::guard::{clear_installed, guard};
+use crate::memory::{Advice, Protection, advise, commit, mincore, protect, release, reserve};
+use crate::placement::bind;
 use crate::{Errno, page_bytes};
 
 /// How much an allocator reserves that wants one range: address space costs nothing until it is
@@ -17,17 +16,6 @@ use crate::{Errno, page_bytes};
 const RESERVE_HINT_BYTES: usize = 1 << 30;
 /// Pages that one `mincore` call looks at.
 const LOOK_PAGES: usize = 256;
-/// `MADV_GUARD_INSTALL` of Linux 6.13; not in every libc's list yet.
-const GUARD_INSTALL: usize = 102;
-/// `MADV_GUARD_REMOVE`, likewise.
-const GUARD_REMOVE: usize = 103;
-/// Nodes that a mask of ours can name.
-const MASK_NODES: usize = u64::BITS as usize;
-
-/// A guard was installed by advice in this process: `commit` then also removes such guards. A
-/// thread that commits a guarded range knows of the guard, so it also sees this.
-static GUARDS_INSTALLED: AtomicBool = AtomicBool::new(false);
-
 /// Memory of the kernel: addresses first, pages when they are committed and touched.
 ///
 /// An extent costs up to two mappings of the budget of `vm.max_map_count`. Decommitted pages read
@@ -35,7 +23,7 @@ static GUARDS_INSTALLED: AtomicBool = AtomicBool::new(false);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnonymousPages;
 
-fn refused(errno: Errno, bytes: usize) -> BackingError {
+pub(crate) fn refused(errno: Errno, bytes: usize) -> BackingError {
     if errno == Errno::ENOMEM {
         BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 }
     } else {
@@ -103,12 +91,8 @@ unsafe impl Backing for AnonymousPages {
         let bytes = range.len();
         // SAFETY: whole pages of a mapping of ours.
         unsafe { commit(start, bytes) }.map_err(|errno| refused(errno, bytes))?;
-        if GUARDS_INSTALLED.load(Ordering::Relaxed) {
-            // SAFETY: likewise; takes away what `guard` put there, if anything.
-            unsafe { advise_raw(start, bytes, GUARD_REMOVE) }
-                .map_err(|errno| refused(errno, bytes))?;
-        }
-        Ok(())
+        // SAFETY: likewise; takes away what `guard` put there, if anything.
+        unsafe { clear_installed(start, bytes) }.map_err(|errno| refused(errno, bytes))
     }
 
     unsafe fn decommit(&self, extent: &Extent, range: Range<usize>) -> Result<(), BackingError> {
@@ -143,13 +127,8 @@ unsafe impl Backing for AnonymousPages {
         // SAFETY: the caller's promise.
         let start = unsafe { Self::at(extent, &range) };
         let bytes = range.len();
-        // SAFETY: whole pages of ours that nobody uses. This way costs no mapping.
-        if unsafe { advise_raw(start, bytes, GUARD_INSTALL) }.is_ok() {
-            GUARDS_INSTALLED.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        // SAFETY: likewise.
-        unsafe { protect(start, bytes, Protection::None) }.map_err(|errno| refused(errno, bytes))
+        // SAFETY: whole pages of ours that nobody uses.
+        unsafe { guard(start, bytes) }.map(drop).map_err(|errno| refused(errno, bytes))
     }
 
     unsafe fn bind(
@@ -158,37 +137,30 @@ unsafe impl Backing for AnonymousPages {
         range: Range<usize>,
         policy: NodePolicy,
     ) -> Result<(), BackingError> {
-        let (mode, mask) = match policy {
-            NodePolicy::Local => (libc::MPOL_LOCAL, 0),
-            NodePolicy::Bind(mask) => (libc::MPOL_BIND, mask),
-            NodePolicy::Prefer(node) if (node as usize) < MASK_NODES => {
-                (libc::MPOL_PREFERRED, 1 << node)
-            }
-            NodePolicy::Prefer(_) => {
-                return Err(BackingError::Kernel { errno: Errno::EINVAL.0, bytes: range.len() });
-            }
-            NodePolicy::Interleave(mask) => (libc::MPOL_INTERLEAVE, mask),
-        };
         // SAFETY: the caller's promise.
         let start = unsafe { Self::at(extent, &range) };
         // SAFETY: whole pages of ours; a policy changes no contents.
-        unsafe { bind_raw(start, range.len(), mode, mask) }
-            .map_err(|errno| refused(errno, range.len()))
+        unsafe { bind(start, range.len(), policy) }.map_err(|errno| refused(errno, range.len()))
     }
 
     unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {
         // SAFETY: the caller's promise.
         let start = unsafe { Self::at(extent, &range) }.as_ptr().addr();
-        let page = page_bytes();
-        let mut resident = 0;
-        let mut pages = [0; LOOK_PAGES];
-        for from in (0..range.len()).step_by(LOOK_PAGES * page) {
-            let count = ((range.len() - from) / page).min(LOOK_PAGES);
-            mincore(start + from, &mut pages[..count]).ok()?;
-            resident += pages[..count].iter().filter(|seen| **seen & 1 == 1).count() * page;
-        }
-        Some(resident)
+        resident_bytes(start, range.len())
     }
+}
+
+/// How many of `bytes` from `start` are in memory; none if part of it is not mapped.
+pub(crate) fn resident_bytes(start: usize, bytes: usize) -> Option<usize> {
+    let page = page_bytes();
+    let mut resident = 0;
+    let mut pages = [0; LOOK_PAGES];
+    for from in (0..bytes).step_by(LOOK_PAGES * page) {
+        let count = ((bytes - from) / page).min(LOOK_PAGES);
+        mincore(start + from, &mut pages[..count]).ok()?;
+        resident += pages[..count].iter().filter(|seen| **seen & 1 == 1).count() * page;
+    }
+    Some(resident)
 }
 
 #[cfg(test)]

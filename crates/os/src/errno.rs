@@ -23,6 +23,8 @@ impl Errno {
     pub const EINVAL: Self = Self(libc::EINVAL);
     /// The disk is full.
     pub const ENOSPC: Self = Self(libc::ENOSPC);
+    /// The file system cannot do that.
+    pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// The kernel lacks the call.
     pub const ENOSYS: Self = Self(libc::ENOSYS);
     /// No such process.
@@ -44,6 +46,7 @@ impl fmt::Display for Errno {
             Self::EEXIST => "already exists",
             Self::EINVAL => "invalid argument",
             Self::ENOSPC => "no space left on the device",
+            Self::EOPNOTSUPP => "not possible on this file system",
             Self::ENOSYS => "not known to this kernel",
             Self::ESRCH => "no such process",
             _ => return write!(f, "system error {}", self.0),

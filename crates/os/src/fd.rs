@@ -18,6 +18,8 @@ pub enum OpenFlags {
     CreateNew,
     /// For writing at the end, created with mode 0644 when missing.
     Append,
+    /// For reading and writing; a file without a name, in the directory that the path names.
+    Unnamed,
 }
 
 /// An open file; closed when dropped.
@@ -52,6 +54,7 @@ impl Fd {
             OpenFlags::Read => (libc::O_RDONLY, 0),
             OpenFlags::ReadWrite => (libc::O_RDWR, 0),
             OpenFlags::CreateNew => (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600),
+            OpenFlags::Unnamed => (libc::O_RDWR | libc::O_TMPFILE, 0o600),
             OpenFlags::Append => (libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND, 0o644),
         };
         let bits = (bits | libc::O_CLOEXEC) as usize;

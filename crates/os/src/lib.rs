@@ -9,45 +9,97 @@
 //! `heapwright-core` and the crates above.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod anonymous;
+mod barrier;
+mod c_heap;
+mod capability;
 mod children;
+mod current_node;
+mod dirty;
 mod dynamic;
 mod errno;
 mod fd;
+mod file;
+mod file_mapping;
+mod file_pages;
 mod futex;
+mod guard;
+mod guards;
+mod helper_thread;
+mod huge;
+mod huge_pages;
 mod libc_hooks;
 mod mapping;
 mod memory;
+mod node_pages;
+mod page_scan;
+mod peek;
+mod placement;
 mod probe;
 mod process;
+mod pseudo_file;
 mod robust_lock;
+mod signals;
 mod space;
 mod syscall;
 mod terminal;
+mod threads;
 mod time;
+mod topology;
 
 pub use anonymous::AnonymousPages;
+pub use barrier::{barrier_on_all_threads, register_barriers};
+pub use c_heap::{c_allocate, c_free};
+pub use capability::{Capability, Found};
 pub use children::{
     ChildState, EndedChild, Usage, await_end, look_at_child, own_usage, send_signal, wait_child,
 };
+pub use current_node::{Place, current_node, current_place, has_fast_current_place};
+pub use dirty::{DirtyMethod, DirtyPages};
 pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
 pub use errno::Errno;
 pub use fd::{
     Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, rename, unlink, write_all,
 };
+pub use file::{open_existing_shared_memory, open_shared_memory, unlink_shared_memory};
+pub use file_mapping::{Access, FileMapping};
+pub use file_pages::{FilePages, FilePagesError};
 pub use futex::{futex_wait, futex_wake};
-pub use libc_hooks::{ThreadExit, address_space_limit_bytes, at_fork, set_errno};
+pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
+pub use guards::{install_guards, remove_guards, renew};
+pub use helper_thread::{ThreadMain, spawn_helper};
+pub use huge::{
+    HugePage, advise_huge, collapse, free_huge_pages, huge_bytes, map_huge,
+    transparent_huge_page_bytes,
+};
+pub use huge_pages::{HugeGot, HugePages, HugeWish};
+pub use libc_hooks::{
+    ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault, set_errno,
+};
 pub use mapping::{MapError, Mapping, map_shared, map_shared_at};
 pub use memory::{
     Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,
     release, remap, reserve,
 };
+pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
+pub use peek::peek;
+pub use placement::{Placement, bind, bind_thread, migrate, placement};
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, effective_user_id, env_var, has_environment, is_secure, libc_version, parent_process_id,
-    process_alive, process_id, raw_auxv, thread_id, yield_now,
+    abort, effective_user_id, env_var, fix_addresses_of_children, has_environment, is_secure,
+    libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id, yield_now,
 };
 pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
+pub use signals::{
+    CODE_KERNEL, DEFAULT_ACTION, IGNORE_ACTION, Interrupted, REGISTER_COUNT, SIGBUS, SIGSEGV,
+    SignalAction, drop_signal_stack, interrupted, offer_signal_stack, set_signal_action,
+    signal_thread,
+};
 pub use space::{Space, file_system_space};
 pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin_is_terminal};
-pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns};
+pub use threads::thread_ids;
+pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns, thread_cpu_ns};
+pub use topology::{DISTANCE_LOCAL, NODE_COUNT_MAX, NodeSet, Topology, node_free_bytes};

@@ -22,7 +22,7 @@ type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, usize) -> c_int;
 
 /// Addresses of weak functions; null where libc lacks them.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
-mod weak {
+pub(crate) mod weak {
     #[cfg(target_arch = "x86_64")]
     macro_rules! first_version {
         () => {
@@ -78,16 +78,52 @@ mod weak {
     pub(super) fn set_specific() -> *const () {
         address!("heapwright_os_setspecific", "pthread_setspecific")
     }
+
+    #[inline(never)]
+    pub(crate) fn create() -> *const () {
+        address!("heapwright_os_create", "pthread_create")
+    }
+
+    #[inline(never)]
+    pub(crate) fn attr_init() -> *const () {
+        address!("heapwright_os_attr_init", "pthread_attr_init")
+    }
+
+    #[inline(never)]
+    pub(crate) fn attr_set_stack() -> *const () {
+        address!("heapwright_os_attr_stack", "pthread_attr_setstacksize")
+    }
+
+    #[inline(never)]
+    pub(crate) fn attr_set_detach() -> *const () {
+        address!("heapwright_os_attr_detach", "pthread_attr_setdetachstate")
+    }
 }
 
 #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
-mod weak {
+pub(crate) mod weak {
     pub(super) fn key_create() -> *const () {
         libc::pthread_key_create as *const ()
     }
 
     pub(super) fn set_specific() -> *const () {
         libc::pthread_setspecific as *const ()
+    }
+
+    pub(crate) fn create() -> *const () {
+        libc::pthread_create as *const ()
+    }
+
+    pub(crate) fn attr_init() -> *const () {
+        libc::pthread_attr_init as *const ()
+    }
+
+    pub(crate) fn attr_set_stack() -> *const () {
+        libc::pthread_attr_setstacksize as *const ()
+    }
+
+    pub(crate) fn attr_set_detach() -> *const () {
+        libc::pthread_attr_setdetachstate as *const ()
     }
 }
 
@@ -97,6 +133,14 @@ pub fn set_errno(errno: Errno) {
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; it lives as long as the thread.
     unsafe { place.write(errno.0) };
+}
+
+/// Whether the calling thread's `errno` is `EFAULT`: the kernel was given a bad address.
+pub fn last_error_is_fault() -> bool {
+    // SAFETY: libc gives the address of the calling thread's own variable.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { place.read() == libc::EFAULT }
 }
 
 /// A function that libc calls when a thread ends, for threads that armed it. The main thread's

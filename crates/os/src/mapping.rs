@@ -54,12 +54,26 @@ pub enum MapError {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The file is shorter than what is mapped of it: touching what is missing is a signal.
+    Truncated {
+        /// Where in the file the mapping ends.
+        mapped_to: u64,
+        /// Where the file ends.
+        file_bytes: u64,
+    },
 }
 
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Refused { offset, bytes, errno } = self;
-        write!(f, "cannot map {bytes} bytes at offset {offset}: {errno}")
+        match self {
+            Self::Refused { offset, bytes, errno } => {
+                write!(f, "cannot map {bytes} bytes at offset {offset}: {errno}")
+            }
+            Self::Truncated { mapped_to, file_bytes } => write!(
+                f,
+                "the file is mapped to byte {mapped_to} and was cut to {file_bytes} bytes"
+            ),
+        }
     }
 }
 

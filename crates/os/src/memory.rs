@@ -5,8 +5,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::Errno;
 use crate::syscall::{syscall3, syscall6};
+use crate::{Errno, Fd};
 
 /// What a mapping may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,9 @@ impl Advice {
 static MAPPING_COUNT: AtomicUsize = AtomicUsize::new(0);
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// How many mappings made through this crate exist now (an upper bound: the kernel merges
-/// neighbours).
+/// How many mappings made through this crate exist now. A quick estimate: the kernel merges
+/// neighbours, and what splits one (guards by protection, aliases, partial commit) is not counted;
+/// [`crate::mappings_now`] counts them all.
 pub fn mapping_count() -> usize {
     MAPPING_COUNT.load(Ordering::Relaxed)
 }
@@ -92,13 +93,37 @@ pub fn page_bytes() -> usize {
 /// The kernel's: `ENOMEM` when the address space, the limit or the mappings are used up.
 pub fn reserve(bytes: usize, protection: Protection) -> Result<NonNull<u8>, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a fresh mapping at an address the kernel chooses overlaps nothing.
-    let address = unsafe {
-        syscall6(libc::SYS_mmap, [0, bytes, protection.bits(), flags as usize, usize::MAX, 0])
-    }?;
-    MAPPING_COUNT.fetch_add(1, Ordering::Relaxed);
-    let pointer = core::ptr::with_exposed_provenance_mut::<u8>(address);
-    NonNull::new(pointer).ok_or(Errno::ENOMEM)
+    // SAFETY: no address is given, so nothing is replaced.
+    unsafe { map(None, bytes, protection, flags, None) }
+}
+
+/// Maps `bytes` with the kernel's `flags`, of a file from an offset or of none; at `at`, in place
+/// of what is there, or where the kernel likes.
+///
+/// # Safety
+/// - If `at` is given, the range there is whole pages of a mapping that the caller owns, and
+///   nobody needs what it holds.
+///
+/// # Errors
+/// The kernel's; nothing has changed then.
+pub(crate) unsafe fn map(
+    at: Option<NonNull<u8>>,
+    bytes: usize,
+    protection: Protection,
+    flags: i32,
+    file: Option<(&Fd, u64)>,
+) -> Result<NonNull<u8>, Errno> {
+    let fixed = if at.is_some() { libc::MAP_FIXED } else { 0 };
+    let start = at.map_or(0, |start| start.as_ptr().expose_provenance());
+    let (fd, offset) =
+        file.map_or((usize::MAX, 0), |(file, offset)| (file.raw() as usize, offset as usize));
+    let args = [start, bytes, protection.bits(), (flags | fixed) as usize, fd, offset];
+    // SAFETY: a fresh mapping overlaps nothing, and what a fixed one replaces is the caller's.
+    let address = unsafe { syscall6(libc::SYS_mmap, args) }?;
+    if at.is_none() {
+        MAPPING_COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address)).ok_or(Errno::ENOMEM)
 }
 
 /// Makes `bytes` from `start` readable and writable.
@@ -199,6 +224,18 @@ pub unsafe fn release(start: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
     unsafe { syscall3(libc::SYS_munmap, start.as_ptr().expose_provenance(), bytes, 0) }?;
     MAPPING_COUNT.fetch_sub(1, Ordering::Relaxed);
     Ok(())
+}
+
+/// Unmaps an end of a mapping that stays; the count of mappings does, too.
+///
+/// # Safety
+/// - As for [`release`].
+///
+/// # Errors
+/// As there.
+pub(crate) unsafe fn trim(start: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+    // SAFETY: the caller owns the range and gives it up.
+    unsafe { syscall3(libc::SYS_munmap, start.as_ptr().expose_provenance(), bytes, 0) }.map(drop)
 }
 
 /// Resizes a mapping from `old_bytes` to `new_bytes`, moving it when `may_move`.

@@ -48,6 +48,18 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Nanoseconds of CPU that this thread has used, by a system call.
+pub fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let start = core::ptr::from_mut(&mut time).expose_provenance();
+    // SAFETY: the kernel fills the structure.
+    let result = unsafe {
+        syscall3(libc::SYS_clock_gettime, libc::CLOCK_THREAD_CPUTIME_ID as usize, start, 0)
+    };
+    debug_assert!(result.is_ok(), "CLOCK_THREAD_CPUTIME_ID exists on every Linux");
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::{cycle_counter, monotonic_ns};

@@ -18,9 +18,9 @@ const BASE_ALIGN: usize = 4096;
 
 /// The bits, in an extent of their own: out of reach of what overflows a block.
 #[derive(Debug)]
-struct Table {
-    start: NonNull<u64>,
-    words: usize,
+pub(crate) struct Table {
+    pub(crate) start: NonNull<u64>,
+    pub(crate) words: usize,
 }
 
 impl AsRef<[u64]> for Table {
@@ -50,16 +50,21 @@ const RECENT_SETS: usize = 64;
 
 /// What is free, and where blocks begin.
 #[derive(Debug)]
-struct State {
+pub(crate) struct State<T> {
     /// Free blocks that have not been joined with their buddies (design/regions.md#B6).
     recent: Recent<RECENT_SETS, RECENT_COUNT>,
     recent_leaves: u32,
-    offsets: Offsets<Table>,
+    pub(crate) offsets: Offsets<T>,
     /// A bit for each leaf: a live block begins there (design/regions.md#B5).
-    starts: Table,
+    pub(crate) starts: T,
 }
 
-impl State {
+impl<T: AsRef<[u64]> + AsMut<[u64]>> State<T> {
+    /// Nothing came back yet.
+    pub(crate) const fn new(offsets: Offsets<T>, starts: T) -> Self {
+        Self { recent: Recent::new(), recent_leaves: 0, offsets, starts }
+    }
+
     /// Joins the blocks that came back lately; `trim` says what their sets mean.
     fn settle(&mut self, trim: bool) {
         let Self { recent, offsets, .. } = self;
@@ -71,7 +76,7 @@ impl State {
 
     /// The word and the bit of `leaf` in `starts`.
     #[inline]
-    fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
+    pub(crate) fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
         (&mut self.starts.as_mut()[leaf as usize / 64], 1 << (leaf % 64))
     }
 
@@ -111,7 +116,7 @@ impl State {
 
     /// What `leaf`, which no live block begins at, is.
     #[cold]
-    fn no_start(&self, leaf: u32, leaf_bytes: usize, address: usize) -> FreeError {
+    pub(crate) fn no_start(&self, leaf: u32, leaf_bytes: usize, address: usize) -> FreeError {
         if self.offsets.is_free(leaf) {
             return FreeError::AlreadyFree { address };
         }
@@ -153,7 +158,7 @@ pub enum Tails {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Buddy<B: Backing, C: Counts = NoCounts> {
-    state: RefCell<State>,
+    state: RefCell<State<Table>>,
     leaf_bytes: usize,
     trim: bool,
     memory: Extent,
@@ -225,7 +230,7 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         // SAFETY: `start_words` more were committed behind them.
         let starts = Table { start: unsafe { start.add(words) }, words: start_words };
         Ok(Self {
-            state: RefCell::new(State { recent: Recent::new(), recent_leaves: 0, offsets, starts }),
+            state: RefCell::new(State::new(offsets, starts)),
             leaf_bytes,
             trim: tails == Tails::Trim,
             memory,

@@ -34,10 +34,13 @@ mod backing;
 mod buddy;
 mod checked;
 mod chunk;
+#[cfg(feature = "os")]
+mod file_heap;
 mod frames;
 mod linear;
 mod locked;
 mod objects;
+mod offset_buddy;
 mod pool;
 mod region;
 mod slab;
@@ -46,9 +49,11 @@ mod tagged;
 mod tight;
 mod wait;
 
-pub use backing::{Buffer, Chained, Failing, Limited, StaticBuffer, Upstream};
+pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
 pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
+#[cfg(feature = "os")]
+pub use file_heap::{FileHeap, FileHeapError, FileHeapShape, FilePart};
 pub use frames::{FrameHandle, Frames};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
@@ -59,10 +64,11 @@ pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };
 #[cfg(feature = "os")]
-pub use heapwright_os::AnonymousPages;
+pub use heapwright_os::{AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
 pub use locked::Locked;
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
+pub use offset_buddy::OffsetBuddy;
 pub use pool::{
     Handle, HandlePool, Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool,
     TypedPool, Values as HandleValues,

@@ -16,6 +16,9 @@ pub trait Wait {
     fn wait(word: &AtomicU32, value: u32);
     /// Wakes one sleeper.
     fn wake_one(word: &AtomicU32);
+    /// Called before each sleep, with the lock not held: the place to notice that the holder can
+    /// not come back, as in the child of a fork that nobody announced.
+    fn before_wait() {}
 }
 
 /// The calling thread holds the lock already: it was interrupted inside (by a signal whose
@@ -102,9 +105,25 @@ impl<T, W: Wait> Lock<T, W> {
         // Acquire: as in `lock`. Whoever sleeps leaves the word contended, so that `unlock`
         // wakes.
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            W::before_wait();
             W::wait(&self.word, CONTENDED);
         }
         Ok(())
+    }
+
+    /// Takes the lock if it is free; `me` as for [`Lock::lock`].
+    #[inline]
+    pub fn try_lock(&self, me: usize) -> Option<Guard<'_, T, W>> {
+        debug_assert_ne!(me, 0);
+        // Acquire: as in `lock`.
+        self.word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.holder.store(me, Ordering::Relaxed);
+        Some(Guard { lock: self })
+    }
+
+    /// Whether somebody holds the lock now.
+    pub fn is_held(&self) -> bool {
+        self.word.load(Ordering::Relaxed) != FREE
     }
 
     fn unlock(&self) {
@@ -113,6 +132,16 @@ impl<T, W: Wait> Lock<T, W> {
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             W::wake_one(&self.word);
         }
+    }
+
+    /// Frees the lock if a thread other than `me` holds it; whether one did. What it guards may be
+    /// half changed then. For the child of a fork that kept no lock: the holder is not there.
+    pub fn break_if_held_by_other(&self, me: usize) -> bool {
+        if !self.is_held() || self.holder.load(Ordering::Relaxed) == me {
+            return false;
+        }
+        self.unlock();
+        true
     }
 
     /// Frees the lock without a guard: for the two sides of a fork, whose guard was forgotten
@@ -192,5 +221,15 @@ mod tests {
         assert!(matches!(lock.lock(7), Err(Reentered)));
         drop(guard);
         assert!(lock.lock(7).is_ok());
+    }
+
+    #[test]
+    fn trying_does_not_wait() {
+        let lock: Lock<u8, Yield> = Lock::new(3);
+        let guard = lock.try_lock(7).expect("free");
+        assert!(lock.is_held() && lock.try_lock(8).is_none());
+        drop(guard);
+        assert_eq!(lock.try_lock(8).as_deref(), Some(&3));
+        assert!(!lock.is_held());
     }
 }

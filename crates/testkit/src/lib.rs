@@ -4,8 +4,10 @@
 //! # Not here
 //! Anything a released crate needs: this crate is only ever a dev-dependency.
 
+mod latency;
 pub mod programs;
 mod random;
 pub mod site_mix;
 
+pub use latency::{Latencies, resident_kib};
 pub use random::Random;

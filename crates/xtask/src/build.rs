@@ -8,6 +8,8 @@ use std::path::Path;
 /// The peer that is built on request only: it needs a C++20 compiler. Its crate is empty without
 /// the feature of the same name.
 const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
+/// The library for C programs: its files are named for their users, and it has a header.
+pub(crate) const C_LIBRARY: &str = "heapwright-c";
 
 /// Builds what a user runs, the suites of `heapwright bench` too; with `--snmalloc` also that peer, with `--parquet` an `export` that
 /// writes Parquet (a minute more).
@@ -35,15 +37,23 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
     }
     shell::run(&mut objects)?;
     for object in wanted() {
-        let file = format!("lib{}.so", object.name.replace('-', "_"));
-        place(&workspace.target.join("so").join(&file), &workspace.release().join(&file))?;
+        let file = &object.object_file;
+        let built = workspace.target.join("so").join(file);
+        if object.name == C_LIBRARY {
+            place(&built, &workspace.release().join("libheapwright.so"))?;
+            place(&built.with_extension("a"), &workspace.release().join("libheapwright.a"))?;
+            let header = object.directory.join("include/heapwright.h");
+            place(&header, &workspace.release().join("heapwright.h"))?;
+        } else {
+            place(&built, &workspace.release().join(file))?;
+        }
     }
     Ok(())
 }
 
 /// Copies to a fresh file and renames: a program that has the old one mapped keeps it whole.
 fn place(from: &Path, to: &Path) -> Result<(), String> {
-    let fresh = to.with_extension("so.new");
+    let fresh = to.with_extension("new");
     fs::copy(from, &fresh)
         .and_then(|_| fs::rename(&fresh, to))
         .map_err(|error| format!("{} to {}: {error}", from.display(), to.display()))

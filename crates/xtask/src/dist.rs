@@ -1,5 +1,6 @@
 //! `dist`: a tarball and a Debian package that need no Rust where they are installed.
 
+use crate::build::C_LIBRARY;
 use crate::workspace::Workspace;
 use crate::{build, shell};
 use std::fs;
@@ -36,6 +37,9 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
         install(&release.join(binary), &stage.join("bin").join(binary))?;
     }
     for object in workspace.objects() {
+        if object.name == C_LIBRARY {
+            continue;
+        }
         let file = format!("lib{}.so", object.name.replace('-', "_"));
         let to = stage.join("lib/heapwright").join(&file);
         install(&release.join(&file), &to)?;
@@ -43,10 +47,12 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
     }
     // The demo keeps its line tables: its report shows files and lines.
     strip(&stage.join("bin/heapwright"))?;
-    let header = workspace.root.join("crates/capi/include/heapwright.h");
-    if header.is_file() {
-        install(&header, &stage.join("include/heapwright.h"))?;
+    // Where linkers and compilers look.
+    for file in ["libheapwright.so", "libheapwright.a"] {
+        install(&release.join(file), &stage.join("lib").join(file))?;
     }
+    strip(&stage.join("lib/libheapwright.so"))?;
+    install(&release.join("heapwright.h"), &stage.join("include/heapwright.h"))?;
     let share = stage.join("share");
     let generate = |what: &str, to: &Path| {
         let mut command = Command::new(release.join("heapwright"));

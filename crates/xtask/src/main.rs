@@ -6,6 +6,7 @@ mod build;
 mod bundle;
 mod demo;
 mod dist;
+mod numa;
 mod package;
 mod setup;
 mod shell;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test; with --tier NAME
            only that long tier (forks, programs): build and run its ignored tests
+           (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
   bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs

@@ -1,7 +1,7 @@
 //! `test`: every check and every test, the cheap ones first.
 
 use crate::workspace::Workspace;
-use crate::{build, setup, shell, tidy};
+use crate::{build, numa, setup, shell, tidy};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -21,6 +21,7 @@ struct Tally {
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     match arguments {
         [] => {}
+        [flag, name] if flag == "--tier" && name == "numa" => return numa::run(workspace),
         [flag, name] if flag == "--tier" => return tier(workspace, name),
         _ => return Err("test: it takes nothing, or --tier NAME".into()),
     }

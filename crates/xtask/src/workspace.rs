@@ -31,6 +31,8 @@ pub(crate) struct Crate {
     pub features: Vec<String>,
     /// Whether it is a shared object for preloading.
     pub is_object: bool,
+    /// The file of the shared object, when it is one.
+    pub object_file: String,
     /// Whether it may be published.
     pub publish: bool,
 }
@@ -82,6 +84,10 @@ impl Crate {
             .filter_map(|kind| text(&kind))
             .collect();
         let has = |kind: &str| kinds.iter().any(|one| one == kind);
+        let library = list(&package["targets"])
+            .iter()
+            .find(|target| list(&target["kind"]).iter().any(|kind| kind == "cdylib"))
+            .and_then(|target| text(&target["name"]));
         Some(Self {
             name: text(&package["name"])?,
             directory: manifest.parent()?.to_owned(),
@@ -92,6 +98,7 @@ impl Crate {
                 .collect(),
             features: package["features"].as_object()?.keys().cloned().collect(),
             is_object: has("cdylib") && !has("lib"),
+            object_file: library.map_or(String::new(), |name| format!("lib{name}.so")),
             // Null allows every registry, an empty list none.
             publish: package["publish"].is_null(),
         })

@@ -1,6 +1,7 @@
 //! `heapwright doctor`: what this machine offers, and what is done instead where it does not.
 
 mod checks;
+mod memory;
 mod objects;
 
 use crate::console::Console;
@@ -63,6 +64,7 @@ impl Check {
 pub(crate) fn run(_options: &DoctorOptions, console: &Console) -> Result<u8, Failure> {
     let machine = Machine::this();
     let mut checks = checks::all(&machine);
+    checks.extend(memory::all());
     checks.extend(objects::all());
     if console.json() {
         let heapwright_version = env!("CARGO_PKG_VERSION");
@@ -82,9 +84,9 @@ fn line(check: &Check, color: bool) -> String {
     };
     let word = format!("{word:<8}");
     let word = if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word };
-    let mut line = format!("{word} {:<20} {}", check.name, check.value);
+    let mut line = format!("{word} {:<22} {}", check.name, check.value);
     if !check.fallback.is_empty() {
-        line += &format!("\n{:>29} -> {}", "", check.fallback);
+        line += &format!("\n{:>31} -> {}", "", check.fallback);
     }
     line
 }

@@ -9,11 +9,15 @@ use core::ptr::NonNull;
 use crate::HeapError;
 use crate::mark::Marker;
 use crate::mutation::Barrier;
+use crate::object::prefetch;
 use crate::plan::mark_sweep::mark_and_sweep;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
+
+/// Log entries between prefetch and visit: cells lie anywhere in the old space.
+const LOG_AHEAD: usize = 16;
 
 pub(crate) struct Generational {
     nursery: BumpSpace,
@@ -31,15 +35,15 @@ impl Generational {
         old_bytes: usize,
         nursery: NonNull<u8>,
         nursery_bytes: usize,
+        guards: bool,
     ) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(old, old_bytes)?;
         let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
-        Ok(Self {
-            nursery: BumpSpace::new(nursery, nursery_bytes),
-            copier: Copier::new(Some(blocks)),
-            marker,
-            kept_bytes: 0,
-        })
+        let mut nursery = BumpSpace::new(nursery, nursery_bytes);
+        if guards {
+            nursery.guard();
+        }
+        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0 })
     }
 
     fn old_bytes(&self) -> usize {
@@ -50,8 +54,12 @@ impl Generational {
         let copier = &mut self.copier;
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
-        roots.trace(copier);
-        for logged in common.log.as_slice() {
+        common.trace_roots(roots, copier);
+        let log = common.log.as_slice();
+        for (index, logged) in log.iter().enumerate() {
+            if let Some(later) = log.get(index + LOG_AHEAD) {
+                prefetch(later.cell.as_ptr());
+            }
             // SAFETY: the cell lies in an old object, none of which has moved or been freed since
             // it was logged, and it is still that cell (C1).
             unsafe { (logged.copy)(logged.cell, copier) };
@@ -85,7 +93,7 @@ impl Plan for Generational {
     }
 
     fn is_due(&self, common: &Common) -> bool {
-        self.nursery.occupied_bytes() >= common.config.nursery_bytes
+        self.nursery.occupied_bytes() >= common.controller.nursery_bytes
             || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Marking follows the references as they were at the beginning of the cycle (snapshot): whoever
 //! overwrites a reference while it runs shows the old one to the marker first. What is allocated
-//! during a cycle survives it. Sweeping is sliced too.
+//! during a cycle survives it. Marking, destructors, large objects and blocks are sliced.
 //! Source: Yuasa, "Real-time garbage collection on general-purpose machines", JSS 1990.
 
 use core::ptr::NonNull;
@@ -13,61 +13,93 @@ use crate::HeapError;
 use crate::mark::Marker;
 use crate::mutation::Barrier;
 use crate::plan::mark_sweep::grant_from;
+use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LiveSet};
 
-/// Bytes allocated between two slices of a cycle: a slice of 1 ms marks several times as much.
-const STEP_BYTES: usize = if cfg!(debug_assertions) { 1 << 10 } else { 256 << 10 };
 /// Blocks swept between two looks at the clock.
-const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 64 };
+const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 32 };
+/// Entries of the table of destructors between two looks at the clock.
+const DROPS: usize = if cfg!(debug_assertions) { 2 } else { 256 };
+/// Bytes of dead large objects given back between two looks at the clock.
+const LARGE_BYTES_AT_ONCE: usize = if cfg!(debug_assertions) { 16 << 10 } else { 2 << 20 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
     Marking,
-    Sweeping,
+    /// Running the destructors of the dead.
+    Dropping,
+    /// Freeing large objects.
+    Large,
+    /// Sweeping blocks.
+    Blocks,
 }
 
 pub(crate) struct Incremental {
     blocks: BlockSpace,
     marker: Marker,
     phase: Phase,
-    /// Bytes given out since the last slice.
-    since_slice_bytes: usize,
+    pacer: Pacer,
 }
 
 impl Incremental {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
         let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
-        Ok(Self { blocks, marker, phase: Phase::Idle, since_slice_bytes: 0 })
+        Ok(Self { blocks, marker, phase: Phase::Idle, pacer: Pacer::new() })
     }
 
     fn begin<R: Roots>(&mut self, roots: &mut R, common: &mut Common) {
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
-        roots.trace(&mut self.marker);
+        common.trace_roots(roots, &mut self.marker);
         self.phase = Phase::Marking;
+        let occupied = self.total_bytes(common);
+        self.pacer.begin(occupied, common);
     }
 
     /// Works until the deadline; returns whether the cycle has ended.
     fn work(&mut self, common: &mut Common, deadline_ns: Option<u64>) -> bool {
-        if self.phase == Phase::Marking {
+        let is_late = || deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline);
+        while self.phase == Phase::Marking {
             if !self.marker.drain(deadline_ns) {
                 return false;
             }
-            common.settle(true, &mut self.marker);
-            common.large.sweep(common.mark);
-            self.blocks.begin_sweep();
-            self.phase = Phase::Sweeping;
+            if !common.reach_more(true, &mut self.marker) {
+                common.settle_weak(true, &self.marker);
+                common.begin_drops(0);
+                self.phase = Phase::Dropping;
+            } else if is_late() {
+                return false;
+            }
+        }
+        while self.phase == Phase::Dropping {
+            if common.settle_drops(DROPS, &self.marker) {
+                common.large.begin_sweep();
+                self.phase = Phase::Large;
+            }
+            if is_late() {
+                return false;
+            }
+        }
+        while self.phase == Phase::Large {
+            if common.large.sweep_some(common.mark, LARGE_BYTES_AT_ONCE) {
+                self.blocks.begin_sweep();
+                self.phase = Phase::Blocks;
+            }
+            if is_late() {
+                return false;
+            }
         }
         while !self.blocks.sweep(SWEEP_BLOCKS, common.keep_bytes()) {
-            if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {
+            if is_late() {
                 return false;
             }
         }
         self.phase = Phase::Idle;
+        self.pacer.end();
         common.end_full(self.blocks.occupied_bytes());
         // The next cycle has to end before the limit is reached.
         let headroom = common.config.limit_bytes.saturating_sub(common.statistics.live_bytes);
@@ -75,14 +107,15 @@ impl Incremental {
         common.trigger_bytes = common.trigger_bytes.min(latest);
         true
     }
+
+    fn total_bytes(&self, common: &Common) -> usize {
+        self.blocks.occupied_bytes() + common.other_bytes()
+    }
 }
 
 impl Plan for Incremental {
     fn grant(&mut self, _cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        let before = self.blocks.occupied_bytes();
-        let grant = grant_from(&mut self.blocks, bytes);
-        self.since_slice_bytes += self.blocks.occupied_bytes() - before;
-        grant
+        grant_from(&mut self.blocks, bytes)
     }
 
     fn occupied_bytes(&self) -> usize {
@@ -92,7 +125,7 @@ impl Plan for Incremental {
     fn is_due(&self, common: &Common) -> bool {
         match self.phase {
             Phase::Idle => common.is_full_due(self.occupied_bytes(), 0),
-            _ => common.is_urgent || self.since_slice_bytes >= STEP_BYTES,
+            _ => common.is_urgent || self.pacer.is_due(self.total_bytes(common)),
         }
     }
 
@@ -102,7 +135,6 @@ impl Plan for Incremental {
     }
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
-        self.since_slice_bytes = 0;
         common.statistics.slices += 1;
         if extent == Extent::Full || common.is_urgent {
             // What the running cycle keeps may be dead by now: end it, and run a whole one.
@@ -113,10 +145,22 @@ impl Plan for Incremental {
             self.work(common, None);
             return;
         }
+        let begin_ns = monotonic_ns();
         if self.phase == Phase::Idle {
             self.begin(roots, common);
         }
-        self.work(common, Some(monotonic_ns() + common.config.slice_us * 1000));
+        let occupied = self.total_bytes(common);
+        self.pacer.begin_slice(begin_ns, occupied, common);
+        // The limit comes before the pause.
+        let hurries = self.pacer.must_hurry(occupied, common);
+        common.statistics.hurried_cycles += u64::from(hurries);
+        let deadline_ns = begin_ns + common.config.slice_us * 1000;
+        let has_ended = self.work(common, (!hurries).then_some(deadline_ns));
+        if !has_ended {
+            let now_ns = monotonic_ns();
+            let occupied = self.total_bytes(common);
+            self.pacer.end_slice(now_ns, now_ns - begin_ns, occupied, common);
+        }
     }
 
     fn barrier(&self) -> Barrier {

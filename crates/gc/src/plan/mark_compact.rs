@@ -8,12 +8,11 @@ use core::ptr::NonNull;
 use crate::HeapError;
 use crate::mark::Marker;
 use crate::memory::Reserve;
-use crate::object::object_at;
+use crate::object::{object_at, prefetch};
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Slider;
 use crate::root::Roots;
 use crate::space::{AddressRange, BumpSpace, LiveSet, WordMap};
-use crate::trace::Visitor;
 
 pub(crate) struct MarkCompact {
     space: BumpSpace,
@@ -29,39 +28,61 @@ impl MarkCompact {
         Ok(Self {
             space: BumpSpace::new(start, bytes),
             marker: Marker::new(LiveSet::Words(map)),
-            slider: Slider { map },
+            slider: Slider::new(map),
             _map: memory,
         })
     }
 
-    /// Moves every live object of the first `used_bytes` to its target, its references first.
+    /// Moves every live object of the first `used_bytes` to its target, its references first. The
+    /// references are replaced some way ahead of the move, so that their targets can be looked up
+    /// a few at a time; what is moved is still in the cache then.
     fn slide(&mut self, used_bytes: usize) {
-        let mut from = 0;
+        let mut moved = 0;
         let mut to = 0;
-        while let Some(offset) = self.slider.map.next_live(from, used_bytes) {
-            // SAFETY: live words lie in the space.
-            let start = unsafe { self.space.start().add(offset) };
-            // SAFETY: the word before was not live or ended an object, so an object starts here.
-            let object = unsafe { object_at(start) };
-            let desc = object.desc();
-            let (len, bytes) = (object.len(desc), object.total_bytes(desc));
-            if desc.needs_trace {
-                // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
-                // else uses the heap during a collection.
-                unsafe { (desc.slide)(object.payload(), len, &mut self.slider) };
+        while let Some(scanned) = self.scan(moved, used_bytes) {
+            self.slider.flush();
+            while let Some((begin, end)) = self.slider.map.next_run(moved, scanned) {
+                // SAFETY: live words lie in the space.
+                let from = unsafe { self.space.start().add(begin) };
+                // SAFETY: `to <= begin`, inside the space.
+                let target = unsafe { self.space.start().add(to) };
+                if to != begin {
+                    // SAFETY: both ranges lie in the space and may overlap; what is overwritten
+                    // lies below `end` and has moved, or is dead.
+                    unsafe { target.copy_from(from, end - begin) };
+                }
+                to += end - begin;
+                moved = end;
             }
-            // SAFETY: `to <= offset`, inside the space.
-            let target = unsafe { self.space.start().add(to) };
-            if to != offset {
-                // SAFETY: both ranges lie in the space and may overlap; what is overwritten lies
-                // below `offset` and has moved, or is dead.
-                unsafe { target.copy_from(start, bytes) };
-            }
-            from = offset + bytes;
-            to += bytes;
         }
     }
+
+    /// Visits the references of the next live objects at or after `from`; returns where they end,
+    /// or none without any.
+    fn scan(&mut self, from: usize, used_bytes: usize) -> Option<usize> {
+        let mut end = from;
+        while let Some(offset) = self.slider.map.next_live(end, used_bytes) {
+            // SAFETY: live words lie in the space.
+            let start = unsafe { self.space.start().add(offset) };
+            // Each header is needed to find the next, so the CPU does not run ahead by itself.
+            prefetch(start.as_ptr().wrapping_add(AHEAD_BYTES));
+            // SAFETY: the word before was not live or ended an object, so an object starts here.
+            let object = unsafe { object_at(start) };
+            let bytes = object.total_bytes(object.desc());
+            self.slider.scan(object);
+            end = offset + bytes;
+            if end - from >= SCAN_BYTES {
+                break;
+            }
+        }
+        (end != from).then_some(end)
+    }
 }
+
+/// How far ahead of the walk memory is asked for.
+const AHEAD_BYTES: usize = 2 << 10;
+/// How far references are replaced ahead of the move: a part of the nearest cache.
+const SCAN_BYTES: usize = 16 << 10;
 
 impl Plan for MarkCompact {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
@@ -75,23 +96,22 @@ impl Plan for MarkCompact {
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
         let used = self.space.occupied_bytes();
         self.marker.begin(common.flip_mark(), LiveSet::Words(self.slider.map));
-        roots.trace(&mut self.marker);
+        common.trace_roots(roots, &mut self.marker);
         self.marker.drain(None);
         common.settle(true, &mut self.marker);
         common.large.sweep(common.mark);
 
-        let live = self.slider.map.plan(used);
+        let live = self.slider.plan(used);
         roots.trace(&mut self.slider);
         for index in 0..common.large.count() {
-            let object = common.large.object(index);
-            let desc = object.desc();
-            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
-            // else uses the heap during a collection.
-            unsafe { (desc.slide)(object.payload(), object.len(desc), &mut self.slider) };
+            self.slider.scan(common.large.object(index));
         }
-        common.pairs.slide(&mut self.slider);
+        self.slider.flush();
+        common.pairs.slide(|object| self.slider.map.target(object));
+        common.finals.slide(|object| self.slider.map.target(object));
+        common.identities.slide(|object| self.slider.map.target(object));
         for object in common.drops.as_mut_slice() {
-            *object = self.slider.visit(*object);
+            *object = self.slider.map.target(*object);
         }
         self.slide(used);
         self.slider.map.clear(used);

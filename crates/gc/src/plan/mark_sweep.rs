@@ -56,7 +56,7 @@ pub(crate) fn mark_and_sweep<R: Roots>(
     common: &mut Common,
 ) {
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
-    roots.trace(marker);
+    common.trace_roots(roots, marker);
     marker.drain(None);
     common.settle(true, marker);
     common.large.sweep(common.mark);

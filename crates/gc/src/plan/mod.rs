@@ -5,19 +5,25 @@ mod incremental;
 mod mark_compact;
 mod mark_sweep;
 mod null;
+mod pacer;
 mod semispace;
 
 use core::ptr::NonNull;
 
 use crate::config::{Collector, Config};
+use crate::control::Controller;
+use crate::dynamic_root::RootTable;
+use crate::finalise::Finals;
+use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
 use crate::mutation::Barrier;
 use crate::object::{MARK, ObjectRef};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BLOCK_BYTES, Hole, LargeSpace};
+use crate::trace::Visitor;
 use crate::weak::{Pairs, Reach};
-use crate::{HeapError, Statistics};
+use crate::{HeapError, Pause, Statistics};
 
 use generational::Generational;
 use incremental::Incremental;
@@ -42,20 +48,38 @@ pub(crate) struct LoggedCell {
     pub(crate) copy: unsafe fn(NonNull<u8>, &mut Copier),
 }
 
+/// How far the table of destructors has been looked at: entries before `kept` stay, those up to
+/// `next` mean nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DropCursor {
+    pub(crate) kept: usize,
+    pub(crate) next: usize,
+}
+
 /// What all plans share.
 pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) large: LargeSpace,
+    /// Counts the external bytes.
+    pub(crate) shared: RootTable,
     /// Objects whose payload has a destructor.
     pub(crate) drops: Table<ObjectRef>,
     /// Entries of `drops` from this index on are younger than the last collection.
     pub(crate) young_drops_from: usize,
+    pub(crate) drop_cursor: DropCursor,
     /// Weak references and ephemerons.
     pub(crate) pairs: Pairs,
+    /// Objects with finalisers.
+    pub(crate) finals: Finals,
+    /// Objects that were asked for their identity.
+    pub(crate) identities: Identities,
+    /// Pauses so far, if they are recorded.
+    pub(crate) pauses: Table<Pause>,
     /// The mark bit of new objects, and of marked ones while a cycle marks.
     pub(crate) mark: usize,
     pub(crate) log: Table<LoggedCell>,
     pub(crate) statistics: Statistics,
+    pub(crate) controller: Controller,
     /// A full collection is due when this much is occupied.
     pub(crate) trigger_bytes: usize,
     /// As much with the copy reserve is close to the limit: a full collection is due, too.
@@ -71,35 +95,88 @@ impl Common {
         self.mark
     }
 
-    /// Ends the search for what is reachable: ephemerons first, then weak references are cleared,
-    /// then destructors of the dead run. In a minor collection only young ones can be concerned.
+    /// Ends the search for what is reachable: ephemerons and objects with finalisers first, then
+    /// weak references are cleared, then destructors of the dead run. In a minor collection only
+    /// young ones can be concerned.
     pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &mut V) {
-        self.pairs.reach_values(all, visitor);
-        self.pairs.settle(all, visitor);
-        self.settle_drops(if all { 0 } else { self.young_drops_from }, visitor);
+        while self.reach_more(all, visitor) {
+            visitor.finish();
+        }
+        self.settle_weak(all, visitor);
+        self.begin_drops(if all { 0 } else { self.young_drops_from });
+        self.settle_drops(usize::MAX, visitor);
     }
 
-    fn settle_drops<V: Reach>(&mut self, from: usize, visitor: &V) {
-        let mut kept = from;
-        for index in from..self.drops.as_slice().len() {
+    /// Starts what [`Common::settle_drops`] does, at the entry `from`.
+    pub(crate) fn begin_drops(&mut self, from: usize) {
+        self.drop_cursor = DropCursor { kept: from, next: from };
+    }
+
+    /// Reaches what is kept by ephemerons and, when there is no more of that, for finalisers.
+    /// Returns whether there was something; the visitor has to finish then.
+    pub(crate) fn reach_more<V: Reach>(&mut self, all: bool, visitor: &mut V) -> bool {
+        self.pairs.reach_values(all, visitor) || self.finals.resurrect(all, visitor)
+    }
+
+    /// Clears weak references to the dead, and takes over where the others are.
+    pub(crate) fn settle_weak<V: Reach>(&mut self, all: bool, visitor: &V) {
+        self.pairs.settle(all, visitor);
+        self.finals.settle(all, visitor);
+        self.identities.settle(all, visitor);
+    }
+
+    /// Looks at up to `count` more objects with destructors, and runs those of the dead. Returns
+    /// whether that were all.
+    pub(crate) fn settle_drops<V: Reach>(&mut self, count: usize, visitor: &V) -> bool {
+        let cursor = &mut self.drop_cursor;
+        let end = self.drops.as_slice().len().min(cursor.next.saturating_add(count));
+        for index in cursor.next..end {
             let object = self.drops.as_slice()[index];
             match visitor.fate(object) {
                 Some(object) => {
-                    self.drops.as_mut_slice()[kept] = object;
-                    kept += 1;
+                    self.drops.as_mut_slice()[cursor.kept] = object;
+                    cursor.kept += 1;
                 }
-                // SAFETY: not reached from any root, so nobody uses the payload again; it leaves
-                // the table, so this happens once.
+                // SAFETY: not reached from any root, so nobody uses the payload again; the cursor
+                // has passed the entry, so this happens once.
                 None => unsafe { object.drop_payload() },
             }
         }
-        self.drops.truncate(kept);
-        self.young_drops_from = kept;
+        cursor.next = end;
+        if end < self.drops.as_slice().len() {
+            return false;
+        }
+        self.drops.truncate(cursor.kept);
+        cursor.next = cursor.kept;
+        self.young_drops_from = cursor.kept;
+        true
+    }
+
+    /// The objects whose destructor has not run, when no collection will look at them any more.
+    pub(crate) fn take_drops(&mut self) -> &mut Table<ObjectRef> {
+        let DropCursor { kept, next } = self.drop_cursor;
+        let drops = self.drops.as_mut_slice();
+        drops.copy_within(next.., kept);
+        let len = drops.len() - (next - kept);
+        self.drops.truncate(len);
+        self.drop_cursor = DropCursor { kept: 0, next: 0 };
+        &mut self.drops
+    }
+
+    /// Shows all roots to `visitor`.
+    pub(crate) fn trace_roots<R: Roots, V: Visitor>(&mut self, roots: &mut R, visitor: &mut V) {
+        roots.trace(visitor);
+        self.finals.trace(visitor);
+    }
+
+    /// Bytes of large objects and outside the heap.
+    pub(crate) fn other_bytes(&self) -> usize {
+        self.large.occupied_bytes() + self.shared.external_bytes()
     }
 
     /// Whether a full collection should start with as much in use outside the large space.
     pub(crate) fn is_full_due(&self, small_bytes: usize, reserve_bytes: usize) -> bool {
-        let occupied = small_bytes + self.large.occupied_bytes();
+        let occupied = small_bytes + self.other_bytes();
         self.is_urgent
             || occupied >= self.trigger_bytes
             || occupied + reserve_bytes >= self.near_limit_bytes
@@ -107,10 +184,11 @@ impl Common {
 
     /// Notes the end of a full collection that left `small_bytes` outside the large space.
     pub(crate) fn end_full(&mut self, small_bytes: usize) {
-        let live = small_bytes + self.large.occupied_bytes();
+        let live = small_bytes + self.other_bytes();
         self.statistics.live_bytes = live;
         self.statistics.full_collections += 1;
-        self.trigger_bytes = self.config.trigger_after(live);
+        self.controller.after_full(&self.config, &mut self.statistics);
+        self.trigger_bytes = self.config.trigger_after(live, self.controller.growth_percent);
         self.near_limit_bytes = self.config.near_limit_after(live);
         self.is_urgent = false;
     }
@@ -200,6 +278,8 @@ impl Layout {
         let memory = Reserve::new(small_bytes + large_bytes + nursery_bytes + BLOCK_BYTES)?;
         // Blocks are aligned, so that no object crosses more pages than it must.
         let skip = memory.start().align_offset(BLOCK_BYTES);
+        memory.want_huge_pages(skip, small_bytes);
+        memory.want_huge_pages(skip + small_bytes + large_bytes, nursery_bytes);
         let at = |offset: usize| {
             // SAFETY: the reserve has one block more than the sum of the parts.
             unsafe { memory.start().add(skip + offset) }
@@ -211,14 +291,18 @@ impl Layout {
             Collector::Null => AnyPlan::Null(Null::new(small, small_bytes)),
             Collector::MarkSweep => AnyPlan::MarkSweep(MarkSweep::new(small, small_bytes)?),
             Collector::MarkCompact => AnyPlan::MarkCompact(MarkCompact::new(small, small_bytes)?),
-            Collector::Semispace => {
-                AnyPlan::Semispace(Semispace::new(small, at(small_bytes / 2), small_bytes / 2))
-            }
+            Collector::Semispace => AnyPlan::Semispace(Semispace::new(
+                small,
+                at(small_bytes / 2),
+                small_bytes / 2,
+                config.guards,
+            )),
             Collector::Generational => AnyPlan::Generational(Generational::new(
                 small,
                 small_bytes,
                 nursery,
                 nursery_bytes,
+                config.guards,
             )?),
             Collector::Incremental => AnyPlan::Incremental(Incremental::new(small, small_bytes)?),
         };

@@ -18,12 +18,14 @@ pub(crate) struct Semispace {
 
 impl Semispace {
     /// Two halves of `bytes` each.
-    pub(crate) fn new(first: NonNull<u8>, second: NonNull<u8>, bytes: usize) -> Self {
-        Self {
-            current: BumpSpace::new(first, bytes),
-            other: BumpSpace::new(second, bytes),
-            copier: Copier::new(None),
+    pub(crate) fn new(first: NonNull<u8>, second: NonNull<u8>, bytes: usize, guards: bool) -> Self {
+        let mut current = BumpSpace::new(first, bytes);
+        let mut other = BumpSpace::new(second, bytes);
+        if guards {
+            current.guard();
+            other.guard();
         }
+        Self { current, other, copier: Copier::new(None) }
     }
 }
 
@@ -51,8 +53,9 @@ impl Plan for Semispace {
         copier.from = self.current.range();
         copier.large = common.large.range();
         copier.to = Hole { start: self.other.start(), bytes: self.current.occupied_bytes() };
+        self.other.open(copier.to.bytes);
         copier.copied_bytes = 0;
-        roots.trace(copier);
+        common.trace_roots(roots, copier);
         copier.drain();
         common.settle(true, copier);
         common.large.sweep(common.mark);

@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use heapwright_os::{Protection, commit, page_bytes, protect};
+
 use crate::memory::purge;
 use crate::space::{AddressRange, Hole};
 
@@ -17,11 +19,49 @@ pub(crate) struct BumpSpace {
     top: usize,
     /// Bytes from the start that may have memory behind them.
     touched: usize,
+    /// For tests: bytes up to which memory is accessible, so that whoever follows a reference to
+    /// an old place ends the process. None: everything is, always.
+    open: Option<usize>,
 }
 
 impl BumpSpace {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Self {
-        Self { start, bytes, top: 0, touched: 0 }
+        Self { start, bytes, top: 0, touched: 0, open: None }
+    }
+
+    /// Makes places that objects have left inaccessible until they are given out again: for
+    /// tests, as it costs system calls.
+    pub(crate) fn guard(&mut self) {
+        self.open = Some(self.bytes);
+        self.close(0);
+    }
+
+    /// Makes the first `bytes` accessible, before they are copied to.
+    pub(crate) fn open(&mut self, bytes: usize) {
+        let page = page_bytes();
+        let end = bytes.next_multiple_of(page).min(self.bytes);
+        if let Some(open) = self.open.filter(|open| *open < end) {
+            // SAFETY: inside the range.
+            let first = unsafe { self.start.add(open) };
+            // SAFETY: whole pages of ours: a space starts and ends at a multiple of a page.
+            let opened = unsafe { commit(first, end - open) };
+            assert!(opened.is_ok(), "the kernel makes the memory of a test accessible");
+            self.open = Some(end);
+        }
+    }
+
+    /// Makes everything from `top` on inaccessible.
+    fn close(&mut self, top: usize) {
+        let page = page_bytes();
+        let end = top.next_multiple_of(page).min(self.bytes);
+        if let Some(open) = self.open.filter(|open| *open > end) {
+            // SAFETY: inside the range.
+            let first = unsafe { self.start.add(end) };
+            // SAFETY: whole pages of ours, which nothing is in.
+            let closed = unsafe { protect(first, open - end, Protection::None) };
+            assert!(closed.is_ok(), "the kernel makes the memory of a test inaccessible");
+            self.open = Some(end);
+        }
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -52,6 +92,7 @@ impl BumpSpace {
         }
         self.top = end;
         self.touched = self.touched.max(end);
+        self.open(end);
         // SAFETY: `from <= end <= bytes`.
         Some(Hole { start: unsafe { self.start.add(from) }, bytes: end - from })
     }
@@ -72,6 +113,7 @@ impl BumpSpace {
             unsafe { purge(first, self.touched - keep) };
             self.touched = keep;
         }
+        self.close(top);
     }
 
     /// Fills what was given out above `top`, so that a stale reference is noticed.

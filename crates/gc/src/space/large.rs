@@ -36,6 +36,13 @@ pub(crate) struct LargeSpace {
     /// Objects from this index on are younger than the last collection.
     young_from: usize,
     free: Table<Run>,
+    /// While a sweep runs: the next object to look at, and how many were kept.
+    swept: usize,
+    kept: usize,
+    /// A dead run that is being given back, from the end.
+    leaving: Option<Run>,
+    /// What this sweep freed; usable when it has ended.
+    freed: Table<Run>,
 }
 
 impl LargeSpace {
@@ -48,6 +55,10 @@ impl LargeSpace {
             objects: Table::new(),
             young_from: 0,
             free: Table::new(),
+            swept: 0,
+            kept: 0,
+            leaving: None,
+            freed: Table::new(),
         }
     }
 
@@ -109,24 +120,54 @@ impl LargeSpace {
 
     /// Frees every object whose mark bit is not `mark`. O(objects + free runs, sorted).
     pub(crate) fn sweep(&mut self, mark: usize) {
-        let mut kept = 0;
-        for index in 0..self.count() {
-            let one = self.objects.as_slice()[index];
-            if one.object.mark_bit() == mark {
-                self.objects.as_mut_slice()[kept] = one;
-                kept += 1;
-            } else {
-                self.occupied_bytes -= one.run.bytes;
-                // SAFETY: runs lie inside the space.
-                let start = unsafe { self.start.add(one.run.offset) };
-                // SAFETY: the run's only object is dead.
-                unsafe { purge(start, one.run.bytes) };
-                self.free.push(one.run);
-            }
+        self.begin_sweep();
+        while !self.sweep_some(mark, usize::MAX) {}
+    }
+
+    /// Starts a sweep, which [`LargeSpace::sweep_some`] does. Until it ends the entries between
+    /// `kept` and `swept` mean nothing.
+    pub(crate) fn begin_sweep(&mut self) {
+        (self.swept, self.kept) = (0, 0);
+    }
+
+    /// Looks at one object, or gives up to `bytes` of a dead one back; returns whether the sweep
+    /// has ended.
+    pub(crate) fn sweep_some(&mut self, mark: usize, bytes: usize) -> bool {
+        if let Some(run) = self.leaving.take() {
+            self.give_back(run, bytes);
+            return false;
         }
-        self.objects.truncate(kept);
-        self.age();
-        self.join_free();
+        if self.swept == self.count() {
+            self.objects.truncate(self.kept);
+            self.age();
+            while let Some(run) = self.freed.pop() {
+                self.free.push(run);
+            }
+            self.join_free();
+            return true;
+        }
+        let one = self.objects.as_slice()[self.swept];
+        self.swept += 1;
+        if one.object.mark_bit() == mark {
+            self.objects.as_mut_slice()[self.kept] = one;
+            self.kept += 1;
+        } else {
+            self.occupied_bytes -= one.run.bytes;
+            self.freed.push(one.run);
+            self.give_back(one.run, bytes);
+        }
+        false
+    }
+
+    /// Gives up to `bytes` of the end of a dead run back to the kernel. It is not used again
+    /// before the sweep ends.
+    fn give_back(&mut self, run: Run, bytes: usize) {
+        let rest = run.bytes.saturating_sub(bytes);
+        // SAFETY: runs lie inside the space.
+        let start = unsafe { self.start.add(run.offset + rest) };
+        // SAFETY: the run's only object is dead.
+        unsafe { purge(start, run.bytes - rest) };
+        self.leaving = (rest > 0).then_some(Run { offset: run.offset, bytes: rest });
     }
 
     fn take_free(&mut self, bytes: usize) -> Option<usize> {

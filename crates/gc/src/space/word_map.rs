@@ -10,7 +10,7 @@
 use core::ptr::NonNull;
 
 use crate::memory::Reserve;
-use crate::object::{ObjectRef, WORD_BYTES};
+use crate::object::{ObjectRef, WORD_BYTES, prefetch};
 use crate::space::AddressRange;
 
 /// Words that one group of bits covers.
@@ -37,7 +37,9 @@ impl WordMap {
         start: NonNull<u8>,
         bytes: usize,
     ) -> Result<(Self, Reserve), crate::HeapError> {
-        let memory = Reserve::new(bytes.div_ceil(GROUP_BYTES) * size_of::<Group>())?;
+        let map_bytes = bytes.div_ceil(GROUP_BYTES) * size_of::<Group>();
+        let memory = Reserve::new(map_bytes)?;
+        memory.want_huge_pages(0, map_bytes);
         let groups = memory.start().cast();
         Ok((Self { range: AddressRange::new(start, bytes), start, groups }, memory))
     }
@@ -49,6 +51,13 @@ impl WordMap {
         unsafe {
             core::slice::from_raw_parts_mut(self.groups.as_ptr(), bytes.div_ceil(GROUP_BYTES))
         }
+    }
+
+    /// Asks for the group of the word at `address`.
+    #[inline]
+    pub(crate) fn prefetch(&self, address: usize) {
+        let offset = address.wrapping_sub(self.range.start);
+        prefetch(self.groups.as_ptr().wrapping_add(offset / GROUP_BYTES).cast());
     }
 
     /// Records `bytes` from `start` as live, if they lie in the space.
@@ -109,6 +118,24 @@ impl WordMap {
             word = (word / GROUP_WORDS + 1) * GROUP_WORDS;
         }
         None
+    }
+
+    /// The live words from `from` on that follow each other without a gap: where they begin and
+    /// end, at most at `limit`.
+    pub(crate) fn next_run(&mut self, from: usize, limit: usize) -> Option<(usize, usize)> {
+        let begin = self.next_live(from, limit).filter(|begin| *begin < limit)?;
+        let mut word = begin / WORD_BYTES;
+        let end = limit / WORD_BYTES;
+        let groups = self.groups(limit);
+        while word < end {
+            let ones = (groups[word / GROUP_WORDS].bits >> (word % GROUP_WORDS)).trailing_ones();
+            let rest = GROUP_WORDS - word % GROUP_WORDS;
+            word += ones as usize;
+            if (ones as usize) < rest {
+                break;
+            }
+        }
+        Some((begin, word.min(end) * WORD_BYTES))
     }
 
     /// Forgets everything about the first `used_bytes`.

@@ -6,6 +6,8 @@ use core::ops::Range;
 
 use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
 
+use super::pass_on::{Route, pass_on};
+
 /// Fails its `n`-th reserve or commit, and if wanted all after it.
 #[derive(Debug)]
 pub struct Failing<B> {
@@ -28,6 +30,13 @@ impl<B> Failing<B> {
     /// Whether a call has failed.
     pub fn has_failed(&self) -> bool {
         self.calls_left.get() == u64::MAX || (self.for_ever && self.calls_left.get() == 0)
+    }
+
+    fn route(&self, extent: &Extent) -> Route<'_>
+    where
+        B: Backing,
+    {
+        Route::straight(&self.inner, extent)
     }
 
     fn step(&self, bytes: usize) -> Result<(), BackingError> {
@@ -55,11 +64,6 @@ unsafe impl<B: Backing> Backing for Failing<B> {
         self.inner.reserve(layout)
     }
 
-    unsafe fn release(&self, extent: Extent) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.release(extent) }
-    }
-
     fn reserve_hint(&self, bytes_min: usize) -> usize {
         self.inner.reserve_hint(bytes_min)
     }
@@ -70,48 +74,5 @@ unsafe impl<B: Backing> Backing for Failing<B> {
         unsafe { self.inner.commit(extent, range) }
     }
 
-    unsafe fn decommit(&self, extent: &Extent, range: Range<usize>) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.decommit(extent, range) }
-    }
-
-    unsafe fn purge(
-        &self,
-        extent: &Extent,
-        range: Range<usize>,
-        when: Purge,
-    ) -> Result<Purged, BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.purge(extent, range, when) }
-    }
-
-    unsafe fn guard(&self, extent: &Extent, range: Range<usize>) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.guard(extent, range) }
-    }
-
-    unsafe fn alias(
-        &self,
-        extent: &Extent,
-        from: Range<usize>,
-        to: usize,
-    ) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.alias(extent, from, to) }
-    }
-
-    unsafe fn bind(
-        &self,
-        extent: &Extent,
-        range: Range<usize>,
-        policy: NodePolicy,
-    ) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.bind(extent, range, policy) }
-    }
-
-    unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.resident_bytes(extent, range) }
-    }
+    pass_on!(release, decommit, purge, guard, alias, bind, resident_bytes);
 }

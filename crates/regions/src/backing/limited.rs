@@ -6,6 +6,8 @@ use core::ops::Range;
 
 use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
 
+use super::pass_on::{Route, pass_on};
+
 /// At most `limit_bytes` committed at a time; reserved addresses are free (design/backing.md#I6).
 #[derive(Debug)]
 pub struct Limited<B> {
@@ -33,6 +35,13 @@ impl<B> Limited<B> {
     /// Changes the quota; what is committed above it stays.
     pub fn set_limit_bytes(&mut self, limit_bytes: usize) {
         self.limit_bytes = limit_bytes;
+    }
+
+    fn route(&self, extent: &Extent) -> Route<'_>
+    where
+        B: Backing,
+    {
+        Route::straight(&self.inner, extent)
     }
 
     fn afford(&self, bytes: usize) -> Result<usize, BackingError> {
@@ -93,43 +102,5 @@ unsafe impl<B: Backing> Backing for Limited<B> {
         Ok(())
     }
 
-    unsafe fn purge(
-        &self,
-        extent: &Extent,
-        range: Range<usize>,
-        when: Purge,
-    ) -> Result<Purged, BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.purge(extent, range, when) }
-    }
-
-    unsafe fn guard(&self, extent: &Extent, range: Range<usize>) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.guard(extent, range) }
-    }
-
-    unsafe fn alias(
-        &self,
-        extent: &Extent,
-        from: Range<usize>,
-        to: usize,
-    ) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.alias(extent, from, to) }
-    }
-
-    unsafe fn bind(
-        &self,
-        extent: &Extent,
-        range: Range<usize>,
-        policy: NodePolicy,
-    ) -> Result<(), BackingError> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.bind(extent, range, policy) }
-    }
-
-    unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.resident_bytes(extent, range) }
-    }
+    pass_on!(purge, guard, alias, bind, resident_bytes);
 }

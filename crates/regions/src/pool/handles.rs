@@ -3,6 +3,8 @@
 //! # Invariants
 //! design/regions.md#H1 to design/regions.md#H3.
 
+mod bits;
+
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;

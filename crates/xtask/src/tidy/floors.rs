@@ -11,7 +11,9 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-malloc", "heapwright-guard", "heapwright-gc", "heapwright-record"],
     &[
         "heapwright-capi",
+        "heapwright-c",
         "heapwright-preload",
+        "heapwright-preload-check",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
@@ -36,7 +38,7 @@ const FLOORS: [&[&str]; 6] = [
 /// On one floor these may lean on these, in the order written: never on one further right.
 const SAME_FLOOR: [&[&str]; 4] = [
     &["heapwright-os", "heapwright-unwind"],
-    &["heapwright-capi", "heapwright-preload"],
+    &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
     &[
         "heapwright-capi",
         "heapwright-peer-jemalloc",
@@ -52,12 +54,20 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-tune",
         "heapwright-cli",
     ],
 ];
 
 /// Never a normal dependency of anything but each other.
-pub(crate) const DEVELOPMENT: [&str; 3] = ["heapwright-testkit", "heapwright-bench", "xtask"];
+pub(crate) const DEVELOPMENT: [&str; 6] = [
+    "heapwright-testkit",
+    "heapwright-bench",
+    "xtask",
+    "example-database",
+    "example-game",
+    "example-web-server",
+];
 
 /// Who names libc: the OS floor; and two instruments that run other people's code.
 const NAMES_LIBC: [&str; 3] = ["heapwright-os", "heapwright-collect", "heapwright-replay"];

@@ -1,0 +1,4 @@
+// underflow
+#include "twin.h"
+__attribute__((noinline)) static void bug(char *p) { sink = p[-ERROR]; }
+int main(void) { char *p = make(BYTES); bug(p); drop(p); return 0; }

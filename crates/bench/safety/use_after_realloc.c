@@ -1,0 +1,9 @@
+// use-after-free
+#include "twin.h"
+__attribute__((noinline)) static void bug(char *p) { sink = p[0]; }
+int main(void) {
+    char *p = make(BYTES), *q = (char *)realloc(p, BYTES + 1);
+    bug(ERROR ? p : q);
+    drop(q);
+    return 0;
+}

@@ -1,0 +1,72 @@
+//! `heapwright-bench-gc`: collectors beside malloc and other collectors on four workloads.
+//!
+//! `heapwright-bench-gc [--quick] [--json] [--rounds N] [--only WORKLOAD] [--against PEER,...]` runs
+//! the suite; `heapwright-bench-gc cell ...` runs one cell of it in its own process.
+
+mod boehm;
+mod cell;
+mod measure;
+mod ours;
+#[cfg(feature = "gc-peers")]
+mod peers;
+mod raw;
+mod workload;
+
+use heapwright_bench::gc_suite::{self, Options};
+use std::env;
+use std::fs;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let result = match words.split_first() {
+        Some((first, rest)) if first == "cell" => cell::run(rest).map(|row| row.to_string()),
+        _ => suite(&words),
+    };
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn suite(words: &[String]) -> Result<String, String> {
+    let mut options = Options {
+        cells: env::current_exe().map_err(|error| error.to_string())?,
+        rounds: 3,
+        scale: "full",
+        only: None,
+        against: Vec::new(),
+        directory: env::temp_dir().join(format!("heapwright-gc-{}", std::process::id())),
+    };
+    let mut json = false;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().cloned().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--quick" => (options.scale, options.rounds) = ("quick", 1),
+            "--test" => (options.scale, options.rounds) = ("test", 1),
+            "--json" => json = true,
+            "--rounds" => {
+                options.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?;
+            }
+            "--only" => options.only = Some(value()?),
+            "--against" => {
+                options.against = value()?.split(',').map(str::to_owned).collect();
+            }
+            other => return Err(format!("unknown option `{other}`")),
+        }
+    }
+    fs::create_dir_all(&options.directory).map_err(|error| error.to_string())?;
+    let results = gc_suite::run(&options, &mut |line| eprintln!("{line}"));
+    let _ = fs::remove_dir_all(&options.directory);
+    if json {
+        return serde_json::to_string(&results).map_err(|error| error.to_string());
+    }
+    Ok(results.to_string())
+}

@@ -1,0 +1,56 @@
+//! What a process can say about itself: gaps between ticks, CPU time, memory.
+
+use std::fs;
+use std::time::Instant;
+
+/// The longest time between two ticks of the mutator.
+pub struct Ticks {
+    last: Instant,
+    gap_s_max: f64,
+    /// Ticks to the next look at the clock.
+    left: u32,
+}
+
+impl Ticks {
+    /// Ticks between two looks at the clock, which costs as much as some allocations.
+    const EACH: u32 = 4;
+
+    pub fn new() -> Self {
+        Self { last: Instant::now(), gap_s_max: 0.0, left: Self::EACH }
+    }
+
+    #[inline]
+    pub fn tick(&mut self) {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = Self::EACH;
+            let now = Instant::now();
+            self.gap_s_max = self.gap_s_max.max((now - self.last).as_secs_f64());
+            self.last = now;
+        }
+    }
+
+    pub fn gap_ms_max(&self) -> f64 {
+        self.gap_s_max * 1e3
+    }
+}
+
+/// A number of `/proc/self/status` in KiB.
+pub fn status_kb(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// User and system time of all threads of this process in seconds.
+pub fn cpu_s() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure that the pointer names.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    assert!(result == 0, "getrusage takes RUSAGE_SELF");
+    // SAFETY: zero is a value of every field, and the kernel has filled it.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}

@@ -1,0 +1,111 @@
+//! Who watches a program, and what they told.
+
+use super::corpus::Case;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A watcher.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// Check mode of the binary: one run, or with `--both --uninit`.
+    Check { binary: PathBuf, all_runs: bool },
+    /// valgrind's memcheck.
+    Valgrind,
+    /// A build of its own by the C compiler.
+    AddressSanitizer,
+}
+
+/// What was told of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Nothing,
+    Told { right_place: bool },
+}
+
+/// The status by which valgrind says that it found something.
+const VALGRIND_STATUS: i32 = 99;
+
+impl Subject {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Check { .. } => "heapwright",
+            Self::Valgrind => "valgrind",
+            Self::AddressSanitizer => "asan",
+        }
+    }
+
+    pub(super) fn variant(&self) -> &'static str {
+        match self {
+            Self::Check { all_runs: false, .. } => "check",
+            Self::Check { all_runs: true, .. } => "check --both --uninit",
+            _ => "",
+        }
+    }
+
+    /// Runs a twin and says what was told of it.
+    pub(super) fn run(&self, program: &Path, case: &Case, bad: bool) -> Result<Verdict, String> {
+        let mut command = match self {
+            Self::Check { binary, all_runs } => {
+                let mut command = Command::new(binary);
+                command.args(["run", "--json", "--mode", "check"]);
+                if *all_runs {
+                    command.args(["--both", "--uninit"]);
+                }
+                command.arg("--").arg(program);
+                command
+            }
+            Self::Valgrind => {
+                let mut command = Command::new("valgrind");
+                command.args(["-q", "--leak-check=full", "--error-exitcode=99"]).arg(program);
+                command
+            }
+            Self::AddressSanitizer => Command::new(program),
+        };
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| format!("{}: {error}", self.name()))?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let place = format!("{}:{}", case.name, case.bug_line);
+        Ok(match self {
+            Self::Check { .. } => judge_json(&output.stdout, case, bad)?,
+            Self::Valgrind if output.status.code() == Some(VALGRIND_STATUS) => {
+                Verdict::Told { right_place: text.contains(&place) }
+            }
+            Self::AddressSanitizer if !output.status.success() => {
+                Verdict::Told { right_place: text.contains(&place) }
+            }
+            _ => Verdict::Nothing,
+        })
+    }
+}
+
+/// Our own answer: a finding of the right kind, or none.
+fn judge_json(stdout: &[u8], case: &Case, bad: bool) -> Result<Verdict, String> {
+    let value: Value = serde_json::from_slice(stdout)
+        .map_err(|error| format!("{}: no JSON from heapwright: {error}", case.name))?;
+    let findings = value["findings"].as_array().map_or(&[][..], Vec::as_slice);
+    let right = |finding: &&Value| case.kinds.iter().any(|kind| finding["kind"] == kind.as_str());
+    let Some(found) = findings.iter().find(right) else {
+        // The error may keep a block from being freed: such a leak is not the error.
+        let is_leak = |finding: &Value| finding["kind"] == "leak";
+        let is_side_effect = bad && findings.iter().all(is_leak);
+        return Ok(match is_side_effect || findings.is_empty() {
+            true => Verdict::Nothing,
+            false => Verdict::Told { right_place: false },
+        });
+    };
+    // A leak and an unset byte belong to where the block was made, a broken canary to no access.
+    let own_place = ["leak", "uninitialised", "overwritten-after", "overwritten-before"];
+    let is_own = own_place.iter().any(|kind| found["kind"] == *kind);
+    let frames = found["stack"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_bug = |frame: &Value| frame["function"].as_str().is_some_and(is_bug_function);
+    let with_line = |frame: &Value| frame["line"].as_u64().is_some_and(|line| line > 0);
+    let right_place = is_own && frames.iter().any(with_line)
+        || frames.iter().any(|frame| is_bug(frame) && with_line(frame));
+    Ok(Verdict::Told { right_place })
+}
+
+/// Whether a function is the guilty one: `bug`, or `CRATE::bug`, or the drop inlined into it.
+fn is_bug_function(name: &str) -> bool {
+    name == "bug" || name.ends_with("::bug") || name.starts_with("bug(")
+}

@@ -1,0 +1,41 @@
+//! `libheapwright.so` and `libheapwright.a`: what `heapwright.h` declares.
+//!
+//! Thin: checks of arguments, error values, nothing else. `include/heapwright.h` is the
+//! documentation of every function; what it says about ownership and threads is the safety
+//! contract of each `extern "C"` function here, and stands there once.
+//!
+//! No panic crosses into C: arguments that would make one are refused before, and what is left (a
+//! broken invariant of ours) ends the process.
+#![no_std]
+
+mod backing;
+mod buddy;
+mod error;
+mod file_heap;
+mod handles;
+mod linear;
+mod numa;
+mod object;
+mod offsets;
+mod pool;
+mod stack;
+mod statistics;
+
+use core::ffi::{CStr, c_char};
+
+pub use error::{Error, Status};
+pub use statistics::Statistics;
+
+const VERSION: &CStr = c"0.1.0";
+const _: () = assert!(VERSION.count_bytes() == env!("CARGO_PKG_VERSION").len());
+
+/// `hw_version`: see the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn hw_version() -> *const c_char {
+    VERSION.as_ptr()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    heapwright_os::abort()
+}

@@ -1,0 +1,148 @@
+//! Identity: a number for an object that stays when the object moves. Only objects that are asked
+//! cost something: an entry in a hash table by address, which collections keep up to date.
+//!
+//! # Invariants
+//! - N1: an object has at most one entry, in `old` or in `young`; those of `young` were asked for
+//!   since the last collection.
+
+use crate::gc::Gc;
+use crate::memory::Table;
+use crate::mutation::Mutation;
+use crate::object::ObjectRef;
+use crate::weak::Reach;
+use crate::{HeapError, LimitReached};
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    object: ObjectRef,
+    number: u64,
+}
+
+/// A hash table with open addressing, at most half full.
+#[derive(Debug)]
+struct Map {
+    slots: Table<Option<Entry>>,
+    len: usize,
+}
+
+impl Map {
+    const LEN_MIN: usize = 64;
+
+    const fn new() -> Self {
+        Self { slots: Table::new(), len: 0 }
+    }
+
+    /// The slot of `object`, or the empty one where it would be. The table is not empty.
+    fn index(&self, object: ObjectRef) -> usize {
+        let slots = self.slots.as_slice();
+        let mask = slots.len() - 1;
+        let mut index = object.address().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & mask;
+        while slots[index].is_some_and(|entry| entry.object != object) {
+            index = (index + 1) & mask;
+        }
+        index
+    }
+
+    fn get(&self, object: ObjectRef) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        self.slots.as_slice()[self.index(object)].map(|entry| entry.number)
+    }
+
+    fn insert(&mut self, entry: Entry) -> Result<(), HeapError> {
+        if 2 * (self.len + 1) > self.slots.as_slice().len() {
+            let mut larger = Self::new();
+            for _ in 0..(self.slots.as_slice().len() * 2).max(Self::LEN_MIN) {
+                larger.slots.try_push(None)?;
+            }
+            for old in self.slots.as_slice().iter().flatten() {
+                larger.insert(*old)?;
+            }
+            *self = larger;
+        }
+        let index = self.index(entry.object);
+        debug_assert!(self.slots.as_slice()[index].is_none(), "N1");
+        self.slots.as_mut_slice()[index] = Some(entry);
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes all entries out.
+    fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.slots.as_slice().iter().flatten().copied()
+    }
+}
+
+/// The numbers that were given out.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    old: Map,
+    young: Map,
+    next: u64,
+}
+
+impl Identities {
+    pub(crate) const fn new() -> Self {
+        Self { old: Map::new(), young: Map::new(), next: 1 }
+    }
+
+    fn number(&mut self, object: ObjectRef) -> Result<u64, HeapError> {
+        if let Some(number) = self.old.get(object).or_else(|| self.young.get(object)) {
+            return Ok(number);
+        }
+        self.young.insert(Entry { object, number: self.next })?;
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    /// Forgets the dead and takes over where the others are. O(entries), or O(young ones).
+    pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
+        self.rebuild(all, |object| visitor.fate(object));
+    }
+
+    /// Replaces every reference by its target.
+    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
+        self.rebuild(true, |object| Some(target(object)));
+    }
+
+    fn rebuild(&mut self, all: bool, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
+        let old = if all { self.old.take() } else { Map::new() };
+        let young = self.young.take();
+        for Entry { object, number } in old.iter().chain(young.iter()) {
+            if let Some(object) = fate(object) {
+                let inserted = self.old.insert(Entry { object, number });
+                assert!(inserted.is_ok(), "no memory for a table of the collector");
+            }
+        }
+    }
+}
+
+impl<'gc> Mutation<'gc> {
+    /// A number that no other object of this heap has or had, and that stays with `object` when
+    /// it moves: for hash tables keyed by identity. O(1); from the first call on, an entry of a
+    /// table until the object dies.
+    ///
+    /// ```
+    /// use heapwright_gc::{Collector, Config, Gc, Heap, rootable};
+    ///
+    /// type Number = rootable!['gc => Option<Gc<'gc, u64>>];
+    /// let config = Config::with(Collector::Semispace);
+    /// let mut heap = Heap::<Number>::new(config, |mu| mu.alloc(7).ok())?;
+    /// let before = heap.mutate(|mu, root| mu.identity(root.unwrap()).unwrap());
+    /// heap.collect(); // the object moves
+    /// assert_eq!(heap.mutate(|mu, root| mu.identity(root.unwrap()).unwrap()), before);
+    /// # Ok::<(), heapwright_gc::HeapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LimitReached`] if there is no memory for the entry.
+    pub fn identity<T: ?Sized>(&self, object: Gc<'gc, T>) -> Result<u64, LimitReached> {
+        let number = self.state().borrow_mut().common.identities.number(object.object());
+        number.map_err(|HeapError::Reserve { .. }| LimitReached)
+    }
+}

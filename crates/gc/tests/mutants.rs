@@ -1,0 +1,108 @@
+//! Mutants: each barrier, flush and hand-over removed in turn must fail the suite.
+//!
+//! `cargo test -p heapwright-gc --test mutants -- --ignored` copies the crate, changes one place
+//! and runs the quick suite; a mutant that survives fails the test. Some minutes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file under `src`, what is taken out, and what comes in.
+type Mutant = (&'static str, &'static str, &'static str);
+
+const MUTANTS: [Mutant; 14] = [
+    // The write barriers.
+    ("mutation.rs", "if finder.found {", "if false && finder.found {"),
+    ("mutation.rs", "Barrier::Snapshot => self.show_overwritten(old),", "Barrier::Snapshot => {}"),
+    (
+        "mutation.rs",
+        "Barrier::Snapshot => self.show_overwritten(value),",
+        "Barrier::Snapshot => {}",
+    ),
+    ("mutation.rs", "marker.push(object);", "let _ = marker;"),
+    // The borrow of a whole cell.
+    (
+        "mutation.rs",
+        "self.log_cell::<T>(cell);\n                }\n            }\n            Barrier::Snapshot => self.show_overwritten(value)",
+        "}\n            }\n            Barrier::Snapshot => self.show_overwritten(value)",
+    ),
+    // What waits in queues.
+    ("plan/mark_compact.rs", "            self.slider.flush();\n", ""),
+    (
+        "plan/mark_compact.rs",
+        "        self.slider.flush();\n        common.pairs",
+        "        common.pairs",
+    ),
+    ("relocate.rs", "Some(field) => self.forward(field),\n", "Some(_) => {}\n"),
+    ("mark.rs", "ahead.into_iter().flatten().for_each(|object| self.stack.push(object));", ""),
+    ("mark.rs", "self.rests.push(Rest { array, from: from + count });", ""),
+    // Young large objects, holes of a cycle, and what settling takes over.
+    ("plan/generational.rs", "copier.scan(common.large.object(index));", "let _ = index;"),
+    ("space/block.rs", "self.block_lines(block)[first..end].fill(cycle);", "let _ = cycle;"),
+    ("plan/mod.rs", "self.finals.settle(all, visitor);", ""),
+    ("plan/mod.rs", "self.identities.settle(all, visitor);", ""),
+];
+
+#[test]
+#[ignore = "mutants tier"]
+fn every_mutant_fails_the_suite() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("lies in a workspace");
+    let copy = std::env::temp_dir().join(format!("heapwright-gc-mutants-{}", std::process::id()));
+    prepare(crates, &copy);
+    assert!(passes(&copy), "the suite passes unchanged");
+    let mut survivors = Vec::new();
+    for (file, from, to) in MUTANTS {
+        let path = copy.join("crates/gc/src").join(file);
+        let text = fs::read_to_string(&path).expect("is readable");
+        assert!(text.contains(from), "{file} has no `{from}`: bring the mutant up to date");
+        fs::write(&path, text.replacen(from, to, 1)).expect("is writable");
+        if passes(&copy) {
+            survivors.push((file, from));
+        }
+        fs::write(&path, text).expect("is writable");
+    }
+    let _ = fs::remove_dir_all(&copy);
+    assert!(survivors.is_empty(), "mutants that nothing notices: {survivors:#?}");
+}
+
+/// A workspace with what the crate and its tests need.
+fn prepare(crates: &Path, copy: &Path) {
+    for name in ["core", "gc", "gc-derive", "os", "sync", "testkit"] {
+        copy_all(&crates.join(name), &copy.join("crates").join(name));
+    }
+    let root = crates.parent().expect("lies in a workspace");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("is readable");
+    let (before, rest) = manifest.split_once("default-members").expect("has default members");
+    let (_, after) = rest.split_once("]\n").expect("the list ends");
+    fs::write(copy.join("Cargo.toml"), format!("{before}{after}")).expect("is writable");
+    let _ = fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("is writable");
+    for entry in fs::read_dir(from).expect("is readable").flatten() {
+        let target: PathBuf = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("is writable");
+        }
+    }
+}
+
+/// Whether the quick suite compiles and passes in the copy.
+fn passes(copy: &Path) -> bool {
+    let tests = ["derive", "finalise", "incremental", "model", "scope", "weak"];
+    // A mutant may wait for ever.
+    let build = Command::new("timeout")
+        .args(["200", env!("CARGO")])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .args(["test", "--quiet", "--offline", "-p", "heapwright-gc", "-j2"])
+        .args(tests.iter().flat_map(|test| ["--test", test]))
+        .output()
+        .expect("cargo can be run");
+    let text = String::from_utf8_lossy(&build.stderr);
+    assert!(!text.contains("could not compile"), "a mutant that does not compile: {text}");
+    build.status.success()
+}

@@ -1,0 +1,44 @@
+//! Forks: the heap's locks are carried over, in the order books, depot.
+
+use heapwright_os::{at_fork, thread_ids};
+use heapwright_sync::atomic::{AtomicU32, Ordering};
+
+use crate::heap::HEAP;
+use crate::thread::{self, me};
+use crate::{end, fault};
+
+/// Registers with libc. It may allocate.
+pub(crate) fn begin() {
+    at_fork(before, after_in_parent, after_in_child);
+}
+
+/// 1 when the process that forks has more than one thread.
+static OTHER_THREADS: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" fn before() {
+    let count = thread_ids(&mut []);
+    OTHER_THREADS.store(u32::from(count > 1), Ordering::Relaxed);
+    if let Ok(guard) = HEAP.books.lock(me()) {
+        core::mem::forget(guard);
+    }
+    HEAP.depot.before_fork(me());
+}
+
+unsafe extern "C" fn after_in_parent() {
+    // SAFETY: locked by `before`, in this thread.
+    unsafe { HEAP.depot.after_fork() };
+    // SAFETY: as above.
+    unsafe { HEAP.books.force_unlock() };
+}
+
+unsafe extern "C" fn after_in_child() {
+    // SAFETY: the child has this thread only, and it is in no capture.
+    unsafe { heapwright_unwind::reset_after_fork() };
+    // SAFETY: as in the parent.
+    unsafe { after_in_parent() };
+    // SAFETY: as above, and in no report.
+    unsafe { HEAP.reporter.after_fork() };
+    thread::after_fork();
+    fault::after_fork();
+    end::after_fork(OTHER_THREADS.load(Ordering::Relaxed) != 0);
+}

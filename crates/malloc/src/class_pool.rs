@@ -1,0 +1,143 @@
+//! The passive spans of each class: no thread owns them, any thread may take one, free into one or
+//! have pages of one purged, under the lock of the class.
+//!
+//! Spans with free slots are kept by how full they are, and the fullest is taken first: what is
+//! nearly empty then has the time to become empty.
+//!
+//! # Invariants
+//! design/malloc.md#I4.
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::Ordering;
+use heapwright_sync::{Guard, Lock};
+
+use crate::block::Block;
+use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
+use crate::heap::Heap;
+use crate::pool::{Futex, in_signal_handler};
+use crate::span::Span;
+use crate::span_list;
+use crate::thread_block::ThreadBlock;
+
+const BUCKET_COUNT: usize = 4;
+const BUCKETS: [Place; BUCKET_COUNT] =
+    [Place::Bucket0, Place::Bucket1, Place::Bucket2, Place::Bucket3];
+
+/// The passive spans of one class that have free slots.
+#[derive(Debug)]
+pub(crate) struct ClassPool {
+    buckets: [SliceIndex; BUCKET_COUNT],
+}
+
+static POOLS: [Lock<ClassPool, Futex>; CLASS_COUNT] =
+    [const { Lock::new(ClassPool { buckets: [NO_SLICE; BUCKET_COUNT] }) }; CLASS_COUNT];
+
+/// The lock of `class_index` itself, for forks.
+pub(crate) fn class_lock(class_index: usize) -> &'static Lock<ClassPool, Futex> {
+    &POOLS[class_index]
+}
+
+/// The passive spans of `class_index`, locked.
+pub(crate) fn lock_class(class_index: usize) -> Guard<'static, ClassPool, Futex> {
+    match class_lock(class_index).lock(ThreadBlock::token()) {
+        Ok(guard) => guard,
+        Err(_) => in_signal_handler(),
+    }
+}
+
+/// What became of a block freed into a passive span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// It is free.
+    Kept,
+    /// It is free and was the last one: the span, now in no list, is the caller's to give back.
+    Emptied,
+    /// The span is not passive any more, and nothing was done.
+    Taken,
+}
+
+fn bucket_of(span: Span) -> Option<usize> {
+    let used = span.passive_used();
+    let count = span.slot_count();
+    if used >= count {
+        return None;
+    }
+    // Quarters, the fullest first.
+    Some(BUCKET_COUNT - 1 - (used * BUCKET_COUNT as i32 / count) as usize)
+}
+
+impl ClassPool {
+    /// Adds a passive span that is in no list.
+    pub(crate) fn insert(&mut self, span: Span) {
+        match bucket_of(span) {
+            Some(bucket) => {
+                self.buckets[bucket] = span_list::append(self.buckets[bucket], span.index());
+                span.set_place(BUCKETS[bucket]);
+            }
+            None => span.set_place(Place::Packed),
+        }
+    }
+
+    /// Takes a span out of the list it may be in.
+    pub(crate) fn remove(&mut self, span: Span) {
+        if let Some(bucket) = BUCKETS.iter().position(|place| *place == span.place()) {
+            self.buckets[bucket] = span_list::remove(self.buckets[bucket], span.index());
+        }
+        span.set_place(Place::Packed);
+    }
+
+    /// Gives the fullest span with a free slot to the thread of `heap`.
+    pub(crate) fn take_fullest(&mut self, heap: &'static Heap, owner: usize) -> Option<Span> {
+        let index = *self.buckets.iter().find(|head| **head != NO_SLICE)?;
+        let span = Span::at(index);
+        self.activate(span, heap, owner);
+        Some(span)
+    }
+
+    /// Gives a span to the thread of `heap`, whose thread pointer is `owner`; in no list then, its
+    /// counters right, waking never.
+    pub(crate) fn activate(&mut self, span: Span, heap: &'static Heap, owner: usize) {
+        debug_assert_eq!(span.head().owner.load(Ordering::Relaxed), PASSIVE);
+        debug_assert!(span.head().local_free.load(Ordering::Relaxed).is_null());
+        self.remove(span);
+        span.start_counting();
+        span.head().heap.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `free_slow`; a thread that sees the owner sees the
+        // heap.
+        span.head().owner.store(owner, Ordering::Release);
+    }
+
+    /// Frees `block`, given up by the program, of `span`, which was passive.
+    pub(crate) fn free(&mut self, span: Span, block: Block) -> Freed {
+        let head = span.head();
+        if head.owner.load(Ordering::Relaxed) != PASSIVE {
+            return Freed::Taken;
+        }
+        span.set_bit(block);
+        head.is_dirty.store(1, Ordering::Relaxed);
+        if span.place() == Place::Pending {
+            return Freed::Kept;
+        }
+        if span.passive_used() == 0 {
+            self.remove(span);
+            return Freed::Emptied;
+        }
+        let bucket = bucket_of(span);
+        if bucket.map(|bucket| BUCKETS[bucket]) != Some(span.place()) {
+            self.remove(span);
+            self.insert(span);
+        }
+        Freed::Kept
+    }
+
+    /// The spans of the class, a bucket's at a time.
+    pub(crate) fn bucket(&self, bucket: usize) -> SliceIndex {
+        self.buckets.get(bucket).copied().unwrap_or(NO_SLICE)
+    }
+
+    /// Forgets all spans, which are then lost: for a list that a vanished thread left half
+    /// changed.
+    pub(crate) fn forget(&mut self) {
+        self.buckets = [NO_SLICE; BUCKET_COUNT];
+    }
+}

@@ -1,0 +1,284 @@
+//! Forks, announced and not.
+//!
+//! libc's `fork` takes every lock before and frees it after, in both processes, in the one order
+//! that all slow paths keep: zones, heaps, classes, pool. So the child finds every structure whole; what
+//! other threads were doing in hot paths is cut off at some instruction, which loses at most the
+//! block in hand (design/malloc.md#pending). Their heaps are orphans in the child, whose spans
+//! whoever frees into them or runs out of its own takes over.
+//!
+//! `_Fork` and raw fork system calls announce nothing. Their child notices when it would have to
+//! wait for a lock: no thread that could free it came along. It then breaks the locks that are
+//! held and forgets what they guard, since it may be half changed.
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_os::{process_id, yield_now};
+use heapwright_sync::atomic::{AtomicU32, Ordering};
+
+use crate::block;
+use crate::class_pool::{class_lock, lock_class};
+use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
+use crate::free::{free_redirected, head_of};
+use crate::heap::{Heap, Inside, settle};
+use crate::life::set_thread_count;
+use crate::pool::{all_heaps, lock, pool_lock};
+use crate::purger;
+use crate::span::Span;
+use crate::span_list;
+use crate::thread_block::ThreadBlock;
+use crate::zone;
+
+/// `Heap::owner` of a heap whose thread is not in this process.
+const ORPHAN: usize = 1;
+/// How often a busy orphan is tried before a block freed into it is given up.
+const ORPHAN_TRIES: u32 = 1000;
+
+/// The process that the structures belong to.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Heaps that are orphans.
+static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
+/// Notes which process this is.
+pub(crate) fn note_process() {
+    PROCESS.store(process_id(), Ordering::Relaxed);
+}
+
+fn is_orphan(heap: &Heap) -> bool {
+    heap.owner.load(Ordering::Relaxed) == ORPHAN
+}
+
+/// Locks all heaps that came after `before`; returns the latest.
+fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
+    let mut latest = before;
+    for heap in all_heaps() {
+        let place = core::ptr::from_ref(heap).cast_mut();
+        if place == before {
+            break;
+        }
+        if latest == before {
+            latest = place;
+        }
+        if !is_orphan(heap) {
+            core::mem::forget(heap.lock_inside());
+        }
+    }
+    latest
+}
+
+pub(crate) unsafe extern "C" fn before_fork() {
+    // Kept over the fork; freed after it, by the same thread, in both processes.
+    let mut latest_zone = zone::lock_places_after(core::ptr::null());
+    let mut latest = lock_heaps_after(core::ptr::null_mut());
+    loop {
+        for class_index in 0..CLASS_COUNT {
+            core::mem::forget(lock_class(class_index));
+        }
+        core::mem::forget(lock());
+        let newest = all_heaps()
+            .next()
+            .map_or(core::ptr::null_mut(), |heap| core::ptr::from_ref(heap).cast_mut());
+        if newest == latest && zone::latest_place() == latest_zone {
+            break;
+        }
+        // Heaps and zones are made under the pool's lock; some were before we had it.
+        unlock_classes_and_pool();
+        latest_zone = zone::lock_places_after(latest_zone);
+        latest = lock_heaps_after(latest);
+    }
+}
+
+fn unlock_classes_and_pool() {
+    // SAFETY: taken by this thread in `before_fork`, the guard forgotten; in a child this is the
+    // only thread.
+    unsafe { pool_lock().force_unlock() };
+    for class_index in 0..CLASS_COUNT {
+        // SAFETY: as above.
+        unsafe { class_lock(class_index).force_unlock() };
+    }
+}
+
+fn unlock_heaps() {
+    zone::unlock_places();
+    for heap in all_heaps() {
+        if !is_orphan(heap) {
+            // SAFETY: as in `unlock_classes_and_pool`.
+            unsafe { heap.inside.force_unlock() };
+        }
+    }
+}
+
+pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+    unlock_classes_and_pool();
+    unlock_heaps();
+}
+
+pub(crate) unsafe extern "C" fn after_fork_in_child() {
+    unlock_classes_and_pool();
+    unlock_heaps();
+    note_process();
+    purger::forget();
+    let own = ThreadBlock::current().heap.get();
+    set_thread_count(u32::from(!own.is_null()));
+    for heap in all_heaps() {
+        let owner = heap.owner.load(Ordering::Relaxed);
+        if owner == ORPHAN && heap.inside.is_held() {
+            // Its adopter is not here. What it left half changed is lost to the child.
+            // SAFETY: this is the only thread.
+            unsafe { heap.inside.force_unlock() };
+            heap.lock_inside().forget();
+        }
+        if owner > ORPHAN && !core::ptr::eq(heap, own) {
+            make_orphan(heap);
+        }
+    }
+}
+
+/// Calls `each` with every span of the heap.
+fn for_each_span(inside: &Inside, mut each: impl FnMut(Span)) {
+    let heads = inside.lists.iter().flat_map(|lists| [lists.available, lists.full]);
+    for head in heads.chain([inside.pending]) {
+        let mut next = (head != NO_SLICE).then_some(head);
+        while let Some(index) = next {
+            each(Span::at(index));
+            next = span_list::after(head, index);
+        }
+    }
+    for lists in &inside.lists {
+        if lists.current != NO_SLICE {
+            each(Span::at(lists.current));
+        }
+    }
+}
+
+/// Notes that the thread of `heap` is not in this process. The thread pointer of its spans' owner
+/// may be that of a new thread soon, so they get another owner at once.
+fn make_orphan(heap: &'static Heap) {
+    let inside = heap.lock_inside();
+    for_each_span(&inside, |span| span.head().owner.store(ORPHANED, Ordering::Relaxed));
+    heap.owner.store(ORPHAN, Ordering::Relaxed);
+    ORPHAN_COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Makes the spans of one orphan passive, if there is one; whether there was.
+pub(crate) fn adopt_an_orphan() -> bool {
+    if ORPHAN_COUNT.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    all_heaps().any(|heap| is_orphan(heap) && dissolve(heap))
+}
+
+/// Makes the spans of the orphan that `head` belongs to passive.
+#[cold]
+pub(crate) fn adopt_orphans_of(head: &Descriptor) {
+    // SAFETY: heaps live for ever.
+    let Some(heap) = (unsafe { head.heap.load(Ordering::Relaxed).as_ref() }) else {
+        yield_now();
+        return;
+    };
+    for _ in 0..ORPHAN_TRIES {
+        if dissolve(heap) || head.owner.load(Ordering::Relaxed) != ORPHANED {
+            return;
+        }
+        yield_now();
+    }
+    // The heap's structure was lost in a fork of a fork. The span stays as it is, passive, in no
+    // list, and its free slots are lost.
+    head.bit_count.store(0, Ordering::Relaxed);
+    head.owner.store(PASSIVE, Ordering::Relaxed);
+}
+
+/// Makes all spans of an orphan passive and keeps the heap for another thread; false when
+/// somebody else is at it. Never waits: the caller may hold a heap's lock.
+fn dissolve(heap: &'static Heap) -> bool {
+    let Some(mut inside) = heap.inside.try_lock(ThreadBlock::token()) else { return false };
+    if !is_orphan(heap) {
+        return false;
+    }
+    while let Some(index) = take_any(&mut inside) {
+        let span = Span::at(index);
+        let mut pool = lock_class(span.class_index());
+        if span.place() == Place::Pending {
+            // As in `Entered::settle_pending`: one block, whose link means nothing.
+            let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
+            if !late.is_null() {
+                span.set_bit(late);
+            }
+        } else {
+            span.links_to_bits();
+        }
+        span.head().owner.store(PASSIVE, Ordering::Relaxed);
+        settle(&mut pool, span);
+    }
+    heap.owner.store(0, Ordering::Relaxed);
+    ORPHAN_COUNT.fetch_sub(1, Ordering::Relaxed);
+    let mut list = heap.remote.close();
+    drop(inside);
+    while !list.is_null() {
+        let block = list;
+        // SAFETY: the list is this thread's alone since the queue was closed.
+        list = unsafe { block::next(block) };
+        if let Some(head) = head_of(block.cast()) {
+            free_redirected(head, block, None);
+        }
+    }
+    lock().keep_heap(heap);
+    true
+}
+
+fn take_any(inside: &mut Inside) -> Option<SliceIndex> {
+    if inside.pending != NO_SLICE {
+        let index = inside.pending;
+        inside.pending = span_list::remove(index, index);
+        return Some(index);
+    }
+    for lists in &mut inside.lists {
+        if lists.current != NO_SLICE {
+            return Some(core::mem::replace(&mut lists.current, NO_SLICE));
+        }
+        for list in [&mut lists.available, &mut lists.full] {
+            let index = *list;
+            if index != NO_SLICE {
+                *list = span_list::remove(index, index);
+                return Some(index);
+            }
+        }
+    }
+    None
+}
+
+/// In the child of a fork that was not announced: breaks the locks that are held, since their
+/// holders are not here. Called before each sleep on a lock.
+#[cold]
+pub(crate) fn look_for_raw_fork() {
+    let id = process_id();
+    let known = PROCESS.load(Ordering::Relaxed);
+    if id == known || known == 0 {
+        return;
+    }
+    // The first of the child's threads to come here does it.
+    if PROCESS.compare_exchange(known, id, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let me = ThreadBlock::token();
+    purger::forget();
+    set_thread_count(1);
+    if pool_lock().break_if_held_by_other(me) {
+        lock().runs.forget();
+    }
+    for class_index in 0..CLASS_COUNT {
+        if class_lock(class_index).break_if_held_by_other(me) {
+            lock_class(class_index).forget();
+        }
+    }
+    zone::break_locks(me);
+    let own = ThreadBlock::current().heap.get();
+    for heap in all_heaps() {
+        if core::ptr::eq(heap, own) || heap.owner.load(Ordering::Relaxed) <= ORPHAN {
+            continue;
+        }
+        if heap.inside.break_if_held_by_other(me) {
+            // Its spans keep their owner: blocks freed to them wait for ever.
+            heap.lock_inside().forget();
+        } else {
+            make_orphan(heap);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Blocks of other threads that this one has freed, collected until there are enough of them to be
+//! worth a compare-and-swap on a cache line that both threads write.
+
+use core::cell::Cell;
+
+use heapwright_core::size_class::class_bytes;
+
+use crate::block::{self, Block};
+use crate::free::{free_redirected, head_of};
+use crate::heap::Heap;
+use crate::purge::note_work;
+
+/// Heaps that blocks are collected for at the same time.
+const CHAIN_COUNT: usize = 4;
+/// A chain is sent when it has so many blocks or bytes.
+const CHAIN_BLOCKS_MAX: u32 = 32;
+const CHAIN_BYTES_MAX: u32 = 16 * 1024;
+
+/// Blocks for one heap, linked.
+struct Chain {
+    heap: Cell<*const Heap>,
+    first: Cell<Block>,
+    last: Cell<Block>,
+    count: Cell<u32>,
+    bytes: Cell<u32>,
+}
+
+/// A thread's chains; that thread's alone.
+pub(crate) struct Outbox {
+    chains: [Chain; CHAIN_COUNT],
+}
+
+impl Chain {
+    const fn new() -> Self {
+        Self {
+            heap: Cell::new(core::ptr::null()),
+            first: Cell::new(core::ptr::null_mut()),
+            last: Cell::new(core::ptr::null_mut()),
+            count: Cell::new(0),
+            bytes: Cell::new(0),
+        }
+    }
+
+    fn send(&self) {
+        if self.count.get() == 0 {
+            return;
+        }
+        let (first, last) = (self.first.get(), self.last.get());
+        self.count.set(0);
+        self.bytes.set(0);
+        // The owner may not come by to take them in.
+        note_work();
+        // SAFETY: heaps live for ever; the chain is not empty, so it has one.
+        let Some(heap) = (unsafe { self.heap.get().as_ref() }) else { return };
+        // SAFETY: the blocks were given up by the program and are in no other list.
+        if unsafe { heap.remote.push(first, last) }.is_ok() {
+            return;
+        }
+        // The thread has ended, and its spans have gone to somebody else.
+        let mut block = first;
+        loop {
+            // The refused push has overwritten the last link only.
+            // SAFETY: linked by `add`; still ours.
+            let next = unsafe { block::next(block) };
+            let is_last = block == last;
+            if let Some(head) = head_of(block.cast()) {
+                free_redirected(head, block, None);
+            }
+            if is_last {
+                return;
+            }
+            block = next;
+        }
+    }
+}
+
+impl Outbox {
+    pub(crate) const fn new() -> Self {
+        Self { chains: [const { Chain::new() }; CHAIN_COUNT] }
+    }
+
+    /// Collects `block` of `class_index`, given up by the program, for `heap`.
+    pub(crate) fn add(&self, heap: &Heap, block: Block, class_index: usize) {
+        let heap_place = core::ptr::from_ref(heap);
+        // Heaps are about a KiB apart.
+        let chain = &self.chains[(heap_place.addr() >> 10) % CHAIN_COUNT];
+        if chain.heap.get() != heap_place {
+            chain.send();
+            chain.heap.set(heap_place);
+        }
+        let count = chain.count.get();
+        if count == 0 {
+            chain.last.set(block);
+        } else {
+            // SAFETY: the block is ours.
+            unsafe { block::set_next(block, chain.first.get()) };
+        }
+        chain.first.set(block);
+        let bytes = chain.bytes.get() + class_bytes(class_index) as u32;
+        chain.count.set(count + 1);
+        chain.bytes.set(bytes);
+        if count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX {
+            chain.send();
+        }
+    }
+
+    /// Sends everything.
+    pub(crate) fn flush(&self) {
+        for chain in &self.chains {
+            chain.send();
+        }
+    }
+}

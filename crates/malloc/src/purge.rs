@@ -1,0 +1,324 @@
+//! Giving pages back that hold no live block: of free runs, and inside spans that are partly used.
+//!
+//! A page inside a span can go when all slots on it are free and known to the bitmap, since links
+//! would go with the page. So the span is made passive first: by its owner, or behind the owner's
+//! back when the owner does not come by. The latter is the interesting case, for the owner may be
+//! in the middle of a free, between any two instructions, and takes no lock:
+//!
+//! 1. The purger takes the heap's lock: the owner is in no slow path.
+//! 2. It stores PASSIVE into the spans' `owner`: frees that start later go the slow way.
+//! 3. It has every thread pass a memory barrier: all earlier frees are visible, except at most one
+//!    that is under way in the owner right now.
+//! 4. It moves what is linked into the bitmap and purges. The block of that one free counts as
+//!    used still, so its page stays.
+//! 5. The free under way then stores its block into the empty `local_free`. There it stays until
+//!    the owner enters a slow path, which proves that the free is over: until then the span is
+//!    *pending*, may not be given away or back, and keeps its addresses.
+//!
+//! So the hot paths pay nothing. Without membarrier(2) only owners make their spans passive.
+
+use core::ptr::NonNull;
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_os::{Advice, advise, barrier_on_all_threads, monotonic_ns, page_bytes};
+use heapwright_sync::atomic::{AtomicU32, Ordering};
+
+use crate::block::{self, Block};
+use crate::class_pool::lock_class;
+use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
+use crate::free::{free_redirected, head_of};
+use crate::heap::{Entered, Heap, Inside};
+use crate::pool::lock;
+use crate::region::{SLICE_BYTES, slice_start};
+use crate::runs;
+use crate::span::{PAGE_UNIT_BYTES, Span};
+use crate::span_list;
+
+/// A thread that entered no slow path for so many rounds is idle.
+const IDLE_ROUND_COUNT: u32 = 2;
+/// Spans of a class looked at while its lock is held.
+const LOOK_COUNT: u32 = 64;
+/// Spans of a class purged while its lock is held.
+const PURGE_COUNT: u32 = 8;
+
+/// 1 when something may have become purgeable since a purger looked.
+static WORK: AtomicU32 = AtomicU32::new(0);
+
+/// Notes that there may be something to purge, now or soon.
+#[inline]
+pub(crate) fn note_work() {
+    if WORK.load(Ordering::Relaxed) == 0 {
+        WORK.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether something may be purgeable.
+#[inline]
+pub(crate) fn has_work() -> bool {
+    WORK.load(Ordering::Relaxed) != 0
+}
+
+/// Forgets what [`note_work`] noted; whether there was something.
+pub(crate) fn take_work() -> bool {
+    WORK.swap(0, Ordering::Relaxed) != 0
+}
+
+/// How much is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eagerness {
+    /// What nobody wanted for a while.
+    Overdue,
+    /// Everything that can be.
+    All,
+}
+
+/// Purges passive spans and free runs; whether more may become overdue soon.
+pub(crate) fn purge_shared(eagerness: Eagerness) -> bool {
+    let mut is_more = false;
+    for class_index in 0..CLASS_COUNT {
+        is_more |= purge_class(class_index, eagerness);
+    }
+    is_more | purge_runs(eagerness)
+}
+
+/// Purges free runs, the lock not held while the kernel works.
+fn purge_runs(eagerness: Eagerness) -> bool {
+    if eagerness == Eagerness::All {
+        lock().runs.purge_all();
+        return false;
+    }
+    lock().runs.start_epoch(monotonic_ns());
+    loop {
+        let mut pool = lock();
+        let Some((index, slices)) = pool.runs.take_overdue() else {
+            return pool.runs.dirty_slices() > 0;
+        };
+        drop(pool);
+        let is_purged = runs::purge(index, slices);
+        lock().runs.give_purged(index, slices, is_purged);
+        if !is_purged {
+            return false;
+        }
+    }
+}
+
+/// Purges the passive spans of a class, the emptiest first; whether some were too fresh.
+fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
+    let mut is_more = false;
+    for bucket in (0..4).rev() {
+        loop {
+            let pool = lock_class(class_index);
+            let head = pool.bucket(bucket);
+            let (mut looked, mut purged) = (0, 0);
+            let mut next = (head != NO_SLICE).then_some(head);
+            while let Some(index) = next {
+                next = span_list::after(head, index);
+                let span = Span::at(index);
+                looked += 1;
+                if span.head().is_dirty.load(Ordering::Relaxed) == 0 {
+                    continue;
+                }
+                if eagerness == Eagerness::All || is_unchanged(span) {
+                    purge_pages(span);
+                    purged += 1;
+                    if purged == PURGE_COUNT {
+                        break;
+                    }
+                } else {
+                    is_more = true;
+                }
+                if looked == LOOK_COUNT * 16 {
+                    break;
+                }
+            }
+            drop(pool);
+            if purged < PURGE_COUNT {
+                break;
+            }
+        }
+    }
+    is_more
+}
+
+/// Whether a passive span has as many used slots as when this was asked last.
+fn is_unchanged(span: Span) -> bool {
+    let now = span.passive_used() as u32 + 1;
+    span.head().epoch.swap(now, Ordering::Relaxed) == now
+}
+
+/// Purges the pages of a passive span that have no used slot. The class's lock is held.
+pub(crate) fn purge_pages(span: Span) {
+    let head = span.head();
+    head.is_dirty.store(0, Ordering::Relaxed);
+    let group = (page_bytes() / PAGE_UNIT_BYTES).max(1);
+    let units = usize::from(span.geometry().slices) * (SLICE_BYTES / PAGE_UNIT_BYTES);
+    let mut clean = head.extra.load(Ordering::Relaxed);
+    let mut unit = 0;
+    while unit < units {
+        let start = unit;
+        while unit < units && is_group_purgeable(span, clean, unit, group) {
+            unit += group;
+        }
+        if unit == start {
+            unit += group;
+            continue;
+        }
+        let address = slice_start(span.index()).wrapping_add(start * PAGE_UNIT_BYTES);
+        let Some(first) = NonNull::new(address) else { return };
+        // SAFETY: whole pages of a span that is ours under the lock; no used slot is on them, and
+        // what links there were have gone into the bitmap.
+        let done = unsafe { advise(first, (unit - start) * PAGE_UNIT_BYTES, Advice::DontNeed) };
+        if done.is_err() {
+            return;
+        }
+        clean |= (u64::MAX >> (64 - (unit - start))) << start;
+        head.extra.store(clean, Ordering::Relaxed);
+    }
+}
+
+/// Whether the kernel's page that starts at page unit `unit` can go and is there.
+fn is_group_purgeable(span: Span, clean: u64, unit: usize, group: usize) -> bool {
+    let is_there = (unit..unit + group).any(|unit| clean >> unit & 1 == 0);
+    is_there && (unit..unit + group).all(|unit| span.is_page_free(unit))
+}
+
+/// The owner's own round: makes its sparse spans passive that it did not want for a while.
+pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
+    for class_index in 0..CLASS_COUNT {
+        let mut next =
+            Some(entered.lists[class_index].available).filter(|index| *index != NO_SLICE);
+        let mut rest = LOOK_COUNT * 16;
+        while let Some(index) = next {
+            let head = entered.lists[class_index].available;
+            next = span_list::after(head, index);
+            let span = Span::at(index);
+            if is_cold(span, eagerness) {
+                entered.lists[class_index].available = span_list::remove(head, index);
+                entered.give_up(span);
+            }
+            rest -= 1;
+            if rest == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether an available span of an active heap is to be made passive.
+fn is_cold(span: Span, eagerness: Eagerness) -> bool {
+    let head = span.head();
+    if eagerness == Eagerness::All {
+        return true;
+    }
+    if head.is_dirty.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    let now = span.used() as u32 + 1;
+    head.epoch.swap(now, Ordering::Relaxed) == now
+}
+
+/// A purger's round over the heap of another thread; whether it is to come again soon.
+pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
+    // Whoever holds the lock is busy, and comes by himself.
+    let Some(mut inside) = heap.inside.try_lock(crate::thread_block::ThreadBlock::token()) else {
+        return true;
+    };
+    if heap.owner.load(Ordering::Relaxed) < crate::descriptor::THREAD_MIN {
+        return false;
+    }
+    let entry_count = heap.entry_count.load(Ordering::Relaxed);
+    if entry_count == inside.seen_entry_count {
+        inside.idle_round_count = inside.idle_round_count.saturating_add(1);
+    } else {
+        inside.seen_entry_count = entry_count;
+        inside.idle_round_count = 0;
+    }
+    let is_idle = inside.idle_round_count >= IDLE_ROUND_COUNT || eagerness == Eagerness::All;
+    let has_remote = !heap.remote.is_empty_hint();
+    let taken = take_behind_owner(&mut inside, is_idle, is_idle && has_remote, eagerness);
+    if taken != NO_SLICE {
+        // Step 3 above.
+        if !barrier_on_all_threads() {
+            // Nothing of the kind can be done in this process; what was taken stays pending.
+            return false;
+        }
+        let mut next = Some(taken);
+        while let Some(index) = next {
+            next = span_list::after(inside.pending, index);
+            let span = Span::at(index);
+            let pool = lock_class(span.class_index());
+            span.links_to_bits();
+            purge_pages(span);
+            drop(pool);
+        }
+    }
+    let list = if is_idle && has_remote { heap.remote.take() } else { core::ptr::null_mut() };
+    drop(inside);
+    free_all(list);
+    !is_idle
+}
+
+fn free_all(mut list: Block) {
+    while !list.is_null() {
+        let block = list;
+        // SAFETY: the list left the queue, and is ours alone.
+        list = unsafe { block::next(block) };
+        if let Some(head) = head_of(block.cast()) {
+            free_redirected(head, block, None);
+        }
+    }
+}
+
+/// Steps 1 and 2 above: the spans of an idle heap that have free slots (with `also_full` those
+/// without, too), or the cold ones of a busy heap, become pending; returns the first.
+fn take_behind_owner(
+    inside: &mut Inside,
+    is_idle: bool,
+    also_full: bool,
+    eagerness: Eagerness,
+) -> SliceIndex {
+    let mut first = NO_SLICE;
+    for class_index in 0..CLASS_COUNT {
+        if is_idle {
+            let current = core::mem::replace(&mut inside.lists[class_index].current, NO_SLICE);
+            if current != NO_SLICE {
+                make_pending(inside, current, &mut first);
+            }
+        }
+        let head = inside.lists[class_index].available;
+        let mut next = (head != NO_SLICE).then_some(head);
+        while let Some(index) = next {
+            let head = inside.lists[class_index].available;
+            next = span_list::after(head, index);
+            if is_idle || is_cold(Span::at(index), eagerness) {
+                inside.lists[class_index].available = span_list::remove(head, index);
+                make_pending(inside, index, &mut first);
+            }
+        }
+        while also_full && inside.lists[class_index].full != NO_SLICE {
+            let index = inside.lists[class_index].full;
+            inside.lists[class_index].full = span_list::remove(index, index);
+            make_pending(inside, index, &mut first);
+        }
+    }
+    first
+}
+
+fn make_pending(inside: &mut Inside, index: SliceIndex, first: &mut SliceIndex) {
+    let span = Span::at(index);
+    inside.pending = span_list::append(inside.pending, index);
+    if *first == NO_SLICE {
+        *first = index;
+    }
+    span.set_place(Place::Pending);
+    // The place is seen by whoever sees the owner, under the class's lock; the barrier that
+    // follows orders this against the owner's own frees.
+    span.head().owner.store(PASSIVE, Ordering::Release);
+}
+
+/// The test build's: makes everything passive and purges it at every slow path.
+#[cfg(feature = "purge-always")]
+pub(crate) fn everything_now(entered: &mut Entered) {
+    retire_cold_spans(entered, Eagerness::All);
+    purge_shared(Eagerness::All);
+}

@@ -1,0 +1,156 @@
+//! Who purges, and when.
+//!
+//! A process with one thread does it itself, in slow paths, when a quarter of a second has gone by.
+//! A process that has threads anyway gets one more, started when there is something to purge, and
+//! ending when there is nothing: so nobody who only looks at threads, and no process that waits
+//! for its last thread to end, has to wait for ours longer than a moment.
+
+use core::ffi::c_void;
+use core::time::Duration;
+
+use heapwright_os::{cycle_counter, futex_wait, register_barriers, spawn_helper};
+use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::descriptor::THREAD_MIN;
+use crate::life::thread_count;
+use crate::limits::{is_purger_allowed, read_environment};
+use crate::pool::all_heaps;
+use crate::purge::{
+    Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
+};
+use crate::thread_block::ThreadBlock;
+
+/// Time between two rounds.
+const ROUND: Duration = Duration::from_millis(200);
+/// Rounds without anything to do after which the purger ends.
+const QUIET_ROUNDS_MAX: u32 = 4;
+/// Bytes of the purger's stack, the thread-local storage of the program's objects included.
+const STACK_BYTES: usize = 256 * 1024;
+/// Cycles between two looks of a single thread at the clock: a tenth to a third of a second.
+const CYCLES: u64 = 1 << 29;
+
+const NONE: u32 = 0;
+const RUNNING: u32 = 1;
+/// There can be none in this process.
+const REFUSED: u32 = 2;
+
+static STATE: AtomicU32 = AtomicU32::new(NONE);
+static NEXT_CYCLES: AtomicU64 = AtomicU64::new(0);
+/// A word that nobody changes, to sleep on.
+static NEVER: AtomicU32 = AtomicU32::new(0);
+
+/// Called at the end of slow paths, without a lock: sees to it that what is overdue is purged.
+#[inline]
+pub(crate) fn heartbeat() {
+    if has_work() {
+        see_to_it();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn see_to_it() {
+    read_environment();
+    let state = STATE.load(Ordering::Relaxed);
+    if state == RUNNING {
+        return;
+    }
+    if thread_count() > 1 && state == NONE && is_purger_allowed() {
+        start();
+        return;
+    }
+    let now = cycle_counter();
+    if now < NEXT_CYCLES.load(Ordering::Relaxed) {
+        return;
+    }
+    NEXT_CYCLES.store(now.wrapping_add(CYCLES), Ordering::Relaxed);
+    take_work();
+    if round_of_owner(Eagerness::Overdue) {
+        note_work();
+    }
+}
+
+/// A round of the calling thread over its own heap and what is shared; whether another one is
+/// wanted.
+pub(crate) fn round_of_owner(eagerness: Eagerness) -> bool {
+    let mut is_more = false;
+    // SAFETY: heaps live for ever; null when the thread has none.
+    if let Some(heap) = unsafe { ThreadBlock::current().heap.get().as_ref() } {
+        let mut entered = heap.enter();
+        entered.collect_remote();
+        heap.outbox.flush();
+        retire_cold_spans(&mut entered, eagerness);
+        is_more |= entered.lists.iter().any(|lists| lists.available != crate::descriptor::NO_SLICE);
+    }
+    is_more | purge_shared(eagerness)
+}
+
+/// A round over all heaps but the calling thread's own; whether another one is wanted.
+pub(crate) fn round_over_others(eagerness: Eagerness) -> bool {
+    let own = ThreadBlock::current().heap.get();
+    let mut is_more = false;
+    for heap in all_heaps() {
+        let is_somebodys = heap.owner.load(Ordering::Relaxed) >= THREAD_MIN;
+        if is_somebodys && !core::ptr::eq(heap, own) {
+            is_more |= visit(heap, eagerness);
+        }
+    }
+    is_more
+}
+
+#[cold]
+fn start() {
+    if STATE.compare_exchange(NONE, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return;
+    }
+    // Without barriers spans of other threads cannot be made passive; runs can be purged still.
+    BARRIERS.store(u32::from(register_barriers()), Ordering::Relaxed);
+    if !spawn_helper(purger_main, STACK_BYTES) {
+        STATE.store(REFUSED, Ordering::Relaxed);
+    }
+}
+
+/// 1 when the kernel has memory barriers on all threads for us.
+static BARRIERS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether spans of other threads can be made passive.
+pub(crate) fn can_visit() -> bool {
+    BARRIERS.load(Ordering::Relaxed) == 1
+        || (register_barriers() && {
+            BARRIERS.store(1, Ordering::Relaxed);
+            true
+        })
+}
+
+unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
+    let mut quiet_rounds = 0;
+    loop {
+        let _ = futex_wait(&NEVER, 0, Some(ROUND));
+        let had_work = take_work();
+        let mut is_more = false;
+        if can_visit() {
+            is_more |= round_over_others(Eagerness::Overdue);
+        }
+        is_more |= purge_shared(Eagerness::Overdue);
+        quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
+        // When no other thread is left, the process may only be waiting for us.
+        if quiet_rounds < QUIET_ROUNDS_MAX && thread_count() > 0 {
+            continue;
+        }
+        STATE.store(NONE, Ordering::Relaxed);
+        // What was noted after this round's `take_work` would have found a running purger.
+        let is_left = has_work() && thread_count() > 0;
+        let again = STATE.compare_exchange(NONE, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
+        if !is_left || again.is_err() {
+            if again.is_ok() {
+                STATE.store(NONE, Ordering::Relaxed);
+            }
+            return core::ptr::null_mut();
+        }
+    }
+}
+
+/// In the child of a fork: the purger is not here.
+pub(crate) fn forget() {
+    STATE.store(NONE, Ordering::Relaxed);
+}

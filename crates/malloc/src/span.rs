@@ -1,0 +1,383 @@
+//! One small span: a slab of slots of one class, and the three places where its free slots can be:
+//! linked in `local_free`, told of by the bitmap, or never handed out yet.
+//!
+//! The caller of everything here owns the span: it is the owner thread in a slow path with its
+//! heap's lock, or the holder of the class's lock when the span is passive.
+//!
+//! # Invariants
+//! design/malloc.md#I1 and #I2: `extended_count` = used slots + slots in `local_free` +
+//! `bit_count`.
+
+use heapwright_sync::atomic::Ordering;
+
+use crate::block::{self, Block};
+use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
+use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::region::{
+    BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
+};
+
+/// New slots are linked this many bytes at a time, since linking touches them: the page fault that
+/// follows costs ten times what a refill does.
+const EXTEND_BYTES: usize = 4 * 1024;
+/// A list of up to so many times what is wished is taken whole: walking it to cut it means waiting
+/// for one cache miss a block.
+const WHOLE_LIST_FACTOR: i32 = 8;
+/// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
+const NEVER: i32 = i32::MIN / 2;
+/// What one bit of `extra` stands for.
+pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
+const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
+
+const _: () = assert!(UNIT_BYTES.is_multiple_of(PAGE_UNIT_BYTES));
+
+/// A small span, by its descriptor and class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    index: SliceIndex,
+    class_index: usize,
+    head: &'static Descriptor,
+}
+
+impl Span {
+    /// The span whose first slice is `index`.
+    #[inline]
+    pub(crate) fn at(index: SliceIndex) -> Self {
+        let head = descriptor(index);
+        Self { index, class_index: usize::from(head.class_index.load(Ordering::Relaxed)), head }
+    }
+
+    /// The span that `head` describes.
+    #[inline]
+    pub(crate) fn of(head: &'static Descriptor) -> Self {
+        Self::at(index_of(head))
+    }
+
+    /// Makes a fresh span of `class_index` from a run; passive, in no list.
+    pub(crate) fn init(index: SliceIndex, class_index: usize, is_zeroed: bool) -> Self {
+        let span = Self { index, class_index, head: descriptor(index) };
+        let head = span.head;
+        head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
+        head.until_wake.store(0, Ordering::Relaxed);
+        head.wake_at.store(0, Ordering::Relaxed);
+        head.heap.store(core::ptr::null_mut(), Ordering::Relaxed);
+        head.run_slices.store(u32::from(span.geometry().slices), Ordering::Relaxed);
+        head.extended_count.store(0, Ordering::Relaxed);
+        head.bit_count.store(0, Ordering::Relaxed);
+        head.class_index.store(class_index as u8, Ordering::Relaxed);
+        head.place.store(Place::Packed as u8, Ordering::Relaxed);
+        head.is_dirty.store(0, Ordering::Relaxed);
+        head.epoch.store(0, Ordering::Relaxed);
+        head.extra.store(if is_zeroed { u64::MAX } else { 0 }, Ordering::Relaxed);
+        head.owner.store(PASSIVE, Ordering::Relaxed);
+        span
+    }
+
+    /// Its first slice.
+    #[inline]
+    pub(crate) fn index(self) -> SliceIndex {
+        self.index
+    }
+
+    /// Its descriptor.
+    #[inline]
+    pub(crate) fn head(self) -> &'static Descriptor {
+        self.head
+    }
+
+    /// Its class.
+    #[inline]
+    pub(crate) fn class_index(self) -> usize {
+        self.class_index
+    }
+
+    /// How it is cut.
+    #[inline]
+    pub(crate) fn geometry(self) -> &'static Geometry {
+        Geometry::of(self.class_index)
+    }
+
+    /// Where it stands.
+    #[inline]
+    pub(crate) fn place(self) -> Place {
+        Place::from_number(self.head.place.load(Ordering::Relaxed))
+    }
+
+    /// Notes where it stands.
+    #[inline]
+    pub(crate) fn set_place(self, place: Place) {
+        self.head.place.store(place as u8, Ordering::Relaxed);
+    }
+
+    /// Slots of an active span that are live, in a thread's list or on their way home.
+    #[inline]
+    pub(crate) fn used(self) -> i32 {
+        self.head.until_wake.load(Ordering::Relaxed) + self.head.wake_at.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set_used(self, used: i32) {
+        debug_assert!(used >= 0 && used <= i32::from(self.extended()));
+        let wake_at = self.head.wake_at.load(Ordering::Relaxed);
+        self.head.until_wake.store(used - wake_at, Ordering::Relaxed);
+    }
+
+    /// Slots of a passive span that are live, in a thread's list or on their way home.
+    #[inline]
+    pub(crate) fn passive_used(self) -> i32 {
+        i32::from(self.extended()) - i32::from(self.head.bit_count.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn extended(self) -> u16 {
+        self.head.extended_count.load(Ordering::Relaxed)
+    }
+
+    /// Slots of the span.
+    #[inline]
+    pub(crate) fn slot_count(self) -> i32 {
+        i32::from(self.geometry().slot_count)
+    }
+
+    /// Lets the free that brings `used` down to `used_count` look at the span; one that takes the
+    /// last used slot away always does.
+    #[inline]
+    pub(crate) fn wake_at(self, used_count: i32) {
+        let used = self.used();
+        debug_assert!(used_count < used);
+        self.head.wake_at.store(used_count, Ordering::Relaxed);
+        self.head.until_wake.store(used - used_count, Ordering::Relaxed);
+    }
+
+    /// Lets no free look at the span.
+    #[inline]
+    pub(crate) fn wake_never(self) {
+        let used = self.used();
+        self.head.wake_at.store(NEVER, Ordering::Relaxed);
+        self.head.until_wake.store(used - NEVER, Ordering::Relaxed);
+    }
+
+    /// Makes the counters of an active span right, which passive ones do not keep.
+    pub(crate) fn start_counting(self) {
+        self.head.wake_at.store(NEVER, Ordering::Relaxed);
+        self.head.until_wake.store(self.passive_used() - NEVER, Ordering::Relaxed);
+    }
+
+    /// Whether a slot is free.
+    #[inline]
+    pub(crate) fn has_free_slots(self) -> bool {
+        !self.head.local_free.load(Ordering::Relaxed).is_null()
+            || self.head.bit_count.load(Ordering::Relaxed) > 0
+            || self.extended() < self.geometry().slot_count
+    }
+
+    /// Takes free slots to hand out, linked, about `wished` of them (at least 1): those freed last,
+    /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
+    /// as used from here on.
+    pub(crate) fn take_slots(self, wished: usize) -> Block {
+        debug_assert!(wished > 0);
+        let list = self.head.local_free.load(Ordering::Relaxed);
+        if !list.is_null() {
+            return self.take_linked(list, wished as i32);
+        }
+        if self.head.bit_count.load(Ordering::Relaxed) > 0 {
+            return self.harvest(wished);
+        }
+        if !self.extend() {
+            return core::ptr::null_mut();
+        }
+        let list = self.head.local_free.load(Ordering::Relaxed);
+        self.take_linked(list, wished as i32)
+    }
+
+    fn take_linked(self, list: Block, wished: i32) -> Block {
+        let used = self.used();
+        let linked = self.passive_used() - used;
+        if linked <= wished.saturating_mul(WHOLE_LIST_FACTOR) {
+            self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
+            self.set_used(used + linked);
+            return list;
+        }
+        let mut last = list;
+        for _ in 1..wished {
+            // SAFETY: `linked` blocks are linked (I2), more than `wished`; the list is ours.
+            last = unsafe { block::next(last) };
+        }
+        // SAFETY: as above.
+        let rest = unsafe { block::next(last) };
+        // SAFETY: as above; the block leaves the span's list together with those before it.
+        unsafe { block::set_next(last, core::ptr::null_mut()) };
+        self.head.local_free.store(rest, Ordering::Relaxed);
+        self.set_used(used + wished);
+        list
+    }
+
+    /// Links slots that the bitmap tells of: of pages that are there already, if there are any.
+    fn harvest(self, wished: usize) -> Block {
+        let mut list = core::ptr::null_mut();
+        let mut taken = 0;
+        for only_resident in [true, false] {
+            taken += self.harvest_pages(wished - taken, only_resident, &mut list);
+            if taken > 0 {
+                break;
+            }
+        }
+        debug_assert!(taken > 0, "I2: bits were counted that are not there");
+        let left = usize::from(self.head.bit_count.load(Ordering::Relaxed)) - taken;
+        self.head.bit_count.store(left as u16, Ordering::Relaxed);
+        self.set_used(self.used() + taken as i32);
+        list
+    }
+
+    fn harvest_pages(self, wished: usize, only_resident: bool, list: &mut Block) -> usize {
+        let slot_bytes = self.geometry().slot_bytes as usize;
+        let clean = self.head.extra.load(Ordering::Relaxed);
+        let words = usize::from(self.geometry().slices) * (SLICE_BYTES / WORD_COVERS_BYTES);
+        let mut taken = 0;
+        // From the end, so that the list goes up.
+        for word in (0..words).rev() {
+            if only_resident && clean >> (word / PAGE_UNIT_WORDS) & 1 == 1 {
+                continue;
+            }
+            let place = bitmap_word(self.index, word);
+            let mut bits = place.load(Ordering::Relaxed);
+            if bits == 0 {
+                continue;
+            }
+            while bits != 0 && taken < wished {
+                let bit = bits.ilog2() as usize;
+                bits &= !(1 << bit);
+                let offset = word * WORD_COVERS_BYTES + bit * BIT_BYTES;
+                let slot: Block = slice_start(self.index).wrapping_add(offset).cast();
+                // SAFETY: a free slot of ours (I1).
+                unsafe { block::set_next(slot, *list) };
+                *list = slot;
+                self.note_touched(offset, slot_bytes);
+                taken += 1;
+            }
+            place.store(bits, Ordering::Relaxed);
+            if taken == wished {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Links slots that were never handed out; whether there were any.
+    fn extend(self) -> bool {
+        let geometry = self.geometry();
+        let slot_bytes = geometry.slot_bytes as usize;
+        let extended = usize::from(self.extended());
+        let unit_slots = usize::from(geometry.unit_slots);
+        let unit_end = extended / unit_slots * unit_slots + unit_slots;
+        let offset = geometry.slot_offset(extended);
+        // Pages that are there already cost nothing more.
+        let is_clean =
+            self.head.extra.load(Ordering::Relaxed) >> (offset / PAGE_UNIT_BYTES) & 1 == 1;
+        let wished = if is_clean {
+            (EXTEND_BYTES / slot_bytes).max(1)
+        } else {
+            usize::from(geometry.hand_out_count)
+        };
+        let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
+        if extended >= end {
+            return false;
+        }
+        let first = slice_start(self.index).wrapping_add(offset);
+        let mut slot = first;
+        for _ in extended..end - 1 {
+            let next = slot.wrapping_add(slot_bytes);
+            // SAFETY: a slot of the span that was never handed out.
+            unsafe { block::set_next(slot.cast(), next.cast()) };
+            slot = next;
+        }
+        // SAFETY: as above.
+        unsafe { block::set_next(slot.cast(), core::ptr::null_mut()) };
+        self.note_touched(offset, (end - extended) * slot_bytes);
+        self.head.extended_count.store(end as u16, Ordering::Relaxed);
+        self.head.local_free.store(first.cast(), Ordering::Relaxed);
+        true
+    }
+
+    /// Notes that pages are not the kernel's zero pages any more.
+    fn note_touched(self, offset: usize, bytes: usize) {
+        let clean = self.head.extra.load(Ordering::Relaxed);
+        if clean == 0 {
+            return;
+        }
+        let first = offset / PAGE_UNIT_BYTES;
+        let last = (offset + bytes - 1) / PAGE_UNIT_BYTES;
+        let touched = (u64::MAX >> (63 - (last - first))) << first;
+        if clean & touched != 0 {
+            self.head.extra.store(clean & !touched, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves what is linked into the bitmap.
+    pub(crate) fn links_to_bits(self) {
+        // A swap, since the owner can be in the middle of a free: what it stores later stays.
+        let mut list = self.head.local_free.swap(core::ptr::null_mut(), Ordering::Acquire);
+        while !list.is_null() {
+            let block = list;
+            // SAFETY: a free slot of a span that is ours; nobody else reads its link.
+            list = unsafe { block::next(block) };
+            self.set_bit(block);
+        }
+    }
+
+    /// Takes back `block`, a slot of ours.
+    pub(crate) fn set_bit(self, block: Block) {
+        let (place, mask) = self.bit_of(block);
+        let bits = place.load(Ordering::Relaxed);
+        debug_assert_eq!(bits & mask, 0, "I1: freed twice");
+        place.store(bits | mask, Ordering::Relaxed);
+        let count = self.head.bit_count.load(Ordering::Relaxed) + 1;
+        self.head.bit_count.store(count, Ordering::Relaxed);
+    }
+
+    fn bit_of(self, block: Block) -> (&'static heapwright_sync::atomic::AtomicU64, u64) {
+        let offset = block.addr() - slice_start(self.index).addr();
+        let word = bitmap_word(self.index, offset / WORD_COVERS_BYTES);
+        (word, 1 << (offset / BIT_BYTES % u64::BITS as usize))
+    }
+
+    /// Whether the bitmap tells that the slot at `offset` is free.
+    pub(crate) fn is_bit_set(self, offset: usize) -> bool {
+        let word = bitmap_word(self.index, offset / WORD_COVERS_BYTES).load(Ordering::Relaxed);
+        word >> (offset / BIT_BYTES % u64::BITS as usize) & 1 == 1
+    }
+
+    /// Whether no slot that overlaps page `unit` is used, as far as the bitmap tells.
+    pub(crate) fn is_page_free(self, unit: usize) -> bool {
+        let geometry = self.geometry();
+        let end = (unit + 1) * PAGE_UNIT_BYTES;
+        let extended = usize::from(self.extended());
+        let mut number = geometry.slot_at(unit * PAGE_UNIT_BYTES);
+        while number < extended {
+            let offset = geometry.slot_offset(number);
+            if offset >= end {
+                return true;
+            }
+            if !self.is_bit_set(offset) {
+                return false;
+            }
+            number += 1;
+        }
+        true
+    }
+
+    /// Forgets all bits: the span is empty and goes back to the pool.
+    pub(crate) fn clear_bits(self) {
+        if self.head.bit_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let words = usize::from(self.geometry().slices) * (SLICE_BYTES / WORD_COVERS_BYTES);
+        for word in 0..words {
+            let place = bitmap_word(self.index, word);
+            if place.load(Ordering::Relaxed) != 0 {
+                place.store(0, Ordering::Relaxed);
+            }
+        }
+        self.head.bit_count.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,94 @@
+//! A thread of our own in a process that has threads already.
+
+use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
+
+use crate::libc_hooks::weak;
+use crate::syscall::syscall6;
+
+/// What a thread runs.
+pub type ThreadMain = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+
+type Attributes = MaybeUninit<libc::pthread_attr_t>;
+type AttrInit = unsafe extern "C" fn(*mut Attributes) -> c_int;
+type AttrSetStack = unsafe extern "C" fn(*mut Attributes, usize) -> c_int;
+type AttrSetDetach = unsafe extern "C" fn(*mut Attributes, c_int) -> c_int;
+type Create = unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *mut c_void) -> c_int;
+
+/// Bytes of the kernel's signal set.
+const SIGNAL_SET_BYTES: usize = 8;
+
+/// Starts a detached thread that runs `main` with all signals blocked; whether it runs.
+///
+/// For housekeeping threads: they get no signal of the program's, and are part of libc's list of
+/// threads, so that calls which concern all threads (`setuid`) concern them too. Refused when libc
+/// has no threads, or a limit or a sandbox forbids one more. libc may allocate inside.
+pub fn spawn_helper(main: ThreadMain, stack_bytes: usize) -> bool {
+    let (create, init) = (weak::create(), weak::attr_init());
+    let (set_stack, set_detach) = (weak::attr_set_stack(), weak::attr_set_detach());
+    if [create, init, set_stack, set_detach].iter().any(|address| address.is_null()) {
+        return false;
+    }
+    // SAFETY: the address of libc's pthread_create, which has this type.
+    let create = unsafe { core::mem::transmute::<*const (), Create>(create) };
+    // SAFETY: likewise pthread_attr_init.
+    let init = unsafe { core::mem::transmute::<*const (), AttrInit>(init) };
+    // SAFETY: likewise pthread_attr_setstacksize.
+    let set_stack = unsafe { core::mem::transmute::<*const (), AttrSetStack>(set_stack) };
+    // SAFETY: likewise pthread_attr_setdetachstate.
+    let set_detach = unsafe { core::mem::transmute::<*const (), AttrSetDetach>(set_detach) };
+    let mut attributes = Attributes::uninit();
+    // SAFETY: libc fills the structure.
+    if unsafe { init(&raw mut attributes) } != 0 {
+        return false;
+    }
+    // SAFETY: filled above. A refused size leaves the default one.
+    unsafe { set_stack(&raw mut attributes, stack_bytes) };
+    // SAFETY: filled above.
+    if unsafe { set_detach(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED) } != 0 {
+        return false;
+    }
+    let old_mask = block_signals(!0);
+    let mut thread = 0;
+    // SAFETY: the attributes are filled; `main` is code, which needs no argument.
+    let result =
+        unsafe { create(&raw mut thread, &raw const attributes, main, core::ptr::null_mut()) };
+    block_signals(old_mask);
+    result == 0
+}
+
+/// Sets the thread's mask of blocked signals; returns the old one.
+fn block_signals(mask: u64) -> u64 {
+    let mut old = 0u64;
+    let new = core::ptr::from_ref(&mask).expose_provenance();
+    let place = core::ptr::from_mut(&mut old).expose_provenance();
+    let args = [libc::SIG_SETMASK as usize, new, place, SIGNAL_SET_BYTES, 0, 0];
+    // SAFETY: the kernel reads the one set and writes the other.
+    let _ = unsafe { syscall6(libc::SYS_rt_sigprocmask, args) };
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ffi::c_void;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::spawn_helper;
+    use crate::{futex_wait, futex_wake};
+
+    static RAN: AtomicU32 = AtomicU32::new(0);
+
+    unsafe extern "C" fn main(_: *mut c_void) -> *mut c_void {
+        RAN.store(1, Ordering::Release);
+        futex_wake(&RAN, 1);
+        core::ptr::null_mut()
+    }
+
+    #[test]
+    fn a_helper_runs() {
+        assert!(spawn_helper(main, 64 * 1024));
+        while RAN.load(Ordering::Acquire) == 0 {
+            let _ = futex_wait(&RAN, 0, None);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The search: every collector once, then the neighbours of the best, until the runs are used up;
+//! the last runs repeat what leads, since a single run may have been lucky.
+
+use crate::run::{Measured, RunError};
+use crate::setting::{COLLECTORS, Setting};
+use serde::Serialize;
+
+/// What is to be least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// CPU time.
+    Cpu,
+    /// Peak resident memory.
+    Memory,
+    /// The 99th percentile of pauses.
+    Pause,
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Runs of the program.
+    pub runs: usize,
+    /// What is to be least.
+    pub goal: Goal,
+    /// Settings with a 99th percentile of pauses above this are not chosen, if others are there.
+    pub pause_ms_max: Option<f64>,
+}
+
+/// A setting and what its runs took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// The setting.
+    pub setting: Setting,
+    /// The run of least CPU time.
+    pub measured: Measured,
+    /// How many runs there were.
+    pub runs: usize,
+    /// Whether no other trial is at least as good in CPU, memory and pauses, and better in one.
+    pub on_front: bool,
+}
+
+/// All trials.
+#[derive(Clone, Debug, Serialize)]
+pub struct Results {
+    /// What was to be least.
+    pub goal: Goal,
+    /// In order of the goal, best first.
+    pub trials: Vec<Trial>,
+    /// Settings without a result, and why.
+    pub failed: Vec<(Setting, String)>,
+    /// Runs that were made.
+    pub runs: usize,
+}
+
+/// Searches with `run`, which is called at most `options.runs` times.
+///
+/// # Errors
+/// The last run's, if no run succeeded.
+pub fn search(
+    options: Options,
+    mut run: impl FnMut(&Setting) -> Result<Measured, RunError>,
+) -> Result<Results, RunError> {
+    let mut results =
+        Results { goal: options.goal, trials: Vec::new(), failed: Vec::new(), runs: 0 };
+    let mut last_error = None;
+    let mut try_one = |results: &mut Results, setting: Setting| {
+        if results.runs == options.runs {
+            return;
+        }
+        results.runs += 1;
+        match run(&setting) {
+            Ok(measured) => add(results, setting, measured, options),
+            Err(error) => {
+                results.failed.push((setting, error.to_string()));
+                last_error = Some(error);
+            }
+        }
+    };
+    for collector in COLLECTORS {
+        try_one(&mut results, Setting::of(collector));
+    }
+    // A quarter of the runs is for repetition.
+    let repeats = options.runs / 4;
+    while results.runs + repeats < options.runs {
+        let unknown = |setting: &Setting| {
+            results.trials.iter().all(|trial| trial.setting != *setting)
+                && results.failed.iter().all(|(failed, _)| failed != setting)
+        };
+        // From the best on: the first that has a neighbour nobody has tried.
+        let next = results
+            .trials
+            .iter()
+            .find_map(|trial| trial.setting.neighbours().into_iter().find(|one| unknown(one)));
+        match next {
+            Some(setting) => try_one(&mut results, setting),
+            None => break,
+        }
+    }
+    while results.runs < options.runs && !results.trials.is_empty() {
+        // The least often run of the leading three.
+        let leading = results.trials.iter().take(3).min_by_key(|trial| trial.runs);
+        match leading.map(|trial| trial.setting.clone()) {
+            Some(setting) => try_one(&mut results, setting),
+            None => break,
+        }
+    }
+    if results.trials.is_empty() {
+        return Err(last_error.unwrap_or(RunError::Silent));
+    }
+    mark_front(&mut results.trials);
+    Ok(results)
+}
+
+fn add(results: &mut Results, setting: Setting, measured: Measured, options: Options) {
+    match results.trials.iter_mut().find(|trial| trial.setting == setting) {
+        Some(trial) => {
+            trial.runs += 1;
+            // Others on the machine only ever add time.
+            if measured.cpu_s < trial.measured.cpu_s {
+                trial.measured = measured;
+            }
+        }
+        None => results.trials.push(Trial { setting, measured, runs: 1, on_front: false }),
+    }
+    let value = |one: &Measured| match options.goal {
+        Goal::Cpu => one.cpu_s,
+        Goal::Memory => one.peak_rss_kb as f64,
+        Goal::Pause => one.pause_ms_p99,
+    };
+    let too_slow = |one: &Measured| {
+        one.refusals > 0 || options.pause_ms_max.is_some_and(|most| one.pause_ms_p99 > most)
+    };
+    results.trials.sort_by(|a, b| {
+        let (a, b) = (&a.measured, &b.measured);
+        too_slow(a).cmp(&too_slow(b)).then(value(a).total_cmp(&value(b)))
+    });
+}
+
+fn mark_front(trials: &mut [Trial]) {
+    let all: Vec<Measured> = trials.iter().map(|trial| trial.measured).collect();
+    for trial in trials {
+        trial.on_front = !all.iter().any(|other| beats(other, &trial.measured));
+    }
+}
+
+/// Whether `a` is nowhere worse than `b`, and better somewhere.
+fn beats(a: &Measured, b: &Measured) -> bool {
+    let pairs = [
+        (a.cpu_s, b.cpu_s),
+        (a.peak_rss_kb as f64, b.peak_rss_kb as f64),
+        (a.pause_ms_p99, b.pause_ms_p99),
+    ];
+    pairs.iter().all(|(a, b)| a <= b) && pairs.iter().any(|(a, b)| a < b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Goal, Options, search};
+    use crate::run::{Measured, RunError};
+    use crate::setting::Setting;
+
+    /// A program whose time falls with the heap and has its least at a nursery of 1 MiB.
+    fn program(setting: &Setting) -> Measured {
+        let nursery = match setting.nursery_kib {
+            0 => 3.0,
+            kib => (kib as f64 / 1024.0).log2().abs(),
+        };
+        Measured {
+            time_s: 1.0,
+            cpu_s: 1.0 + nursery + 100.0 / setting.growth_percent as f64,
+            peak_rss_kb: 1000 * setting.growth_percent as u64,
+            pause_ms_max: 20.0,
+            pause_ms_p99: if setting.collector == "incremental" { 1.0 } else { 10.0 },
+            collections: 1,
+            refusals: 0,
+        }
+    }
+
+    #[test]
+    fn the_best_setting_is_found_within_twenty_runs() {
+        let options = Options { runs: 20, goal: Goal::Cpu, pause_ms_max: None };
+        let mut runs = 0;
+        let results = search(options, |setting| {
+            runs += 1;
+            Ok(program(setting))
+        });
+        let results = results.expect("every run succeeds");
+        assert_eq!((runs, results.runs), (20, 20));
+        let best = &results.trials[0];
+        assert_eq!((best.setting.collector, best.setting.nursery_kib), ("generational", 1024));
+        assert!(best.measured.cpu_s < 1.05 * (1.0 + 100.0 / 700.0) + 0.2, "{best:?}");
+        assert!(best.on_front && best.runs > 1, "what leads is repeated");
+        assert!(results.trials.iter().any(|trial| !trial.on_front));
+    }
+
+    #[test]
+    fn a_pause_that_is_asked_for_comes_before_the_goal() {
+        let options = Options { runs: 12, goal: Goal::Cpu, pause_ms_max: Some(5.0) };
+        let results = search(options, |setting| Ok(program(setting))).expect("succeeds");
+        assert_eq!(results.trials[0].setting.collector, "incremental");
+    }
+
+    #[test]
+    fn a_program_that_always_fails_is_an_error() {
+        let options = Options { runs: 6, goal: Goal::Cpu, pause_ms_max: None };
+        assert!(matches!(search(options, |_| Err(RunError::Silent)), Err(RunError::Silent)));
+    }
+}

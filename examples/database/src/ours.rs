@@ -1,0 +1,158 @@
+//! Nodes and rows in row pools of a heap in a file: found again after the program ends.
+
+use crate::btree::Tree;
+use crate::store::{BlockId, Store, StoreError};
+use heapwright_regions::{FileHeap, FileHeapShape, Tails};
+use std::alloc::Layout;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+
+/// What says that a heap is this program's, and which version of its layout.
+const APPLICATION: u64 = u64::from_be_bytes(*b"rowstor1");
+/// Slots of a class are cut from chunks of this length.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Steps of the classes: at most a quarter is lost.
+const CLASSES: [usize; 14] = [64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 896, 1024];
+/// Where things are found again.
+const ROOT_OF_TREE: usize = 0;
+const ROOT_OF_POOLS: usize = 1;
+
+/// Words of a pool: its first free slot, and the part of its newest chunk that was never used.
+const POOL_WORDS: u64 = 3;
+const POOLS_BYTES: usize = CLASSES.len() * POOL_WORDS as usize * 8;
+
+/// The file, and its pools, in a block of the file itself.
+#[derive(Debug)]
+pub(crate) struct FileStore {
+    heap: FileHeap,
+    pools: BlockId,
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+fn layout(bytes: usize) -> Layout {
+    // All lengths here are small.
+    Layout::from_size_align(bytes, 8).unwrap_or(Layout::new::<u64>())
+}
+
+impl FileStore {
+    /// A store in a new file.
+    pub(crate) fn create(path: &Path, bytes: u64) -> Result<Self, StoreError> {
+        let shape = FileHeapShape { bytes, leaf_bytes: 64, tails: Tails::Trim };
+        let heap = FileHeap::create(&c_path(path), APPLICATION, shape)?;
+        let block = heap.try_alloc(layout(POOLS_BYTES))?;
+        let pools = heap.offset_of(block);
+        heap.set_root(ROOT_OF_POOLS, pools);
+        let mut store = Self { heap, pools };
+        store.bytes_mut(pools, POOLS_BYTES).fill(0);
+        Ok(store)
+    }
+
+    /// The store of a file, and its tree.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Tree), StoreError> {
+        let heap = FileHeap::open(&c_path(path), APPLICATION)?;
+        let (Some(pools), Some(tree)) = (heap.root(ROOT_OF_POOLS), heap.root(ROOT_OF_TREE)) else {
+            return Err(StoreError::Lost);
+        };
+        let store = Self { heap, pools };
+        let tree = Tree::from_words(store.words::<3>(tree));
+        Ok((store, tree))
+    }
+
+    /// Keeps the tree's root in the file and closes it.
+    pub(crate) fn close(mut self, tree: &Tree) -> Result<(), StoreError> {
+        let block = self.heap.try_alloc(layout(24))?;
+        let at = self.heap.offset_of(block);
+        for (index, word) in tree.to_words().into_iter().enumerate() {
+            self.set_word(at + 8 * index as u64, word);
+        }
+        self.heap.set_root(ROOT_OF_TREE, at);
+        Ok(self.heap.close()?)
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(self.bytes(at, 8));
+        u64::from_ne_bytes(word)
+    }
+
+    fn words<const N: usize>(&self, at: u64) -> [u64; N] {
+        std::array::from_fn(|index| self.word(at + 8 * index as u64))
+    }
+
+    fn set_word(&mut self, at: u64, word: u64) {
+        self.bytes_mut(at, 8).copy_from_slice(&word.to_ne_bytes());
+    }
+
+    fn class_of(bytes: usize) -> Option<usize> {
+        CLASSES.iter().position(|class| *class >= bytes)
+    }
+
+    /// Where the words of the pool of `class` are.
+    fn pool(&self, class: usize) -> u64 {
+        self.pools + class as u64 * POOL_WORDS * 8
+    }
+
+    /// A slot of `class` that was never used, of a new chunk if need be.
+    fn fresh(&mut self, class: usize) -> Result<BlockId, StoreError> {
+        let pool = self.pool(class);
+        let [_, mut fresh, mut end] = self.words(pool);
+        let slot_bytes = CLASSES[class] as u64;
+        if end - fresh < slot_bytes {
+            fresh = self.heap.offset_of(self.heap.try_alloc(layout(CHUNK_BYTES))?);
+            end = fresh + CHUNK_BYTES as u64;
+            self.set_word(pool + 16, end);
+        }
+        self.set_word(pool + 8, fresh + slot_bytes);
+        Ok(fresh)
+    }
+
+    fn address(&self, block: BlockId) -> NonNull<u8> {
+        self.heap.at(block).expect("the tree names blocks of this heap")
+    }
+}
+
+impl Store for FileStore {
+    fn alloc(&mut self, bytes: usize) -> Result<BlockId, StoreError> {
+        let Some(class) = Self::class_of(bytes) else {
+            let block = self.heap.try_alloc(layout(bytes))?;
+            return Ok(self.heap.offset_of(block));
+        };
+        let pool = self.pool(class);
+        let slot = self.word(pool);
+        if slot == 0 {
+            return self.fresh(class);
+        }
+        let next = self.word(slot);
+        self.set_word(pool, next);
+        Ok(slot)
+    }
+
+    fn free(&mut self, block: BlockId, bytes: usize) {
+        let Some(class) = Self::class_of(bytes) else {
+            // SAFETY: the tree frees each block once, with the length it asked for.
+            let freed = unsafe { self.heap.free(self.address(block), layout(bytes)) };
+            debug_assert!(freed.is_ok(), "{freed:?}");
+            return;
+        };
+        let pool = self.pool(class);
+        let next = self.word(pool);
+        self.set_word(block, next);
+        self.set_word(pool, block);
+    }
+
+    fn bytes(&self, block: BlockId, bytes: usize) -> &[u8] {
+        // SAFETY: a live block of that length; borrowed from the store, through which alone blocks
+        // are written and freed.
+        unsafe { std::slice::from_raw_parts(self.address(block).as_ptr(), bytes) }
+    }
+
+    fn bytes_mut(&mut self, block: BlockId, bytes: usize) -> &mut [u8] {
+        // SAFETY: as in `bytes`, borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.address(block).as_ptr(), bytes) }
+    }
+}
