@@ -29,10 +29,13 @@ pub(crate) fn run(options: &BenchOptions, console: &Console) -> Result<u8, Failu
     let Some((suite, rest)) = options.words.split_first() else {
         return Err(Failure::ours("bench: which suite?"));
     };
-    let name = format!("heapwright-bench-{}", suite.display());
+    // Fragmentation is measured by the program that has the regions.
+    let fragmentation = suite == "fragmentation";
+    let owner = if fragmentation { OsString::from("regions") } else { suite.clone() };
+    let name = format!("heapwright-bench-{}", owner.display());
     let program = find(&name)?;
     let mut command = Command::new(&program);
-    command.args(rest);
+    command.args(fragmentation.then_some(suite)).args(rest);
     if console.json() && !rest.iter().any(|word| word == "--json") {
         command.arg("--json");
     }

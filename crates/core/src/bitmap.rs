@@ -99,6 +99,33 @@ impl SummaryBits {
         (self.level_count > 0).then_some(index)
     }
 
+    /// The lowest set bit at or after `from`. Up to two words a level.
+    pub fn next(&self, table: &[u64], from: usize) -> Option<usize> {
+        let mut index = from;
+        for level in 0..self.level_count as usize {
+            let words = self.word_count(level);
+            if index / WORD_BITS >= words {
+                return None;
+            }
+            let word = table[self.word(level, index)] & (u64::MAX << (index % WORD_BITS));
+            if word != 0 {
+                let mut found = index / WORD_BITS * WORD_BITS + word.trailing_zeros() as usize;
+                for below in (0..level).rev() {
+                    let word = table[self.start[below] as usize + found];
+                    found = found * WORD_BITS + word.trailing_zeros() as usize;
+                }
+                return Some(found);
+            }
+            index = index / WORD_BITS + 1;
+        }
+        None
+    }
+
+    fn word_count(&self, level: usize) -> usize {
+        let bits = (0..level).fold(self.bit_count(), |bits, _| bits.div_ceil(WORD_BITS));
+        bits.div_ceil(WORD_BITS)
+    }
+
     /// How many bits are set. Reads every word.
     pub fn count(&self, table: &[u64]) -> usize {
         let start = self.start[0] as usize;
@@ -185,6 +212,12 @@ mod tests {
                 assert_eq!(shape.first(&table), Some(index as usize));
                 assert!(shape.get(&table, index as usize));
             }
+            for from in 0..bits as usize {
+                let set = [0, bits / 3, bits / 2, bits - 1].map(|index| index as usize);
+                let expected = set.into_iter().find(|index| *index >= from);
+                assert_eq!(shape.next(&table, from), expected, "from {from} of {bits}");
+            }
+            assert_eq!(shape.next(&table, bits as usize), None);
             for index in [0, bits / 3, bits / 2, bits - 1] {
                 shape.clear(&mut table, index as usize);
                 shape.check(&table);

@@ -15,6 +15,8 @@ use crate::bitmap::SummaryBits;
 
 /// Orders 0 to 31: a leaf to 2^31 leaves.
 pub const ORDER_COUNT: usize = 32;
+/// Blocks of each order that are tried as the start of a joined piece.
+const JOIN_LOOKS_MAX: usize = 8;
 /// The most leaves there may be.
 pub const LEAVES_MAX: u32 = 1 << 31;
 
@@ -77,13 +79,13 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
         buddy
     }
 
-    /// Takes `leaves` leaves in one piece, aligned to their number rounded up to a power of two;
-    /// the offset of the first. With `trim` only as many as asked for (rounded up to 1) are
+    /// Takes `leaves` leaves in one piece, without `trim` aligned to their number rounded up to a
+    /// power of two; the offset of the first. With `trim` only as many as asked for (rounded up to 1) are
     /// taken, otherwise the power of two. O(log n).
     #[inline]
     pub fn alloc(&mut self, leaves: u32, trim: bool) -> Option<u32> {
         let leaves = leaves.max(1);
-        self.alloc_order(order_of(leaves), leaves, trim)
+        self.alloc_order(order_of(leaves), leaves, 1, trim)
     }
 
     /// As [`Self::alloc`], aligned to at least `align` leaves (a power of two). Without `trim`
@@ -92,11 +94,11 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
     pub fn alloc_aligned(&mut self, leaves: u32, align: u32, trim: bool) -> Option<u32> {
         debug_assert!(align.is_power_of_two());
         let leaves = leaves.max(1);
-        self.alloc_order(order_of(leaves.max(align)), leaves, trim)
+        self.alloc_order(order_of(leaves.max(align)), leaves, align, trim)
     }
 
     #[inline]
-    fn alloc_order(&mut self, order: usize, leaves: u32, trim: bool) -> Option<u32> {
+    fn alloc_order(&mut self, order: usize, leaves: u32, align: u32, trim: bool) -> Option<u32> {
         if order >= ORDER_COUNT {
             return None;
         }
@@ -116,9 +118,82 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> Buddy<T> {
         self.free_leaves -= 1 << order;
         let tail = (1 << order) - leaves;
         if trim && tail > 0 {
+            // In every second block at its end: the free tails of two buddies then touch, and
+            // hold a larger block between them.
+            if index % 2 == 1 && align == 1 {
+                self.free_pieces(start, tail);
+                return Some(start + tail);
+            }
             self.free_pieces(start + leaves, tail);
         }
         Some(start)
+    }
+
+    /// Takes `leaves` leaves where no block of a power of two holds them: from free blocks that
+    /// lie side by side and are no buddies, aligned to `align` leaves. For trimmed blocks, when
+    /// [`Self::alloc_aligned`] finds none: up to a few hundred words are read.
+    pub fn alloc_joined(&mut self, leaves: u32, align: u32) -> Option<u32> {
+        let leaves = leaves.max(1);
+        let order = order_of(leaves);
+        if leaves > self.free_leaves || order >= ORDER_COUNT {
+            return None;
+        }
+        // A piece starts with a block of at least an eighth of what is wanted; one of half of it
+        // is enough with its neighbour most often.
+        for first_order in (order.saturating_sub(3)..order).rev() {
+            let mut from = 0;
+            for _ in 0..JOIN_LOOKS_MAX {
+                let Some(index) = self.orders[first_order].next(self.table.as_ref(), from) else {
+                    break;
+                };
+                let start = (index << first_order) as u32;
+                if start & (align - 1) == 0 && self.is_free_run(start, leaves) {
+                    return Some(self.take_run(start, leaves));
+                }
+                from = index + 1;
+            }
+        }
+        None
+    }
+
+    /// Whether a block of the smallest power of two of at least `leaves` leaves is free.
+    #[inline]
+    pub const fn has_exact(&self, leaves: u32) -> bool {
+        let order = order_of(leaves);
+        order < ORDER_COUNT && self.occupied >> order & 1 == 1
+    }
+
+    /// The free block that starts at `leaf`, as its order.
+    fn free_block_at(&self, leaf: u32) -> Option<usize> {
+        let most = (leaf.trailing_zeros() as usize).min(ORDER_COUNT - 1);
+        let table = self.table.as_ref();
+        (0..=most).rev().find(|order| self.orders[*order].get(table, leaf as usize >> order))
+    }
+
+    /// Whether blocks from `start` on are free without a gap for `leaves` leaves.
+    fn is_free_run(&self, start: u32, leaves: u32) -> bool {
+        let mut at = start;
+        while at - start < leaves {
+            match self.free_block_at(at) {
+                Some(order) => at += 1 << order,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes the blocks of a run that is free, and gives back what is behind `leaves`.
+    fn take_run(&mut self, start: u32, leaves: u32) -> u32 {
+        let mut at = start;
+        while at - start < leaves {
+            let Some(order) = self.free_block_at(at) else { break };
+            self.clear(order, at as usize >> order);
+            self.free_leaves -= 1 << order;
+            at += 1 << order;
+        }
+        let tail = at - start - leaves;
+        self.free_pieces(start + leaves, tail);
+        start
     }
 
     /// How many leaves [`Self::alloc_aligned`] takes: what [`Self::free`] wants back.
@@ -296,6 +371,24 @@ mod tests {
         buddy.free(48, 16);
         buddy.check();
         assert_eq!(buddy.largest_free_leaves(), 64);
+    }
+
+    #[test]
+    fn blocks_side_by_side_that_are_no_buddies_hold_a_trimmed_one() {
+        let mut buddy = Buddy::new([0; table_words(64)], 64);
+        let all: Vec<u32> = core::iter::from_fn(|| buddy.alloc(8, false)).collect();
+        assert_eq!(all.len(), 8);
+        buddy.free(8, 8);
+        buddy.free(16, 8);
+        assert_eq!(buddy.alloc(12, true), None, "16 leaves in two blocks that are no buddies");
+        assert_eq!(buddy.alloc_joined(12, 16), None, "the alignment is kept");
+        assert_eq!(buddy.alloc_joined(12, 4), Some(8));
+        buddy.check();
+        assert_eq!((buddy.free_leaves(), buddy.largest_free_leaves()), (4, 4));
+        assert_eq!(buddy.alloc_joined(5, 1), None);
+        buddy.free(8, 12);
+        buddy.check();
+        assert_eq!(buddy.free_leaves(), 16);
     }
 
     #[test]

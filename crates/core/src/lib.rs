@@ -11,9 +11,13 @@ pub mod backing;
 pub mod bitmap;
 pub mod buddy;
 pub mod bump;
+pub mod prefetch;
+#[forbid(unsafe_code)]
+pub mod recent;
 pub mod region_error;
 pub mod region_statistics;
 #[forbid(unsafe_code)]
 pub mod run_bins;
 #[forbid(unsafe_code)]
 pub mod size_class;
+pub mod span_shape;

@@ -1,11 +1,14 @@
 //! Region allocators and pools: see `heapwright-regions`.
 
 pub use heapwright_regions::{
-    AllocError, AnonymousPages, Backing, BackingError, Buddy, Buffer, Chained, Counts, End, Extent,
-    Failing, Figure, FormatError, FreeError, Handle, HandleIter, HandlePool, Limited, Linear,
-    LocalCounts, Mark, MarkError, NoCounts, NodePolicy, Operation, OutOfOrder, Owned, Pool, Pooled,
-    Pools, Purge, Purged, RegionStatistics, Scope, Stack, StackMark, StaticBuffer, Tails,
-    TypedPool, Upstream,
+    AllocError, AnonymousPages, Backing, BackingError, Buddy, Buffer, Chained, Checked, Checks,
+    Counts, End, Extent, Failing, Figure, FormatError, FrameHandle, Frames, FreeError, Handle,
+    HandleIter, HandlePool, HandleValues, Limited, Linear, LinearLocal, Lines, LocalCounts, Locked,
+    Mark, MarkError, Misuse, NoCounts, NodePolicy, Object, ObjectPool, ObjectPoolStatistics, Off,
+    On, Operation, OutOfOrder, OverBudget, Overflow, Owned, Part, Pool, PoolLocal, Pooled, Pools,
+    Purge, Purged, Quarantine, Region, RegionStatistics, Scope, SharedLinear, SharedPool,
+    SharedSlab, Slab, SlabLocal, Stack, StackMark, StaticBuffer, Tag, TagStatistics, Tagged, Tails,
+    Tight, TypedPool, Upstream, prefetch_read,
 };
 
 pub use heapwright_regions::{

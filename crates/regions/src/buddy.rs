@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, BackingError, Extent};
 use heapwright_core::buddy::{Buddy as Offsets, LEAVES_MAX, table_words};
+use heapwright_core::recent::Recent;
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
@@ -41,19 +42,76 @@ impl AsMut<[u64]> for Table {
     }
 }
 
+/// Blocks of one length that are kept as they came back. A length's count walks at random between
+/// none and all; one request in `RECENT_COUNT` + 1 finds none.
+const RECENT_COUNT: usize = 8;
+/// Lengths below, in leaves with trimming, else orders, have such blocks.
+const RECENT_SETS: usize = 64;
+
 /// What is free, and where blocks begin.
 #[derive(Debug)]
 pub(crate) struct State<T> {
+    /// Free blocks that have not been joined with their buddies (design/regions.md#B6).
+    recent: Recent<RECENT_SETS, RECENT_COUNT>,
+    recent_leaves: u32,
     pub(crate) offsets: Offsets<T>,
     /// A bit for each leaf: a live block begins there (design/regions.md#B5).
     pub(crate) starts: T,
 }
 
 impl<T: AsRef<[u64]> + AsMut<[u64]>> State<T> {
+    /// Nothing came back yet.
+    pub(crate) const fn new(offsets: Offsets<T>, starts: T) -> Self {
+        Self { recent: Recent::new(), recent_leaves: 0, offsets, starts }
+    }
+
+    /// Joins the blocks that came back lately; `trim` says what their sets mean.
+    fn settle(&mut self, trim: bool) {
+        let Self { recent, offsets, .. } = self;
+        recent.drain(|set, start| {
+            offsets.free(start, if trim { set as u32 } else { 1 << set });
+        });
+        self.recent_leaves = 0;
+    }
+
     /// The word and the bit of `leaf` in `starts`.
     #[inline]
     pub(crate) fn start_bit(&mut self, leaf: u32) -> (&mut u64, u64) {
         (&mut self.starts.as_mut()[leaf as usize / 64], 1 << (leaf % 64))
+    }
+
+    /// A block from the orders; what came back lately is joined if there is none.
+    #[inline(never)]
+    fn place(&mut self, leaves: u32, align: u32, trim: bool) -> Option<u32> {
+        // A trimmed block may lie across blocks that are no buddies: better than to split another
+        // one.
+        let joined = if trim && !self.offsets.has_exact(leaves.max(align)) {
+            self.offsets.alloc_joined(leaves, align)
+        } else {
+            None
+        };
+        if let Some(start) = joined.or_else(|| self.offsets.alloc_aligned(leaves, align, trim)) {
+            return Some(start);
+        }
+        self.settle(trim);
+        let whole = self.offsets.alloc_aligned(leaves, align, trim);
+        whole.or_else(|| if trim { self.offsets.alloc_joined(leaves, align) } else { None })
+    }
+
+    /// Walks B6; empty in release builds.
+    fn check(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let mut count = 0;
+        let recent = self.recent.clone();
+        recent.drain(|_, start| {
+            count += 1;
+            assert!(!self.offsets.is_free(start), "B6: {start} is free twice");
+            let begins = self.starts.as_ref()[start as usize / 64] >> (start % 64) & 1 == 1;
+            assert!(!begins, "B6: {start} is free and live");
+        });
+        assert_eq!(count == 0, self.recent_leaves == 0, "B6");
     }
 
     /// What `leaf`, which no live block begins at, is.
@@ -172,7 +230,7 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         // SAFETY: `start_words` more were committed behind them.
         let starts = Table { start: unsafe { start.add(words) }, words: start_words };
         Ok(Self {
-            state: RefCell::new(State { offsets, starts }),
+            state: RefCell::new(State::new(offsets, starts)),
             leaf_bytes,
             trim: tails == Tails::Trim,
             memory,
@@ -204,24 +262,47 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
     /// above 4096.
     #[inline]
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        let placed = self.leaves(layout).and_then(|(leaves, align)| {
-            let mut state = self.state.borrow_mut();
-            let start = state.offsets.alloc_aligned(leaves, align, self.trim)?;
-            let (word, bit) = state.start_bit(start);
-            *word |= bit;
-            Some((start, leaves, align))
-        });
-        let Some((start, leaves, align)) = placed else {
-            self.counts.on_failure();
-            return Err(self.refusal(layout));
-        };
+        let Some((leaves, align)) = self.leaves(layout) else { return self.refuse(layout) };
         let taken = Offsets::<Table>::taken_leaves(leaves, align, self.trim);
+        let mut state = self.state.borrow_mut();
+        let start = match self.recent_set(taken, align).and_then(|set| state.recent.take(set)) {
+            Some(start) => {
+                state.recent_leaves -= taken;
+                start
+            }
+            None => match state.place(leaves, align, self.trim) {
+                Some(start) => start,
+                None => {
+                    drop(state);
+                    return self.refuse(layout);
+                }
+            },
+        };
+        let (word, bit) = state.start_bit(start);
+        *word |= bit;
+        drop(state);
         self.counts.on_alloc(layout.size(), taken as usize * self.leaf_bytes);
         // SAFETY: the leaves from `start` are inside the memory.
         Ok(unsafe { self.memory.start.add(start as usize * self.leaf_bytes) })
     }
 
+    /// The set of blocks that `taken` leaves, aligned to `align`, may come from.
+    #[inline]
+    fn recent_set(&self, taken: u32, align: u32) -> Option<usize> {
+        if !self.trim {
+            return Some(taken.trailing_zeros() as usize);
+        }
+        // A trimmed block that was joined is aligned to a leaf only.
+        (align == 1).then_some(taken as usize)
+    }
+
     #[cold]
+    #[inline(never)]
+    fn refuse(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.counts.on_failure();
+        Err(self.refusal(layout))
+    }
+
     fn refusal(&self, layout: Layout) -> AllocError {
         let capacity_bytes = self.state.borrow().offsets.leaf_count() as usize * self.leaf_bytes;
         if layout.align() > BASE_ALIGN || layout.size() > capacity_bytes {
@@ -264,22 +345,37 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         }
         let (word, bit) = state.start_bit(start as u32);
         if *word & bit == 0 {
+            state.settle(self.trim);
             return Err(state.no_start(start as u32, self.leaf_bytes, address));
         }
         *word &= !bit;
-        state.offsets.free(start as u32, taken);
+        let kept = match self.recent_set(taken, align) {
+            Some(set) => state.recent.put(set, start as u32),
+            None => false,
+        };
+        if kept {
+            state.recent_leaves += taken;
+        } else {
+            state.offsets.free(start as u32, taken);
+        }
         self.counts.on_free(layout.size(), taken as usize * self.leaf_bytes);
         Ok(())
     }
 
-    /// The largest block that could be had now. O(1).
+    /// The largest block that could be had now. A bounded number of steps: blocks that came back
+    /// lately are joined first.
     pub fn largest_free_bytes(&self) -> usize {
-        self.state.borrow().offsets.largest_free_leaves() as usize * self.leaf_bytes
+        let mut state = self.state.borrow_mut();
+        state.settle(self.trim);
+        state.offsets.largest_free_leaves() as usize * self.leaf_bytes
     }
 
-    /// What the heap holds now. O(1), and the kernel is asked about its memory.
+    /// What the heap holds now. As [`Self::largest_free_bytes`], and the kernel is asked about its
+    /// memory.
     pub fn statistics(&self) -> RegionStatistics {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.check();
+        state.settle(self.trim);
         let offsets = &state.offsets;
         let free_bytes = offsets.free_leaves() as usize * self.leaf_bytes;
         let all_bytes = offsets.leaf_count() as usize * self.leaf_bytes;
@@ -302,7 +398,11 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
 }
 
 /// An extent of `bytes`, committed.
-fn take<B: Backing>(backing: &B, bytes: usize, align: usize) -> Result<Extent, AllocError> {
+pub(crate) fn take<B: Backing>(
+    backing: &B,
+    bytes: usize,
+    align: usize,
+) -> Result<Extent, AllocError> {
     let exhausted = BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 };
     let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| exhausted)?;
     let extent = backing.reserve(layout)?;

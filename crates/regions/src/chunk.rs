@@ -120,7 +120,7 @@ impl Chunk {
 }
 
 /// Commits from `extent.committed_bytes` at least to `bytes`; how far it went.
-fn commit_to<B: Backing>(
+pub(crate) fn commit_to<B: Backing>(
     backing: &B,
     extent: &Extent,
     bytes: usize,

@@ -4,9 +4,16 @@
 //! |---|---|
 //! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
 //! | that end in the opposite order of their making | [`Stack`] |
+//! | with a frame of a game, or the next one | [`Frames`] |
 //! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
+//! | of any size, freed in any order | [`Slab`]; in a small fixed memory: [`Tight`] |
 //! | large, or of sizes near powers of two | [`Buddy`] |
+//! | of several threads | [`SharedSlab`], [`SharedPool`], [`SharedLinear`]; anything: [`Locked`] |
+//!
+//! [`Checked`] catches misuse of any of them, [`Tagged`] gives parts of a program names and budgets
+//! in one; both are [`Region`]s, as what they wrap.
 //!
 //! Memory comes from a [`Backing`]: [`AnonymousPages`] of the kernel, a [`Buffer`], a
 //! [`StaticBuffer`], another allocator ([`Upstream`]); [`Limited`] by a quota, [`Chained`] to a
@@ -14,8 +21,7 @@
 //! to an allocator, with the features `aa2-02`, `aa2-03` and `aa2-04`.
 //!
 //! # Not here
-//! Threads: every allocator here belongs to one at a time, and may move to another. Blocks of
-//! unknown life and size: that is `heapwright-malloc`.
+//! A whole program's blocks of unknown life and size: that is `heapwright-malloc`.
 #![no_std]
 
 #[cfg(test)]
@@ -23,30 +29,52 @@ extern crate std;
 
 #[cfg(any(feature = "aa2-02", feature = "aa2-03", feature = "aa2-04"))]
 mod allocator;
+mod annotate;
 mod backing;
 mod buddy;
+mod checked;
 mod chunk;
 #[cfg(feature = "os")]
 mod file_heap;
+mod frames;
 mod linear;
+mod locked;
+mod objects;
 mod offset_buddy;
 mod pool;
+mod region;
+mod slab;
 mod stack;
+mod tagged;
+mod tight;
+mod wait;
 
 pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
+pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
 #[cfg(feature = "os")]
 pub use file_heap::{FileHeap, FileHeapError, FileHeapShape, FilePart};
+pub use frames::{FrameHandle, Frames};
 pub use heapwright_core::backing::{
     Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
 };
+pub use heapwright_core::prefetch::prefetch_read;
 pub use heapwright_core::region_error::{AllocError, FreeError};
 pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };
 #[cfg(feature = "os")]
 pub use heapwright_os::{AnonymousPages, FilePages, HugePages, HugeWish};
-pub use linear::{FormatError, Linear, Mark, MarkError, Owned, Scope};
+pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
+pub use locked::Locked;
+pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
-pub use pool::{Handle, HandlePool, Iter as HandleIter, Pool, Pooled, Pools, TypedPool};
+pub use pool::{
+    Handle, HandlePool, Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool,
+    TypedPool, Values as HandleValues,
+};
+pub use region::Region;
+pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
 pub use stack::{End, OutOfOrder, Stack, StackMark};
+pub use tagged::{OverBudget, Part, Tag, TagStatistics, Tagged};
+pub use tight::Tight;

@@ -72,7 +72,7 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> OffsetBuddy<T> {
         let leaves = Self::fit(&table, &starts, bytes, leaf_bytes)?;
         table.as_mut().fill(0);
         starts.as_mut().fill(0);
-        let state = State { offsets: Offsets::new(table, leaves), starts };
+        let state = State::new(Offsets::new(table, leaves), starts);
         let trim = tails == Tails::Trim;
         Ok(Self { state, leaf_shift: leaf_bytes.trailing_zeros(), trim })
     }
@@ -90,7 +90,7 @@ impl<T: AsRef<[u64]> + AsMut<[u64]>> OffsetBuddy<T> {
         tails: Tails,
     ) -> Result<Self, AllocError> {
         let leaves = Self::fit(&table, &starts, bytes, leaf_bytes)?;
-        let state = State { offsets: Offsets::reopen(table, leaves), starts };
+        let state = State::new(Offsets::reopen(table, leaves), starts);
         let trim = tails == Tails::Trim;
         Ok(Self { state, leaf_shift: leaf_bytes.trailing_zeros(), trim })
     }

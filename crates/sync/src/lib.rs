@@ -6,8 +6,10 @@
 #![no_std]
 
 pub mod atomic;
+mod bump_cursor;
 mod lock;
 mod remote_queue;
 
+pub use bump_cursor::{BumpCursor, NotClaimed};
 pub use lock::{Guard, Lock, Reentered, Wait};
 pub use remote_queue::{Closed, Link, RemoteQueue};

@@ -210,6 +210,50 @@ mod model {
         });
     }
 
+    /// The protocol of the slabs: whoever is refused puts the block under the lock, where the
+    /// leaving owner puts what it still had; a newcomer opens the queue under the lock and takes
+    /// what comes. No block is lost, none arrives twice. One sender, one leaver: under a minute.
+    #[test]
+    fn a_block_for_an_owner_that_leaves_arrives_once() {
+        loom::model(|| {
+            let queue = Arc::new(RemoteQueue::new());
+            let orphans = Arc::new(loom::sync::Mutex::new((0usize, true)));
+            let sender = {
+                let (queue, orphans) = (Arc::clone(&queue), Arc::clone(&orphans));
+                loom::thread::spawn(move || {
+                    let block = Box::into_raw(Box::new(Link { next: core::ptr::null_mut() }));
+                    // SAFETY: a fresh block.
+                    if unsafe { queue.push(block, block) }.is_ok() {
+                        return;
+                    }
+                    let mut common = orphans.lock().unwrap();
+                    if common.1 {
+                        // SAFETY: refused, so still ours; the owner exists under the lock.
+                        unsafe { queue.push(block, block) }.expect("open while the owner exists");
+                    } else {
+                        common.0 += 1;
+                        // SAFETY: refused, so still ours.
+                        drop(unsafe { Box::from_raw(block) });
+                    }
+                })
+            };
+            {
+                let mut common = orphans.lock().unwrap();
+                common.0 += count(queue.close());
+                common.1 = false;
+            }
+            {
+                // A newcomer in the same place.
+                let mut common = orphans.lock().unwrap();
+                queue.open();
+                common.1 = true;
+            }
+            sender.join().unwrap();
+            let arrived = count(queue.close());
+            assert_eq!(orphans.lock().unwrap().0 + arrived, 1);
+        });
+    }
+
     fn count(mut block: *mut Link) -> usize {
         let mut count = 0;
         while !block.is_null() {

@@ -526,7 +526,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> fmt::Debug for Linear<B, C, ALIG
 }
 
 /// A pointer for a block of no bytes.
-const fn dangling(layout: Layout) -> NonNull<u8> {
+pub(super) const fn dangling(layout: Layout) -> NonNull<u8> {
     match NonZero::new(layout.align()) {
         Some(address) => NonNull::without_provenance(address),
         None => NonNull::dangling(),

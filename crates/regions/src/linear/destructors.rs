@@ -25,6 +25,17 @@ struct Registered<T> {
     value: T,
 }
 
+/// Runs its closure when it is dropped.
+struct Deferred<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for Deferred<F> {
+    fn drop(&mut self) {
+        if let Some(clean_up) = self.0.take() {
+            clean_up();
+        }
+    }
+}
+
 /// Drops the value behind `at`.
 ///
 /// # Safety
@@ -72,6 +83,29 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     #[allow(clippy::mut_from_ref, reason = "each call returns another block")]
     pub fn alloc_drop<T: Send + 'static>(&self, value: T) -> &mut T {
         self.try_alloc_drop(value).unwrap_or_else(|error| out_of_memory(error))
+    }
+
+    /// Runs `clean_up` when the arena's memory is given up, in turn with the destructors, newest
+    /// first: for what a request opened and must close. Costs two words and what it captures.
+    ///
+    /// ```
+    /// # #[cfg(feature = "os")] {
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// static CLOSED: AtomicU32 = AtomicU32::new(0);
+    /// let mut request = heapwright_regions::Linear::new();
+    /// let connection = 7;
+    /// request.try_defer(move || CLOSED.store(connection, Ordering::Relaxed))?;
+    /// request.reset();
+    /// assert_eq!(CLOSED.load(Ordering::Relaxed), 7);
+    /// # }
+    /// # Ok::<(), heapwright_regions::AllocError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::try_alloc_layout`]; `clean_up` is dropped then and does not run.
+    pub fn try_defer(&self, clean_up: impl FnOnce() + Send + 'static) -> Result<(), AllocError> {
+        // The room first: a refusal must not run the handler.
+        self.try_alloc_drop(Deferred(None)).map(|place| place.0 = Some(clean_up))
     }
 
     /// Runs the destructors registered after `until`, newest first. If one panics, it and those

@@ -57,6 +57,25 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         seen
     }
 
+    /// Overwrites all memory that was ever used with `byte`. No block lives: it is exclusive.
+    pub(crate) fn poison(&mut self, byte: u8) {
+        self.leave();
+        self.for_each_chunk(|at, _| {
+            let chunk = self.chunk(at);
+            let from = Self::HEADER_BYTES;
+            let to = chunk.high_bytes.get().max(chunk.used_bytes.get()).max(from);
+            // SAFETY: committed bytes behind the header, in which no block lives.
+            unsafe { chunk.at(from).write_bytes(byte, to - from) };
+        });
+    }
+
+    /// How many bytes from the start of a block just made were in use before.
+    pub(crate) fn bytes_used_before(&self, block: NonNull<u8>, bytes: usize) -> usize {
+        let start = block.as_ptr().addr();
+        let in_current = self.current.get().and_then(|at| self.chunk(at).offset_of(start));
+        in_current.map_or(0, |_| self.high.get().saturating_sub(start).min(bytes))
+    }
+
     /// Calls `visit` for every chunk; the chunk may be released by it.
     pub(super) fn for_each_chunk(&self, mut visit: impl FnMut(NonNull<Chunk>, List)) {
         let lists = [

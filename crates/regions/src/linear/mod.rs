@@ -8,6 +8,7 @@ mod objects;
 mod owned;
 mod reset;
 mod scope;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -15,3 +16,4 @@ pub use arena::Linear;
 pub use objects::FormatError;
 pub use owned::Owned;
 pub use scope::{Mark, MarkError, Scope};
+pub use shared::{LinearLocal, SharedLinear};

@@ -280,6 +280,19 @@ impl<B: Backing, C: Counts> Pool<B, C> {
         Ok(())
     }
 
+    /// Whether `block` is in the pool's slots. O(chunks): of a bounded pool O(1).
+    pub fn owns(&self, block: NonNull<u8>) -> bool {
+        let address = block.as_ptr().addr();
+        let mut next = self.chunks.get();
+        while let Some(at) = next {
+            if self.slots_of(at).is_some_and(|slots| slots.contains(&address)) {
+                return true;
+            }
+            next = self.chunk(at).next.get();
+        }
+        false
+    }
+
     /// Addresses of the slots of a chunk that were ever given out.
     fn slots_of(&self, at: NonNull<Chunk>) -> Option<core::ops::Range<usize>> {
         let start = at.as_ptr().addr();

@@ -13,6 +13,7 @@ use core::num::NonZero;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
+use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Figure, RegionStatistics};
 
@@ -20,6 +21,10 @@ use crate::chunk::Chunk;
 
 /// No next free slot.
 const NONE: u32 = u32::MAX;
+const LINE_BYTES: usize = 64;
+const WORD_BITS: usize = u64::BITS as usize;
+/// A batched look-up and a walk ask for lines so many values ahead.
+const AHEAD_COUNT: usize = 16;
 
 /// Value and generation in one place: a look-up touches one cache line.
 #[derive(Debug)]
@@ -101,6 +106,9 @@ pub struct HandlePool<T, B: Backing> {
     free: u32,
     length: u32,
     chunk: Option<NonNull<Chunk>>,
+    /// A bit for each entry: it has a value. Dangling before the first insert.
+    live: NonNull<u64>,
+    live_chunk: Option<NonNull<Chunk>>,
     backing: B,
     value: PhantomData<T>,
 }
@@ -126,6 +134,8 @@ impl<T, B: Backing> HandlePool<T, B> {
             free: NONE,
             length: 0,
             chunk: None,
+            live: NonNull::dangling(),
+            live_chunk: None,
             backing,
             value: PhantomData,
         }
@@ -186,6 +196,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         let generation = entry.generation | 1;
         entry.generation = generation;
         self.length += 1;
+        self.flip_live(index);
         // An odd number is not zero; the compiler sees it from the line above.
         let generation = NonZero::new(generation).unwrap_or(NonZero::<u32>::MIN);
         Handle { index, generation, value: PhantomData }
@@ -211,14 +222,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             .ok_or(too_large)?;
         let at = match self.chunk {
             Some(at) => at,
-            None => {
-                let most = (self.capacity_max as usize).saturating_mul(size);
-                let most = most.saturating_add(header_bytes);
-                let hint = self.backing.reserve_hint(bytes).min(most).max(bytes);
-                let at = Chunk::make(&self.backing, hint, bytes, align_of::<Entry<T>>())?;
-                self.chunk = Some(at);
-                at
-            }
+            None => self.start(bytes)?,
         };
         // SAFETY: written by `Chunk::make`, there until the pool is dropped, not overlapped by
         // entries; changed through cells.
@@ -226,11 +230,81 @@ impl<T, B: Backing> HandlePool<T, B> {
         if !chunk.extend(&self.backing, bytes)? {
             return Err(full);
         }
-        self.entries = chunk.at(header_bytes).cast();
+        let entries = chunk.at(header_bytes).cast();
         let committed = (chunk.extent.get().committed_bytes - header_bytes) / size;
-        self.committed_count = (committed.min(self.capacity_max as usize)) as u32;
+        let committed = committed.min(self.capacity_max as usize) as u32;
+        self.extend_live(committed)?;
+        self.entries = entries;
+        self.committed_count = committed;
         self.check();
         Ok(())
+    }
+
+    /// Takes the range of addresses for the entries, with room for `bytes` at once, and one for
+    /// their bits.
+    fn start(&mut self, bytes: usize) -> Result<NonNull<Chunk>, AllocError> {
+        let size = size_of::<Entry<T>>();
+        let most = (self.capacity_max as usize).saturating_mul(size);
+        let most = most.saturating_add(Self::header_bytes());
+        let hint = self.backing.reserve_hint(bytes).min(most).max(bytes);
+        // The bits first: the hint may be all that a buffer has.
+        let bit_bytes = (hint / size + 1).div_ceil(WORD_BITS) * size_of::<u64>();
+        let header_bytes = Chunk::header_bytes(LINE_BYTES);
+        let least = header_bytes + size_of::<u64>();
+        let live = match self.live_chunk {
+            Some(live) => live,
+            None => Chunk::make(&self.backing, header_bytes + bit_bytes, least, LINE_BYTES)?,
+        };
+        self.live_chunk = Some(live);
+        let hint = self.backing.reserve_hint(bytes).min(hint).max(bytes);
+        let at = Chunk::make(&self.backing, hint, bytes, Self::ALIGN)?;
+        self.chunk = Some(at);
+        Ok(at)
+    }
+
+    /// Makes room for the bits of `count` entries; new ones are clear.
+    fn extend_live(&mut self, count: u32) -> Result<(), AllocError> {
+        let Some(at) = self.live_chunk else { return Ok(()) };
+        // SAFETY: as for the chunk of the entries.
+        let chunk = unsafe { at.as_ref() };
+        let header_bytes = Chunk::header_bytes(LINE_BYTES);
+        let words = (count as usize).div_ceil(WORD_BITS);
+        if !chunk.extend(&self.backing, header_bytes + words * size_of::<u64>())? {
+            return Err(AllocError::Full {
+                requested_bytes: words * size_of::<u64>(),
+                largest_free_bytes: 0,
+                capacity_bytes: chunk.extent.get().reserved_bytes,
+            });
+        }
+        let from = (self.committed_count as usize).div_ceil(WORD_BITS);
+        self.live = chunk.at(header_bytes).cast();
+        if words > from {
+            // SAFETY: inside the words just committed.
+            let fresh = unsafe { self.live.add(from) };
+            // SAFETY: as above; no entry had a bit there.
+            unsafe { fresh.write_bytes(0, words - from) };
+        }
+        Ok(())
+    }
+
+    /// The word with the bits of entries from `64 * word` on.
+    #[inline]
+    fn live_word(&self, word: usize) -> u64 {
+        debug_assert!(word < (self.used_count as usize).div_ceil(WORD_BITS));
+        // SAFETY: a word with the bit of an entry that was used, so committed and written.
+        let place = unsafe { self.live.add(word) };
+        // SAFETY: as above; written by exclusive borrows only.
+        unsafe { place.read() }
+    }
+
+    #[inline]
+    fn flip_live(&mut self, index: u32) {
+        // SAFETY: the word of a used entry, as in `live_word`.
+        let place = unsafe { self.live.add(index as usize / WORD_BITS) };
+        // SAFETY: as above.
+        let word = unsafe { place.read() };
+        // SAFETY: as above, borrowed exclusively.
+        unsafe { place.write(word ^ 1 << (index as usize % WORD_BITS)) };
     }
 
     /// The value named `handle`, unless it was removed. One comparison of the index, one of the
@@ -288,6 +362,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             self.free = handle.index;
         }
         self.length -= 1;
+        self.flip_live(handle.index);
         Some(value)
     }
 
@@ -301,10 +376,38 @@ impl<T, B: Backing> HandlePool<T, B> {
         self.check();
     }
 
-    /// All values with their handles, in the order of their places. Reads every place that was
-    /// ever used.
+    /// All values with their handles, in the order of their places. Places without a value are
+    /// not touched.
     pub fn iter(&self) -> Iter<'_, T, B> {
-        Iter { pool: self, next: 0, left: self.length }
+        Iter { places: Places::of(self) }
+    }
+
+    /// All values, in the order of their places.
+    pub fn values(&self) -> Values<'_, T, B> {
+        Values { places: Places::of(self) }
+    }
+
+    /// Asks the processor for the value named `handle`, which is looked up soon.
+    #[inline]
+    pub fn prefetch(&self, handle: Handle<T>) {
+        if handle.index < self.used_count {
+            // SAFETY: below `used_count`, so in the committed entries.
+            let entry = unsafe { self.entries.add(handle.index as usize) };
+            prefetch_read(entry.as_ptr());
+        }
+    }
+
+    /// Looks all `handles` up, in their order, and calls `visit` with each value; lines are asked
+    /// for 16 values ahead. For many values beyond the cache: see docs/design/regions.md.
+    #[inline]
+    pub fn get_many<'a>(&'a self, handles: &[Handle<T>], mut visit: impl FnMut(Option<&'a T>)) {
+        handles.iter().take(AHEAD_COUNT).for_each(|handle| self.prefetch(*handle));
+        for (index, handle) in handles.iter().enumerate() {
+            if let Some(ahead) = handles.get(index + AHEAD_COUNT) {
+                self.prefetch(*ahead);
+            }
+            visit(self.get(*handle));
+        }
     }
 
     fn handle_at(&self, index: u32) -> Option<Handle<T>> {
@@ -337,24 +440,30 @@ impl<T, B: Backing> HandlePool<T, B> {
         unsafe { entry.as_mut() }
     }
 
+    /// Entries start at a line, so that those of a line's size do not straddle two.
+    const ALIGN: usize =
+        if align_of::<Entry<T>>() > LINE_BYTES { align_of::<Entry<T>>() } else { LINE_BYTES };
+
     const fn header_bytes() -> usize {
-        Chunk::header_bytes(align_of::<Entry<T>>())
+        Chunk::header_bytes(Self::ALIGN)
     }
 
     /// What the pool holds now. O(1), and the kernel is asked about its memory.
     pub fn statistics(&self) -> RegionStatistics {
         let mut seen = RegionStatistics::default();
         let live_bytes = self.len() * size_of::<T>();
-        if let Some(at) = self.chunk {
+        let mut all = Some(0);
+        for at in [self.chunk, self.live_chunk].into_iter().flatten() {
             // SAFETY: as in `try_reserve`; only read.
             let extent = unsafe { at.as_ref() }.extent.get();
             let committed = 0..extent.committed_bytes;
             // SAFETY: a live extent of this backing.
             let resident = unsafe { self.backing.resident_bytes(&extent, committed) };
-            seen.reserved_bytes = extent.reserved_bytes;
-            seen.committed_bytes = extent.committed_bytes;
-            seen.resident_bytes = resident.into();
+            seen.reserved_bytes += extent.reserved_bytes;
+            seen.committed_bytes += extent.committed_bytes;
+            all = all.zip(resident).map(|(sum, here)| sum + here);
         }
+        seen.resident_bytes = all.into();
         seen.live_count = Figure::Exact(self.len());
         seen.live_bytes = Figure::Exact(live_bytes);
         seen.requested_bytes = seen.live_bytes;
@@ -372,6 +481,10 @@ impl<T, B: Backing> HandlePool<T, B> {
         assert!(self.used_count <= self.committed_count && self.length <= self.used_count);
         let odd = (0..self.used_count).filter(|index| self.handle_at(*index).is_some()).count();
         assert_eq!(odd, self.len(), "H3: length");
+        for index in 0..self.used_count {
+            let bit = self.live_word(index as usize / WORD_BITS) >> (index as usize % WORD_BITS);
+            assert_eq!(bit & 1 == 1, self.handle_at(index).is_some(), "H4: {index}");
+        }
         let mut free = 0;
         let mut next = self.free;
         while let Some(entry) = self.entry(next) {
@@ -390,10 +503,10 @@ impl<T, B: Backing> Drop for HandlePool<T, B> {
         if core::mem::needs_drop::<T>() {
             self.clear();
         }
-        if let Some(at) = self.chunk {
+        for at in [self.chunk, self.live_chunk].into_iter().flatten() {
             // SAFETY: as in `try_reserve`.
             let extent = unsafe { at.as_ref() }.extent.get();
-            // SAFETY: our only extent, once; nothing of it is used any more.
+            // SAFETY: one of our two extents, once; nothing of it is used any more.
             unsafe { self.backing.release(extent) };
         }
     }
@@ -405,12 +518,75 @@ impl<T: fmt::Debug, B: Backing> fmt::Debug for HandlePool<T, B> {
     }
 }
 
+/// Places that have values, in their order, with a look ahead.
+#[derive(Debug)]
+struct Places<'a, T, B: Backing> {
+    pool: &'a HandlePool<T, B>,
+    here: BitCursor,
+    /// `AHEAD_COUNT` places before `here`.
+    ahead: BitCursor,
+    left: u32,
+}
+
+/// A walk over the set bits of words.
+#[derive(Clone, Copy, Debug)]
+struct BitCursor {
+    word: usize,
+    bits: u64,
+}
+
+impl BitCursor {
+    /// The next set bit of the pool's live bits.
+    #[inline(always)]
+    fn next<T, B: Backing>(&mut self, pool: &HandlePool<T, B>) -> Option<u32> {
+        while self.bits == 0 {
+            self.word += 1;
+            if self.word >= (pool.used_count as usize).div_ceil(WORD_BITS) {
+                return None;
+            }
+            self.bits = pool.live_word(self.word);
+        }
+        let index = self.word * WORD_BITS + self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        Some(index as u32)
+    }
+}
+
+impl<'a, T, B: Backing> Places<'a, T, B> {
+    fn of(pool: &'a HandlePool<T, B>) -> Self {
+        let bits = if pool.used_count == 0 { 0 } else { pool.live_word(0) };
+        let start = BitCursor { word: 0, bits };
+        let mut places = Self { pool, here: start, ahead: start, left: pool.length };
+        (0..AHEAD_COUNT).for_each(|_| places.look_ahead());
+        places
+    }
+
+    #[inline(always)]
+    fn look_ahead(&mut self) {
+        if let Some(index) = self.ahead.next(self.pool) {
+            // SAFETY: a bit of an entry that was used, so below `used_count`.
+            let entry = unsafe { self.pool.entries.add(index as usize) };
+            prefetch_read(entry.as_ptr());
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(u32, &'a Entry<T>)> {
+        self.look_ahead();
+        let index = self.here.next(self.pool)?;
+        debug_assert!(index < self.pool.used_count);
+        // SAFETY: a bit of an entry that was used, so below `used_count`.
+        let entry = unsafe { self.pool.entries.add(index as usize) };
+        self.left -= 1;
+        // SAFETY: written when `used_count` passed it; lent as the pool is.
+        Some((index, unsafe { entry.as_ref() }))
+    }
+}
+
 /// Of [`HandlePool::iter`].
 #[derive(Debug)]
 pub struct Iter<'a, T, B: Backing> {
-    pool: &'a HandlePool<T, B>,
-    next: u32,
-    left: u32,
+    places: Places<'a, T, B>,
 }
 
 impl<'a, T, B: Backing> Iterator for Iter<'a, T, B> {
@@ -418,25 +594,40 @@ impl<'a, T, B: Backing> Iterator for Iter<'a, T, B> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(entry) = self.pool.entry(self.next) {
-            let index = self.next;
-            self.next += 1;
-            if entry.generation.is_multiple_of(2) {
-                continue;
-            }
-            let generation = NonZero::new(entry.generation)?;
-            self.left -= 1;
-            // SAFETY: an odd generation: there is a value (H1).
-            let value = unsafe { entry.value.assume_init_ref() };
-            return Some((Handle { index, generation, value: PhantomData }, value));
-        }
-        None
+        let (index, entry) = self.places.next()?;
+        let generation = NonZero::new(entry.generation)?;
+        // SAFETY: its bit is set, so there is a value (H4).
+        let value = unsafe { entry.value.assume_init_ref() };
+        Some((Handle { index, generation, value: PhantomData }, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left as usize, Some(self.left as usize))
+        (self.places.left as usize, Some(self.places.left as usize))
     }
 }
+
+/// Of [`HandlePool::values`].
+#[derive(Debug)]
+pub struct Values<'a, T, B: Backing> {
+    places: Places<'a, T, B>,
+}
+
+impl<'a, T, B: Backing> Iterator for Values<'a, T, B> {
+    type Item = &'a T;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a T> {
+        let (_, entry) = self.places.next()?;
+        // SAFETY: its bit is set, so there is a value (H4).
+        Some(unsafe { entry.value.assume_init_ref() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.places.left as usize, Some(self.places.left as usize))
+    }
+}
+
+impl<T, B: Backing> ExactSizeIterator for Values<'_, T, B> {}
 
 impl<T, B: Backing> ExactSizeIterator for Iter<'_, T, B> {}
 

@@ -2,10 +2,12 @@
 
 mod blocks;
 mod handles;
+mod shared;
 mod sizes;
 mod typed;
 
 pub use blocks::Pool;
-pub use handles::{Handle, HandlePool, Iter};
-pub use sizes::Pools;
+pub use handles::{Handle, HandlePool, Iter, Values};
+pub use shared::{PoolLocal, SharedPool};
+pub use sizes::{Overflow, Pools};
 pub use typed::{Pooled, TypedPool};

@@ -1,0 +1,232 @@
+//! Values under keys: replacing, looking up, walking.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use heapwright_regions::{AnonymousPages, HandlePool};
+use heapwright_testkit::Random;
+
+use super::measure::{Probe, Subject, Workload, ours, peer};
+
+/// With a generation, one cache line.
+type Item = [u64; 7];
+const LIVE: usize = 100_000;
+const DRAWS: usize = 1 << 16;
+
+pub(crate) fn workloads() -> Vec<Workload> {
+    let dense = |run| Subject { name: "slotmap", package: "slotmap", variant: "dense", run };
+    vec![
+        Workload {
+            name: "keys_replace_100K",
+            count: 1_000_000,
+            latencies: true,
+            subjects: vec![
+                ours("", replace_ours),
+                peer("slotmap", replace_slotmap),
+                dense(replace_dense),
+                peer("slab", replace_slab),
+                peer("sharded-slab", replace_sharded),
+            ],
+        },
+        Workload {
+            name: "keys_get_100K",
+            count: 2_000_000,
+            latencies: false,
+            subjects: vec![
+                Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
+                ours("", get_ours),
+                peer("slotmap", get_slotmap),
+                dense(get_dense),
+                peer("slab", get_slab),
+            ],
+        },
+        Workload {
+            name: "keys_get_batched_1M",
+            count: 2_000_000,
+            latencies: false,
+            subjects: vec![ours("one by one", get_many_single), ours("get_many", get_many_batched)],
+        },
+        Workload {
+            name: "keys_walk_half_full",
+            count: 1_000_000,
+            latencies: false,
+            subjects: vec![
+                ours("", walk_ours),
+                peer("slotmap", walk_slotmap),
+                dense(walk_dense),
+                peer("slab", walk_slab),
+            ],
+        },
+    ]
+}
+
+fn draws(below: usize) -> Vec<u32> {
+    let random = &mut Random::new(1);
+    (0..DRAWS).map(|_| random.below(below as u64) as u32).collect()
+}
+
+/// What a map must do here, so that each workload is written once.
+macro_rules! keyed {
+    ($replace:ident, $get:ident, $walk:ident, $make:expr, $insert:expr, $remove:expr, $lookup:expr,
+     $values:expr) => {
+        fn $replace(probe: &mut Probe) {
+            let draws = draws(LIVE);
+            let mut map = $make;
+            let mut keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
+            probe.each(|index| {
+                let key = &mut keys[draws[index % DRAWS] as usize];
+                let item: Item = $remove(&mut map, *key);
+                *key = $insert(&mut map, item);
+            });
+        }
+
+        #[allow(dead_code, reason = "sharded-slab is asked to replace only")]
+        fn $get(probe: &mut Probe) {
+            let draws = draws(LIVE);
+            let mut map = $make;
+            let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
+            let mut sum = 0;
+            probe.each(|index| sum += $lookup(&map, keys[draws[index % DRAWS] as usize]));
+            black_box(sum);
+        }
+
+        #[allow(dead_code, reason = "sharded-slab is asked to replace only")]
+        fn $walk(probe: &mut Probe) {
+            let mut map = $make;
+            let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
+            let random = &mut Random::new(2);
+            let mut left = LIVE;
+            for key in keys {
+                if random.below(2) == 0 {
+                    let _: Item = $remove(&mut map, key);
+                    left -= 1;
+                }
+            }
+            let rounds = probe.count / left + 1;
+            let mut sum = 0;
+            let start = Instant::now();
+            for _ in 0..rounds {
+                sum += $values(&map);
+            }
+            let elapsed = start.elapsed();
+            // An operation is one live value.
+            probe.elapsed += elapsed.mul_f64(probe.count as f64 / (rounds * left) as f64);
+            black_box(sum);
+        }
+    };
+}
+
+keyed!(
+    replace_ours,
+    get_ours,
+    walk_ours,
+    HandlePool::<Item, _>::new_in(AnonymousPages),
+    |map: &mut HandlePool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut HandlePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
+    |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+type SlotMap = slotmap::SlotMap<slotmap::DefaultKey, Item>;
+keyed!(
+    replace_slotmap,
+    get_slotmap,
+    walk_slotmap,
+    SlotMap::new(),
+    |map: &mut SlotMap, item| map.insert(item),
+    |map: &mut SlotMap, key| map.remove(key).expect("live"),
+    |map: &SlotMap, key| map.get(key).expect("live")[0],
+    |map: &SlotMap| map.values().map(|item| item[0]).sum::<u64>()
+);
+type Dense = slotmap::DenseSlotMap<slotmap::DefaultKey, Item>;
+keyed!(
+    replace_dense,
+    get_dense,
+    walk_dense,
+    Dense::new(),
+    |map: &mut Dense, item| map.insert(item),
+    |map: &mut Dense, key| map.remove(key).expect("live"),
+    |map: &Dense, key| map.get(key).expect("live")[0],
+    |map: &Dense| map.values().map(|item| item[0]).sum::<u64>()
+);
+type Slab = slab::Slab<Item>;
+keyed!(
+    replace_slab,
+    get_slab,
+    walk_slab,
+    Slab::new(),
+    |map: &mut Slab, item| map.insert(item),
+    |map: &mut Slab, key| map.remove(key),
+    |map: &Slab, key| map.get(key).expect("live")[0],
+    |map: &Slab| map.iter().map(|(_, item)| item[0]).sum::<u64>()
+);
+type Sharded = sharded_slab::Slab<Item>;
+keyed!(
+    replace_sharded,
+    get_sharded,
+    walk_sharded,
+    Sharded::new(),
+    |map: &mut Sharded, item| map.insert(item).expect("memory"),
+    |map: &mut Sharded, key| map.take(key).expect("live"),
+    |map: &Sharded, key| map.get(key).expect("live")[0],
+    |_: &Sharded| 0
+);
+
+/// The chase of raw pointers that a look-up is measured by.
+fn get_pointers(probe: &mut Probe) {
+    let draws = draws(LIVE);
+    let mut items: Vec<[u64; 8]> = (0..LIVE as u64).map(|n| [n; 8]).collect();
+    let keys: Vec<*const [u64; 8]> = items.iter_mut().map(|item| &raw const *item).collect();
+    let mut sum = 0;
+    probe.each(|index| {
+        // SAFETY: an item of the vector.
+        let item = unsafe { &*keys[draws[index % DRAWS] as usize] };
+        sum += item[0];
+    });
+    black_box(sum);
+}
+
+/// A million values: well beyond the cache.
+fn many(
+    probe: &mut Probe,
+    mut sum_of: impl FnMut(
+        &HandlePool<Item, AnonymousPages>,
+        &[heapwright_regions::Handle<Item>],
+    ) -> u64,
+) {
+    const MANY: usize = 1_000_000;
+    const GROUP: usize = 256;
+    let mut map = HandlePool::new_in(AnonymousPages);
+    let keys: Vec<_> = (0..MANY as u64).map(|n| map.insert([n; 7]).expect("memory")).collect();
+    let random = &mut Random::new(3);
+    let wanted: Vec<_> =
+        (0..probe.count).map(|_| keys[random.below(MANY as u64) as usize]).collect();
+    let mut sum = 0;
+    let start = Instant::now();
+    for group in wanted.chunks(GROUP) {
+        sum += sum_of(&map, group);
+    }
+    probe.elapsed += start.elapsed();
+    black_box(sum);
+}
+
+fn get_many_single(probe: &mut Probe) {
+    many(probe, |map, keys| keys.iter().map(|key| work(map.get(*key))).sum());
+}
+
+fn get_many_batched(probe: &mut Probe) {
+    many(probe, |map, keys| {
+        let mut sum = 0;
+        map.get_many(keys, |item| sum += work(item));
+        sum
+    });
+}
+
+/// What a program does with a value: too much for the processor to look ahead of it.
+#[inline(always)]
+fn work(item: Option<&Item>) -> u64 {
+    let mut sum = item.map_or(0, |item| item[0]);
+    for _ in 0..24 {
+        sum = sum.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
+    }
+    sum
+}

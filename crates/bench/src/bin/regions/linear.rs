@@ -1,0 +1,263 @@
+//! Arenas: the hot block, the cold start, growing vectors.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use heapwright_regions::{AnonymousPages, Linear, SharedLinear};
+
+use super::floor::Cursor;
+use super::measure::{Probe, Subject, Workload, ours, peer};
+
+/// Blocks between two resets.
+const BATCH: usize = 1000;
+/// Pushes into each of the small vectors.
+const PUSHES: usize = 16;
+
+type Bumpalo = bumpalo::Bump<8>;
+type BumpScope = bump_scope::Bump<bump_scope::alloc::Global, bump_scope::settings::BumpSettings<8>>;
+type Blink = blink_alloc::BlinkAlloc;
+
+pub(crate) fn workloads() -> Vec<Workload> {
+    vec![
+        Workload {
+            name: "linear_u64",
+            count: 2_000_000,
+            latencies: false,
+            subjects: vec![
+                Subject { name: "floor", package: "", variant: "", run: hot_floor },
+                ours("", hot_ours),
+                ours("threads", hot_threads),
+                peer("bump-scope", hot_bump_scope),
+                peer("bumpalo", hot_bumpalo),
+                peer("blink-alloc", hot_blink),
+                peer("typed-arena", hot_typed_arena),
+            ],
+        },
+        cold(
+            "linear_cold_8B",
+            [cold_ours::<1>, cold_bump_scope::<1>, cold_bumpalo::<1>, cold_blink::<1>],
+        ),
+        cold(
+            "linear_cold_64B",
+            [cold_ours::<8>, cold_bump_scope::<8>, cold_bumpalo::<8>, cold_blink::<8>],
+        ),
+        Workload {
+            name: "linear_vecs_of_16",
+            count: 1_600_000,
+            latencies: false,
+            subjects: vec![
+                ours("", vecs_ours),
+                peer("bump-scope", vecs_bump_scope),
+                peer("bumpalo", vecs_bumpalo),
+                peer("blink-alloc", vecs_blink),
+            ],
+        },
+    ]
+}
+
+fn cold(name: &'static str, runs: [fn(&mut Probe); 4]) -> Workload {
+    let [mine, bump_scope, bumpalo, blink] = runs;
+    let subjects = vec![
+        ours("", mine),
+        peer("bump-scope", bump_scope),
+        peer("bumpalo", bumpalo),
+        peer("blink-alloc", blink),
+    ];
+    Workload { name, count: 1_000_000, latencies: false, subjects }
+}
+
+/// `count` times `one`, a reset after each batch.
+fn hot<A>(probe: &mut Probe, mut arena: A, one: fn(&A, u64), reset: fn(&mut A)) {
+    let start = Instant::now();
+    for _ in 0..probe.count / BATCH {
+        for number in 0..BATCH as u64 {
+            one(&arena, number);
+        }
+        reset(&mut arena);
+    }
+    probe.elapsed += start.elapsed();
+}
+
+fn hot_floor(probe: &mut Probe) {
+    let mut buffer = vec![0u64; BATCH];
+    let start = Instant::now();
+    for _ in 0..probe.count / BATCH {
+        let mut cursor = Cursor::over(&mut buffer);
+        for number in 0..BATCH as u64 {
+            black_box(cursor.alloc(number));
+        }
+    }
+    probe.elapsed += start.elapsed();
+}
+
+fn hot_ours(probe: &mut Probe) {
+    #[inline(never)]
+    fn one(arena: &Linear<AnonymousPages>, value: u64) -> &mut u64 {
+        arena.alloc(value)
+    }
+    hot(
+        probe,
+        Linear::new(),
+        |arena, number| {
+            black_box(one(arena, number));
+        },
+        Linear::reset,
+    );
+}
+
+fn hot_threads(probe: &mut Probe) {
+    #[inline(never)]
+    fn one<'a>(
+        local: &heapwright_regions::LinearLocal<'a, AnonymousPages>,
+        value: u64,
+    ) -> Option<&'a mut u64> {
+        local.alloc(value).ok()
+    }
+    let mut arena = SharedLinear::new_in(AnonymousPages, 1 << 30).expect("addresses");
+    let start = Instant::now();
+    for _ in 0..probe.count / BATCH {
+        let local = arena.local();
+        for number in 0..BATCH as u64 {
+            black_box(one(&local, number));
+        }
+        arena.reset();
+    }
+    probe.elapsed += start.elapsed();
+}
+
+fn hot_bump_scope(probe: &mut Probe) {
+    #[inline(never)]
+    fn one(arena: &BumpScope, value: u64) -> &mut u64 {
+        bump_scope::BumpBox::leak(arena.alloc(value))
+    }
+    let reset = |arena: &mut BumpScope| arena.reset();
+    hot(
+        probe,
+        BumpScope::new(),
+        |arena, number| {
+            black_box(one(arena, number));
+        },
+        reset,
+    );
+}
+
+fn hot_bumpalo(probe: &mut Probe) {
+    #[inline(never)]
+    fn one(arena: &Bumpalo, value: u64) -> &mut u64 {
+        arena.alloc(value)
+    }
+    let arena = Bumpalo::with_min_align();
+    hot(
+        probe,
+        arena,
+        |arena, number| {
+            black_box(one(arena, number));
+        },
+        Bumpalo::reset,
+    );
+}
+
+fn hot_blink(probe: &mut Probe) {
+    #[inline(never)]
+    fn one(arena: &blink_alloc::Blink, value: u64) -> &mut u64 {
+        arena.put_no_drop(value)
+    }
+    let arena = blink_alloc::Blink::new();
+    let reset = |arena: &mut blink_alloc::Blink| arena.reset();
+    hot(
+        probe,
+        arena,
+        |arena, number| {
+            black_box(one(arena, number));
+        },
+        reset,
+    );
+}
+
+fn hot_typed_arena(probe: &mut Probe) {
+    #[inline(never)]
+    fn one(arena: &typed_arena::Arena<u64>, value: u64) -> &mut u64 {
+        arena.alloc(value)
+    }
+    let arena = typed_arena::Arena::with_capacity(BATCH);
+    let reset =
+        |arena: &mut typed_arena::Arena<u64>| *arena = typed_arena::Arena::with_capacity(BATCH);
+    hot(
+        probe,
+        arena,
+        |arena, number| {
+            black_box(one(arena, number));
+        },
+        reset,
+    );
+}
+
+/// From nothing to `count` objects and back to nothing.
+fn cold_ours<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = Linear::new();
+    for number in 0..probe.count as u64 {
+        black_box(arena.alloc([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+fn cold_bump_scope<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = BumpScope::new();
+    for number in 0..probe.count as u64 {
+        black_box(bump_scope::BumpBox::leak(arena.alloc([number; WORDS])));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+fn cold_bumpalo<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = Bumpalo::with_min_align();
+    for number in 0..probe.count as u64 {
+        black_box(arena.alloc([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+fn cold_blink<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = blink_alloc::Blink::new();
+    for number in 0..probe.count as u64 {
+        black_box(arena.put_no_drop([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+/// Vectors of 16 numbers each, in an arena that is reset now and then; an operation is a push.
+macro_rules! vecs {
+    ($name:ident, $make:expr, $vec:path) => {
+        fn $name(probe: &mut Probe) {
+            let mut arena = $make;
+            let start = Instant::now();
+            for round in 0..probe.count / PUSHES {
+                let mut vec = $vec(&arena);
+                for number in 0..PUSHES as u64 {
+                    vec.push(number);
+                }
+                black_box(vec.as_slice());
+                drop(vec);
+                if round % BATCH == BATCH - 1 {
+                    arena.reset();
+                }
+            }
+            probe.elapsed += start.elapsed();
+        }
+    };
+}
+
+use allocator_api2::vec::Vec as Vector;
+
+vecs!(vecs_ours, Linear::<AnonymousPages>::new(), Vector::<u64, _>::new_in);
+vecs!(vecs_bump_scope, BumpScope::new(), bump_scope::BumpVec::<u64, _>::new_in);
+vecs!(vecs_bumpalo, bumpalo::Bump::new(), bumpalo::collections::Vec::<u64>::new_in);
+vecs!(vecs_blink, Blink::new(), Vector::<u64, _>::new_in);

@@ -1,0 +1,222 @@
+//! Rounds, medians, and how rows are printed.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use heapwright_os::cycle_counter;
+use serde_json::{Map, Value, json};
+
+use super::measure::{Probe, Subject, Workload};
+
+const ROUNDS: usize = 7;
+const ROUNDS_QUICK: usize = 3;
+/// A quick run does one in so many operations.
+const QUICK_SHARE: usize = 8;
+const LATENCY_COUNT: usize = 200_000;
+/// Counts whose difference callgrind is asked about.
+const INSTRUCTION_COUNTS: [usize; 2] = [20_000, 40_000];
+
+/// What the command line asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) json: bool,
+    pub(crate) quick: bool,
+    pub(crate) instructions: bool,
+    pub(crate) only: Option<String>,
+    pub(crate) against: Option<Vec<String>>,
+}
+
+impl Options {
+    pub(crate) fn wants(&self, workload: &str, subject: &str) -> bool {
+        let is_peer = subject != "heapwright" && subject != "floor";
+        self.only.as_ref().is_none_or(|only| workload.contains(only.as_str()))
+            && (!is_peer
+                || self.against.as_ref().is_none_or(|list| list.iter().any(|one| one == subject)))
+    }
+}
+
+/// A row: its fields in the order of printing.
+pub(crate) type Row = Map<String, Value>;
+
+/// The version of a package in this build.
+pub(crate) fn version(package: &str) -> Option<&'static str> {
+    static VERSIONS: OnceLock<HashMap<&str, &str>> = OnceLock::new();
+    let lock = include_str!("../../../../../Cargo.lock");
+    let versions = VERSIONS.get_or_init(|| {
+        let field = |text: &'static str, name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(value.trim().trim_matches('"'))
+        };
+        let packages = lock.split("[[package]]");
+        packages
+            .filter_map(|one| Some((field(one, "name = ")?, field(one, "version = ")?)))
+            .collect()
+    });
+    versions.get(package).copied()
+}
+
+/// Cycles of the counter in a nanosecond.
+fn cycles_per_ns() -> f64 {
+    static RATE: OnceLock<f64> = OnceLock::new();
+    *RATE.get_or_init(|| {
+        let (start, cycles) = (Instant::now(), cycle_counter());
+        while start.elapsed().as_millis() < 20 {
+            std::hint::spin_loop();
+        }
+        (cycle_counter() - cycles) as f64 / start.elapsed().as_nanos() as f64
+    })
+}
+
+/// What the counter itself takes between two readings.
+fn cycles_of_nothing() -> u32 {
+    let mut probe = Probe::latency(10_000);
+    probe.each(|_| {});
+    let mut samples = probe.samples.unwrap_or_default();
+    samples.sort_unstable();
+    samples.get(samples.len() / 2).copied().unwrap_or(0)
+}
+
+/// All rows that are wanted.
+pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
+    let nothing = cycles_of_nothing();
+    let mut rows = Vec::new();
+    for workload in workloads {
+        let wanted = |one: &&Subject| options.wants(workload.name, one.name);
+        let subjects: Vec<&Subject> = workload.subjects.iter().filter(wanted).collect();
+        if subjects.is_empty() {
+            continue;
+        }
+        eprintln!("{}: {} subjects", workload.name, subjects.len());
+        let (rounds, count) = match options.quick {
+            true => (ROUNDS_QUICK, workload.count / QUICK_SHARE),
+            false => (ROUNDS, workload.count),
+        };
+        let mut times = vec![Vec::new(); subjects.len()];
+        for _ in 0..rounds {
+            for (subject, times) in subjects.iter().zip(&mut times) {
+                let mut probe = Probe::time(count);
+                (subject.run)(&mut probe);
+                times.push(probe.elapsed.as_secs_f64() * 1e9 / count as f64);
+            }
+        }
+        for (subject, times) in subjects.iter().zip(&mut times) {
+            times.sort_by(f64::total_cmp);
+            let median = times[times.len() / 2];
+            let spread = (times[times.len() - 1] - times[0]) / median;
+            let mut row = Row::new();
+            row.insert("workload".into(), workload.name.into());
+            row.insert("subject".into(), subject.name.into());
+            row.insert("version".into(), version(subject.package).into());
+            row.insert("origin".into(), origin(subject).into());
+            row.insert("variant".into(), subject.variant.into());
+            row.insert("ns_per_op".into(), rounded(median));
+            row.insert("ns_min".into(), rounded(times[0]));
+            if workload.latencies {
+                let mut probe = Probe::latency(LATENCY_COUNT.min(count));
+                (subject.run)(&mut probe);
+                let mut samples = probe.samples.unwrap_or_default();
+                samples.sort_unstable();
+                for (name, share) in [("ns_p50", 0.5), ("ns_p99", 0.99), ("ns_p999", 0.999)] {
+                    let index = (samples.len() as f64 * share) as usize;
+                    let cycles = samples.get(index).map_or(0, |one| one.saturating_sub(nothing));
+                    row.insert(name.into(), rounded(f64::from(cycles) / cycles_per_ns()));
+                }
+            }
+            if options.instructions {
+                row.insert("instructions".into(), instructions(workload, subject).into());
+            }
+            row.insert("spread".into(), rounded(spread));
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn origin(subject: &Subject) -> &'static str {
+    match subject.name {
+        "heapwright" => "this build",
+        "floor" => "written by hand",
+        "malloc" => "the system",
+        _ => "crates.io",
+    }
+}
+
+fn rounded(number: f64) -> Value {
+    json!((number * 100.0).round() / 100.0)
+}
+
+/// Instructions an operation, loop included, by callgrind, if it is installed.
+fn instructions(workload: &Workload, subject: &Subject) -> Option<f64> {
+    let collected = |count: usize| {
+        let name = format!("{}{}", subject.name, subject.variant);
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(env::current_exe().ok()?)
+            .args(["--run-once", workload.name, &name, &count.to_string()])
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stderr).ok()?;
+        text.split("Collected :").nth(1)?.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let [less, more] = INSTRUCTION_COUNTS;
+    let count = collected(more)? as f64 - collected(less)? as f64;
+    Some((count / (more - less) as f64 * 10.0).round() / 10.0)
+}
+
+/// Runs one subject once, for callgrind and profilers.
+pub(crate) fn run_once(
+    workloads: &[Workload],
+    workload: &str,
+    subject: &str,
+    count: &str,
+) -> ExitCode {
+    let workload = workloads.iter().find(|one| one.name == workload);
+    let is_meant = |one: &&Subject| format!("{}{}", one.name, one.variant) == subject;
+    let subject = workload.and_then(|one| one.subjects.iter().find(is_meant));
+    let (Some(subject), Ok(count)) = (subject, count.parse()) else {
+        eprintln!("heapwright-bench-regions: no such workload, subject or count");
+        return ExitCode::from(125);
+    };
+    (subject.run)(&mut Probe::time(count));
+    ExitCode::SUCCESS
+}
+
+fn machine() -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpu_info = read("/proc/cpuinfo");
+    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name"));
+    json!({
+        "cpu": model.map(|text| text.trim_start_matches([' ', '\t', ':'])),
+        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+    })
+}
+
+/// Rows as a table, or as one JSON object.
+pub(crate) fn print(suite: &str, rows: &[Row], options: &Options) {
+    if options.json {
+        println!("{}", json!({ "suite": suite, "machine": machine(), "rows": rows }));
+        return;
+    }
+    let mut last = "";
+    for row in rows {
+        let workload = row["workload"].as_str().unwrap_or_default();
+        if workload != last {
+            println!("\n{workload}");
+            last = workload;
+        }
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        let name = [text("subject"), text("variant")].join(" ");
+        print!("  {name:<28} {:<8}", text("version"));
+        for (field, value) in row {
+            if value.is_number() {
+                print!(" {field} {:<9}", value.to_string());
+            }
+        }
+        println!();
+    }
+}

@@ -1,0 +1,10 @@
+//! Random programs of operations on every allocator, over every backing, beside models.
+
+mod checked;
+mod model;
+mod slab;
+mod slab_threads;
+mod threads;
+mod tight;
+mod traps;
+mod wrappers;
