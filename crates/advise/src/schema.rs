@@ -78,6 +78,7 @@ pub struct ProcessInfo {
     /// Executable.
     pub exe: String,
     /// What it is called: the link by which `exe` was started, else its file name.
+    #[serde(default)]
     pub name: String,
     /// Events.
     pub events: u64,

@@ -14,15 +14,15 @@ const OURS: &str = "libheapwright_preload.so";
 
 /// What each call may execute inside the object, the return included, when a block is at hand.
 const STEPS_MAX: [(&str, u32); 11] = [
-    ("malloc-64", 14),
-    ("free-64", 27),
-    ("malloc-1000", 14),
-    ("free-1000", 27),
-    ("malloc-3000", 23),
-    ("free-3000", 27),
-    ("new-64", 14),
-    ("delete-64", 27),
-    ("calloc-64", 23),
+    ("malloc-64", 11),
+    ("free-64", 16),
+    ("malloc-1000", 11),
+    ("free-1000", 16),
+    ("malloc-3000", 21),
+    ("free-3000", 16),
+    ("new-64", 11),
+    ("delete-64", 16),
+    ("calloc-64", 20),
     ("realloc-same", 54),
     ("usable-size", 34),
 ];

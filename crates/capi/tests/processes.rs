@@ -33,13 +33,11 @@ fn p11_fork_from_any_thread() {
 }
 
 #[test]
-#[ignore = "waits for the fork order of the next core, see docs/design/preload.md"]
 fn p11_fork_without_handlers_while_other_threads_allocate() {
     case_is_fine("plain_fork_under_load", 100, 60);
 }
 
 #[test]
-#[ignore = "waits for the fork order of the next core, see docs/design/preload.md"]
 fn p11_raw_fork_while_other_threads_allocate() {
     case_is_fine("raw_fork_under_load", 100, 60);
 }

@@ -121,6 +121,7 @@ fn processes() -> Vec<ProcessInfo> {
         .map(|(i, (exe, share))| ProcessInfo {
             pid: 4101 + i as u32 * 7,
             exe: exe.into(),
+            name: exe.rsplit('/').next().unwrap_or(exe).into(),
             events: (EVENTS as f64 * share / 0.982) as u64,
             share,
             chosen: i == 0,
