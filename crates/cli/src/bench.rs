@@ -50,8 +50,8 @@ fn find(name: &str) -> Result<PathBuf, Failure> {
     places.into_iter().flatten().find(|path| !name.contains('/') && path.is_file()).ok_or_else(
         || {
             Failure::ours(format!(
-                "bench: there is no suite program {name} beside this binary; `cargo xtask build` \
-                 makes those there are"
+                "bench: there is no suite program {name} beside this binary; in the sources, \
+                 `cargo xtask bench SUITE` builds it with its peers and runs it"
             ))
         },
     )

@@ -4,29 +4,41 @@ use crate::workspace::Workspace;
 use crate::{build, shell};
 use std::process::Command;
 
-/// Builds and measures: `record` and `malloc` are suites of `crates/bench`, anything else is for
+/// Suites, and the features of `crates/bench` that bring their peers.
+const SUITES: [(&str, &str); 6] = [
+    ("malloc", ""),
+    ("record", ""),
+    ("safety", ""),
+    ("regions", "regions,mimalloc-2"),
+    ("fragmentation", "regions,mimalloc-2"),
+    ("gc", "gc-peers"),
+];
+
+/// Builds and measures: a suite of `crates/bench` with its peers, or, for anything else,
 /// `heapwright compare` on the bundled program.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     build::run(workspace, &[])?;
-    match arguments.split_first() {
-        Some((suite, rest)) if suite == "record" => record(workspace, rest),
-        Some((suite, _)) if suite == "malloc" => {
-            let mut bench = Command::new(workspace.release().join("heapwright"));
-            shell::run(bench.arg("bench").args(arguments).current_dir(&workspace.root))
-        }
-        _ => compare(workspace, arguments),
+    let suite = arguments.first().and_then(|word| SUITES.iter().find(|(name, _)| name == word));
+    match suite {
+        Some((_, features)) => run_suite(workspace, features, arguments),
+        None => compare(workspace, arguments),
     }
 }
 
-/// What recording costs; options of its own: `--quick`, `--rounds N`, `--only NAME`.
-fn record(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    shell::run(workspace.cargo("build").args(["--release", "--package", "heapwright-bench"]))?;
+/// Builds the suites' programs with `features` and runs `heapwright bench` with `words`.
+fn run_suite(workspace: &Workspace, features: &str, words: &[String]) -> Result<(), String> {
+    if !features.is_empty() {
+        let mut build = workspace.cargo("build");
+        build.args(["--release", "--package", "heapwright-bench", "--features", features]);
+        shell::run(&mut build)?;
+    }
     let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     if let Ok(output) = commit.as_ref().map(|said| String::from_utf8_lossy(&said.stdout)) {
-        println!("commit {}", output.trim());
+        // Not on stdout: `--json` prints one object there.
+        eprintln!("commit {}", output.trim());
     }
-    let mut suite = Command::new(workspace.release().join("heapwright-bench-record"));
-    shell::run(suite.args(arguments).current_dir(&workspace.root))
+    let mut bench = Command::new(workspace.release().join("heapwright"));
+    shell::run(bench.arg("bench").args(words).current_dir(&workspace.root))
 }
 
 fn compare(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {

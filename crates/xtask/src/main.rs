@@ -27,7 +27,8 @@ usage: cargo xtask COMMAND
   test     install what is missing, build, and run every check and test; with --tier NAME
            only that long tier (forks, programs): build and run its ignored tests
            (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
-  bench    build, then compare allocators on the bundled program; `bench record`: what recording costs
+  bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
+           safety), or, without one, compare allocators on the bundled program
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
   hot-path instructions of malloc and free in the built object, against their budget
