@@ -40,12 +40,18 @@ const ORPHAN_TRIES: u32 = 1000;
 static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Heaps that are orphans.
 static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// Makes the witness when a process gets its second thread: before that nobody else holds a lock,
-/// and the page can be saved. Two threads that come here at once waste one page.
+/// and the page can be saved.
 #[cold]
 pub(crate) fn note_threads() {
-    if WITNESS.load(Ordering::Relaxed).is_null() {
-        WITNESS.store(new_witness(), Ordering::Relaxed);
+    if WITNESS.load(Ordering::Relaxed).is_null()
+        && let Some(fresh) = new_witness()
+    {
+        // Release: whoever sees the page sees the 1 in it. A 0 would be a fork, and break the
+        // locks that others hold. Of two threads that come here at once one wastes its page.
+        let null = core::ptr::null_mut();
+        let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
     }
     note_process();
 }
@@ -58,22 +64,26 @@ fn note_process() {
 }
 
 fn witness() -> Option<&'static AtomicU32> {
+    // Acquire: pairs with the Release in `note_threads`.
     // SAFETY: null, or a word of a page that is never given back.
-    unsafe { WITNESS.load(Ordering::Relaxed).as_ref() }
+    unsafe { WITNESS.load(Ordering::Acquire).as_ref() }
 }
 
-/// A word in a page of its own, zero, which the kernel wipes in the child of a fork.
+/// A word in a page of its own that is 1 here and that the kernel wipes in the child of a fork.
 #[cold]
-fn new_witness() -> *mut AtomicU32 {
+fn new_witness() -> Option<*mut AtomicU32> {
     let bytes = page_bytes();
-    let Ok(page) = reserve(bytes, Protection::ReadWrite) else { return core::ptr::null_mut() };
-    // SAFETY: the page was just reserved and is nobody else's; it is zero already.
+    let page = reserve(bytes, Protection::ReadWrite).ok()?;
+    // SAFETY: the page was just reserved and is nobody else's.
     if unsafe { advise(page, bytes, Advice::WipeOnFork) }.is_err() {
         // SAFETY: as above; nobody has seen it. A refusal loses one page.
         let _ = unsafe { release(page, bytes) };
-        return core::ptr::null_mut();
+        return None;
     }
-    page.as_ptr().cast()
+    let witness = page.as_ptr().cast::<AtomicU32>();
+    // SAFETY: a page of our own, aligned and large enough; any word is a valid value.
+    unsafe { &*witness }.store(1, Ordering::Relaxed);
+    Some(witness)
 }
 
 fn is_orphan(heap: &Heap) -> bool {
