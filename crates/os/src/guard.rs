@@ -1,6 +1,6 @@
 //! Guards: ranges where every access is a fault, within the budget of mappings.
 //!
-//! `MADV_GUARD_INSTALL` (Linux 6.13) marks page-table entries and costs no mapping; before it
+//! Guard markers (`guard_marker`, Linux 6.13) cost no mapping; before them
 //! `mprotect` does the same and splits one mapping into three. The kernel allows a process
 //! `vm.max_map_count` of them, and then refuses `mmap` to everybody, so the second way is taken
 //! only while no more than half are in use.
@@ -8,13 +8,10 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::memory::{advise_raw, protect};
+use crate::guard_marker::{install_guards, remove_guards};
+use crate::memory::protect;
 use crate::{Errno, Fd, OpenFlags, Protection};
 
-/// `MADV_GUARD_INSTALL` of Linux 6.13; not in every libc's list yet.
-const GUARD_INSTALL: usize = 102;
-/// `MADV_GUARD_REMOVE`, likewise.
-const GUARD_REMOVE: usize = 103;
 /// The kernel's own default of `vm.max_map_count`.
 const MAX_MAP_COUNT_USUAL: usize = 65_530;
 /// A range made inaccessible inside a mapping leaves three where one was.
@@ -89,7 +86,7 @@ fn may_split() -> bool {
 /// Nothing has changed then.
 pub unsafe fn guard(start: NonNull<u8>, bytes: usize) -> Result<GuardKind, Errno> {
     // SAFETY: whole pages of the caller's that nobody uses.
-    if unsafe { advise_raw(start, bytes, GUARD_INSTALL) }.is_ok() {
+    if unsafe { install_guards(start, bytes) }.is_ok() {
         GUARDS_INSTALLED.store(true, Ordering::Relaxed);
         return Ok(GuardKind::Installed);
     }
@@ -112,7 +109,7 @@ pub unsafe fn guard(start: NonNull<u8>, bytes: usize) -> Result<GuardKind, Errno
 pub unsafe fn unguard(start: NonNull<u8>, bytes: usize, kind: GuardKind) -> Result<(), Errno> {
     match kind {
         // SAFETY: the caller's promise; only guards go.
-        GuardKind::Installed => unsafe { advise_raw(start, bytes, GUARD_REMOVE) },
+        GuardKind::Installed => unsafe { remove_guards(start, bytes) },
         GuardKind::Protected => {
             // SAFETY: the caller owns the range.
             unsafe { protect(start, bytes, Protection::ReadWrite) }
@@ -130,7 +127,7 @@ pub(crate) unsafe fn clear_installed(start: NonNull<u8>, bytes: usize) -> Result
         return Ok(());
     }
     // SAFETY: only guards go.
-    unsafe { advise_raw(start, bytes, GUARD_REMOVE) }
+    unsafe { remove_guards(start, bytes) }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod file_mapping;
 mod file_pages;
 mod futex;
 mod guard;
-mod guards;
+mod guard_marker;
 mod helper_thread;
 mod huge;
 mod huge_pages;
@@ -69,7 +69,7 @@ pub use file_mapping::{Access, FileMapping};
 pub use file_pages::{FilePages, FilePagesError};
 pub use futex::{futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
-pub use guards::{install_guards, remove_guards, renew};
+pub use guard_marker::{install_guards, remove_guards, renew};
 pub use helper_thread::{ThreadMain, spawn_helper};
 pub use huge::{
     HugePage, advise_huge, collapse, free_huge_pages, huge_bytes, map_huge,

@@ -1,4 +1,5 @@
 //! Guard markers: pages that no access reaches, without a mapping of their own (Linux 6.13).
+//! `guard` falls back where there are none.
 //!
 //! Source: madvise(2), `MADV_GUARD_INSTALL` and `MADV_GUARD_REMOVE`.
 
