@@ -1,6 +1,7 @@
 //! What region allocators say instead of giving a block.
 #![forbid(unsafe_code)]
 
+use core::alloc::Layout;
 use core::fmt;
 
 use crate::backing::BackingError;
@@ -35,6 +36,24 @@ pub enum AllocError {
     },
     /// The backing gave no more.
     Backing(BackingError),
+}
+
+impl AllocError {
+    /// Why a heap of `capacity_bytes` has no block of `layout`: it never has one, its blocks being
+    /// aligned to `align_bytes_max` at most, or it has none now.
+    pub fn of_heap(
+        layout: Layout,
+        align_bytes_max: usize,
+        capacity_bytes: usize,
+        largest_free_bytes: impl FnOnce() -> usize,
+    ) -> Self {
+        let requested_bytes = layout.size();
+        if layout.align() > align_bytes_max || requested_bytes > capacity_bytes {
+            let (align_bytes, largest_bytes) = (layout.align(), capacity_bytes);
+            return Self::Unfit { requested_bytes, align_bytes, largest_bytes };
+        }
+        Self::Full { requested_bytes, largest_free_bytes: largest_free_bytes(), capacity_bytes }
+    }
 }
 
 impl From<BackingError> for AllocError {

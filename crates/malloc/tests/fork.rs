@@ -1,105 +1,11 @@
-//! A child of a threaded process can allocate, free what it inherited, and end. One test in this
-//! file: nothing else may run in the process.
+//! A child of a threaded process can allocate, free what it inherited, and end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use heapwright_malloc::{alloc, free, realloc};
-
-const FORK_COUNT: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn work(blocks: &mut [*mut u8; 64], step: usize) {
-    let place = step * 31 % blocks.len();
-    // SAFETY: null or a live block of this array.
-    unsafe { free(blocks[place]) };
-    // Mostly small; every eighth is large, so that the shared part is busy.
-    let bytes = if step.is_multiple_of(8) { 40_000 + step % 3_000_000 } else { 16 + step % 3000 };
-    blocks[place] = alloc(bytes);
-    assert!(!blocks[place].is_null());
-    // SAFETY: just allocated.
-    unsafe { blocks[place].write_bytes(step as u8, bytes.min(64)) };
-}
-
-/// What the child does; it may use nothing that a fork can leave locked.
-fn child(inherited: *mut u8) -> ! {
-    let mut blocks = [std::ptr::null_mut(); 64];
-    for step in 0..2000 {
-        work(&mut blocks, step);
-    }
-    // SAFETY: a live block of the parent's, the child's own copy.
-    let grown = unsafe { realloc(inherited, 500_000) };
-    // SAFETY: the first bytes were written by the parent.
-    let intact = !grown.is_null() && unsafe { grown.read() } == 0x5a;
-    // SAFETY: ends the child without running anything of the parent's.
-    unsafe { libc::_exit(if intact { 0 } else { 1 }) }
-}
+mod fork_under_load;
 
 #[test]
 fn a_child_forked_under_load_can_allocate() {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let stop = &stop;
-            scope.spawn(move || {
-                let mut step = thread * 1009;
-                while !stop.load(Ordering::Relaxed) {
-                    // Threads come and go, too.
-                    std::thread::spawn(move || {
-                        let mut blocks = [std::ptr::null_mut(); 64];
-                        for more in 0..500 {
-                            work(&mut blocks, step + more);
-                        }
-                        for block in blocks {
-                            // SAFETY: null or live.
-                            unsafe { free(block) };
-                        }
-                    })
-                    .join()
-                    .unwrap();
-                    step += 500;
-                }
-            });
-        }
-        let mut failed = None;
-        for round in 0..FORK_COUNT {
-            let inherited = alloc(64 + round);
-            // SAFETY: just allocated.
-            unsafe { inherited.write_bytes(0x5a, 64) };
-            // SAFETY: the child calls the allocator and `_exit` only.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                child(inherited);
-            }
-            // SAFETY: live in the parent.
-            unsafe { free(inherited) };
-            if let Err(what) = wait(pid) {
-                failed = Some(format!("fork {round}: {what}"));
-                break;
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(failed, None);
+    fork_under_load::expect_children_allocate(200, || {
+        // SAFETY: the child calls the allocator and `_exit` only.
+        unsafe { libc::fork() }
     });
-}
-
-fn wait(pid: i32) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        let mut status = 0;
-        // SAFETY: our own child; libc writes the status.
-        let ended = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
-        if ended == pid {
-            let well = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
-            return if well { Ok(()) } else { Err(format!("status {status:#x}")) };
-        }
-        if start.elapsed() > PATIENCE {
-            // SAFETY: our own child.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            // SAFETY: as above.
-            unsafe { libc::waitpid(pid, &mut status, 0) };
-            return Err("the child hangs".to_owned());
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }

@@ -305,18 +305,7 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
 
     fn refusal(&self, layout: Layout) -> AllocError {
         let capacity_bytes = self.state.borrow().offsets.leaf_count() as usize * self.leaf_bytes;
-        if layout.align() > BASE_ALIGN || layout.size() > capacity_bytes {
-            return AllocError::Unfit {
-                requested_bytes: layout.size(),
-                align_bytes: layout.align(),
-                largest_bytes: capacity_bytes,
-            };
-        }
-        AllocError::Full {
-            requested_bytes: layout.size(),
-            largest_free_bytes: self.largest_free_bytes(),
-            capacity_bytes,
-        }
+        AllocError::of_heap(layout, BASE_ALIGN, capacity_bytes, || self.largest_free_bytes())
     }
 
     /// Gives a block back. O(log n).

@@ -59,13 +59,8 @@ pub unsafe trait Region {
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<u8>, AllocError> {
-        let moved = self.try_alloc_block(new)?;
-        let bytes = old.size().min(new.size());
-        // SAFETY: two live blocks, both at least that long.
-        unsafe { moved.copy_from_nonoverlapping(block, bytes) };
-        // SAFETY: the caller gives it up.
-        unsafe { self.free_block(block, old) };
-        Ok(moved)
+        // SAFETY: the caller's promise.
+        unsafe { move_block(self, block, old, new) }
     }
 
     /// How many bytes from the start of a block that was just made a [`Checked`](crate::Checked)
@@ -77,6 +72,28 @@ pub unsafe trait Region {
 
     /// What the allocator holds now.
     fn region_statistics(&self) -> RegionStatistics;
+}
+
+/// Resizes by another block.
+///
+/// # Errors
+/// As [`Region::resize_block`].
+///
+/// # Safety
+/// - As for [`Region::resize_block`].
+unsafe fn move_block<R: Region + ?Sized>(
+    region: &R,
+    block: NonNull<u8>,
+    old: Layout,
+    new: Layout,
+) -> Result<NonNull<u8>, AllocError> {
+    let moved = region.try_alloc_block(new)?;
+    let bytes = old.size().min(new.size());
+    // SAFETY: two live blocks, both at least that long.
+    unsafe { moved.copy_from_nonoverlapping(block, bytes) };
+    // SAFETY: the caller gives it up.
+    unsafe { region.free_block(block, old) };
+    Ok(moved)
 }
 
 // SAFETY: blocks live until the arena is reset, which takes it exclusively.
@@ -190,13 +207,8 @@ unsafe impl<B: Backing + Clone, const N: usize> Region for Pools<B, N> {
         if self.class_of(old).is_some() && self.class_of(old) == self.class_of(new) {
             return Ok(block);
         }
-        let moved = self.try_alloc(new)?;
-        let bytes = old.size().min(new.size());
-        // SAFETY: two live blocks, both at least that long.
-        unsafe { moved.copy_from_nonoverlapping(block, bytes) };
-        // SAFETY: the caller gives it up.
-        unsafe { self.free(block, old) };
-        Ok(moved)
+        // SAFETY: the caller's promise.
+        unsafe { move_block(self, block, old, new) }
     }
 
     fn region_statistics(&self) -> RegionStatistics {

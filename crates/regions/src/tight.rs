@@ -230,18 +230,7 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     fn refusal(&self, layout: Layout) -> AllocError {
         self.counts.on_failure();
         let capacity_bytes = self.granule_count as usize * GRANULE_BYTES;
-        if layout.align() > BASE_ALIGN || layout.size() > capacity_bytes {
-            return AllocError::Unfit {
-                requested_bytes: layout.size(),
-                align_bytes: layout.align(),
-                largest_bytes: capacity_bytes,
-            };
-        }
-        AllocError::Full {
-            requested_bytes: layout.size(),
-            largest_free_bytes: self.largest_free_bytes(),
-            capacity_bytes,
-        }
+        AllocError::of_heap(layout, BASE_ALIGN, capacity_bytes, || self.largest_free_bytes())
     }
 
     /// A free block of at least `length` granules, off its list; and how long it is.

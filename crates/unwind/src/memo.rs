@@ -38,26 +38,20 @@ pub struct Memo {
 
 /// Frames of the walk being made, innermost first. By columns: a frame that is written in words
 /// and read back as a whole right after that would wait for the store buffer.
-///
-/// The columns' places differ in their lower 12 bits, by which the CPU takes a load for one of a
-/// word that was just stored.
 #[derive(Debug)]
 #[repr(C)]
 struct Fresh {
-    pc: [usize; COLUMN_WORDS],
-    sp: [usize; COLUMN_WORDS],
-    fp: [usize; COLUMN_WORDS],
+    pc: [usize; FRAME_COUNT_MAX],
+    sp: [usize; FRAME_COUNT_MAX],
+    fp: [usize; FRAME_COUNT_MAX],
     rule_bits: [u8; FRAME_COUNT_MAX],
 }
 
-/// Words of a column: no divisor of 4096 bytes.
-const COLUMN_WORDS: usize = FRAME_COUNT_MAX + 40;
-
 impl Fresh {
     const NONE: Self = Self {
-        pc: [0; COLUMN_WORDS],
-        sp: [0; COLUMN_WORDS],
-        fp: [0; COLUMN_WORDS],
+        pc: [0; FRAME_COUNT_MAX],
+        sp: [0; FRAME_COUNT_MAX],
+        fp: [0; FRAME_COUNT_MAX],
         rule_bits: [0; FRAME_COUNT_MAX],
     };
 

@@ -86,8 +86,6 @@ impl Columns {
     /// Takes `chunk` apart. Runs of other operations stand in the last column as they are; a
     /// head of zero and the length of the run (two bytes) mark them among the heads. False when
     /// it does not end with an event.
-    ///
-    /// Some 3 ns an event.
     pub(super) fn split(&mut self, chunk: &[u8]) -> bool {
         self.begin(chunk.len());
         let mut offset = 0;
