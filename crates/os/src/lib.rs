@@ -46,6 +46,7 @@ mod signals;
 mod space;
 mod syscall;
 mod terminal;
+mod thread_variable;
 mod threads;
 mod time;
 mod topology;
