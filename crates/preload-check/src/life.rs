@@ -67,25 +67,13 @@ extern "C" fn mlockall(_flags: c_int) -> c_int {
 
 /// `dlopen` looks at who calls it (for the caller's search path), so it is reached by a jump,
 /// with the caller's return address in place; before it, the unwinder is told.
-#[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
-    core::arch::naked_asm!(
-        "push rdi",
-        "push rsi",
-        "sub rsp, 8",
-        "call {before}",
-        "add rsp, 8",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        before = sym before_dlopen,
-    )
+    heapwright_os::jump_after!(2, before_dlopen)
 }
 
 /// Tells the unwinder; returns where to jump.
-#[cfg(target_arch = "x86_64")]
 extern "C" fn before_dlopen() -> usize {
     modules_loaded();
     real::dlopen() as *const () as usize
@@ -111,33 +99,13 @@ extern "C" fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_
 
 /// libc's `syscall` is reached by a jump with all arguments in place: a child of `vfork` may
 /// return from it.
-#[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "C" fn syscall(_number: c_long) -> c_long {
-    core::arch::naked_asm!(
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push r8",
-        "push r9",
-        "sub rsp, 8",
-        "call {before}",
-        "add rsp, 8",
-        "pop r9",
-        "pop r8",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        before = sym before_syscall,
-    )
+    heapwright_os::jump_after!(7, before_syscall)
 }
 
 /// Returns where to jump.
-#[cfg(target_arch = "x86_64")]
 extern "C" fn before_syscall(number: c_long) -> usize {
     if number == SYS_SECCOMP {
         confine();

@@ -60,38 +60,10 @@ extern "C" fn _Exit(status: c_int) -> ! {
 
 /// `dlopen` looks at who calls it (for the caller's search path), so it is reached by a jump,
 /// with the caller's return address in place; before it, the recorder is told.
-#[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
-    core::arch::naked_asm!(
-        "push rdi",
-        "push rsi",
-        "sub rsp, 8",
-        "call {before}",
-        "add rsp, 8",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        before = sym before_dlopen,
-    )
-}
-
-/// As on x86_64.
-#[cfg(target_arch = "aarch64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
-    core::arch::naked_asm!(
-        "stp x29, x30, [sp, #-32]!",
-        "stp x0, x1, [sp, #16]",
-        "bl {before}",
-        "mov x16, x0",
-        "ldp x0, x1, [sp, #16]",
-        "ldp x29, x30, [sp], #32",
-        "br x16",
-        before = sym before_dlopen,
-    )
+    heapwright_os::jump_after!(2, before_dlopen)
 }
 
 /// Tells the recorder; returns where to jump.
@@ -135,52 +107,10 @@ extern "C" fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_
 
 /// libc's `syscall` is reached by a jump with all arguments in place: a child of `vfork` may
 /// return from it. Before it, the recorder is told the number.
-#[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "C" fn syscall(_number: isize) -> isize {
-    core::arch::naked_asm!(
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push r8",
-        "push r9",
-        "sub rsp, 8",
-        "call {before}",
-        "add rsp, 8",
-        "pop r9",
-        "pop r8",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        before = sym before_syscall,
-    )
-}
-
-/// As on x86_64.
-#[cfg(target_arch = "aarch64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-extern "C" fn syscall(_number: isize) -> isize {
-    core::arch::naked_asm!(
-        "stp x29, x30, [sp, #-80]!",
-        "stp x0, x1, [sp, #16]",
-        "stp x2, x3, [sp, #32]",
-        "stp x4, x5, [sp, #48]",
-        "str x6, [sp, #64]",
-        "bl {before}",
-        "mov x16, x0",
-        "ldp x0, x1, [sp, #16]",
-        "ldp x2, x3, [sp, #32]",
-        "ldp x4, x5, [sp, #48]",
-        "ldr x6, [sp, #64]",
-        "ldp x29, x30, [sp], #80",
-        "br x16",
-        before = sym before_syscall,
-    )
+    heapwright_os::jump_after!(7, before_syscall)
 }
 
 /// Tells the recorder; returns where to jump.
