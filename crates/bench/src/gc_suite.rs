@@ -66,7 +66,7 @@ pub struct Pauses {
     pub max: f64,
 }
 
-/// One cell: the medians of its runs.
+/// One cell: medians of times and memory; collections, pauses and utilisation of one of its runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// One of [`WORKLOADS`].
