@@ -6,6 +6,7 @@
 //! old objects that die at random (lru) favour malloc, and incremental for pauses.
 
 use crate::statistics::median;
+use heapwright_launch::Machine;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -324,12 +325,8 @@ fn on_jvm(classes: &Path, workload: &str, collector: &str, scale: &str) -> Resul
 }
 
 fn machine() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("", |text| text.trim_start_matches([' ', '\t', ':']));
-    let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{count} x {model}, Linux {}", kernel.trim())
+    let Machine { cpu, cpus, kernel, .. } = Machine::this();
+    format!("{cpus} x {cpu}, Linux {kernel}")
 }
 
 impl fmt::Display for Results {

@@ -1,7 +1,7 @@
 //! A failure as the command line shows it: one line and an exit status.
 
 use heapwright_compare::{CompareError, SubjectError};
-use heapwright_launch::{MissingObject, OURS_FAILED, ObjectError, ProgramError};
+use heapwright_launch::{MissingObject, NOT_EXECUTABLE, OURS_FAILED, ObjectError, ProgramError};
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -24,6 +24,12 @@ impl Failure {
     /// Ends with `status` and says nothing.
     pub(crate) fn silent(status: u8) -> Self {
         Self { status, message: String::new() }
+    }
+
+    /// The kernel does not execute the program: status 126.
+    pub(crate) fn not_executable(path: &Path, error: &io::Error) -> Self {
+        let message = format!("{}: cannot be executed: {error}", path.display());
+        Self { status: NOT_EXECUTABLE, message }
     }
 
     /// A file could not be written.

@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use heapwright_format::dormant::DORMANT_VARIABLE;
-use heapwright_launch::{NOT_EXECUTABLE, Objects, PreloadObject, Program, Running, shell_status};
+use heapwright_launch::{Objects, PreloadObject, Program, Running, shell_status};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -105,10 +105,7 @@ fn start(
     options: &RunOptions,
     console: &Console,
 ) -> Result<u8, Failure> {
-    let refused = |error: std::io::Error| Failure {
-        status: NOT_EXECUTABLE,
-        message: format!("{}: cannot be executed: {error}", program.path().display()),
-    };
+    let refused = |error: std::io::Error| Failure::not_executable(program.path(), &error);
     if !console.json() {
         // Returns only when it fails: CMD takes this process over, with its signals and status.
         return Err(refused(command.exec()));

@@ -158,6 +158,10 @@ pub fn measure_sites(
         run_once(&program, plan, Some(&system), route, is_memory, limits, &mut |_| {})
     };
     let base = run(None, true)?;
+    if !base.failure.is_empty() {
+        name_base_failure(&mut figures, &base.failure);
+        return Ok(figures);
+    }
     for (figures, route) in figures.iter_mut().zip(&routes) {
         let Some(route) = *route else { continue };
         let outcome = run(Some(route), true)?;
@@ -174,9 +178,11 @@ pub fn measure_sites(
             break;
         }
         let outcome = run(None, false)?;
-        if outcome.failure.is_empty() {
-            base_s.push(Timing::of(&outcome).cpu_s);
+        if !outcome.failure.is_empty() {
+            name_base_failure(&mut figures, &outcome.failure);
+            return Ok(figures);
         }
+        base_s.push(Timing::of(&outcome).cpu_s);
         for (index, route) in routes.iter().enumerate() {
             if route.is_none() || !figures[index].failure.is_empty() {
                 continue;
@@ -195,6 +201,13 @@ pub fn measure_sites(
         figures.repeats = runs.len().min(base_s.len()) as u32;
     }
     Ok(figures)
+}
+
+/// Without the run that a site is compared with, no site has figures.
+fn name_base_failure(figures: &mut [SiteFigures], failure: &str) {
+    for one in figures.iter_mut().filter(|one| one.failure.is_empty()) {
+        one.failure = format!("the run without a region failed: {failure}");
+    }
 }
 
 /// Why a site cannot be measured; empty when it can.

@@ -4,8 +4,8 @@
 //! first `ret`, with no branch taken. A calling instruction on it, or one more than the budget,
 //! fails: time is not gated, instructions are. Needs binutils, as the linker does.
 
+use crate::shell;
 use crate::workspace::Workspace;
-use std::path::Path;
 use std::process::Command;
 
 /// Function and the most instructions that its hot path may have, the `ret` included.
@@ -18,13 +18,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
         return Ok(());
     }
     let object = workspace.release().join("libheapwright_preload.so");
-    let symbols = output("nm", &["--dynamic", "--defined-only"], &object)?;
+    let symbols =
+        shell::output(Command::new("nm").args(["--dynamic", "--defined-only"]).arg(&object))?;
     for (function, budget) in BUDGETS {
         let start = address_of(&symbols, function)?;
         let range = format!("--start-address={start:#x}");
         let end = format!("--stop-address={:#x}", start + 512);
-        let text =
-            output("objdump", &["--disassemble", "--no-show-raw-insn", &range, &end], &object)?;
+        let mut objdump = Command::new("objdump");
+        objdump.args(["--disassemble", "--no-show-raw-insn", &range, &end]).arg(&object);
+        let text = shell::output(&mut objdump)?;
         let count = count_to_return(&text).map_err(|why| format!("hot-path: {function}: {why}"))?;
         println!("{function}: {count} instructions of {budget}");
         if count > budget {
@@ -34,15 +36,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn output(program: &str, arguments: &[&str], object: &Path) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).arg(object).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{program} {}: {}", object.display(), output.status));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn address_of(symbols: &str, function: &str) -> Result<u64, String> {

@@ -1,6 +1,7 @@
 //! A finding with the names of its places.
 
 use super::lines::{RawBlock, RawFinding, RawModule};
+use heapwright_format::merge::Module;
 use heapwright_symbols::Symbolizer;
 use serde::Serialize;
 
@@ -62,7 +63,8 @@ pub(crate) struct Finding {
 impl Finding {
     /// Finds the names.
     pub(crate) fn name(raw: RawFinding, symbolizer: &mut Symbolizer) -> Self {
-        let mut frames = |stack: &[u64]| frames(stack, &raw.modules, symbolizer);
+        let modules: Vec<_> = raw.modules.iter().map(RawModule::module).collect();
+        let mut frames = |stack: &[u64]| frames(stack, &modules, symbolizer);
         let stack = frames(&raw.stack);
         let block = raw.block.as_ref().map(|block: &RawBlock| Block {
             start: block.start,
@@ -98,7 +100,9 @@ impl Finding {
 
     /// Whether another run told the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let alloc = |finding: &Self| finding.block.as_ref().map(|block| block.alloc_stack.clone());
+        fn alloc(finding: &Finding) -> Option<&[Frame]> {
+            finding.block.as_ref().map(|block| block.alloc_stack.as_slice())
+        }
         self.kind == other.kind
             && self.exe == other.exe
             && self.stack == other.stack
@@ -107,13 +111,8 @@ impl Finding {
 }
 
 /// The names of a stack's frames, innermost first.
-pub(crate) fn frames(
-    stack: &[u64],
-    modules: &[RawModule],
-    symbolizer: &mut Symbolizer,
-) -> Vec<Frame> {
-    let modules: Vec<_> = modules.iter().map(RawModule::module).collect();
-    let table = symbolizer.resolve(&modules, stack.iter().map(|address| (*address, 0)));
+pub(crate) fn frames(stack: &[u64], modules: &[Module], symbolizer: &mut Symbolizer) -> Vec<Frame> {
+    let table = symbolizer.resolve(modules, stack.iter().map(|address| (*address, 0)));
     let mut frames = Vec::new();
     for input in 0..table.len() {
         let place = table.place(input);

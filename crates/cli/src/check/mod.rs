@@ -11,7 +11,7 @@ use crate::console::Console;
 use crate::failure::Failure;
 use clap::Args;
 use finding::Finding;
-use heapwright_launch::{Ended, NOT_EXECUTABLE, PreloadObject, Program, Running, Stdin};
+use heapwright_launch::{Ended, PreloadObject, Program, Running, Stdin};
 use heapwright_launch::{describe_status, shell_status};
 use heapwright_symbols::Symbolizer;
 use lines::{Counts, Reader};
@@ -242,8 +242,7 @@ impl Session<'_> {
     }
 
     fn refused(&self, error: &std::io::Error) -> Failure {
-        let path = self.program.path().display();
-        Failure { status: NOT_EXECUTABLE, message: format!("{path}: cannot be executed: {error}") }
+        Failure::not_executable(self.program.path(), error)
     }
 
     /// The run that the user sees.
@@ -324,6 +323,6 @@ impl Session<'_> {
 }
 
 /// What a run printed, and how it ended: as far as a fill of new blocks may not change it.
-pub(crate) fn outcome(output: &std::process::Output) -> (String, Vec<u8>) {
-    (describe_status(output.status), output.stdout.clone())
+pub(crate) fn outcome(output: std::process::Output) -> (String, Vec<u8>) {
+    (describe_status(output.status), output.stdout)
 }

@@ -2,7 +2,7 @@
 //! blocks, and what it prints is compared; then the call site is searched by halves.
 
 use super::finding::{Finding, frames};
-use super::lines::{Line, RawSite};
+use super::lines::{Line, RawModule, RawSite};
 use super::{Session, outcome};
 use crate::failure::Failure;
 use heapwright_launch::Stdin;
@@ -24,7 +24,7 @@ impl Session<'_> {
         let (mut command, mut reader) = self.prepare(words)?;
         command.stdin(Stdin::repeatable().open()?).stderr(Stdio::null());
         let output = command.output().map_err(|error| self.refused(&error))?;
-        Ok(Ran { outcome: outcome(&output), lines: reader.lines()? })
+        Ok(Ran { outcome: outcome(output), lines: reader.lines()? })
     }
 }
 
@@ -91,6 +91,7 @@ fn bisect(
 }
 
 fn name(raw: RawSite, session: &mut Session<'_>) -> Finding {
+    let modules: Vec<_> = raw.modules.iter().map(RawModule::module).collect();
     Finding {
         kind: "uninitialised".into(),
         process: raw.pid,
@@ -100,7 +101,7 @@ fn name(raw: RawSite, session: &mut Session<'_>) -> Finding {
         bytes: 0,
         access: "read".into(),
         via: String::new(),
-        stack: frames(&raw.stack, &raw.modules, &mut session.symbolizer),
+        stack: frames(&raw.stack, &modules, &mut session.symbolizer),
         block: None,
         told: 0,
         leaked_bytes: 0,

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::fs;
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use heapwright_launch::Machine;
 use heapwright_os::cycle_counter;
 use serde_json::{Map, Value, json};
 
@@ -186,14 +186,8 @@ pub(crate) fn run_once(
 }
 
 fn machine() -> Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpu_info = read("/proc/cpuinfo");
-    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name"));
-    json!({
-        "cpu": model.map(|text| text.trim_start_matches([' ', '\t', ':'])),
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
-    })
+    let machine = Machine::this();
+    json!({ "cpu": machine.cpu, "cpus": machine.cpus, "kernel": machine.kernel })
 }
 
 /// Rows as a table, or as one JSON object.
