@@ -12,7 +12,7 @@ use super::compaction::Sweep;
 use super::header::{GRANULE_BYTES, Header, MOVING, NAMES, NONE, granules_of};
 use super::holes::Holes;
 use super::memory::Memory;
-use super::names::{Claim, Names, WHOLE_BYTES};
+use super::names::{Found, Names, WHOLE_BYTES};
 use crate::pool::Handle;
 
 /// Bytes of a block are a `u32`, and its granules with the header fit one, too.
@@ -145,34 +145,22 @@ impl<B: Backing> CompactingHeap<B> {
     }
 
     /// A block of `bytes`, whose contents the caller writes before anybody pins it, and its place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc_uninit(&self, bytes: usize) -> Result<(Handle<[u8]>, u32), AllocError> {
         if bytes > BYTES_MAX {
             self.failure_count.set(self.failure_count.get() + 1);
             return Err(AllocError::TooLarge { requested_bytes: bytes });
         }
-        let place = self.take(granules_of(bytes as u32))?;
-        let (index, generation) = loop {
-            match self.names.claim(&self.memory, self.top_bytes()) {
-                Ok(Claim::Index(index, generation)) => break (index, generation),
-                Ok(Claim::Places(group)) => {
-                    if let Err(error) = self.make_places(group) {
-                        self.put(place, granules_of(bytes as u32));
-                        return Err(error);
-                    }
-                }
-                Err(error) => {
-                    self.put(place, granules_of(bytes as u32));
-                    return Err(error);
-                }
-            }
+        let granules = granules_of(bytes as u32);
+        let place = self.take(granules)?;
+        let (index, generation) = match self.names.claim(&self.memory, place) {
+            Some(name) => name,
+            None => self.claim_slow(place, granules)?,
         };
         // SAFETY: taken above, nobody's.
         unsafe {
             self.memory.write_header(place, Header::block(index, generation, bytes as u32, 0))
         };
-        // SAFETY: claimed above; the group is whole, so it has a cell for each index.
-        unsafe { self.names.set_place(&self.memory, index, place) };
         self.live_count.set(self.live_count.get() + 1);
         let live_bytes = self.live_bytes.get() + bytes;
         self.live_bytes.set(live_bytes);
@@ -180,8 +168,22 @@ impl<B: Backing> CompactingHeap<B> {
         Ok((Handle::of_parts(index, generation), place))
     }
 
-    /// Gives `group` a block for the places of all its indices.
+    /// As `claim`, after making room for names. Gives the block back if there is none.
     #[cold]
+    fn claim_slow(&self, place: u32, granules: u32) -> Result<(u32, u32), AllocError> {
+        let room = self.names.make_room(&self.memory, self.top_bytes());
+        let made = room.and_then(|group| self.make_places(group));
+        if let Err(error) = made {
+            self.put(place, granules);
+            return Err(error);
+        }
+        match self.names.claim(&self.memory, place) {
+            Some(name) => Ok(name),
+            None => unreachable!("M4: a whole group with room is listed"),
+        }
+    }
+
+    /// Gives `group` a block for the places of all its indices.
     fn make_places(&self, group: u32) -> Result<(), AllocError> {
         let granules = granules_of(WHOLE_BYTES);
         let place = self.take(granules)?;
@@ -203,32 +205,49 @@ impl<B: Backing> CompactingHeap<B> {
     /// nothing has changed then.
     #[inline]
     pub fn remove(&self, handle: Handle<[u8]>) -> Result<(), AccessError> {
-        let (index, generation) = handle.parts();
-        let place = self.find(index, generation).ok_or(AccessError::Stale)?;
-        self.remove_at(place, index)
+        let found = self.find_to_remove(handle.parts())?;
+        // SAFETY: found, so a live block.
+        let bytes = unsafe { self.memory.header(found.place) }.length.get();
+        self.remove_found(found, bytes);
+        Ok(())
     }
 
-    /// As [`remove`](Self::remove), by the place of a live block.
-    #[inline]
-    pub(super) fn remove_at(&self, place: u32, index: u32) -> Result<(), AccessError> {
-        // SAFETY: found, so a live block.
-        let header = unsafe { self.memory.header(place) };
-        if header.state.get() != 0 {
-            if header.state.get() != MOVING {
-                return Err(AccessError::InUse);
-            }
-            self.finish_move();
+    /// A block that nobody has pinned.
+    #[inline(always)]
+    pub(super) fn find_to_remove(&self, name: (u32, u32)) -> Result<Found<'_>, AccessError> {
+        let found = self.names.find(&self.memory, name.0).ok_or(AccessError::Stale)?;
+        // SAFETY: the place of a live index (M1).
+        let header = unsafe { self.memory.header(found.place) };
+        if header.generation.get() != name.1 {
+            return Err(AccessError::Stale);
         }
-        let bytes = header.length.get();
-        self.put(place, granules_of(bytes));
-        if let Some(places) = self.names.give(&self.memory, index) {
+        if header.state.get() != 0 {
+            self.settle_unpinned(header.state.get())?;
+        }
+        Ok(found)
+    }
+
+    /// Ends a move that is under way; refuses pins.
+    #[cold]
+    fn settle_unpinned(&self, state: u32) -> Result<(), AccessError> {
+        if state != MOVING {
+            return Err(AccessError::InUse);
+        }
+        self.finish_move();
+        Ok(())
+    }
+
+    /// Ends a block of `bytes` that nobody has pinned.
+    #[inline(always)]
+    pub(super) fn remove_found(&self, found: Found<'_>, bytes: u32) {
+        if let Some(places) = self.names.give(&self.memory, found) {
             // SAFETY: the group's block, which is ours again.
             let granules = unsafe { self.memory.header(places) }.granules();
             self.put(places, granules);
         }
+        self.put(found.place, granules_of(bytes));
         self.live_count.set(self.live_count.get() - 1);
         self.live_bytes.set(self.live_bytes.get() - bytes as usize);
-        Ok(())
     }
 
     /// Makes the block `bytes` long; its first bytes are kept, new ones are zero. It may lie
@@ -238,19 +257,12 @@ impl<B: Backing> CompactingHeap<B> {
     /// As [`remove`](Self::remove) and [`insert`](Self::insert); the block is then as before.
     pub fn resize(&self, handle: Handle<[u8]>, bytes: usize) -> Result<(), ResizeError> {
         let (index, generation) = handle.parts();
-        let place = self.find(index, generation).ok_or(AccessError::Stale)?;
+        let place = self.find_to_remove((index, generation))?.place;
         if bytes > BYTES_MAX {
             return Err(AllocError::TooLarge { requested_bytes: bytes }.into());
         }
         // SAFETY: found, so a live block.
-        let header = unsafe { self.memory.header(place) };
-        if header.state.get() != 0 {
-            if header.state.get() != MOVING {
-                return Err(AccessError::InUse.into());
-            }
-            self.finish_move();
-        }
-        let old = header.length.get() as usize;
+        let old = unsafe { self.memory.header(place) }.length.get() as usize;
         let (had, wants) = (granules_of(old as u32), granules_of(bytes as u32));
         let mut place = place;
         if wants > had {
@@ -285,7 +297,7 @@ impl<B: Backing> CompactingHeap<B> {
     /// Where the block with that name is.
     #[inline(always)]
     pub(super) fn find(&self, index: u32, generation: u32) -> Option<u32> {
-        let place = self.names.find(&self.memory, index)?.get();
+        let place = self.names.find(&self.memory, index)?.place;
         // SAFETY: the place of a live index (M1).
         let header = unsafe { self.memory.header(place) };
         (header.generation.get() == generation).then_some(place)

@@ -38,18 +38,20 @@ impl Holes {
     ///
     /// # Safety
     /// - The range is nobody's, inside the committed blocks.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn put<B: Backing>(&self, memory: &Memory<B>, place: u32, granules: u32) {
         debug_assert!(granules > 0);
         let bin = bin_of(granules);
+        let head = self.heads[bin].replace(place);
         // SAFETY: the caller's promise: nobody's, committed.
-        unsafe { memory.write_header(place, Header::hole(granules, self.heads[bin].get())) };
-        self.heads[bin].set(place);
-        self.occupied.set(self.occupied.get() | 1 << bin);
+        unsafe { memory.write_header(place, Header::hole(granules, head)) };
+        if head == NONE {
+            self.occupied.set(self.occupied.get() | 1 << bin);
+        }
     }
 
     /// A hole of at least `granules`, taken off its list, with its length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take<B: Backing>(&self, memory: &Memory<B>, granules: u32) -> Option<(u32, u32)> {
         let bin = bin_of(granules);
         let head = self.heads[bin].get();
@@ -65,7 +67,7 @@ impl Holes {
         self.take_other(memory, granules, bin)
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&self, bin: usize, next: u32) {
         self.heads[bin].set(next);
         if next == NONE {

@@ -63,6 +63,12 @@ impl Group {
         self.places.set(self.places.get() & PACKED | place);
     }
 
+    /// Block and number of the place of `slot` in a packed group.
+    #[cold]
+    fn packed_at(&self, places: u32, slot: u32) -> (u32, u32) {
+        (places & !PACKED, self.rank(slot))
+    }
+
     fn rank(&self, slot: u32) -> u32 {
         (self.live.get() & ((1 << slot) - 1)).count_ones()
     }
@@ -83,12 +89,14 @@ pub(super) struct Names {
     pass: Cell<u16>,
 }
 
-/// What [`Names::claim`] needs before it can give an index.
-pub(super) enum Claim {
-    /// Group, slot, generation: the caller sets the place.
-    Index(u32, u32),
-    /// The places of this group must get a block of [`WHOLE_BYTES`] first.
-    Places(u32),
+/// A live index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    group: &'a Group,
+    at: u32,
+    slot: u32,
+    /// The block that it names.
+    pub(super) place: u32,
 }
 
 impl Names {
@@ -125,42 +133,40 @@ impl Names {
         slot: u32,
     ) -> &'a Cell<u32> {
         let places = group.places.get();
-        let (block, at) = if places & PACKED == 0 {
-            (places, slot)
-        } else {
-            (places & !PACKED, group.rank(slot))
-        };
+        let (block, at) =
+            if places & PACKED == 0 { (places, slot) } else { group.packed_at(places, slot) };
         // SAFETY: inside the block of the group's places, which has one for each live slot (M2).
         let cell = unsafe { memory.data(block).cast::<Cell<u32>>().add(at as usize) };
         // SAFETY: written when the slot became live; only cells refer to it.
         unsafe { cell.as_ref() }
     }
 
-    /// The cell with the place of block `index`, if the index names one.
+    /// The block that `index` names, if it names one.
     #[inline(always)]
     pub(super) fn find<'a, B: Backing>(
         &self,
         memory: &'a Memory<B>,
         index: u32,
-    ) -> Option<&'a Cell<u32>> {
-        let group = index >> GROUP_LOG2;
-        if group >= self.group_count.get() {
+    ) -> Option<Found<'a>> {
+        let at = index >> GROUP_LOG2;
+        if at >= self.group_count.get() {
             return None;
         }
-        let group = self.group(memory, group);
+        let group = self.group(memory, at);
         let slot = index % GROUP_SLOTS;
         if group.live.get() >> slot & 1 == 0 {
             return None;
         }
         // SAFETY: live.
-        Some(unsafe { Self::cell(memory, group, slot) })
+        let place = unsafe { Self::cell(memory, group, slot) }.get();
+        Some(Found { group, at, slot, place })
     }
 
     /// Says where the block of a live index is.
     ///
     /// # Safety
     /// - `index` is live.
-    #[inline(always)]
+    #[inline]
     pub(super) unsafe fn set_place<B: Backing>(&self, memory: &Memory<B>, index: u32, place: u32) {
         let group = self.group(memory, index >> GROUP_LOG2);
         debug_assert!(group.live.get() >> (index % GROUP_SLOTS) & 1 == 1);
@@ -169,19 +175,13 @@ impl Names {
         cell.set(place);
     }
 
-    /// Takes a free index: `(index, generation)`; [`Self::set_place`] is to be called next.
-    ///
-    /// # Errors
-    /// As the directory's growth.
+    /// A free index for the block at `place`, with its generation; none if no listed group has
+    /// one: [`Self::make_room`].
     #[inline(always)]
-    pub(super) fn claim<B: Backing>(
-        &self,
-        memory: &Memory<B>,
-        top_bytes: usize,
-    ) -> Result<Claim, AllocError> {
+    pub(super) fn claim<B: Backing>(&self, memory: &Memory<B>, place: u32) -> Option<(u32, u32)> {
         let at = self.room.get();
         if at == NONE {
-            return self.make_room(memory, top_bytes).map(Claim::Places);
+            return None;
         }
         let group = self.group(memory, at);
         let live = group.live.get();
@@ -191,17 +191,30 @@ impl Names {
         group.live.set(live);
         let generation = group.generation.get() + 1;
         group.generation.set(generation);
+        let places = group.places.get();
+        // SAFETY: one of the 64 places of a whole group.
+        let cell = unsafe { memory.data(places).cast::<Cell<u32>>().add(slot as usize) };
+        // SAFETY: as above; only cells refer to it.
+        unsafe { cell.write(Cell::new(place)) };
         if live == u64::MAX || generation == LAST_GENERATION {
             // SAFETY: a whole group has its places in a block.
-            let header = unsafe { memory.header(group.places.get()) };
+            let header = unsafe { memory.header(places) };
             self.room.set(header.generation.get());
         }
-        Ok(Claim::Index(at << GROUP_LOG2 | slot, generation))
+        Some((at << GROUP_LOG2 | slot, generation))
     }
 
-    /// A group that needs a block for its places to have room: a packed one, or a new one.
+    /// A group that has room once its places have a block of [`WHOLE_BYTES`]: a packed one, or a
+    /// new one, with `top_bytes` of blocks in use.
+    ///
+    /// # Errors
+    /// As the directory's growth.
     #[cold]
-    fn make_room<B: Backing>(&self, memory: &Memory<B>, top: usize) -> Result<u32, AllocError> {
+    pub(super) fn make_room<B: Backing>(
+        &self,
+        memory: &Memory<B>,
+        top_bytes: usize,
+    ) -> Result<u32, AllocError> {
         let count = self.group_count.get();
         if self.packed_count.get() >= count.div_ceil(PACKED_SHARE).max(1) {
             for step in 0..count {
@@ -216,7 +229,7 @@ impl Names {
         if count == GROUPS_MAX {
             return Err(AllocError::TooLarge { requested_bytes: usize::MAX });
         }
-        memory.grow_high(GRANULE_BYTES, top)?;
+        memory.grow_high(GRANULE_BYTES, top_bytes)?;
         memory.write_record(
             count,
             Group {
@@ -276,9 +289,8 @@ impl Names {
     /// Gives a live index up. If its group has no block any more and is packed, the block of its
     /// places is the caller's: its place.
     #[inline(always)]
-    pub(super) fn give<B: Backing>(&self, memory: &Memory<B>, index: u32) -> Option<u32> {
-        let (at, slot) = (index >> GROUP_LOG2, index % GROUP_SLOTS);
-        let group = self.group(memory, at);
+    pub(super) fn give<B: Backing>(&self, memory: &Memory<B>, found: Found<'_>) -> Option<u32> {
+        let Found { group, at, slot, .. } = found;
         let live = group.live.get();
         debug_assert!(live >> slot & 1 == 1);
         if group.is_packed() {

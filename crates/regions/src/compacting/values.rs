@@ -91,12 +91,10 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// [`AccessError::Stale`], or [`AccessError::InUse`] if it is pinned.
     #[inline]
     pub fn remove(&self, handle: Handle<T>) -> Result<T, AccessError> {
-        let (place, _) = self.heap.pin_mut_raw(handle.parts())?;
-        // SAFETY: a live value, whole, which nobody has pinned; it is gone with the next lines.
-        let value = unsafe { self.heap.memory.data(place).cast::<T>().read() };
-        self.heap.unpin_at(place);
-        let removed = self.heap.remove_at(place, handle.parts().0);
-        debug_assert!(removed.is_ok(), "it was pinned by us only");
+        let found = self.heap.find_to_remove(handle.parts())?;
+        // SAFETY: a live value, whole, which nobody has pinned; it is gone with the next line.
+        let value = unsafe { self.heap.memory.data(found.place).cast::<T>().read() };
+        self.heap.remove_found(found, size_of::<T>() as u32);
         Ok(value)
     }
 
