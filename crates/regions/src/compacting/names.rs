@@ -2,7 +2,8 @@
 //!
 //! 64 indices are a *group*: a record in the directory, and the places of their blocks in a block
 //! of the heap, which is moved like any other. A group with few blocks is *packed*: its places are
-//! those of live blocks only. What is dead costs a quarter of a byte.
+//! those of live blocks only, and a single one is in the record. What is dead costs a quarter of
+//! a byte.
 
 use core::cell::Cell;
 
@@ -54,19 +55,18 @@ impl Group {
     /// The block with the places, if there is one.
     fn block(&self) -> Option<u32> {
         let places = self.places.get();
-        (places != NOWHERE).then_some(places & !PACKED)
+        (places != NOWHERE && !self.is_alone()).then_some(places & !PACKED)
+    }
+
+    /// Packed with one block, whose place is in the record itself.
+    fn is_alone(&self) -> bool {
+        self.is_packed() && self.live.get().is_power_of_two()
     }
 
     /// The block with the places is at `place` now.
     pub(super) fn moved_to(&self, place: u32) {
         debug_assert_ne!(self.places.get(), NOWHERE);
         self.places.set(self.places.get() & PACKED | place);
-    }
-
-    /// Block and number of the place of `slot` in a packed group.
-    #[cold]
-    fn packed_at(&self, places: u32, slot: u32) -> (u32, u32) {
-        (places & !PACKED, self.rank(slot))
     }
 
     fn rank(&self, slot: u32) -> u32 {
@@ -122,22 +122,50 @@ impl Names {
         unsafe { memory.record(group) }
     }
 
-    /// Where the place of the block with that index is kept.
+    /// Where the place of the block with that index is kept: a number in the block of the group's
+    /// places; none if it is in the record.
     ///
     /// # Safety
-    /// - `slot` of `group` is live.
+    /// - `slot` of `group`, which is packed, is live.
+    unsafe fn packed_cell<'a, B: Backing>(
+        memory: &'a Memory<B>,
+        group: &Group,
+        slot: u32,
+    ) -> Option<&'a Cell<u32>> {
+        let block = group.block()?;
+        // SAFETY: inside the block, which has one for each live slot (M2).
+        let cell = unsafe { memory.data(block).cast::<Cell<u32>>().add(group.rank(slot) as usize) };
+        // SAFETY: written when the group was packed; only cells refer to it.
+        Some(unsafe { cell.as_ref() })
+    }
+
+    /// The place of a packed group's block.
+    ///
+    /// # Safety
+    /// - As for [`Self::packed_cell`].
+    #[cold]
+    unsafe fn packed_place<B: Backing>(memory: &Memory<B>, group: &Group, slot: u32) -> u32 {
+        // SAFETY: the caller's promise.
+        let cell = unsafe { Self::packed_cell(memory, group, slot) };
+        cell.map_or(group.places.get() & !PACKED, Cell::get)
+    }
+
+    /// The cell with the place of a whole group's block.
+    ///
+    /// # Safety
+    /// - `group` is whole, and `slot` is less than [`GROUP_SLOTS`].
     #[inline(always)]
     unsafe fn cell<'a, B: Backing>(
         memory: &'a Memory<B>,
         group: &Group,
         slot: u32,
     ) -> &'a Cell<u32> {
-        let places = group.places.get();
-        let (block, at) =
-            if places & PACKED == 0 { (places, slot) } else { group.packed_at(places, slot) };
-        // SAFETY: inside the block of the group's places, which has one for each live slot (M2).
-        let cell = unsafe { memory.data(block).cast::<Cell<u32>>().add(at as usize) };
-        // SAFETY: written when the slot became live; only cells refer to it.
+        debug_assert!(!group.is_packed() && slot < GROUP_SLOTS);
+        let places = memory.data(group.places.get()).cast::<Cell<u32>>();
+        // SAFETY: one of the 64 of the group's places (M2).
+        let cell = unsafe { places.add(slot as usize) };
+        // SAFETY: the block of places is zero or written from the beginning; only cells refer to
+        // it.
         unsafe { cell.as_ref() }
     }
 
@@ -157,8 +185,13 @@ impl Names {
         if group.live.get() >> slot & 1 == 0 {
             return None;
         }
-        // SAFETY: live.
-        let place = unsafe { Self::cell(memory, group, slot) }.get();
+        let place = if group.is_packed() {
+            // SAFETY: live.
+            unsafe { Self::packed_place(memory, group, slot) }
+        } else {
+            // SAFETY: whole.
+            unsafe { Self::cell(memory, group, slot) }.get()
+        };
         Some(Found { group, at, slot, place })
     }
 
@@ -169,10 +202,17 @@ impl Names {
     #[inline]
     pub(super) unsafe fn set_place<B: Backing>(&self, memory: &Memory<B>, index: u32, place: u32) {
         let group = self.group(memory, index >> GROUP_LOG2);
-        debug_assert!(group.live.get() >> (index % GROUP_SLOTS) & 1 == 1);
-        // SAFETY: the caller's promise.
-        let cell = unsafe { Self::cell(memory, group, index % GROUP_SLOTS) };
-        cell.set(place);
+        let slot = index % GROUP_SLOTS;
+        debug_assert!(group.live.get() >> slot & 1 == 1);
+        if !group.is_packed() {
+            // SAFETY: whole.
+            return unsafe { Self::cell(memory, group, slot) }.set(place);
+        }
+        // SAFETY: the caller's promise: live.
+        match unsafe { Self::packed_cell(memory, group, slot) } {
+            Some(cell) => cell.set(place),
+            None => group.places.set(PACKED | place),
+        }
     }
 
     /// A free index for the block at `place`, with its generation; none if no listed group has
@@ -191,14 +231,11 @@ impl Names {
         group.live.set(live);
         let generation = group.generation.get() + 1;
         group.generation.set(generation);
-        let places = group.places.get();
-        // SAFETY: one of the 64 places of a whole group.
-        let cell = unsafe { memory.data(places).cast::<Cell<u32>>().add(slot as usize) };
-        // SAFETY: as above; only cells refer to it.
-        unsafe { cell.write(Cell::new(place)) };
+        // SAFETY: a listed group is whole.
+        unsafe { Self::cell(memory, group, slot) }.set(place);
         if live == u64::MAX || generation == LAST_GENERATION {
             // SAFETY: a whole group has its places in a block.
-            let header = unsafe { memory.header(places) };
+            let header = unsafe { memory.header(group.places.get()) };
             self.room.set(header.generation.get());
         }
         Some((at << GROUP_LOG2 | slot, generation))
@@ -258,16 +295,14 @@ impl Names {
         debug_assert!(group.is_packed());
         let old = group.block();
         let cells = memory.data(place).cast::<Cell<u32>>();
-        let mut left = group.live.get();
-        while left != 0 {
-            let slot = left.trailing_zeros();
-            // SAFETY: live.
-            let from = unsafe { Self::cell(memory, group, slot) };
+        for slot in 0..GROUP_SLOTS {
+            let is_live = group.live.get() >> slot & 1 == 1;
+            // SAFETY: live, if it is asked.
+            let from = if is_live { unsafe { Self::packed_place(memory, group, slot) } } else { 0 };
             // SAFETY: one of the 64 places of the new block.
             let to = unsafe { cells.add(slot as usize) };
             // SAFETY: as above; the caller's block.
-            unsafe { to.write(Cell::new(from.get())) };
-            left &= left - 1;
+            unsafe { to.write(Cell::new(from)) };
         }
         group.places.set(place);
         self.packed_count.set(self.packed_count.get() - 1);
@@ -306,7 +341,12 @@ impl Names {
     #[cold]
     fn give_packed<B: Backing>(&self, memory: &Memory<B>, group: &Group, slot: u32) -> Option<u32> {
         let (live, rank) = (group.live.get(), group.rank(slot));
-        let block = group.block()?;
+        let left = live & !(1 << slot);
+        let Some(block) = group.block() else {
+            group.live.set(left);
+            group.places.set(NOWHERE);
+            return None;
+        };
         let cells = memory.data(block).cast::<u32>();
         // SAFETY: one of the places of live slots.
         let to = unsafe { cells.add(rank as usize) };
@@ -314,11 +354,13 @@ impl Names {
         let from = unsafe { to.add(1) };
         // SAFETY: those behind it, inside the block of the group's places.
         unsafe { from.copy_to(to, (live.count_ones() - rank - 1) as usize) };
-        group.live.set(live & !(1 << slot));
-        if group.live.get() != 0 {
+        group.live.set(left);
+        if !left.is_power_of_two() {
             return None;
         }
-        group.places.set(NOWHERE);
+        // SAFETY: the place of the only live slot, which is the first now.
+        let place = unsafe { cells.read() };
+        group.places.set(PACKED | place);
         Some(block)
     }
 
@@ -359,8 +401,10 @@ impl Names {
         }
         self.packed_count.set(self.packed_count.get() + 1);
         let whole = header.granules();
-        if count == 0 {
-            group.places.set(NOWHERE);
+        if count <= 1 {
+            // SAFETY: the first place, written by the loop if there is one.
+            let alone = unsafe { cells.cast::<u32>().read() };
+            group.places.set(if count == 0 { NOWHERE } else { PACKED | alone });
             return Some((block, whole));
         }
         group.places.set(block | PACKED);
@@ -375,7 +419,7 @@ impl Names {
         while let Some(last) = self.group_count.get().checked_sub(1) {
             let group = self.group(memory, last);
             let generation = group.generation.get();
-            if group.places.get() != NOWHERE || generation == LAST_GENERATION {
+            if group.live.get() != 0 || !group.is_packed() || generation == LAST_GENERATION {
                 return;
             }
             self.floor.set(self.floor.get().max(generation));
@@ -392,7 +436,8 @@ impl Names {
             let group = self.group(memory, at);
             packed += u32::from(group.is_packed());
             let Some(block) = group.block() else {
-                assert_eq!(group.live.get(), 0, "M2: group {at} has blocks and no places");
+                let alone = group.is_alone() || group.live.get() == 0;
+                assert!(alone, "M2: group {at} has blocks and no places");
                 continue;
             };
             // SAFETY: a block that the group has.
