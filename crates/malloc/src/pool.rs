@@ -73,6 +73,7 @@ static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The pool, locked. Ends the process when this thread holds it already.
 pub(crate) fn lock() -> Guard<'static, Pool, Futex> {
+    life::before_shared_lock();
     match POOL.lock(ThreadBlock::token()) {
         Ok(mut pool) => {
             if !pool.is_started {

@@ -22,6 +22,7 @@ use crate::descriptor::{Descriptor, LARGE, NO_SLICE, SliceIndex, ZONE};
 use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::large;
+use crate::life::before_shared_lock;
 use crate::pool::{Futex, in_signal_handler, lock};
 use crate::region::{descriptor, index_of, slice_of};
 use crate::span::Span;
@@ -148,6 +149,7 @@ impl ZonePlace {
     }
 
     fn lock(&'static self) -> Guard<'static, Inside, Futex> {
+        before_shared_lock();
         match self.inside.lock(ThreadBlock::token()) {
             Ok(guard) => guard,
             Err(_) => in_signal_handler(),
