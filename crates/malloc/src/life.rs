@@ -12,7 +12,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 pub(crate) use crate::fork::{adopt_an_orphan, adopt_orphans_of, look_for_raw_fork, note_threads};
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
-use crate::limits::read_environment;
+use crate::options::read_environment;
 use crate::pool::lock;
 pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};

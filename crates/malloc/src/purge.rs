@@ -33,6 +33,7 @@ use crate::region::{SLICE_BYTES, slice_start};
 use crate::runs;
 use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
+use crate::walk::InHand;
 
 /// A thread that entered no slow path for so many rounds is idle.
 const IDLE_ROUND_COUNT: u32 = 2;
@@ -81,6 +82,7 @@ pub(crate) fn purge_shared(eagerness: Eagerness) -> bool {
 
 /// Purges free runs, the lock not held while the kernel works.
 fn purge_runs(eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     if eagerness == Eagerness::All {
         lock().runs.purge_all();
         return false;
@@ -210,6 +212,7 @@ fn is_cold(span: Span, eagerness: Eagerness) -> bool {
 
 /// A purger's round over the heap of another thread; whether it is to come again soon.
 pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     // Whoever holds the lock is busy, and comes by himself.
     let Some(mut inside) = heap.inside.try_lock(crate::thread_block::ThreadBlock::token()) else {
         return true;
