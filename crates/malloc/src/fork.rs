@@ -327,7 +327,7 @@ pub(crate) fn look_for_raw_fork() {
     }
     for class_index in 0..CLASS_COUNT {
         if class_lock(class_index).break_if_held_by_other(me) {
-            lock_class(class_index).forget();
+            lock_class(class_index).forget(class_index);
         }
     }
     zone_place::break_locks(me);

@@ -12,13 +12,16 @@
 //!   `node_of_part[p]`, and a run lies in one part.
 //! - N2: `order[n]` names each part once, the nearest to node `n` first.
 
+use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::NodePolicy;
+use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{NODE_COUNT_MAX, NodeSet, Topology, allowed_nodes, bind, current_node};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use crate::descriptor::SliceIndex;
+use crate::class_pool::{BUCKET_COUNT, Buckets};
+use crate::descriptor::{NO_SLICE, SliceIndex};
 use crate::limits::limits;
 use crate::options::is_numa_wanted;
 use crate::region::{COMMIT_SLICES, Extent, SLICE_LOG2, reserve_metadata, slice_start};
@@ -67,6 +70,54 @@ pub(crate) fn are_many() -> bool {
     PART_COUNT.load(Ordering::Relaxed) > 1
 }
 
+/// What only machines with several nodes have, and slow paths without the pool's lock look at.
+struct Shared {
+    /// As in [`Parts`]; never changed.
+    order: [[Part; NODE_COUNT_MAX]; NODE_COUNT_MAX],
+    /// Passive spans by part and class, under the classes' locks; part 0's are with the locks.
+    buckets: [[UnsafeCell<Buckets>; CLASS_COUNT]; NODE_COUNT_MAX],
+}
+
+/// Null when there is one part; lives for ever.
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(core::ptr::null_mut());
+
+fn shared() -> Option<&'static Shared> {
+    // Acquire: pairs with the Release in `divide`.
+    // SAFETY: null, or a value that lives for ever and changes in its cells only.
+    unsafe { SHARED.load(Ordering::Acquire).as_ref() }
+}
+
+/// The part nearest to where the calling thread runs: one load where there is one, else some 5 ns.
+#[inline]
+pub(crate) fn near_part() -> Part {
+    if are_many() { near_part_of_many() } else { 0 }
+}
+
+#[cold]
+fn near_part_of_many() -> Part {
+    let row = shared().and_then(|shared| shared.order.get(current_node() as usize));
+    row.map_or(0, |row| row[0])
+}
+
+/// Whether `part` is as near as any to where the calling thread runs.
+#[inline]
+pub(crate) fn is_near(part: Part) -> bool {
+    !are_many() || part == near_part_of_many()
+}
+
+/// The lists of passive spans of `class_index` that lie in `part`, not the first; none when there
+/// is no such part.
+///
+/// # Safety
+/// - The calling thread holds the lock of the class while the reference lives, and makes no other
+///   one.
+#[cold]
+pub(crate) unsafe fn far_buckets<'a>(class_index: usize, part: Part) -> Option<&'a mut Buckets> {
+    let cell = shared()?.buckets.get(usize::from(part))?.get(class_index)?;
+    // SAFETY: the caller's promise.
+    Some(unsafe { &mut *cell.get() })
+}
+
 /// How many parts there are.
 pub(crate) fn part_count() -> usize {
     PART_COUNT.load(Ordering::Relaxed).max(1) as usize
@@ -103,6 +154,9 @@ impl NodeRuns {
         // SAFETY: null, or zeroed memory of that size, page aligned. All fields are numbers; the
         // runs of each part that is used are written below.
         let Some(parts) = (unsafe { place.as_mut() }) else { return false };
+        let shared = reserve_metadata(size_of::<Shared>()).cast::<Shared>();
+        // SAFETY: as above, and nobody else knows the place yet.
+        let Some(common) = (unsafe { shared.as_mut() }) else { return false };
         parts.count = count;
         parts.first = extent.first;
         parts.part_slices = part_slices;
@@ -111,6 +165,10 @@ impl NodeRuns {
         }
         for node in 0..NODE_COUNT_MAX as u32 {
             order_of(&machine, nodes, node, &mut parts.order[node as usize]);
+        }
+        common.order = parts.order;
+        for row in &mut common.buckets[..count] {
+            *row = [const { UnsafeCell::new([NO_SLICE; BUCKET_COUNT]) }; CLASS_COUNT];
         }
         for part in 0..count {
             let first = extent.first + part as SliceIndex * part_slices;
@@ -124,6 +182,8 @@ impl NodeRuns {
             prefer(own, parts.node_of_part[part].into());
         }
         self.parts = place;
+        // Release: pairs with the Acquire in `shared`.
+        SHARED.store(shared, Ordering::Release);
         PART_COUNT.store(count as u32, Ordering::Relaxed);
         true
     }
@@ -152,11 +212,6 @@ impl NodeRuns {
         let part = usize::from(self.part_of(index));
         self.parts()
             .map_or(NodeWish::Local, |parts| NodeWish::Node(parts.node_of_part[part].into()))
-    }
-
-    /// The part nearest to where memory is wanted.
-    pub(crate) fn nearest_part(&self, wish: NodeWish) -> Part {
-        self.parts().map_or(0, |parts| parts.order_for(wish)[0])
     }
 
     /// Forgets all free runs: see [`Runs::forget`].

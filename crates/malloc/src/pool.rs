@@ -223,6 +223,7 @@ impl Pool {
     pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
         let slices = u32::from(Geometry::of(class_index).slices);
         let run = self.runs.take_on(slices, node)?;
+        descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);
         self.small_bytes += slices as usize * SLICE_BYTES;
         for distance in 1..slices {
             let interior = descriptor(run.index + distance);

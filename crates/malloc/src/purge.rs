@@ -28,6 +28,7 @@ use crate::class_pool::lock_class;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Entered, Heap, Inside};
+use crate::nodes::{Part, part_count};
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, slice_start};
 use crate::runs;
@@ -105,10 +106,11 @@ fn purge_runs(eagerness: Eagerness) -> bool {
 /// Purges the passive spans of a class, the emptiest first; whether some were too fresh.
 fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
     let mut is_more = false;
-    for bucket in (0..4).rev() {
+    let parts = 0..part_count() as Part;
+    for (part, bucket) in parts.flat_map(|part| (0..4).rev().map(move |bucket| (part, bucket))) {
         loop {
             let mut pool = lock_class(class_index);
-            let head = pool.bucket(bucket);
+            let head = pool.bucket(class_index, part, bucket);
             let mut purged = 0;
             let mut next = (head != NO_SLICE).then_some(head);
             while let Some(index) = next {
