@@ -14,6 +14,7 @@
 //!    spans of threads that do nothing.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
+//!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
 //! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`: what the user
 //!    sees.
 //!
@@ -44,6 +45,8 @@ mod purge;
 mod purger;
 mod region;
 mod runs;
+mod sampled_lists;
+mod sampling;
 mod snapshot;
 mod span;
 mod span_list;
@@ -59,6 +62,9 @@ pub use free::{free, usable_bytes};
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
+pub use sampling::{
+    GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
+};
 pub use statistics::{Statistics, statistics, trim};
 pub use walk::{LiveBlock, LiveBlocks, WalkError};
 pub use zone::{Zone, ZoneError, ZoneOptions, ZoneStatistics, zones};

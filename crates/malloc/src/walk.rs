@@ -38,6 +38,8 @@ use crate::pool::{Pool, all_heaps, pool_lock};
 use crate::region::{
     SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, slice_of, slice_start,
 };
+use crate::sampled_lists;
+use crate::sampling;
 use crate::snapshot::{DirectRecord, RunKind, RunRecord, Snapshot};
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
@@ -393,6 +395,9 @@ impl Reader {
             }
             is_slot
         });
+        for rest in sampled_lists::rests(heap) {
+            self.note_chain(rest);
+        }
         let owner = heap.owner.load(Ordering::Relaxed);
         let lists = ThreadBlock::lists_of(owner);
         // A thread that ended without libc's knowledge has left its heap behind and no storage.
@@ -481,7 +486,7 @@ fn is_free_run(index: SliceIndex, slices: SliceIndex) -> bool {
 
 /// The zone of a run, as numbers.
 fn zone_raw(head: &Descriptor) -> (*const (), u64) {
-    match place_of(head) {
+    match place_of(head).filter(|place| !sampling::is_samples(place)) {
         // SAFETY: all locks are held by this thread.
         Some(place) => (core::ptr::from_ref(place).cast(), unsafe { place.inside_locked() }.id),
         None => (core::ptr::null(), 0),

@@ -21,6 +21,7 @@ use crate::descriptor::{Descriptor, LARGE, ZONE};
 use crate::free::{free, head_of, usable_bytes};
 use crate::nodes::NodeWish;
 use crate::pool::{Futex, lock};
+use crate::sampling;
 use crate::zone_inside::Inside;
 use crate::zone_place::{ZonePlace, all_places, place_of};
 
@@ -220,6 +221,16 @@ impl Zone {
         Some(Self { place, id })
     }
 
+    /// Where it lives.
+    pub(crate) fn place(&self) -> &'static ZonePlace {
+        self.place
+    }
+
+    /// The zone with that number in that place.
+    pub(crate) fn named(place: &'static ZonePlace, id: u64) -> Self {
+        Self { place, id }
+    }
+
     fn enter(&self) -> Result<Guard<'static, Inside, Futex>, ZoneError> {
         let inside = self.place.lock();
         if inside.id == self.id { Ok(inside) } else { Err(ZoneError::Destroyed) }
@@ -348,7 +359,7 @@ impl Zone {
 
 /// All zones that are there now, in no order; some may be destroyed when they are returned.
 pub fn zones() -> impl Iterator<Item = Zone> {
-    all_places().filter_map(|place| {
+    all_places().filter(|place| !sampling::is_samples(place)).filter_map(|place| {
         let id = place.lock().id;
         (id != 0).then_some(Zone { place, id })
     })
@@ -363,10 +374,12 @@ fn large_stays(bytes: usize) -> bool {
     bytes > heapwright_core::size_class::SMALL_BYTES_MAX && bytes <= BLOCK_BYTES_MAX
 }
 
-/// The place of the zone that the block at `ptr` belongs to.
+/// The place of the zone that the block at `ptr` belongs to; none for a sample, which lies in a
+/// zone of ours and is the default heap's to the program.
 fn zone_place_of(ptr: *mut u8) -> Option<&'static ZonePlace> {
     let head = head_of(ptr)?;
-    if is_owned(head, ZONE) || is_owned(head, LARGE) { place_of(head) } else { None }
+    let is_zones = is_owned(head, ZONE) || is_owned(head, LARGE);
+    place_of(head).filter(|place| is_zones && !sampling::is_samples(place))
 }
 
 /// Whether the live block at `ptr` belongs to a zone.
@@ -395,6 +408,20 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
 
 /// Frees `block`, given up by the program, of a zone's span.
 pub(crate) fn free_small(head: &'static Descriptor, block: Block) {
+    let Some(place) = place_of(head) else { return };
+    if !sampling::is_samples(place) {
+        give_back(head, block);
+        return;
+    }
+    // Before somebody else can have the address.
+    let held = sampling::freed(block);
+    give_back(head, block);
+    // SAFETY: null, or a place that was held for this block and that nobody has seen.
+    unsafe { free(held) };
+}
+
+/// [`free_small`] of what nobody is told of.
+pub(crate) fn give_back(head: &'static Descriptor, block: Block) {
     if let Some(place) = place_of(head) {
         place.lock().free_small(head, block);
     }

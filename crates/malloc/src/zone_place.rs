@@ -5,6 +5,7 @@ use heapwright_sync::{Guard, Lock};
 
 use crate::descriptor::Descriptor;
 use crate::heap::Heap;
+use crate::life::before_shared_lock;
 use crate::pool::{Futex, in_signal_handler};
 use crate::thread_block::ThreadBlock;
 use crate::zone_inside::Inside;
@@ -87,6 +88,7 @@ impl ZonePlace {
     }
 
     pub(crate) fn lock(&'static self) -> Guard<'static, Inside, Futex> {
+        before_shared_lock();
         match self.inside.lock(ThreadBlock::token()) {
             Ok(guard) => guard,
             Err(_) => in_signal_handler(),

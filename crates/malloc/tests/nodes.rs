@@ -7,7 +7,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::process::Command;
 
-use heapwright_malloc::{Zone, ZoneOptions, alloc, free};
+use heapwright_malloc::{Zone, ZoneOptions, alloc, free, trim};
 use heapwright_os::{NodeSet, Placement, Topology, current_node, node_free_bytes, placement};
 
 /// CPUs of a node, as the kernel lists them: `0-3,8`.
@@ -215,6 +215,8 @@ fn a_node_without_memory_left_is_helped_by_the_nearest() {
     assert!(node_free_bytes(node).expect("the kernel says") < machine.memory_bytes(node) / 4);
     // SAFETY: no block is used any more.
     unsafe { zone.destroy() }.expect("there");
+    // Free runs keep their pages, also those of other nodes, until they are purged.
+    trim();
 }
 
 /// Where a part of the region is used up: in a process with little address space.

@@ -114,7 +114,7 @@ fn a_resized_block_keeps_its_contents_alignment_and_zone() {
     let mut bytes = 100;
     for (step, wished) in sizes.into_iter().enumerate() {
         let usable = fill(block, step as u8);
-        let resize = |block: NonNull<u8>| {
+        block = {
             if step % 2 == 0 {
                 // SAFETY: live; only the result is used from here on.
                 unsafe { zone.realloc(block, 256, wished) }.expect("memory")
@@ -130,7 +130,6 @@ fn a_resized_block_keeps_its_contents_alignment_and_zone() {
                 NonNull::new(core::ptr::with_exposed_provenance_mut(moved)).expect("memory")
             }
         };
-        block = resize(block);
         // SAFETY: live.
         assert_eq!(unsafe { Zone::of(block.as_ptr()) }, Some(zone), "{wished} bytes");
         let kept = usable.min(wished).min(bytes.max(usable));
