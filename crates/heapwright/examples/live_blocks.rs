@@ -34,3 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(small >= words.len(), "each word is a block");
     Ok(())
 }
+
+#[test]
+fn it_runs() {
+    main().expect("no error");
+}

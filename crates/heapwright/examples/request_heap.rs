@@ -49,3 +49,8 @@ fn main() {
     assert_eq!(answers[1].1, Ok(199_990_000));
     assert!(answers[2].1.is_err(), "80 MB are more than 1 MiB");
 }
+
+#[test]
+fn it_runs() {
+    main();
+}

@@ -16,7 +16,7 @@
     } while (0)
 
 struct sought {
-    void *block;
+    uintptr_t address;
     size_t found_bytes, count;
 };
 
@@ -25,7 +25,7 @@ static bool visit(void *context, void *start, size_t usable_bytes, uint64_t heap
     /* The receiver may allocate. */
     free(malloc(10));
     sought->count++;
-    if (start == sought->block) {
+    if ((uintptr_t)start == sought->address) {
         CHECK(sought->found_bytes == 0 && heap == 0 && size_class >= 0);
         sought->found_bytes = usable_bytes;
     }
@@ -46,12 +46,12 @@ int main(void) {
     CHECK(heapwright_set_option("numa", "1") == EBUSY);
     CHECK(heapwright_set_option(NULL, "1") == EINVAL && heapwright_option("numa", NULL) == EINVAL);
 
-    struct sought sought = {.block = malloc(1000)};
+    void *block = malloc(1000);
+    struct sought sought = {.address = (uintptr_t)block};
     CHECK(heapwright_walk(visit, &sought) == 0);
-    CHECK(sought.found_bytes == malloc_usable_size(sought.block) && sought.count > 1);
-    void *gone = sought.block;
-    free(gone);
-    sought = (struct sought){.block = gone};
+    CHECK(sought.found_bytes == malloc_usable_size(block) && sought.count > 1);
+    free(block);
+    sought.found_bytes = 0;
     CHECK(heapwright_walk(visit, &sought) == 0 && sought.found_bytes == 0);
     CHECK(heapwright_walk(NULL, NULL) == EINVAL);
 
