@@ -14,6 +14,7 @@ mod compacting;
 mod error;
 mod file_heap;
 mod handles;
+mod heap;
 mod linear;
 mod numa;
 mod object;
@@ -27,6 +28,7 @@ use core::ffi::{CStr, c_char};
 
 pub use compacting::{HwCompaction, OnMove, Visit};
 pub use error::{Error, Status};
+pub use heap::{HwHeap, HwHeapOptions, HwLiveBlock, HwVisit};
 pub use statistics::Statistics;
 
 const VERSION: &CStr = c"0.1.0";
