@@ -281,8 +281,8 @@ void *hw_compacting_pin(hw_compacting *heap, uint64_t handle, size_t *bytes, hw_
 int32_t hw_compacting_unpin(hw_compacting *heap, uint64_t handle, hw_error *error);
 
 /* Calls `visit` with each block, pinned, in the order of addresses. Nothing is moved meanwhile. */
-typedef void (*hw_visit)(void *context, uint64_t handle, void *block, size_t bytes);
-int32_t hw_compacting_each(hw_compacting *heap, hw_visit visit, void *context);
+typedef void (*hw_compacting_visit)(void *context, uint64_t handle, void *block, size_t bytes);
+int32_t hw_compacting_each(hw_compacting *heap, hw_compacting_visit visit, void *context);
 
 typedef struct hw_compaction {
     uint64_t moved_count;

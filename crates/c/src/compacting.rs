@@ -32,7 +32,7 @@ pub struct HwCompaction {
 
 /// `hw_moved`: see the header.
 pub type OnMove = Option<unsafe extern "C" fn(*mut c_void, u64, *mut u8, *mut u8, usize)>;
-/// `hw_visit`: see the header.
+/// `hw_compacting_visit`: see the header.
 pub type Visit = Option<unsafe extern "C" fn(*mut c_void, u64, *mut u8, usize)>;
 
 impl From<AccessError> for Error {

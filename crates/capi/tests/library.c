@@ -222,7 +222,7 @@ static void moved(void *context, uint64_t handle, void *from, void *to, size_t b
     ++*(size_t *)context;
 }
 
-static void visit(void *context, uint64_t handle, void *block, size_t bytes) {
+static void visit_moved(void *context, uint64_t handle, void *block, size_t bytes) {
     CHECK(handle != 0 && bytes == 1000 && *(unsigned char *)block == 7);
     ++*(size_t *)context;
 }
@@ -269,7 +269,7 @@ static void compacting(void) {
     CHECK(hw_compacting_compact(heap, &done) == HW_OK && done.finished);
     CHECK(hw_compacting_compact(heap, NULL) == HW_OK);
     size_t visited = 0;
-    CHECK(hw_compacting_each(heap, visit, &visited) == HW_OK && visited == 500);
+    CHECK(hw_compacting_each(heap, visit_moved, &visited) == HW_OK && visited == 500);
     CHECK(hw_compacting_each(heap, NULL, NULL) == HW_INVALID);
     CHECK(hw_compacting_step(NULL, 1, NULL, NULL, NULL) == HW_INVALID);
     hw_compacting_delete(heap);

@@ -53,9 +53,9 @@ const BYTES_MAX: usize = u32::MAX as usize - 2 * GRANULE_BYTES;
 /// # use heapwright_regions::{AnonymousPages, CompactingHeap};
 /// let heap = CompactingHeap::new_in(AnonymousPages);
 /// let block = heap.insert(b"text").unwrap();
-/// let bytes: &[u8] = &heap.pin(block).unwrap();
+/// let first = heap.pin(block).unwrap().first();
 /// heap.compact();
-/// assert_eq!(bytes, b"text");
+/// assert_eq!(first, Some(&b't'));
 /// ```
 /// It is used by one thread at a time:
 /// ```compile_fail,E0277

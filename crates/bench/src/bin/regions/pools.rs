@@ -83,7 +83,7 @@ fn slab_ours<const LIVE: usize>(probe: &mut Probe) {
 /// Handles instead of pointers, and whole values.
 fn compacting<const LIVE: usize>(probe: &mut Probe) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
-    let take = |_| pool.insert([1; 8]).ok().expect("memory");
+    let take = |_| pool.insert([1; 8]).expect("memory");
     churn(probe, LIVE, LINE, take, |handle, _| {
         pool.remove(handle).expect("live");
     });
