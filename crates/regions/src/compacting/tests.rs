@@ -192,6 +192,9 @@ fn a_long_block_on_its_way_is_whole_when_it_is_pinned() {
     }
     heap.compact_step(1, |_| {});
     heap.check();
+    // The end of the long block is still in the gap, which would have room for this.
+    let other = heap.insert(&[0xff; 5000]).expect("memory");
+    assert_eq!(heap.pin(other).expect("live")[..], [0xff; 5000]);
     assert_eq!(told, 1, "told once, at the beginning");
     assert_eq!(heap.pin(long).expect("live")[..], contents);
     assert!(heap.compact_step(usize::MAX, |_| {}).finished);
