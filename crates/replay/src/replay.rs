@@ -13,7 +13,7 @@ use crate::progress::{Phase, Progress};
 use crate::report::{AllocatorFigures, NullFigures, ReplayReport};
 use crate::result::{Field, Text};
 use crate::spec::{ReplayOptions, WorkerProgram};
-use crate::supervise::{Limits, Outcome, run_once};
+use crate::supervise::{Limits, Outcome, Task, run_once};
 
 /// Timing rounds that always run.
 const ROUNDS_MIN: u32 = 3;
@@ -213,7 +213,8 @@ impl Runs<'_> {
             progress(&Progress::new(phase, what.clone(), done, total, elapsed));
         };
         look(0);
-        run_once(&self.program, self.plan, allocator, None, is_memory, self.limits, &mut look)
+        let task = Task::whole(allocator, is_memory);
+        run_once(&self.program, self.plan, task, self.limits, &mut look)
     }
 }
 
