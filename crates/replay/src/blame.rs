@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 /// A live block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveBlock {
@@ -59,7 +61,7 @@ pub(crate) enum Rest {
 }
 
 /// The share of one call site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteShare {
     /// The site's number; [`crate::SITE_UNKNOWN`] where no stack is known.
     pub site: u32,
@@ -75,7 +77,7 @@ pub struct SiteShare {
 }
 
 /// The blocks of one power of two of usable bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassShare {
     /// Largest usable size of the class; blocks above half of it belong to it.
     pub class_bytes: u64,
@@ -183,8 +185,7 @@ struct Frames {
 
 impl Frames {
     fn new(runs: &[PageRun]) -> Self {
-        let mut frames =
-            Self { first_of_run: Vec::new(), shared: HashMap::new(), count: 0 };
+        let mut frames = Self { first_of_run: Vec::new(), shared: HashMap::new(), count: 0 };
         for run in runs {
             frames.first_of_run.push(frames.count as u32);
             if matches!(run.frame, Frame::Anonymous(_)) {
@@ -224,12 +225,7 @@ impl Frames {
 }
 
 /// Cuts the blocks at page borders and keeps what is resident.
-fn pieces(
-    runs: &[PageRun],
-    blocks: &[LiveBlock],
-    frames: &Frames,
-    page_bytes: u64,
-) -> Vec<Piece> {
+fn pieces(runs: &[PageRun], blocks: &[LiveBlock], frames: &Frames, page_bytes: u64) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(blocks.len());
     for block in blocks {
         let end = block.start.saturating_add(block.usable_bytes);
@@ -329,11 +325,7 @@ fn share(free: u64, at: u64, part: u64, whole: u64) -> u64 {
 
 /// The largest gap between neighbouring blocks in `heap`, ranges of pages in a row; enters for
 /// each class the largest beside one of its blocks.
-fn gaps(
-    heap: &[(u64, u64)],
-    blocks: &[LiveBlock],
-    classes: &mut BTreeMap<u8, ClassShare>,
-) -> u64 {
+fn gaps(heap: &[(u64, u64)], blocks: &[LiveBlock], classes: &mut BTreeMap<u8, ClassShare>) -> u64 {
     let mut largest = 0;
     let mut next = 0;
     for &(start, end) in heap {
@@ -446,7 +438,8 @@ mod tests {
         };
         for _ in 0..200 {
             let resident: BTreeSet<u64> = (16..40).filter(|_| below(3) > 0).collect();
-            let before: BTreeSet<u64> = resident.iter().copied().filter(|_| below(8) == 0).collect();
+            let before: BTreeSet<u64> =
+                resident.iter().copied().filter(|_| below(8) == 0).collect();
             let mut blocks = Vec::new();
             let mut at = 15 * PAGE + below(PAGE);
             while at < 40 * PAGE {

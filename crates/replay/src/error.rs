@@ -89,9 +89,7 @@ impl fmt::Display for ReplayError {
                 "the recording is too long to replay ({events} events); record a shorter time \
                  with --for"
             ),
-            Self::NoBirths => {
-                f.write_str("the plan keeps no call sites; compile it with births")
-            }
+            Self::NoBirths => f.write_str("the plan keeps no call sites; compile it with births"),
             Self::Allocator { name, path, reason } => {
                 write!(f, "allocator {name} ({}): {reason}", path.display())
             }

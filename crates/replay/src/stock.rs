@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::blame::{ClassShare, Frame, LiveBlock, PageRun, Rest, SiteShare, split};
 use crate::error::ReplayError;
-use crate::plan::{Plan, SITE_MAPPED, SamplePoint};
+use crate::plan::{Plan, SITE_MAPPED};
 use crate::progress::{Phase, Progress};
 use crate::spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
 use crate::stock_record::{BEFORE, RECORD_BYTES, Record};
@@ -20,12 +22,14 @@ const RECORDS_MAX: u64 = 8 << 20;
 
 /// What resident memory is for at a moment of the replay under one allocator. All bytes are
 /// growth over the moment before the first operation.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stock {
     /// Number of the sample among the plan's.
     pub sample: usize,
-    /// The moment.
-    pub point: SamplePoint,
+    /// Events up to then.
+    pub events: u64,
+    /// Seconds since the first event in the recording.
+    pub time_s: f64,
     /// Resident bytes as the kernel counts them.
     pub resident_bytes: u64,
     /// Requested bytes of live blocks, on resident pages.
@@ -111,10 +115,8 @@ pub fn take_stock(
         Some(program) => program.clone(),
         None => WorkerProgram::this()?,
     };
-    let system = |doing| move |error| ReplayError::System { doing, error };
-    let file = sys::memory_file("heapwright-stock").map_err(system("keep the stock"))?;
     let samples = &samples[..samples.len().min(stock_count_max(plan))];
-    begin(&file, samples, plan.facts().samples.len()).map_err(system("keep the stock"))?;
+    let file = stock_file(plan, samples)?;
     let limits = Limits { run: options.run_limit, stall: options.stall_limit };
     let task =
         Task { allocator: Some(allocator), route: None, is_memory: true, stock: Some(&file) };
@@ -128,7 +130,20 @@ pub fn take_stock(
         let error = io::Error::other(outcome.failure);
         return Err(ReplayError::System { doing: "replay for the stock", error });
     }
-    read(&file, plan).map_err(system("read the stock"))
+    read_stock(&file, plan)
+}
+
+/// A file in memory for a worker that takes stock at `samples`.
+pub(crate) fn stock_file(plan: &Plan, samples: &[usize]) -> Result<File, ReplayError> {
+    let system = |error| ReplayError::System { doing: "keep the stock", error };
+    let file = sys::memory_file("heapwright-stock").map_err(system)?;
+    begin(&file, samples, plan.facts().samples.len()).map_err(system)?;
+    Ok(file)
+}
+
+/// What a worker wrote into [`stock_file`], in order.
+pub(crate) fn read_stock(file: &File, plan: &Plan) -> Result<Vec<Stock>, ReplayError> {
+    read(file, plan).map_err(|error| ReplayError::System { doing: "read the stock", error })
 }
 
 /// Writes which samples are wanted.
@@ -241,9 +256,11 @@ impl Gathered {
         };
         let split = split(&self.runs, self.blocks, self.page_bytes, rest);
         let sample = self.sample as usize;
+        let point = plan.facts().samples.get(sample).copied().unwrap_or_default();
         Stock {
             sample,
-            point: plan.facts().samples.get(sample).copied().unwrap_or_default(),
+            events: point.events,
+            time_s: point.time_s,
             resident_bytes: self.growth_bytes,
             requested_bytes: split.requested_bytes,
             slack_bytes: split.slack_bytes,

@@ -47,13 +47,6 @@ pub(crate) struct Task<'a> {
     pub(crate) stock: Option<&'a std::fs::File>,
 }
 
-impl<'a> Task<'a> {
-    /// A run of all blocks on `allocator`.
-    pub(crate) fn whole(allocator: Option<&'a AllocatorSpec>, is_memory: bool) -> Self {
-        Self { allocator, route: None, is_memory, stock: None }
-    }
-}
-
 /// Replays `plan` once, as `task` says. Calls `look` with the epochs done now and then.
 ///
 /// # Errors

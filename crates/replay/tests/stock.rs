@@ -121,7 +121,6 @@ fn a_plan_without_call_sites_is_refused() {
     let recording = Recording::open(&path).expect("a recording");
     let plan = compile(&recording, 0, Shape::default(), &mut |_| {}).expect("a plan");
     assert!(stock_count_max(&plan) >= 1);
-    let refused =
-        take_stock(&plan, &AllocatorSpec::system(), &[0], &options(&[]), &mut |_| {});
+    let refused = take_stock(&plan, &AllocatorSpec::system(), &[0], &options(&[]), &mut |_| {});
     assert!(refused.is_err());
 }

@@ -47,10 +47,7 @@ struct Mapped {
 ///
 /// # Errors
 /// What reading `/proc/self/maps` and `/proc/self/pagemap` gives.
-pub(super) fn for_each_run(
-    page_bytes: usize,
-    mut each: impl FnMut(ResidentRun),
-) -> io::Result<()> {
+pub(super) fn for_each_run(page_bytes: usize, mut each: impl FnMut(ResidentRun)) -> io::Result<()> {
     let pagemap = File::open("/proc/self/pagemap")?;
     let mut maps = File::open("/proc/self/maps")?;
     let mut buffer = [0; 2 * LINE_BYTES_MAX];

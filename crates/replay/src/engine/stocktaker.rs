@@ -51,11 +51,7 @@ impl Stocktaker {
     pub(super) fn take_before<H: Heap>(&self, bench: &Bench<H>) -> io::Result<()> {
         let mut out = Writer::new(&self.file);
         let page_bytes = heapwright_os::page_bytes();
-        out.put(Record::Begin {
-            sample: BEFORE,
-            growth_bytes: 0,
-            page_bytes: page_bytes as u64,
-        });
+        out.put(Record::Begin { sample: BEFORE, growth_bytes: 0, page_bytes: page_bytes as u64 });
         out.put_pages(page_bytes)?;
         debug_assert!(bench.ledger.is_kept());
         out.end()
