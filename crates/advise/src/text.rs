@@ -182,16 +182,16 @@ fn blame_table(blame: &[Blame], count: usize) -> String {
     if blame.is_empty() || count == 0 {
         return String::new();
     }
-    let mut rows = vec![["pins", "live", "would free", "call site"].map(String::from).to_vec()];
+    let mut rows = vec![["call site", "pins", "live", "would free"].map(String::from).to_vec()];
     for one in blame.iter().take(count) {
         rows.push(vec![
+            place(&one.site),
             bytes_text(one.pinned_bytes),
             bytes_text(one.live_bytes),
             bytes_text(one.releasable_bytes),
-            place(&one.site),
         ]);
     }
-    table(&rows, 0)
+    table(&rows, 1)
 }
 
 /// Rows as columns: the first `left` and the last flush left, the others flush right.

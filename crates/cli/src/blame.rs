@@ -99,10 +99,7 @@ pub(crate) fn fragmentation(
     console: &Console,
 ) -> Option<FragmentationFacts> {
     let row = replayed.allocators.iter().find(|row| row.name == spec.name);
-    let Some(memory) = row.filter(|row| row.failure.is_empty()).and_then(|row| row.memory.as_ref())
-    else {
-        return None;
-    };
+    let memory = row.filter(|row| row.failure.is_empty())?.memory.as_ref()?;
     let asked = moment.sample(&memory.timeline, plan.facts().peak_sample);
     let samples = series(asked, memory.timeline.len(), stock_count_max(plan));
     let progress = Progress::new(1);

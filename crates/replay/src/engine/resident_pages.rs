@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use heapwright_os::ResidentPages;
+
 /// Bits of an entry of the page map.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
@@ -43,12 +45,14 @@ struct Mapped {
     is_shared_memory: bool,
 }
 
-/// Calls `each` with all runs, by ascending address. O(mapped pages), some ns each.
+/// Calls `each` with all runs, by ascending address. O(resident pages); before Linux 6.7 O(mapped
+/// pages), some ns each.
 ///
 /// # Errors
 /// What reading `/proc/self/maps` and `/proc/self/pagemap` gives.
 pub(super) fn for_each_run(page_bytes: usize, mut each: impl FnMut(ResidentRun)) -> io::Result<()> {
     let pagemap = File::open("/proc/self/pagemap")?;
+    let mut scanner = ResidentPages::open().ok();
     let mut maps = File::open("/proc/self/maps")?;
     let mut buffer = [0; 2 * LINE_BYTES_MAX];
     let mut filled = 0;
@@ -58,7 +62,14 @@ pub(super) fn for_each_run(page_bytes: usize, mut each: impl FnMut(ResidentRun))
         let mut taken = 0;
         while let Some(length) = buffer[taken..filled].iter().position(|&byte| byte == b'\n') {
             if let Some(mapped) = parse(&buffer[taken..taken + length]) {
-                runs_of(&pagemap, &mapped, page_bytes, &mut each)?;
+                // A kernel that cannot scan says so at the first range.
+                let scanned = scanner
+                    .as_ref()
+                    .is_some_and(|scanner| scan(scanner, &mapped, page_bytes, &mut each));
+                if !scanned {
+                    scanner = None;
+                    runs_of(&pagemap, &mapped, page_bytes, &mut each)?;
+                }
             }
             taken += length + 1;
         }
@@ -73,13 +84,34 @@ pub(super) fn for_each_run(page_bytes: usize, mut each: impl FnMut(ResidentRun))
     }
 }
 
+/// By the kernel's own scan, which leaves out at once what was never touched; whether it can.
+fn scan(
+    scanner: &ResidentPages,
+    mapped: &Mapped,
+    page_bytes: usize,
+    each: &mut impl FnMut(ResidentRun),
+) -> bool {
+    if mapped.is_disk_file() {
+        return true;
+    }
+    let told = scanner.for_each(mapped.start..mapped.end, |range, is_of_file| {
+        if mapped.is_shared || !is_of_file {
+            let mut run = mapped.run_at(range.start / page_bytes, page_bytes);
+            run.pages = range.len() / page_bytes;
+            each(run);
+        }
+    });
+    told.is_ok()
+}
+
+/// By the table of pages, an entry each.
 fn runs_of(
     pagemap: &File,
     mapped: &Mapped,
     page_bytes: usize,
     each: &mut impl FnMut(ResidentRun),
 ) -> io::Result<()> {
-    if mapped.is_shared && !mapped.is_shared_memory {
+    if mapped.is_disk_file() {
         return Ok(());
     }
     let (first, end) = (mapped.start / page_bytes, mapped.end / page_bytes);
@@ -110,6 +142,10 @@ fn runs_of(
 }
 
 impl Mapped {
+    fn is_disk_file(&self) -> bool {
+        self.is_shared && !self.is_shared_memory
+    }
+
     fn run_at(&self, page: usize, page_bytes: usize) -> ResidentRun {
         let start = page * page_bytes;
         let (inode, device) = if self.is_shared { (self.inode, self.device) } else { (0, 0) };
@@ -146,7 +182,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mapped, for_each_run, parse};
+    use super::{Mapped, ResidentRun, for_each_run, parse, runs_of, scan};
 
     #[test]
     fn a_line_is_taken_apart() {
@@ -185,6 +221,38 @@ mod tests {
         .expect("a /proc");
         for page in [3, 4, 5, 9] {
             assert!(found.contains(&page), "{found:?}");
+        }
+        std::hint::black_box(memory);
+    }
+
+    #[test]
+    fn scan_and_table_agree() {
+        let page_bytes = heapwright_os::page_bytes();
+        let mut memory = vec![0u8; 3000 * page_bytes];
+        let start = memory.as_ptr().addr().next_multiple_of(page_bytes);
+        let offset = start - memory.as_ptr().addr();
+        (0..2900)
+            .filter(|page| page % 7 < 3)
+            .for_each(|page| memory[offset + page * page_bytes] = 1);
+        let mapped = Mapped {
+            start,
+            end: start + 2900 * page_bytes,
+            is_shared: false,
+            offset: 0,
+            device: 0,
+            inode: 0,
+            is_shared_memory: false,
+        };
+        let pagemap = std::fs::File::open("/proc/self/pagemap").expect("a /proc");
+        let mut by_table: Vec<ResidentRun> = Vec::new();
+        runs_of(&pagemap, &mapped, page_bytes, &mut |run| by_table.push(run)).expect("a table");
+        assert!(by_table.len() >= 400, "{}", by_table.len());
+        let scanner = heapwright_os::ResidentPages::open().expect("a /proc");
+        let mut by_scan: Vec<ResidentRun> = Vec::new();
+        if scan(&scanner, &mapped, page_bytes, &mut |run| by_scan.push(run)) {
+            assert_eq!(by_scan, by_table);
+        } else {
+            println!("this kernel cannot scan: not compared");
         }
         std::hint::black_box(memory);
     }

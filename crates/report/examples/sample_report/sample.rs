@@ -133,9 +133,9 @@ fn fragmentation(blame: &[Blame]) -> Fragmentation {
     let point = |at: u64| FragmentationPoint {
         events: EVENTS * (at + 1) / 32,
         time_s: DURATION_S * (at + 1) as f64 / 32.0,
-        resident_bytes: (at + 1) * 8 << 20,
+        resident_bytes: (at + 1) * (8 << 20),
         pinned_bytes: pinned_bytes * at / 32,
-        empty_bytes: at * at << 16,
+        empty_bytes: at * at * 65_536,
         internal: 0.03,
         external: 0.1 + at as f64 / 64.0,
         largest_free_bytes: at << 19,
