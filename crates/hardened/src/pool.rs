@@ -1,0 +1,158 @@
+//! A class's spans, shared by all threads under the class's lock: where rings get slots from and
+//! where they bring them back.
+//!
+//! # Invariants
+//! - P1: the list has exactly the spans with room, but for those of `clean` and the retired ones.
+//! - P2: spans from `frontier` on were never committed.
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::{AtomicUsize, Ordering};
+
+use crate::class::{Place, span_count};
+use crate::space::{commit_span, purge_span};
+use crate::span::{NO_SPAN, Span};
+use crate::wait::Lock;
+
+/// Spans without live blocks that keep their memory: bytes of them, a class.
+const EMPTY_KEPT: u32 = 1;
+
+/// Bytes of spans that hold slots now, over all classes.
+pub(crate) static SPAN_BYTES_IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// Spans of one class.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// First span of the list of those with room.
+    head: u32,
+    /// Committed spans without touched slots, linked by `next`.
+    clean: u32,
+    /// The first committed span.
+    pub(crate) first: u32,
+    /// Behind the last committed span.
+    pub(crate) frontier: u32,
+    /// Spans whose touched slots all have a bit.
+    empty_count: u32,
+}
+
+static POOLS: [Lock<Pool>; CLASS_COUNT] = [const { Lock::new(Pool::new()) }; CLASS_COUNT];
+
+/// The pool of `class_index`, to be locked.
+pub(crate) fn pool(class_index: usize) -> &'static Lock<Pool> {
+    &POOLS[class_index]
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0, empty_count: 0 }
+    }
+
+    /// The class's spans begin at `number`: once, before the first of them.
+    pub(crate) fn begin_at(&mut self, number: u32) {
+        debug_assert_eq!(self.first, self.frontier);
+        self.first = number;
+        self.frontier = number;
+    }
+
+    /// Takes about `wished` slots of `class_index`, which is the pool's, and calls `give` with the
+    /// start of each; how many: 0 when there is no memory.
+    pub(crate) fn take(
+        &mut self,
+        class_index: usize,
+        wished: u32,
+        random: u64,
+        mut give: impl FnMut(*mut u8),
+    ) -> u32 {
+        let mut taken = 0;
+        while taken < wished {
+            if self.head == NO_SPAN && !self.add_span(class_index) {
+                break;
+            }
+            let span = Span::at(class_index, self.head);
+            let was_empty = span.touched() > 0 && span.free_count() == span.touched();
+            taken += span.take(wished - taken, random, &mut give);
+            if was_empty {
+                self.empty_count -= 1;
+            }
+            if !span.has_room() {
+                self.unlink(class_index, span);
+            }
+        }
+        taken
+    }
+
+    /// Takes back the slot at `place`; whether it was out.
+    pub(crate) fn give(&mut self, place: Place) -> bool {
+        let span = Span::at(place.class_index, place.span as u32);
+        let had_room = span.has_room();
+        if !span.give(place.slot as u32) {
+            return false;
+        }
+        if !had_room {
+            self.link(place.class_index, span);
+        }
+        if span.free_count() == span.touched() {
+            self.empty_count += 1;
+            if self.empty_count > EMPTY_KEPT {
+                self.clean(place.class_index, span);
+            }
+        }
+        true
+    }
+
+    /// Gives the memory of an empty span back.
+    fn clean(&mut self, class_index: usize, span: Span) {
+        let bytes = span.touched() as usize * span.cut.slot_bytes as usize;
+        if !purge_span(span.slot_start(0), bytes) {
+            return;
+        }
+        self.empty_count -= 1;
+        self.unlink(class_index, span);
+        span.forget();
+        span.head.next.store(self.clean, Ordering::Relaxed);
+        self.clean = span.number;
+        SPAN_BYTES_IN_USE.fetch_sub(crate::geometry::SPAN_BYTES, Ordering::Relaxed);
+    }
+
+    /// Puts a span without touched slots into the list; whether there was one.
+    fn add_span(&mut self, class_index: usize) -> bool {
+        let number = if self.clean != NO_SPAN {
+            let number = self.clean;
+            self.clean = Span::at(class_index, number).head.next.load(Ordering::Relaxed);
+            number
+        } else {
+            if self.frontier as usize >= span_count()
+                || !commit_span(class_index, self.frontier as usize)
+            {
+                return false;
+            }
+            self.frontier += 1;
+            self.frontier - 1
+        };
+        SPAN_BYTES_IN_USE.fetch_add(crate::geometry::SPAN_BYTES, Ordering::Relaxed);
+        self.link(class_index, Span::at(class_index, number));
+        true
+    }
+
+    fn link(&mut self, class_index: usize, span: Span) {
+        span.head.prev.store(NO_SPAN, Ordering::Relaxed);
+        span.head.next.store(self.head, Ordering::Relaxed);
+        if self.head != NO_SPAN {
+            let first = Span::at(class_index, self.head);
+            first.head.prev.store(span.number, Ordering::Relaxed);
+        }
+        self.head = span.number;
+    }
+
+    fn unlink(&mut self, class_index: usize, span: Span) {
+        let next = span.head.next.load(Ordering::Relaxed);
+        let prev = span.head.prev.load(Ordering::Relaxed);
+        if next != NO_SPAN {
+            Span::at(class_index, next).head.prev.store(prev, Ordering::Relaxed);
+        }
+        if prev == NO_SPAN {
+            self.head = next;
+        } else {
+            Span::at(class_index, prev).head.next.store(next, Ordering::Relaxed);
+        }
+    }
+}
