@@ -86,12 +86,11 @@ fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Optio
     let class = class(class_index);
     let word = class.word_at(slot);
     let was = load(word);
+    let looks = cfg!(not(heapwright_hardened_without = "reuse"))
+        && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
         // SAFETY: a freed slot out of a ring: it is this thread's alone.
-        if cfg!(not(heapwright_hardened_without = "reuse"))
-            && cfg!(not(heapwright_hardened_without = "zero"))
-            && !unsafe { is_zero(slot, class.zeroed_bytes()) }
-        {
+        if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
             return reject(class_index, slot);
         }
     } else if was != Word::FRESH {

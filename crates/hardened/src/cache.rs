@@ -110,7 +110,7 @@ impl Cache {
         debug_assert!(self.length(class_index) < RING, "C2");
         debug_assert!(tail.wrapping_sub(since) < RING);
         let choices = u64::from(tail.wrapping_sub(since) + 1);
-        let number = ((self.random() >> 32) * choices >> 32) as u32;
+        let number = (((self.random() >> 32) * choices) >> 32) as u32;
         // The new place itself is one of them: then nothing changes places.
         self.place(class_index, tail).set(slot);
         self.place(class_index, tail).swap(self.place(class_index, since.wrapping_add(number)));

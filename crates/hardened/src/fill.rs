@@ -64,7 +64,7 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
 pub(crate) unsafe fn first_set(start: *const u8, bytes: usize) -> Option<usize> {
     (0..bytes).find(|distance| {
         // SAFETY: inside the range. Volatile: another thread may be writing there, wrongly.
-        (unsafe { start.add(*distance).read_volatile() }) != 0
+        (unsafe { start.wrapping_add(*distance).read_volatile() }) != 0
     })
 }
 

@@ -128,7 +128,7 @@ const fn bits_bytes(slot_count: usize) -> usize {
 /// The slot that the byte `offset` of a span lies in.
 #[inline(always)]
 pub(crate) fn slot_at(offset: usize, reciprocal: u64) -> usize {
-    (offset as u64 * reciprocal >> RECIPROCAL_LOG2) as usize
+    ((offset as u64 * reciprocal) >> RECIPROCAL_LOG2) as usize
 }
 
 /// Class of a request of `bytes`; none for large ones.

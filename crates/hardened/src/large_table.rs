@@ -14,6 +14,7 @@ use crate::word::Family;
 
 /// A large block.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Record {
     /// Its first byte; 0 in a free place.
     pub(crate) start: usize,
@@ -53,6 +54,11 @@ impl LargeTable {
         self.taken_count
     }
 
+    fn place(&self, number: usize) -> *mut Record {
+        debug_assert!(number < self.place_count);
+        self.places.wrapping_add(number)
+    }
+
     fn home(start: usize, place_count: usize) -> usize {
         // Fibonacci hashing of the page number.
         let hash = (start >> 12).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -73,11 +79,9 @@ impl LargeTable {
             Self { places: fresh.as_ptr().cast(), place_count, taken_count: 0 },
         );
         for number in 0..old.place_count {
-            // SAFETY: one of the old table's places; `start` is a number whatever is there.
-            let start = unsafe { (&raw const (*old.places.add(number)).start).read() };
-            if start != 0 {
+            if old.start_at(number) != 0 {
                 // SAFETY: as above; the place is taken, so it was written whole.
-                let record = unsafe { old.places.add(number).read() };
+                let record = unsafe { old.place(number).read() };
                 self.put(record);
             }
         }
@@ -95,14 +99,14 @@ impl LargeTable {
             number = (number + 1) & mask;
         }
         // SAFETY: a place of ours.
-        unsafe { self.places.add(number).write(record) };
+        unsafe { self.place(number).write(record) };
         self.taken_count += 1;
     }
 
     fn start_at(&self, number: usize) -> usize {
-        debug_assert!(number < self.place_count);
-        // SAFETY: a place of ours; `start` is a number whatever is there.
-        unsafe { (&raw const (*self.places.add(number)).start).read() }
+        let place = self.place(number).cast::<usize>();
+        // SAFETY: a place of ours, whose first field is `start`, a number whatever is there.
+        unsafe { place.read() }
     }
 
     /// Puts a block in; whether there was room.
@@ -134,14 +138,14 @@ impl LargeTable {
     pub(crate) fn get(&mut self, start: usize) -> Option<&mut Record> {
         let number = self.find(start)?;
         // SAFETY: a taken place, written whole; borrowed with the table.
-        Some(unsafe { &mut *self.places.add(number) })
+        Some(unsafe { &mut *self.place(number) })
     }
 
     /// Takes a block out.
     pub(crate) fn remove(&mut self, start: usize) -> Option<Record> {
         let mut hole = self.find(start)?;
         // SAFETY: a taken place, written whole.
-        let record = unsafe { self.places.add(hole).read() };
+        let record = unsafe { self.place(hole).read() };
         let mask = self.place_count - 1;
         let mut number = hole;
         loop {
@@ -154,14 +158,14 @@ impl LargeTable {
             // Whether the hole lies between its home and its place (T2).
             if number.wrapping_sub(home) & mask >= number.wrapping_sub(hole) & mask {
                 // SAFETY: two different places of ours, the first one taken.
-                let moved = unsafe { self.places.add(number).read() };
+                let moved = unsafe { self.place(number).read() };
                 // SAFETY: a place of ours.
-                unsafe { self.places.add(hole).write(moved) };
+                unsafe { self.place(hole).write(moved) };
                 hole = number;
             }
         }
-        // SAFETY: a place of ours.
-        unsafe { (&raw mut (*self.places.add(hole)).start).write(0) };
+        // SAFETY: a place of ours, whose first field is `start`.
+        unsafe { self.place(hole).cast::<usize>().write(0) };
         self.taken_count -= 1;
         Some(record)
     }
@@ -175,7 +179,7 @@ impl LargeTable {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Record> + '_ {
         (0..self.place_count).filter(|number| self.start_at(*number) != 0).map(|number| {
             // SAFETY: a taken place, written whole.
-            unsafe { self.places.add(number).read() }
+            unsafe { self.place(number).read() }
         })
     }
 }

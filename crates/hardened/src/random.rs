@@ -18,7 +18,7 @@ impl Seed {
             // SAFETY: the kernel put 16 bytes there for the life of the process.
             let low = unsafe { words.read_unaligned() };
             // SAFETY: as above; the second eight of them.
-            let high = unsafe { words.add(1).read_unaligned() };
+            let high = unsafe { words.wrapping_add(1).read_unaligned() };
             // libc takes its own secrets from these bytes, so they are only an ingredient.
             state ^= stir(low ^ stir(high));
         }

@@ -88,7 +88,7 @@ impl Span {
         if words == 0 {
             return 0;
         }
-        let first = ((random >> 32) * u64::from(words) >> 32) as u32;
+        let first = (((random >> 32) * u64::from(words)) >> 32) as u32;
         let mut taken = 0;
         for step in 0..words {
             let word = if first + step < words { first + step } else { first + step - words };
