@@ -1,4 +1,4 @@
-//! Allocation: a slot out of the thread's ring, looked at and armed.
+//! Allocation: a slot off the thread's stack, looked at and armed.
 
 use core::ptr::null_mut;
 
@@ -50,7 +50,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize, family: Family) -> *mut u
 #[inline(always)]
 fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Word) {
     if let Some(cache) = tls::cache()
-        && let Some(slot) = cache.pop(class_index, class(class_index).kept_count())
+        && let Some(slot) = cache.pop(class_index)
         && let Some(was) = arm(class_index, slot, bytes, family)
     {
         return (slot, was);
@@ -79,7 +79,7 @@ fn class_align_log2(class_index: usize) -> u32 {
     class(class_index).slot_bytes().max(16).trailing_zeros()
 }
 
-/// Makes a slot, taken from a ring or a span, a live block; what its word said before. None when
+/// Makes a slot, taken from a stack or a span, a live block; what its word said before. None when
 /// something is wrong with it: that is told, and the slot is out of use.
 #[inline(always)]
 fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Option<Word> {
@@ -89,7 +89,7 @@ fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Optio
     let looks = cfg!(not(heapwright_hardened_without = "reuse"))
         && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
-        // SAFETY: a freed slot out of a ring: it is this thread's alone.
+        // SAFETY: a freed slot off a stack: it is this thread's alone.
         if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
             return reject(class_index, slot);
         }

@@ -1,13 +1,14 @@
-//! A thread's slots: a ring for each class, of slots that wait to be handed out.
+//! A thread's slots: for each class a stack of those to hand out, and a quarantine before it.
 //!
-//! Slots leave at the head and come in at the tail, where each changes places with one of the
-//! last few: so a freed slot waits for as many allocations as the ring is long, give or take, and
-//! nobody can say how many. The ring is the quarantine: its slots are freed, zeroed, and looked at
-//! when they leave.
+//! A freed slot takes a random place of the quarantine and pushes the slot there onto the stack:
+//! so it waits for as many frees as the quarantine is long, give or take, and nobody can say how
+//! many. What is on the stack is near in time, for the caches' sake; it is looked at when it
+//! leaves.
 //!
 //! # Invariants
-//! - C1: a slot is in one place of one ring, or has a bit in its span, or is live, or retired.
-//! - C2: a ring's places from head to tail hold slots of its class; there are at most [`RING`].
+//! - C1: a slot is in one place of one row, or has a bit in its span, or is live, or retired.
+//! - C2: the first `count` places of a stack hold slots of its class, the others nothing that is
+//!   looked at; the places of a quarantine hold slots of its class or null.
 
 use core::cell::Cell;
 use core::ptr::null_mut;
@@ -15,17 +16,13 @@ use core::ptr::null_mut;
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
 
-use crate::geometry::RING;
+use crate::geometry::{KEPT_MAX, STACK};
 use crate::random::step;
 
-const MASK: u32 = RING - 1;
-const _: () = assert!(RING.is_power_of_two());
-
-/// A thread's rings; pooled, never freed.
+/// A thread's rows; pooled, never freed.
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    /// How far each ring is: slots that left, slots that came, both modulo 2^32.
-    ends: [Ends; CLASS_COUNT],
+    counts: [Cell<u32>; CLASS_COUNT],
     random: Cell<u64>,
     /// How often the end of the thread was put off.
     pub(crate) end_rounds: Cell<u32>,
@@ -35,16 +32,17 @@ pub(crate) struct Cache {
     pub(crate) next: AtomicPtr<Cache>,
     /// Next in the list of caches without a thread; under its lock.
     pub(crate) next_idle: AtomicPtr<Cache>,
-    places: [[Cell<*mut u8>; RING as usize]; CLASS_COUNT],
+    rows: [Row; CLASS_COUNT],
 }
 
-struct Ends {
-    head: Cell<u32>,
-    tail: Cell<u32>,
+#[repr(C)]
+struct Row {
+    kept: [Cell<*mut u8>; KEPT_MAX],
+    stack: [Cell<*mut u8>; STACK],
 }
 
 impl Cache {
-    /// Makes fresh zeroed memory a cache: all rings are empty.
+    /// Makes fresh zeroed memory a cache without slots.
     pub(crate) fn begin(&self, random: u64) {
         self.random.set(random);
     }
@@ -57,69 +55,76 @@ impl Cache {
         value
     }
 
+    /// Slots of a stack.
     #[inline(always)]
-    fn place(&self, class_index: usize, number: u32) -> &Cell<*mut u8> {
-        &self.places[class_index][(number & MASK) as usize]
+    pub(crate) fn length(&self, class_index: usize) -> usize {
+        self.counts[class_index].get() as usize
     }
 
-    /// Slots of a ring.
+    /// The slot on top of the stack.
     #[inline(always)]
-    pub(crate) fn length(&self, class_index: usize) -> u32 {
-        let ends = &self.ends[class_index];
-        ends.tail.get().wrapping_sub(ends.head.get())
+    pub(crate) fn pop(&self, class_index: usize) -> Option<*mut u8> {
+        let count = &self.counts[class_index];
+        let above = count.get().checked_sub(1)?;
+        count.set(above);
+        Some(self.rows[class_index].stack[above as usize % STACK].get())
     }
 
-    /// The slot that waited longest, when more than `kept` wait.
+    /// Puts a slot into the quarantine, of `kept` places, a power of two, and the slot that was
+    /// there onto the stack. False when the stack is full: nothing is done then.
     #[inline(always)]
-    pub(crate) fn pop(&self, class_index: usize, kept: u32) -> Option<*mut u8> {
-        let ends = &self.ends[class_index];
-        let head = ends.head.get();
-        if ends.tail.get().wrapping_sub(head) <= kept {
-            return None;
-        }
-        ends.head.set(head.wrapping_add(1));
-        Some(self.place(class_index, head).get())
-    }
-
-    /// Puts a slot among the last `kept`, a power of two; false, and nothing is done, when fewer
-    /// than `kept` wait or the ring is full.
-    #[inline(always)]
-    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: u32) -> bool {
-        let ends = &self.ends[class_index];
-        let tail = ends.tail.get();
-        if tail.wrapping_sub(ends.head.get()).wrapping_sub(kept) >= RING - kept {
+    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: usize) -> bool {
+        let row = &self.rows[class_index];
+        let count = &self.counts[class_index];
+        let above = count.get() as usize;
+        if above >= STACK {
             return false;
         }
-        let back = (self.random() >> 40) as u32 & (kept - 1);
-        let other = self.place(class_index, tail.wrapping_sub(1 + back));
-        self.place(class_index, tail).set(other.replace(slot));
-        ends.tail.set(tail.wrapping_add(1));
+        let turn = (self.random() >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
+        let old = row.kept[turn].replace(slot);
+        row.stack[above].set(old);
+        count.set((above + usize::from(!old.is_null())) as u32);
         true
     }
 
-    /// How many slots came into a ring so far, modulo 2^32.
-    pub(crate) fn tail(&self, class_index: usize) -> u32 {
-        self.ends[class_index].tail.get()
-    }
-
-    /// Puts a slot anywhere among those that came since `tail` was what it says, into a ring that
-    /// has room.
-    pub(crate) fn push_since(&self, class_index: usize, slot: *mut u8, since: u32) {
-        let ends = &self.ends[class_index];
-        let tail = ends.tail.get();
-        debug_assert!(self.length(class_index) < RING, "C2");
-        debug_assert!(tail.wrapping_sub(since) < RING);
-        let choices = u64::from(tail.wrapping_sub(since) + 1);
-        let number = (((self.random() >> 32) * choices) >> 32) as u32;
+    /// Puts a slot onto the stack, which is not full, anywhere above the first `since`.
+    pub(crate) fn put_above(&self, class_index: usize, slot: *mut u8, since: usize) {
+        let stack = &self.rows[class_index].stack;
+        let above = self.length(class_index);
+        debug_assert!(above < STACK && since <= above, "C2");
+        let choices = (above - since + 1) as u64;
+        let number = since + (((self.random() >> 32) * choices) >> 32) as usize;
         // The new place itself is one of them: then nothing changes places.
-        self.place(class_index, tail).set(slot);
-        self.place(class_index, tail).swap(self.place(class_index, since.wrapping_add(number)));
-        ends.tail.set(tail.wrapping_add(1));
+        stack[above].set(slot);
+        stack[above].swap(&stack[number]);
+        self.counts[class_index].set(above as u32 + 1);
     }
 
-    /// Takes the oldest slot out, however few there are.
+    /// Takes any slot out, also of the quarantine.
     pub(crate) fn pop_any(&self, class_index: usize) -> Option<*mut u8> {
-        self.pop(class_index, 0)
+        self.pop(class_index).or_else(|| {
+            let kept = &self.rows[class_index].kept;
+            kept.iter().map(|place| place.replace(null_mut())).find(|slot| !slot.is_null())
+        })
+    }
+
+    /// Takes the lowest `wished` slots of a stack out, and moves the others down.
+    pub(crate) fn take_lowest(
+        &self,
+        class_index: usize,
+        wished: usize,
+        mut give: impl FnMut(*mut u8),
+    ) {
+        let stack = &self.rows[class_index].stack;
+        let length = self.length(class_index);
+        let wished = wished.min(length);
+        for place in &stack[..wished] {
+            give(place.get());
+        }
+        for number in wished..length {
+            stack[number - wished].set(stack[number].get());
+        }
+        self.counts[class_index].set((length - wished) as u32);
     }
 }
 
@@ -129,50 +134,55 @@ pub(crate) const NO_CACHE: *mut Cache = null_mut();
 #[cfg(test)]
 mod tests {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::vec::Vec;
 
-    use super::{Cache, RING};
+    use super::Cache;
+    use crate::geometry::STACK;
 
     #[test]
     fn a_freed_slot_waits_and_none_is_lost() {
         let layout = Layout::new::<Cache>();
         // SAFETY: the layout is not empty.
         let place = unsafe { alloc_zeroed(layout) }.cast::<Cache>();
-        // SAFETY: zeroed memory is a cache of empty rings.
+        // SAFETY: zeroed memory is a cache without slots.
         let cache = unsafe { &*place };
         cache.begin(42);
         let slot = |number: usize| core::ptr::without_provenance_mut::<u8>(16 * (number + 1));
-        assert!(!cache.push(3, slot(0), 8), "too few wait");
-        let since = cache.tail(3);
         for number in 0..16 {
-            cache.push_since(3, slot(number), since);
+            cache.put_above(3, slot(number), 0);
         }
         assert_eq!((cache.length(3), cache.length(4)), (16, 0));
-        let mut soonest = u32::MAX;
-        for _ in 0..200 {
-            let first = cache.pop(3, 8).expect("16 wait");
+        let mut waits = Vec::new();
+        for _ in 0..400 {
+            let first = cache.pop(3).expect("there are more than are kept");
             assert!(cache.push(3, first, 8));
             let mut waited = 0;
             loop {
-                let other = cache.pop(3, 8).expect("16 wait");
+                let other = cache.pop(3).expect("there are more than are kept");
                 assert!(cache.push(3, other, 8));
                 if other == first {
                     break;
                 }
                 waited += 1;
             }
-            soonest = soonest.min(waited);
+            waits.push(waited);
         }
-        assert!(soonest >= 7, "waited for {soonest} others only");
-        while cache.length(3) < RING {
-            assert!(cache.push(3, slot(99), 8));
-        }
-        assert!(!cache.push(3, slot(99), 8), "full");
-        let mut seen = std::vec::Vec::new();
+        let sum: usize = waits.iter().sum();
+        assert!((4 * 400..20 * 400).contains(&sum), "about 8 each: {sum}");
+        assert!(waits.iter().max() > waits.iter().min());
+        let mut seen = Vec::new();
         while let Some(slot) = cache.pop_any(3) {
             seen.push(slot.addr());
         }
-        assert_eq!(seen.len(), RING as usize);
-        assert!((0..16).all(|number| seen.contains(&slot(number).addr())));
+        seen.sort_unstable();
+        assert_eq!(seen, (0..16).map(|number| slot(number).addr()).collect::<Vec<_>>());
+        for number in 0..STACK {
+            cache.put_above(3, slot(number), 0);
+        }
+        assert!(!cache.push(3, slot(99), 8), "full");
+        let mut lowest = Vec::new();
+        cache.take_lowest(3, 10, |slot| lowest.push(slot));
+        assert_eq!((lowest.len(), cache.length(3)), (10, STACK - 10));
         // SAFETY: allocated above with this layout; not used any more.
         unsafe { dealloc(place.cast(), layout) };
     }

@@ -20,8 +20,8 @@ use crate::word::Word;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Class {
-    /// Metadata of its first span.
-    meta: AtomicPtr<u8>,
+    /// Metadata of its first span, less that of as many spans as lie below its addresses.
+    meta_bias: AtomicPtr<u8>,
     reciprocal: AtomicU64,
     secret: AtomicU64,
     factor: AtomicU64,
@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<Table>() == TABLE_BYTES);
 static TABLE: Table = Table {
     classes: [const {
         Class {
-            meta: AtomicPtr::new(null_mut()),
+            meta_bias: AtomicPtr::new(null_mut()),
             reciprocal: AtomicU64::new(0),
             secret: AtomicU64::new(0),
             factor: AtomicU64::new(0),
@@ -110,12 +110,13 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     let mut meta = layout.meta.as_ptr();
     for (class_index, class) in TABLE.classes.iter().enumerate() {
         let cut = &CUTS[class_index];
-        class.meta.store(meta, Ordering::Relaxed);
         class.reciprocal.store(cut.reciprocal, Ordering::Relaxed);
         class.secret.store(seed.next(), Ordering::Relaxed);
         class.factor.store(seed.next() | 1, Ordering::Relaxed);
         let data = layout.base.as_ptr().wrapping_add(class_index << layout.class_log2);
         class.data.store(data, Ordering::Relaxed);
+        let below = (data.addr() >> SPAN_LOG2) << cut.meta_log2;
+        class.meta_bias.store(meta.wrapping_sub(below), Ordering::Relaxed);
         class.slot_bytes.store(cut.slot_bytes, Ordering::Relaxed);
         class.zeroed_bytes.store(cut.zeroed_bytes, Ordering::Relaxed);
         class.meta_log2.store(cut.meta_log2, Ordering::Relaxed);
@@ -146,20 +147,47 @@ pub(crate) fn span_count() -> usize {
     if class_log2 == 0 { 0 } else { 1 << (class_log2 - SPAN_LOG2) }
 }
 
-/// The slot that `address` lies in; none outside the region.
+/// The class that `address` lies in; none outside the region.
 #[inline(always)]
-pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
+fn class_of(address: *mut u8) -> Option<usize> {
     let offset = address.addr().wrapping_sub(TABLE.base.load(Ordering::Relaxed).addr());
     if offset >= TABLE.bytes.load(Ordering::Relaxed) {
         return None;
     }
-    let class_log2 = TABLE.class_log2.load(Ordering::Relaxed);
-    let class_index = offset >> class_log2;
-    let in_class = offset & ((1 << class_log2) - 1);
-    let span = in_class >> SPAN_LOG2;
-    let in_span = in_class & (SPAN_BYTES - 1);
+    Some(offset >> TABLE.class_log2.load(Ordering::Relaxed))
+}
+
+/// A slot as the hot path of a free needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Its class.
+    pub(crate) class_index: usize,
+    /// Whether the address is its start.
+    pub(crate) is_start: bool,
+    /// Its word.
+    pub(crate) word: &'static AtomicU16,
+}
+
+/// The slot that `address` lies in; none outside the region.
+#[inline(always)]
+pub(crate) fn find(address: *mut u8) -> Option<Found> {
+    let class_index = class_of(address)?;
     let class = class(class_index);
+    // The region starts at a multiple of a span.
+    let in_span = address.addr() & (SPAN_BYTES - 1);
     let slot = slot_at(in_span, class.reciprocal.load(Ordering::Relaxed));
+    let is_start = slot * class.slot_bytes() == in_span;
+    Some(Found { class_index, is_start, word: class.word_near(address, slot) })
+}
+
+/// All about the slot that `address` lies in; none outside the region.
+#[cold]
+pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
+    let class_index = class_of(address)?;
+    let class = class(class_index);
+    let in_span = address.addr() & (SPAN_BYTES - 1);
+    let slot = slot_at(in_span, class.reciprocal.load(Ordering::Relaxed));
+    let span = (address.addr() - class.data.load(Ordering::Relaxed).addr()) >> SPAN_LOG2;
     let distance = in_span - slot * class.slot_bytes();
     Some(Place { class_index, span, slot, distance, word: class.word(span, slot) })
 }
@@ -177,10 +205,10 @@ impl Class {
         self.zeroed_bytes.load(Ordering::Relaxed) as usize
     }
 
-    /// Slots that wait in a ring.
+    /// Slots that wait in a thread's quarantine.
     #[inline(always)]
-    pub(crate) fn kept_count(&self) -> u32 {
-        self.kept_count.load(Ordering::Relaxed)
+    pub(crate) fn kept_count(&self) -> usize {
+        self.kept_count.load(Ordering::Relaxed) as usize
     }
 
     /// Start of its `span`.
@@ -192,26 +220,37 @@ impl Class {
     /// Metadata of its `span`.
     #[inline(always)]
     pub(crate) fn span_meta(&self, span: usize) -> *mut u8 {
-        let meta_log2 = self.meta_log2.load(Ordering::Relaxed);
-        self.meta.load(Ordering::Relaxed).wrapping_add(span << meta_log2)
+        self.meta_near(self.span_start(span))
     }
 
-    /// The word of `slot` in `span`.
+    /// Metadata of the span that `address`, one of this class, lies in.
     #[inline(always)]
-    pub(crate) fn word(&self, span: usize, slot: usize) -> &'static AtomicU16 {
-        let place = self.span_meta(span).wrapping_add(HEAD_BYTES + slot * size_of::<u16>());
+    fn meta_near(&self, address: *mut u8) -> *mut u8 {
+        let meta_log2 = self.meta_log2.load(Ordering::Relaxed);
+        let above = (address.addr() >> SPAN_LOG2) << meta_log2;
+        self.meta_bias.load(Ordering::Relaxed).wrapping_add(above)
+    }
+
+    /// The word of `slot` in the span that `address`, one of this class, lies in.
+    #[inline(always)]
+    fn word_near(&self, address: *mut u8, slot: usize) -> &'static AtomicU16 {
+        let place = self.meta_near(address).wrapping_add(HEAD_BYTES + slot * size_of::<u16>());
         // SAFETY: inside the metadata, which has a word for any address of a span (`geometry`)
         // and is readable for ever; it is only written for spans that were made writable.
         unsafe { &*place.cast::<AtomicU16>() }
     }
 
+    /// The word of `slot` in `span`.
+    pub(crate) fn word(&self, span: usize, slot: usize) -> &'static AtomicU16 {
+        self.word_near(self.span_start(span), slot)
+    }
+
     /// The word of the slot that starts at `start`, which is one of this class.
     #[inline(always)]
     pub(crate) fn word_at(&self, start: *mut u8) -> &'static AtomicU16 {
-        let in_class = start.addr() - self.data.load(Ordering::Relaxed).addr();
         let reciprocal = self.reciprocal.load(Ordering::Relaxed);
-        let slot = slot_at(in_class & (SPAN_BYTES - 1), reciprocal);
-        self.word(in_class >> SPAN_LOG2, slot)
+        let slot = slot_at(start.addr() & (SPAN_BYTES - 1), reciprocal);
+        self.word_near(start, slot)
     }
 
     /// What stands behind a block whose end is `end`. No byte of it is 0, so that a string's end

@@ -28,9 +28,11 @@ pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
 pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SMALL_BYTES_MAX - CANARY_BYTES;
 /// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
 pub(crate) const ZEROED_BYTES_MAX: usize = 1024;
-/// Places of a ring.
-pub(crate) const RING: u32 = 64;
-/// Bytes of slots that a ring keeps waiting, about.
+/// Places of a thread's stack of a class.
+pub(crate) const STACK: usize = 48;
+/// Places of a thread's quarantine of a class, at most.
+pub(crate) const KEPT_MAX: usize = 16;
+/// Bytes of slots in a quarantine, about.
 const KEPT_BYTES: usize = 2048;
 /// Bytes of slots that a refill brings, about.
 const BATCH_BYTES: usize = 4096;
@@ -69,7 +71,7 @@ pub(crate) struct Cut {
     pub(crate) meta_log2: u32,
     /// Bytes of a slot that are zeroed at its free.
     pub(crate) zeroed_bytes: u32,
-    /// Slots that wait in a ring, at least; a power of two.
+    /// Slots that wait in a thread's quarantine; a power of two.
     pub(crate) kept_count: u32,
     /// Slots that a refill brings.
     pub(crate) batch_count: u32,
@@ -84,8 +86,8 @@ impl Cut {
         let kept = KEPT_BYTES / bytes;
         let kept = if kept < 2 {
             2
-        } else if kept > 16 {
-            16
+        } else if kept > KEPT_MAX {
+            KEPT_MAX
         } else {
             1 << kept.ilog2()
         };
@@ -164,7 +166,7 @@ pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
 #[cfg(test)]
 mod tests {
     use super::{
-        CANARY_BYTES, CUTS, RING, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, class_for,
+        CANARY_BYTES, CUTS, KEPT_MAX, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, STACK, class_for,
         class_for_aligned, slot_at,
     };
     use crate::word::SLACK_BYTES_MAX;
@@ -180,7 +182,8 @@ mod tests {
             let meta_bytes = 1 << cut.meta_log2;
             assert!(cut.bits_offset() + (cut.slot_count as usize).div_ceil(64) * 8 <= meta_bytes);
             assert!(cut.kept_count.is_power_of_two());
-            assert!(cut.kept_count + cut.batch_count < RING, "a refill fits");
+            assert!(cut.kept_count as usize <= KEPT_MAX);
+            assert!((cut.batch_count as usize) < STACK / 2 + 1, "a refill fits");
         }
     }
 

@@ -313,7 +313,7 @@ fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
     let page = page_bytes();
     let kept_bytes = old.bytes.min(bytes);
     let moved_bytes = kept_bytes / page * page;
-    let is_large = crate::class::place_of(new).is_none();
+    let is_large = crate::class::find(new).is_none();
     let mut done_bytes = 0;
     if is_large
         && moved_bytes >= MOVED_BYTES_MIN

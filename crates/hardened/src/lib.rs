@@ -3,12 +3,12 @@
 //! Nothing about blocks lies beside them. Each size class has addresses of its own for ever, each
 //! slot one word of 16 bits elsewhere that says whether it is live, by which family of functions,
 //! and how many of its bytes were not asked for. The life of one block, by file:
-//! 1. `alloc`: the size becomes a class; the thread's ring of that class gives a slot (`cache`),
+//! 1. `alloc`: the size becomes a class; the thread's stack of that class gives a slot (`cache`),
 //!    whose word must say free and whose bytes must still be zero (`fill`).
-//! 2. `refill`: rings take shuffled slots from the class's spans and give old ones back (`pool`,
+//! 2. `refill`: stacks take shuffled slots from the class's spans and give old ones back (`pool`,
 //!    `span`), which lie between guard pages (`space`, `class`).
 //! 3. `free`: the address gives the word (`class`), the word says whether there is such a block
-//!    (`word`); the canary must be whole; the bytes are zeroed; the slot waits in the ring.
+//!    (`word`); the canary must be whole; the bytes are zeroed; the slot waits in the thread's quarantine.
 //! 4. `large`: blocks above 32 KiB are mappings between guards, whose addresses wait as well.
 //! 5. `report`, `options`: what is said, and what happens then. `sweep`: all blocks at the end.
 //! 6. `thread`, `fork`: threads and processes come and go. `statistics`: what the user sees.

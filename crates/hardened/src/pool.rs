@@ -13,9 +13,12 @@ use crate::space::{commit_span, purge_span};
 use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
 
-/// Spans without live blocks that keep their memory: bytes of them, a class.
-const EMPTY_KEPT: u32 = 1;
+/// Empty spans keep their memory up to this, over all classes, or up to a share of what is in use.
+const EMPTY_BYTES_MIN: usize = 16 << 20;
+const EMPTY_SHARE: usize = 8;
 
+/// Bytes of spans whose touched slots all have a bit, over all classes.
+static EMPTY_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of spans that hold slots now, over all classes.
 pub(crate) static SPAN_BYTES_IN_USE: AtomicUsize = AtomicUsize::new(0);
 
@@ -30,8 +33,6 @@ pub(crate) struct Pool {
     pub(crate) first: u32,
     /// Behind the last committed span.
     pub(crate) frontier: u32,
-    /// Spans whose touched slots all have a bit.
-    empty_count: u32,
 }
 
 static POOLS: [Lock<Pool>; CLASS_COUNT] = [const { Lock::new(Pool::new()) }; CLASS_COUNT];
@@ -41,9 +42,14 @@ pub(crate) fn pool(class_index: usize) -> &'static Lock<Pool> {
     &POOLS[class_index]
 }
 
+/// Bytes of a span that were ever touched.
+fn span_memory(span: Span) -> usize {
+    span.touched() as usize * span.cut.slot_bytes as usize
+}
+
 impl Pool {
     const fn new() -> Self {
-        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0, empty_count: 0 }
+        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0 }
     }
 
     /// The class's spans begin at `number`: once, before the first of them.
@@ -69,10 +75,10 @@ impl Pool {
             }
             let span = Span::at(class_index, self.head);
             let was_empty = span.touched() > 0 && span.free_count() == span.touched();
-            taken += span.take(wished - taken, random, &mut give);
             if was_empty {
-                self.empty_count -= 1;
+                EMPTY_BYTES.fetch_sub(span_memory(span), Ordering::Relaxed);
             }
+            taken += span.take(wished - taken, random, &mut give);
             if !span.has_room() {
                 self.unlink(class_index, span);
             }
@@ -91,8 +97,9 @@ impl Pool {
             self.link(place.class_index, span);
         }
         if span.free_count() == span.touched() {
-            self.empty_count += 1;
-            if self.empty_count > EMPTY_KEPT {
+            let empty = EMPTY_BYTES.fetch_add(span_memory(span), Ordering::Relaxed);
+            let in_use = SPAN_BYTES_IN_USE.load(Ordering::Relaxed);
+            if empty > EMPTY_BYTES_MIN.max(in_use / EMPTY_SHARE) {
                 self.clean(place.class_index, span);
             }
         }
@@ -101,11 +108,11 @@ impl Pool {
 
     /// Gives the memory of an empty span back.
     fn clean(&mut self, class_index: usize, span: Span) {
-        let bytes = span.touched() as usize * span.cut.slot_bytes as usize;
+        let bytes = span_memory(span);
         if !purge_span(span.slot_start(0), bytes) {
             return;
         }
-        self.empty_count -= 1;
+        EMPTY_BYTES.fetch_sub(bytes, Ordering::Relaxed);
         self.unlink(class_index, span);
         span.forget();
         span.head.next.store(self.clean, Ordering::Relaxed);

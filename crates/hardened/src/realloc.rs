@@ -1,11 +1,11 @@
 //! `realloc`: in place where the slot stays the same, else a new block.
 
 use crate::alloc::{NO_BLOCK, alloc};
-use crate::class::{Place, class, load, place_of, store};
-use crate::free::{Return, free, overwritten};
+use crate::class::{Found, class, find, load, place_of, store};
+use crate::free::{Return, free, overwritten, what_is_wrong};
 use crate::geometry::class_for;
 use crate::large;
-use crate::report::{Misuse, Noticed, tell};
+use crate::report::{Noticed, tell};
 use crate::word::{Family, State, Word};
 
 /// Changes a block's size, moving it when it must; null without memory, and the block is then as
@@ -17,23 +17,23 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if ptr.is_null() {
         return alloc(bytes, Family::Malloc);
     }
-    let Some(place) = place_of(ptr) else { return large::realloc(ptr, bytes) };
-    let word = load(place.word);
-    if place.distance != 0 || !word.is_live_of(Family::Malloc) {
-        return refuse(ptr, place);
+    let Some(found) = find(ptr) else { return large::realloc(ptr, bytes) };
+    let word = load(found.word);
+    if !found.is_start || !word.is_live_of(Family::Malloc) {
+        return refuse(ptr);
     }
-    let class = class(place.class_index);
+    let class = class(found.class_index);
     let old_bytes = class.slot_bytes() - word.slack_bytes();
     let end = ptr.wrapping_add(old_bytes).cast::<u64>();
     if cfg!(not(heapwright_hardened_without = "canary")) {
         // SAFETY: a live block's canary lies behind it, in its slot.
         if unsafe { end.read_unaligned() } != class.canary(end.cast()) {
-            overwritten(ptr, place, Noticed::Realloc);
+            overwritten(ptr, Noticed::Realloc);
             return move_to(ptr, old_bytes, bytes);
         }
     }
-    if class_for(bytes) == Some(place.class_index) {
-        resize(ptr, place, old_bytes, bytes);
+    if class_for(bytes) == Some(found.class_index) {
+        resize(ptr, found, old_bytes, bytes);
         return ptr;
     }
     let new = move_to(ptr, old_bytes, bytes);
@@ -55,9 +55,9 @@ fn move_to(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
 }
 
 /// Moves the canary of a block that stays in its slot. What lies behind it stays 0.
-fn resize(ptr: *mut u8, place: Place, old_bytes: usize, bytes: usize) {
-    let State::Live(family) = load(place.word).state() else { return };
-    let class = class(place.class_index);
+fn resize(ptr: *mut u8, found: Found, old_bytes: usize, bytes: usize) {
+    let State::Live(family) = load(found.word).state() else { return };
+    let class = class(found.class_index);
     let (old_end, end) = (ptr.wrapping_add(old_bytes), ptr.wrapping_add(bytes));
     if cfg!(not(heapwright_hardened_without = "canary")) {
         if bytes < old_bytes {
@@ -69,25 +69,15 @@ fn resize(ptr: *mut u8, place: Place, old_bytes: usize, bytes: usize) {
         // SAFETY: behind the block's new end, in the slot, since its class is that of `bytes`.
         unsafe { end.cast::<u64>().write_unaligned(class.canary(end)) };
     }
-    store(place.word, Word::live(family, class.slot_bytes() - bytes));
+    store(found.word, Word::live(family, class.slot_bytes() - bytes));
 }
 
 #[cold]
-fn refuse(ptr: *mut u8, place: Place) -> *mut u8 {
-    let slot_bytes = class(place.class_index).slot_bytes();
-    let word = load(place.word);
-    let bytes = slot_bytes.saturating_sub(word.slack_bytes());
-    let misuse = match word.state() {
-        State::Live(family) if place.distance != 0 => Misuse::FreeInside {
-            distance: place.distance,
-            start: ptr.addr() - place.distance,
-            bytes,
-            family,
-        },
-        State::Live(family) => Misuse::WrongFunction { bytes, family, taker: Family::Malloc },
-        State::Freed | State::Retired if place.distance == 0 => Misuse::DoubleFree { slot_bytes },
-        _ => Misuse::FreeOfNoBlock,
-    };
-    tell(misuse, ptr.addr(), Noticed::Realloc);
+fn refuse(ptr: *mut u8) -> *mut u8 {
+    if let Some(place) = place_of(ptr)
+        && cfg!(not(heapwright_hardened_without = "state"))
+    {
+        tell(what_is_wrong(ptr, place, Family::Malloc), ptr.addr(), Noticed::Realloc);
+    }
     NO_BLOCK
 }

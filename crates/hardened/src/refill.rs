@@ -1,10 +1,12 @@
-//! Between rings and spans: slots come shuffled, and go back oldest first.
+//! Between a thread's rows and spans: slots come shuffled, and go back oldest first.
+
+use heapwright_core::size_class::CLASS_COUNT;
 
 use crate::alloc::NO_BLOCK;
 use crate::cache::Cache;
 use crate::class::{class, load, place_of, store};
 use crate::fill::first_set;
-use crate::geometry::{CUTS, RING};
+use crate::geometry::{CUTS, STACK};
 use crate::pool::pool;
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
@@ -12,17 +14,15 @@ use crate::thread;
 use crate::wait::hold;
 use crate::word::{State, Word};
 
-/// A slot of `class_index` whose ring has none to give; null without memory.
+/// A slot of `class_index` whose stack has none to give; null without memory.
 #[cold]
 pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     let Some(cache) = thread::cache() else { return take_one(class_index) };
-    let cut = &CUTS[class_index];
-    let length = cache.length(class_index);
-    if length <= cut.kept_count {
-        let wished = cut.kept_count - length + cut.batch_count;
-        let (random, since) = (cache.random(), cache.tail(class_index));
-        let give = |slot| cache.push_since(class_index, slot, since);
-        hold(pool(class_index)).take(class_index, wished, random, give);
+    let since = cache.length(class_index);
+    if since == 0 {
+        let give = |slot| cache.put_above(class_index, slot, since);
+        let wished = CUTS[class_index].batch_count;
+        hold(pool(class_index)).take(class_index, wished, cache.random(), give);
     }
     // When memory ends, those that should wait are handed out.
     cache.pop_any(class_index).unwrap_or(NO_BLOCK)
@@ -39,37 +39,50 @@ fn take_one(class_index: usize) -> *mut u8 {
     found
 }
 
-/// Takes in a freed slot whose ring is full or too short.
+/// Takes in a freed slot whose stack is full.
 #[cold]
 #[inline(never)]
 pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
     let Some(cache) = thread::cache() else {
-        give_back(class_index, core::iter::once(slot));
+        give_back(class_index, |give| give(slot));
         return;
     };
-    if cache.length(class_index) >= RING {
-        bring_back(cache, class_index, RING / 2);
+    if cache.length(class_index) >= STACK {
+        give_back(class_index, |give| cache.take_lowest(class_index, STACK / 2, give));
     }
-    let since = cache.tail(class_index).wrapping_sub(cache.length(class_index));
-    cache.push_since(class_index, slot, since);
+    let is_taken = cache.push(class_index, slot, class(class_index).kept_count());
+    debug_assert!(is_taken, "half of the stack is free");
 }
 
-/// Takes the oldest `count` slots of a ring back to their spans.
-pub(crate) fn bring_back(cache: &Cache, class_index: usize, count: u32) {
-    let oldest = (0..count).map_while(|_| cache.pop_any(class_index));
-    give_back(class_index, oldest);
-}
-
-/// Gives slots to their spans: those that a block lies in stay where they are.
-pub(crate) fn give_back(class_index: usize, slots: impl Iterator<Item = *mut u8>) {
-    let mut pool = hold(pool(class_index));
-    for slot in slots {
-        let Some(place) = place_of(slot) else { continue };
-        if !matches!(load(place.word).state(), State::Freed | State::Fresh) || !pool.give(place) {
-            // It is in two places: somebody has it already, so nothing is lost.
-            let slot_bytes = class(class_index).slot_bytes();
-            tell(Misuse::RacingFree { slot_bytes }, slot.addr(), Noticed::Reuse);
+/// Takes all slots of a thread back to their spans.
+pub(crate) fn bring_all_back(cache: &Cache) {
+    for class_index in 0..CLASS_COUNT {
+        if let Some(first) = cache.pop_any(class_index) {
+            give_back(class_index, |give| {
+                give(first);
+                while let Some(slot) = cache.pop_any(class_index) {
+                    give(slot);
+                }
+            });
         }
+    }
+}
+
+/// Gives the slots that `bring` brings to their spans: one in which a block lies stays there.
+fn give_back(class_index: usize, bring: impl FnOnce(&mut dyn FnMut(*mut u8))) {
+    let mut doubted = NO_BLOCK;
+    let mut pool = hold(pool(class_index));
+    bring(&mut |slot| {
+        let Some(place) = place_of(slot) else { return };
+        if !matches!(load(place.word).state(), State::Freed | State::Fresh) || !pool.give(place) {
+            doubted = slot;
+        }
+    });
+    drop(pool);
+    if !doubted.is_null() {
+        // It is in two places: somebody has it already, so nothing is lost.
+        let slot_bytes = class(class_index).slot_bytes();
+        tell(Misuse::RacingFree { slot_bytes }, doubted.addr(), Noticed::Reuse);
     }
 }
 

@@ -7,7 +7,7 @@ use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::thread_ids;
 use heapwright_sync::atomic::Ordering;
 
-use crate::class::{Class, Place, class};
+use crate::class::{Class, class};
 use crate::fill::first_set;
 use crate::free::overwritten;
 use crate::large::{broken, large, secret};
@@ -53,9 +53,8 @@ fn look_at_span(class_index: usize, span: Span) {
         // Acquire: pairs with the Release in `class::store`.
         let state = Word(word.load(Ordering::Acquire));
         let start = span.slot_start(slot as u32);
-        let place = Place { class_index, span: span.number as usize, slot, distance: 0, word };
         match state.state() {
-            State::Live(_) => look_at_live(start, place, state),
+            State::Live(_) => look_at_live(class_index, start, state),
             State::Freed => look_at_zeroes(span.class, start, true),
             State::Fresh => look_at_zeroes(span.class, start, false),
             State::Retired => {}
@@ -64,15 +63,15 @@ fn look_at_span(class_index: usize, span: Span) {
 }
 
 /// A live block's canary must be whole, and the rest of its slot 0, as it was handed out.
-fn look_at_live(start: *mut u8, place: Place, word: Word) {
+fn look_at_live(class_index: usize, start: *mut u8, word: Word) {
     if cfg!(heapwright_hardened_without = "canary") {
         return;
     }
-    let class = class(place.class_index);
+    let class = class(class_index);
     let end = start.wrapping_add(class.slot_bytes() - word.slack_bytes());
     // SAFETY: a live block's canary lies behind it, in its slot.
     if unsafe { end.cast::<u64>().read_unaligned() } != class.canary(end) {
-        overwritten(start, place, Noticed::Exit);
+        overwritten(start, Noticed::Exit);
         return;
     }
     let rest = end.wrapping_add(size_of::<u64>());

@@ -17,7 +17,7 @@ use crate::geometry::SPAN_LOG2;
 use crate::options;
 use crate::pool::pool;
 use crate::random::Seed;
-use crate::refill::bring_back;
+use crate::refill::bring_all_back;
 use crate::space::reserve_layout;
 use crate::tls;
 use crate::wait::{Lock, hold};
@@ -140,7 +140,7 @@ impl Caches {
         }
         // With room for a guard of the kernel's choice on both sides: mappings of their own.
         let place = reserve(size_of::<Cache>(), Protection::ReadWrite).ok()?;
-        // SAFETY: fresh memory, zeroed, which is a cache of empty rings; it is never given back.
+        // SAFETY: fresh memory, zeroed, which is a cache without slots; it is never given back.
         let cache = unsafe { place.cast::<Cache>().as_ref() };
         cache.begin(self.seed.as_mut().map_or(1, Seed::next));
         cache.next.store(self.all, Ordering::Relaxed);
@@ -170,11 +170,6 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
         }
     }
     tls::set(tls::ENDED);
-    for class_index in 0..CLASS_COUNT {
-        let length = cache.length(class_index);
-        if length > 0 {
-            bring_back(cache, class_index, length);
-        }
-    }
+    bring_all_back(cache);
     hold(&CACHES).keep(cache);
 }
