@@ -9,6 +9,7 @@ use crate::large;
 use crate::life;
 use crate::pool::lock;
 use crate::thread_block::{Life, ThreadBlock};
+use crate::{sampled_lists, sampling};
 
 /// No block is larger (C's `PTRDIFF_MAX`).
 pub(crate) const BLOCK_BYTES_MAX: usize = isize::MAX as usize;
@@ -40,24 +41,28 @@ pub fn alloc_at_once(bytes: usize) -> *mut u8 {
 #[inline(never)]
 fn alloc_slow(bytes: usize) -> *mut u8 {
     if bytes <= SMALL_BYTES_MAX {
-        return alloc_class_slow(class_of(bytes));
+        return alloc_class_slow(class_of(bytes), bytes, QUANTUM_BYTES);
     }
     large::alloc(bytes, QUANTUM_BYTES).start
 }
 
-/// A block of `class_index` when the thread's list is empty.
+/// A block of `class_index`, for a request of `bytes` at a multiple of `align_bytes`, when the thread's list is empty.
 #[cold]
 #[inline(never)]
-fn alloc_class_slow(class_index: usize) -> *mut u8 {
+fn alloc_class_slow(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
     let thread = ThreadBlock::current();
     if let Some(heap) = life::heap_of(thread) {
         // Setting the heap up may have allocated, and so filled the list.
         let ready = ThreadBlock::pop(class_index);
         let block = if ready.is_null() { heap.enter().refill(thread, class_index) } else { ready };
+        let due = sampled_lists::take_due(heap);
         if thread.life() == Life::Ended {
             life::give_heap_up(thread);
         }
         life::heartbeat();
+        if due != 0 && !block.is_null() {
+            return sampling::take(due, block.cast(), class_index, bytes, align_bytes);
+        }
         if !block.is_null() {
             return block.cast();
         }
@@ -99,7 +104,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
         Some(class_index) => {
             let mut block: *mut u8 = ThreadBlock::pop(class_index).cast();
             if block.is_null() {
-                block = alloc_class_slow(class_index);
+                block = alloc_class_slow(class_index, bytes, align_bytes);
             }
             if block.addr().is_multiple_of(align_bytes) {
                 return block;
@@ -150,6 +155,7 @@ unsafe fn realloc_slow(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 
         // SAFETY: a live block in the region above the small sizes; the caller's promise.
         let block = unsafe { large::resize(ptr, bytes) };
         if !block.is_null() {
+            sampling::large(block, bytes);
             return block;
         }
     }

@@ -14,6 +14,7 @@ use heapwright_sync::{Guard, Lock};
 use crate::block::Block;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::heap::Heap;
+use crate::life::before_shared_lock;
 use crate::pool::{Futex, in_signal_handler};
 use crate::span::Span;
 use crate::span_list;
@@ -39,6 +40,7 @@ pub(crate) fn class_lock(class_index: usize) -> &'static Lock<ClassPool, Futex> 
 
 /// The passive spans of `class_index`, locked.
 pub(crate) fn lock_class(class_index: usize) -> Guard<'static, ClassPool, Futex> {
+    before_shared_lock();
     match class_lock(class_index).lock(ThreadBlock::token()) {
         Ok(guard) => guard,
         Err(_) => in_signal_handler(),

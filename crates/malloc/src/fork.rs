@@ -21,7 +21,7 @@ use crate::class_pool::{class_lock, lock_class};
 use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
-use crate::life::set_thread_count;
+use crate::life::{set_thread_count, thread_count};
 use crate::pool::{all_heaps, lock, pool_lock};
 use crate::purger;
 use crate::span::Span;
@@ -41,19 +41,37 @@ static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Heaps that are orphans.
 static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Makes the witness when a process gets its second thread: before that nobody else holds a lock,
-/// and the page can be saved.
-#[cold]
-pub(crate) fn note_threads() {
+/// 1 when the kernel was asked for a witness and had none.
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+
+/// Called before a lock is taken that several threads share. A process whose threads can hold one
+/// while another forks must have its witness by then: a child whose parent had none would wait for
+/// a thread that is not there. The first thread with a heap makes none, since a process with one
+/// thread can save the page; every other one comes here before its heap, its first lock.
+#[inline]
+pub(crate) fn before_shared_lock() {
     if WITNESS.load(Ordering::Relaxed).is_null()
-        && let Some(fresh) = new_witness()
+        && thread_count() != 0
+        && ThreadBlock::current().heap.get().is_null()
     {
-        // Release: whoever sees the page sees the 1 in it. A 0 would be a fork, and break the
-        // locks that others hold. Of two threads that come here at once one wastes its page.
-        let null = core::ptr::null_mut();
-        let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
+        note_threads();
     }
-    note_process();
+}
+
+#[cold]
+fn note_threads() {
+    if REFUSED.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let Some(fresh) = new_witness() else {
+        REFUSED.store(1, Ordering::Relaxed);
+        return;
+    };
+    // Release: whoever sees the page sees the 1 in it. A 0 would be a fork, and break the locks
+    // that others hold. Of two threads that come here at once one wastes its page; neither goes on
+    // to a lock before there is a witness.
+    let null = core::ptr::null_mut();
+    let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
 }
 
 /// Notes that the structures belong to this process.
@@ -300,7 +318,7 @@ pub(crate) fn look_for_raw_fork() {
     }
     let me = ThreadBlock::token();
     purger::forget();
-    set_thread_count(1);
+    set_thread_count(u32::from(!ThreadBlock::current().heap.get().is_null()));
     if pool_lock().break_if_held_by_other(me) {
         lock().runs.forget();
     }

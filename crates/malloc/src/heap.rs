@@ -26,6 +26,7 @@ use crate::life;
 use crate::outbox::Outbox;
 use crate::pool::{Futex, in_signal_handler, lock};
 use crate::purge;
+use crate::sampled_lists::{self, SampledLists};
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
@@ -52,6 +53,8 @@ pub(crate) struct Heap {
     pub(crate) next_idle: AtomicPtr<Heap>,
     /// Blocks on their way to other threads; the owner's alone.
     pub(crate) outbox: Outbox,
+    /// Where lists end while samples are taken; null when none ever were. The owner's alone.
+    pub(crate) sampled_lists: AtomicPtr<SampledLists>,
     /// Everything else.
     pub(crate) inside: Lock<Inside, Futex>,
 }
@@ -90,6 +93,7 @@ impl Heap {
             next: AtomicPtr::new(core::ptr::null_mut()),
             next_idle: AtomicPtr::new(core::ptr::null_mut()),
             outbox: Outbox::new(),
+            sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
@@ -157,13 +161,17 @@ impl Entered {
         let refill_count = self.refill_counts[class_index];
         self.refill_counts[class_index] = refill_count.saturating_add(1);
         let wished = Geometry::of(class_index).hand_out(refill_count);
-        let list = loop {
+        let (list, count) = loop {
+            if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
+                break rest;
+            }
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
+                let used_before = span.used();
                 let list = span.take_slots(wished);
                 if !list.is_null() {
-                    break list;
+                    break (list, (span.used() - used_before) as u32);
                 }
                 self.lists[class_index].current = NO_SLICE;
                 self.park_full(span);
@@ -172,6 +180,7 @@ impl Entered {
                 return core::ptr::null_mut();
             }
         };
+        let list = sampled_lists::cut(self.heap, class_index, list, count);
         // SAFETY: the list is this thread's alone since it left the span.
         let rest = unsafe { block::next(list) };
         thread.list(class_index).set(rest);
@@ -336,7 +345,11 @@ impl Entered {
         for class_index in 0..CLASS_COUNT {
             let list = thread.list(class_index).replace(core::ptr::null_mut());
             self.take_in(list);
+            if let Some((rest, _)) = sampled_lists::take_rest(self.heap, class_index) {
+                self.take_in(rest);
+            }
         }
+        sampled_lists::forget_countdowns(self.heap);
     }
 
     /// Takes a span of the class out of the list it is in.

@@ -11,6 +11,7 @@ use crate::descriptor::{INTERIOR, LARGE, SliceIndex};
 use crate::pool::{Pool, lock};
 use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
 use crate::runs::Run;
+use crate::sampling;
 use crate::zone;
 
 /// From this size on, moving pages is cheaper than copying them.
@@ -40,7 +41,10 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
     }
     let mut pool = lock();
     if let Some(run) = take(&mut pool, bytes, align_bytes) {
-        return LargeBlock { start: slice_start(run.index), is_zeroed: run.is_zeroed };
+        drop(pool);
+        let start = slice_start(run.index);
+        sampling::large(start, bytes);
+        return LargeBlock { start, is_zeroed: run.is_zeroed };
     }
     LargeBlock { start: pool.alloc_direct(bytes, align_bytes), is_zeroed: true }
 }
@@ -66,6 +70,7 @@ fn take(pool: &mut Pool, bytes: usize, align_bytes: usize) -> Option<Run> {
         pool.runs.take_aligned(slices, SliceIndex::try_from(align_bytes >> SLICE_LOG2).ok()?)?
     };
     descriptor(run.index).heap.store(core::ptr::null_mut(), Ordering::Relaxed);
+    descriptor(run.index).place.store(0, Ordering::Relaxed);
     describe(run.index, slices, bytes);
     pool.large_count += 1;
     pool.large_bytes += usable(bytes);
@@ -92,6 +97,7 @@ fn describe(index: SliceIndex, slices: SliceIndex, bytes: usize) {
 #[inline(never)]
 pub(crate) fn free(index: SliceIndex) {
     zone::forget_large(descriptor(index));
+    sampling::large_ends(descriptor(index), slice_start(index));
     let mut pool = lock();
     give(&mut pool, index, true);
 }
@@ -119,6 +125,7 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     let head = descriptor(index);
     let old_slices = head.run_slices.load(Ordering::Relaxed);
     let old_usable = head.extra.load(Ordering::Relaxed) as usize;
+    sampling::large_ends(head, ptr);
     let mut pool = lock();
     if slices > old_slices && !pool.runs.take_behind(index + old_slices, slices - old_slices) {
         if !head.heap.load(Ordering::Relaxed).is_null() {

@@ -14,6 +14,7 @@
 //!    spans of threads that do nothing.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once.
+//!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
 //! 7. `life`, `fork`: thread ends, forks. `limits`, `statistics`: what the user sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
@@ -41,6 +42,8 @@ mod purge;
 mod purger;
 mod region;
 mod runs;
+mod sampled_lists;
+mod sampling;
 mod span;
 mod span_list;
 mod statistics;
@@ -50,5 +53,8 @@ mod zone;
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
 pub use limits::{Limits, allow_purger, limits, set_limits};
+pub use sampling::{
+    GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
+};
 pub use statistics::{Statistics, statistics, trim};
 pub use zone::{Destroyed, Zone};

@@ -73,6 +73,7 @@ static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The pool, locked. Ends the process when this thread holds it already.
 pub(crate) fn lock() -> Guard<'static, Pool, Futex> {
+    life::before_shared_lock();
     match POOL.lock(ThreadBlock::token()) {
         Ok(mut pool) => {
             if !pool.is_started {
@@ -157,7 +158,7 @@ impl Pool {
 
     /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
     /// there is none.
-    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+    pub(crate) fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
         debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
         if self.heap_chunk_bytes < bytes {
             self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);

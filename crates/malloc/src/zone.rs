@@ -22,8 +22,10 @@ use crate::descriptor::{Descriptor, LARGE, NO_SLICE, SliceIndex, ZONE};
 use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::large;
+use crate::life::before_shared_lock;
 use crate::pool::{Futex, in_signal_handler, lock};
 use crate::region::{descriptor, index_of, slice_of};
+use crate::sampling;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
@@ -148,6 +150,7 @@ impl ZonePlace {
     }
 
     fn lock(&'static self) -> Guard<'static, Inside, Futex> {
+        before_shared_lock();
         match self.inside.lock(ThreadBlock::token()) {
             Ok(guard) => guard,
             Err(_) => in_signal_handler(),
@@ -179,6 +182,21 @@ impl Zone {
         let (place, id) = lock().take_zone()?;
         place.lock().id = id;
         Some(Self { place, id })
+    }
+
+    /// Where it lives.
+    pub(crate) fn place(&self) -> &'static ZonePlace {
+        self.place
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The zone with that number in that place.
+    pub(crate) fn named(place: &'static ZonePlace, id: u64) -> Self {
+        Self { place, id }
     }
 
     fn enter(&self) -> Result<Guard<'static, Inside, Futex>, Destroyed> {
@@ -301,6 +319,20 @@ impl Inside {
 
 /// Frees `block`, given up by the program, of a zone's span.
 pub(crate) fn free_small(head: &'static Descriptor, block: Block) {
+    let Some(place) = place_of(head) else { return };
+    if !sampling::is_samples(place) {
+        give_back(head, block);
+        return;
+    }
+    // Before somebody else can have the address.
+    let held = sampling::freed(block);
+    give_back(head, block);
+    // SAFETY: null, or a place that was held for this block and that nobody has seen.
+    unsafe { crate::free::free(held) };
+}
+
+/// [`free_small`] of what nobody is told of.
+pub(crate) fn give_back(head: &'static Descriptor, block: Block) {
     let Some(place) = place_of(head) else { return };
     let mut inside = place.lock();
     let class_index = usize::from(head.class_index.load(Ordering::Relaxed));
