@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use crate::class::{class, load, store};
 use crate::fill::is_zero;
-use crate::geometry::{class_for, class_for_aligned};
+use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
 use crate::large;
 use crate::refill::{reject, take_slow};
 use crate::tls;
@@ -18,6 +18,16 @@ pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
         Some(class_index) => alloc_small(class_index, bytes, family).0,
         None => large::alloc(bytes, 1, family),
     }
+}
+
+/// A block of `bytes` if a slot for it is at hand, else null, and [`alloc`] is to be asked: the
+/// part that is worth inlining. Calls nothing on its way to a block.
+#[inline(always)]
+pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
+    let Some(class_index) = class_for_tiny(bytes) else { return NO_BLOCK };
+    let Some(cache) = tls::cache() else { return NO_BLOCK };
+    let Some(slot) = cache.pop(class_index) else { return NO_BLOCK };
+    if arm(class_index, slot, bytes, family).is_some() { slot } else { NO_BLOCK }
 }
 
 /// A block of `bytes` that are all 0; else as [`alloc`].

@@ -24,6 +24,8 @@ use crate::random::step;
 pub(crate) struct Cache {
     counts: [Cell<u32>; CLASS_COUNT],
     random: Cell<u64>,
+    turns: Cell<u64>,
+    turn_step: Cell<u64>,
     /// How often the end of the thread was put off.
     pub(crate) end_rounds: Cell<u32>,
     /// Thread pointer of the thread that has it; 0 when there is none.
@@ -45,6 +47,8 @@ impl Cache {
     /// Makes fresh zeroed memory a cache without slots.
     pub(crate) fn begin(&self, random: u64) {
         self.random.set(random);
+        self.turns.set(self.random());
+        self.turn_step.set(self.random() | 1);
     }
 
     /// 64 bits of which the high ones are good.
@@ -66,8 +70,9 @@ impl Cache {
     pub(crate) fn pop(&self, class_index: usize) -> Option<*mut u8> {
         let count = &self.counts[class_index];
         let above = count.get().checked_sub(1)?;
+        let slot = self.rows[class_index].stack.get(above as usize)?.get();
         count.set(above);
-        Some(self.rows[class_index].stack[above as usize % STACK].get())
+        Some(slot)
     }
 
     /// Puts a slot into the quarantine, of `kept` places, a power of two, and the slot that was
@@ -80,7 +85,10 @@ impl Cache {
         if above >= STACK {
             return false;
         }
-        let turn = (self.random() >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
+        // A sequence of even steps of a secret length: a multiplication would be waited for.
+        let turns = self.turns.get().wrapping_add(self.turn_step.get());
+        self.turns.set(turns);
+        let turn = (turns >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
         let old = row.kept[turn].replace(slot);
         row.stack[above].set(old);
         count.set((above + usize::from(!old.is_null())) as u32);

@@ -12,7 +12,7 @@ use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::geometry::{CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_at};
+use crate::geometry::{CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_and_start, slot_at};
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -36,13 +36,15 @@ pub(crate) struct Class {
 const _: () = assert!(size_of::<Class>() == 64);
 
 /// Pages that are made read-only together; where OS pages are larger they stay writable.
-const TABLE_BYTES: usize = 8192;
+const TABLE_BYTES: usize = 12288;
+const CLASS_PLACES: usize = 128;
 const TABLE_PAGE_BYTES: usize = 4096;
 
 /// All classes, and where the region is.
 #[repr(C, align(4096))]
 struct Table {
-    classes: [Class; CLASS_COUNT],
+    /// More than there are, so that seven bits need no check.
+    classes: [Class; CLASS_PLACES],
     /// Start of the region.
     base: AtomicPtr<u8>,
     /// Length of the region; 0 until there is one, so that no address is inside.
@@ -66,7 +68,7 @@ static TABLE: Table = Table {
             meta_log2: AtomicU32::new(0),
             kept_count: AtomicU32::new(0),
         }
-    }; CLASS_COUNT],
+    }; CLASS_PLACES],
     base: AtomicPtr::new(null_mut()),
     bytes: AtomicUsize::new(0),
     class_log2: AtomicU32::new(0),
@@ -95,10 +97,6 @@ impl Layout {
 pub(crate) struct Place {
     /// Its class.
     pub(crate) class_index: usize,
-    /// Its span, counted from the class's first byte.
-    pub(crate) span: usize,
-    /// Its number in the span; not below the span's count of slots for its last bytes.
-    pub(crate) slot: usize,
     /// The address's distance from the slot's start.
     pub(crate) distance: usize,
     /// Its word.
@@ -108,7 +106,7 @@ pub(crate) struct Place {
 /// Fills the table and makes it read-only. Once, before any other function here.
 pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     let mut meta = layout.meta.as_ptr();
-    for (class_index, class) in TABLE.classes.iter().enumerate() {
+    for (class_index, class) in TABLE.classes.iter().enumerate().take(CLASS_COUNT) {
         let cut = &CUTS[class_index];
         class.reciprocal.store(cut.reciprocal, Ordering::Relaxed);
         class.secret.store(seed.next(), Ordering::Relaxed);
@@ -138,7 +136,7 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
 /// The class of `class_index`.
 #[inline(always)]
 pub(crate) fn class(class_index: usize) -> &'static Class {
-    &TABLE.classes[class_index]
+    &TABLE.classes[class_index % CLASS_PLACES]
 }
 
 /// Spans that a class has addresses for; 0 before the start.
@@ -175,8 +173,7 @@ pub(crate) fn find(address: *mut u8) -> Option<Found> {
     let class = class(class_index);
     // The region starts at a multiple of a span.
     let in_span = address.addr() & (SPAN_BYTES - 1);
-    let slot = slot_at(in_span, class.reciprocal.load(Ordering::Relaxed));
-    let is_start = slot * class.slot_bytes() == in_span;
+    let (slot, is_start) = slot_and_start(in_span, class.reciprocal.load(Ordering::Relaxed));
     Some(Found { class_index, is_start, word: class.word_near(address, slot) })
 }
 
@@ -186,10 +183,9 @@ pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
     let class_index = class_of(address)?;
     let class = class(class_index);
     let in_span = address.addr() & (SPAN_BYTES - 1);
-    let slot = slot_at(in_span, class.reciprocal.load(Ordering::Relaxed));
-    let span = (address.addr() - class.data.load(Ordering::Relaxed).addr()) >> SPAN_LOG2;
+    let (span, slot) = class.span_and_slot(address);
     let distance = in_span - slot * class.slot_bytes();
-    Some(Place { class_index, span, slot, distance, word: class.word(span, slot) })
+    Some(Place { class_index, distance, word: class.word(span, slot) })
 }
 
 impl Class {
@@ -209,6 +205,14 @@ impl Class {
     #[inline(always)]
     pub(crate) fn kept_count(&self) -> usize {
         self.kept_count.load(Ordering::Relaxed) as usize
+    }
+
+    /// The span and the slot that `address`, one of this class, lies in.
+    #[inline]
+    pub(crate) fn span_and_slot(&self, address: *mut u8) -> (usize, usize) {
+        let span = (address.addr() - self.data.load(Ordering::Relaxed).addr()) >> SPAN_LOG2;
+        let reciprocal = self.reciprocal.load(Ordering::Relaxed);
+        (span, slot_at(address.addr() & (SPAN_BYTES - 1), reciprocal))
     }
 
     /// Start of its `span`.

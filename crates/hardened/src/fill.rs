@@ -2,8 +2,6 @@
 
 /// Bytes that are worked on at a time; all slots are multiples of it.
 const STEP: usize = 16;
-/// Above this, libc's `memset` is worth the call.
-const LOOP_BYTES_MAX: usize = 256;
 
 /// Zeroes `bytes`, a multiple of 16 above 0, from `start`.
 ///
@@ -12,14 +10,15 @@ const LOOP_BYTES_MAX: usize = 256;
 #[inline(always)]
 pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
     debug_assert!(bytes > 0 && bytes.is_multiple_of(STEP) && start.addr().is_multiple_of(STEP));
-    if bytes > LOOP_BYTES_MAX || cfg!(not(target_arch = "x86_64")) {
-        // SAFETY: the caller's promise.
-        unsafe { start.write_bytes(0, bytes) };
-        return;
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        start.write_bytes(0, bytes);
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: stores 16 bytes at a time from the range's start to its end, which is a whole number
-    // of steps away. In assembly since a compiler makes a call of memset of any other loop.
+    // of steps away. In assembly since a compiler makes a call of memset of any other loop, and a call
+    // costs the hot path its frame.
     unsafe {
         core::arch::asm!(
             "xorps {zero}, {zero}",

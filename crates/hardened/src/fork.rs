@@ -1,18 +1,16 @@
 //! Forks: all locks are carried over, in the order caches, pools, large.
 //!
-//! The child has one thread. The rings of the others are taken back to the spans: what one of
+//! The child has one thread. The slots of the others are taken back to the spans: what one of
 //! them was doing is cut off at some instruction, which loses at most the slot in hand.
 
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::thread_pointer;
 use heapwright_sync::atomic::Ordering;
 
-use crate::class::{load, place_of};
 use crate::large::large;
 use crate::pool::pool;
 use crate::thread::caches;
 use crate::wait::hold;
-use crate::word::State;
 
 pub(crate) unsafe extern "C" fn before() {
     // Kept over the fork; freed after it, by the same thread, in both processes.
@@ -51,12 +49,8 @@ pub(crate) unsafe extern "C" fn after_in_child() {
             let mut pool = hold(pool(class_index));
             while let Some(slot) = cache.pop_any(class_index) {
                 // What is live was handed out when its thread was cut off; what has a bit was
-                // on its way back.
-                if let Some(place) = place_of(slot)
-                    && matches!(load(place.word).state(), State::Freed | State::Fresh)
-                {
-                    pool.give(place);
-                }
+                // on its way back: both stay as they are.
+                pool.give(class_index, slot);
             }
         }
         caches.keep(cache);

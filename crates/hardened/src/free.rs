@@ -25,7 +25,7 @@ pub struct Return {
 #[inline(always)]
 pub unsafe fn free(ptr: *mut u8, how: Return) {
     let Some(found) = find(ptr) else {
-        large::free(ptr, how);
+        large::free(ptr, how.family, how.bytes);
         return;
     };
     let word = load(found.word);
@@ -46,11 +46,12 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
 #[inline(always)]
 fn take_back(ptr: *mut u8, found: Found, word: Word) {
     let class = class(found.class_index);
+    let end = ptr.wrapping_add(class.slot_bytes() - word.slack_bytes());
+    let canary = class.canary(end);
     if cfg!(not(heapwright_hardened_without = "canary")) {
-        let end = ptr.wrapping_add(class.slot_bytes() - word.slack_bytes());
         // SAFETY: a live block's canary lies behind it, in its slot.
         let there = unsafe { end.cast::<u64>().read_unaligned() };
-        if there != class.canary(end) {
+        if there != canary {
             overwritten(ptr, Noticed::Free);
             return;
         }
@@ -75,12 +76,9 @@ fn refuse(ptr: *mut u8, taker: Family) {
     let (Some(place), Some(found)) = (place_of(ptr), find(ptr)) else { return };
     let misuse = what_is_wrong(ptr, place, taker);
     let is_of_other_family = matches!(misuse, Misuse::WrongFunction { .. });
-    let is_looked_at = if is_of_other_family {
-        cfg!(not(heapwright_hardened_without = "family"))
-    } else {
-        cfg!(not(heapwright_hardened_without = "state"))
-    };
-    if is_looked_at {
+    let passes = (is_of_other_family && cfg!(heapwright_hardened_without = "family"))
+        || (!is_of_other_family && cfg!(heapwright_hardened_without = "state"));
+    if !passes {
         tell(misuse, ptr.addr(), Noticed::Free);
     }
     if is_of_other_family {

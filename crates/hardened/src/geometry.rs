@@ -27,7 +27,7 @@ pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
 /// Largest request that lies in a slot.
 pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SMALL_BYTES_MAX - CANARY_BYTES;
 /// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
-pub(crate) const ZEROED_BYTES_MAX: usize = 1024;
+pub(crate) const ZEROED_BYTES_MAX: usize = 256;
 /// Places of a thread's stack of a class.
 pub(crate) const STACK: usize = 48;
 /// Places of a thread's quarantine of a class, at most.
@@ -133,6 +133,21 @@ pub(crate) fn slot_at(offset: usize, reciprocal: u64) -> usize {
     ((offset as u64 * reciprocal) >> RECIPROCAL_LOG2) as usize
 }
 
+/// The slot that the byte `offset` of a span lies in, and whether it is the slot's first: the
+/// product's fraction is then less than that of one byte more.
+#[inline(always)]
+pub(crate) fn slot_and_start(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u64 * reciprocal;
+    let fraction = product & ((1 << RECIPROCAL_LOG2) - 1);
+    ((product >> RECIPROCAL_LOG2) as usize, fraction < reciprocal)
+}
+
+/// Class of a request of `bytes` if the table has it.
+#[inline(always)]
+pub(crate) fn class_for_tiny(bytes: usize) -> Option<usize> {
+    TINY_CLASSES.get(bytes).map(|class| usize::from(*class))
+}
+
 /// Class of a request of `bytes`; none for large ones.
 #[inline(always)]
 pub(crate) fn class_for(bytes: usize) -> Option<usize> {
@@ -167,7 +182,7 @@ pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
 mod tests {
     use super::{
         CANARY_BYTES, CUTS, KEPT_MAX, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, STACK, class_for,
-        class_for_aligned, slot_at,
+        class_for_aligned, slot_and_start, slot_at,
     };
     use crate::word::SLACK_BYTES_MAX;
 
@@ -177,6 +192,10 @@ mod tests {
             let bytes = cut.slot_bytes as usize;
             for slot in 0..SPAN_BYTES / bytes {
                 assert_eq!(slot_at(slot * bytes, cut.reciprocal), slot);
+                for distance in 0..bytes.min(SPAN_BYTES - slot * bytes) {
+                    let found = slot_and_start(slot * bytes + distance, cut.reciprocal);
+                    assert_eq!(found, (slot, distance == 0));
+                }
                 assert_eq!(slot_at(slot * bytes + bytes - 1, cut.reciprocal), slot);
             }
             let meta_bytes = 1 << cut.meta_log2;

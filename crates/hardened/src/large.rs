@@ -14,7 +14,6 @@ use heapwright_os::{
 };
 
 use crate::alloc::NO_BLOCK;
-use crate::free::Return;
 use crate::geometry::CANARY_BYTES;
 use crate::large_table::{LargeTable, Record};
 use crate::random::Seed;
@@ -83,6 +82,20 @@ impl Large {
 
     fn guard_bytes(&mut self) -> usize {
         (1 + self.random() % GUARD_PAGES_MAX) as usize * page_bytes()
+    }
+
+    /// Why the address, which starts no live large block, cannot be given back.
+    fn what_is_at(&self, ptr: *mut u8) -> Misuse {
+        if let Some(Record { start, bytes, family, .. }) = self.table.around(ptr.addr()) {
+            return Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family };
+        }
+        let waits = |place: &Waiting| {
+            ptr.addr().wrapping_sub(place.mapping.addr()) < place.bytes && ptr.addr().is_multiple_of(4096)
+        };
+        match self.waiting.iter().find(|place| waits(place)) {
+            Some(place) => Misuse::DoubleFree { slot_bytes: place.bytes },
+            None => Misuse::FreeOfNoBlock,
+        }
     }
 
     /// Lets a mapping without access wait, and gives another one up that waited.
@@ -198,16 +211,16 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8
 /// Takes back what lies in no slot: a large block, null, or nothing of ours.
 #[cold]
 #[inline(never)]
-pub(crate) fn free(ptr: *mut u8, how: Return) {
+pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     if ptr.is_null() {
         return;
     }
     let mut large = hold(&LARGE);
     let secret = large.secret;
     let Some(record) = large.table.get(ptr.addr()).copied() else {
-        let inside = large.table.around(ptr.addr());
+        let misuse = large.what_is_at(ptr);
         drop(large);
-        tell(not_a_block(ptr, inside), ptr.addr(), Noticed::Free);
+        tell(misuse, ptr.addr(), Noticed::Free);
         return;
     };
     let overflow = broken(secret, &record, ptr);
@@ -216,11 +229,11 @@ pub(crate) fn free(ptr: *mut u8, how: Return) {
     close(&mut large, &record);
     drop(large);
     let Record { bytes, family, .. } = record;
-    if family != how.family && cfg!(not(heapwright_hardened_without = "family")) {
-        let misuse = Misuse::WrongFunction { bytes, family, taker: how.family };
+    if family != taker && cfg!(not(heapwright_hardened_without = "family")) {
+        let misuse = Misuse::WrongFunction { bytes, family, taker };
         tell(misuse, ptr.addr(), Noticed::Free);
     }
-    if let Some(told) = how.bytes
+    if let Some(told) = told
         && told != bytes
         && cfg!(not(heapwright_hardened_without = "size"))
     {
@@ -244,15 +257,6 @@ fn close(large: &mut Large, record: &Record) {
     }
 }
 
-fn not_a_block(ptr: *mut u8, inside: Option<Record>) -> Misuse {
-    match inside {
-        Some(Record { start, bytes, family, .. }) => {
-            Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family }
-        }
-        None => Misuse::FreeOfNoBlock,
-    }
-}
-
 /// Bytes of a large block, as requested; 0 for null, and for what is none, which is told.
 #[cold]
 pub(crate) fn usable_bytes(ptr: *mut u8) -> usize {
@@ -273,9 +277,9 @@ pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     let mut large = hold(&LARGE);
     let secret = large.secret;
     let Some(record) = large.table.get(ptr.addr()) else {
-        let inside = large.table.around(ptr.addr());
+        let misuse = large.what_is_at(ptr);
         drop(large);
-        tell(not_a_block(ptr, inside), ptr.addr(), Noticed::Realloc);
+        tell(misuse, ptr.addr(), Noticed::Realloc);
         return NO_BLOCK;
     };
     let old = *record;
@@ -303,7 +307,7 @@ pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
         return NO_BLOCK;
     }
     carry_over(ptr, &old, new, bytes);
-    free(ptr, Return { family, bytes: None });
+    free(ptr, family, None);
     new
 }
 

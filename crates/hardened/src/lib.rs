@@ -46,7 +46,7 @@ mod tls;
 mod wait;
 mod word;
 
-pub use alloc::{alloc, alloc_aligned, alloc_zeroed};
+pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed};
 pub use free::{Return, free, usable_bytes};
 pub use options::VARIABLE;
 pub use realloc::realloc;

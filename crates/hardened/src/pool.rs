@@ -8,7 +8,7 @@
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
-use crate::class::{Place, span_count};
+use crate::class::span_count;
 use crate::space::{commit_span, purge_span};
 use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
@@ -86,24 +86,32 @@ impl Pool {
         taken
     }
 
-    /// Takes back the slot at `place`; whether it was out.
-    pub(crate) fn give(&mut self, place: Place) -> bool {
-        let span = Span::at(place.class_index, place.span as u32);
-        let had_room = span.has_room();
-        if !span.give(place.slot as u32) {
+    /// Takes back the free slot of `class_index` that starts at `start`; whether it was out, and
+    /// is free.
+    #[inline]
+    pub(crate) fn give(&mut self, class_index: usize, start: *mut u8) -> bool {
+        let (span, slot) = Span::around(class_index, start);
+        let free_count = span.free_count();
+        if !span.give(slot) {
             return false;
         }
-        if !had_room {
-            self.link(place.class_index, span);
+        let touched = span.touched();
+        if free_count == 0 && touched == span.cut.slot_count {
+            self.link(class_index, span);
         }
-        if span.free_count() == span.touched() {
-            let empty = EMPTY_BYTES.fetch_add(span_memory(span), Ordering::Relaxed);
-            let in_use = SPAN_BYTES_IN_USE.load(Ordering::Relaxed);
-            if empty > EMPTY_BYTES_MIN.max(in_use / EMPTY_SHARE) {
-                self.clean(place.class_index, span);
-            }
+        if free_count + 1 == touched {
+            self.note_empty(class_index, span);
         }
         true
+    }
+
+    #[cold]
+    fn note_empty(&mut self, class_index: usize, span: Span) {
+        let empty = EMPTY_BYTES.fetch_add(span_memory(span), Ordering::Relaxed);
+        let in_use = SPAN_BYTES_IN_USE.load(Ordering::Relaxed);
+        if empty > EMPTY_BYTES_MIN.max(in_use / EMPTY_SHARE) {
+            self.clean(class_index, span);
+        }
     }
 
     /// Gives the memory of an empty span back.

@@ -4,15 +4,15 @@ use heapwright_core::size_class::CLASS_COUNT;
 
 use crate::alloc::NO_BLOCK;
 use crate::cache::Cache;
-use crate::class::{class, load, place_of, store};
+use crate::class::{class, load, store};
 use crate::fill::first_set;
 use crate::geometry::{CUTS, STACK};
-use crate::pool::pool;
+use crate::pool::{Pool, pool};
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
 use crate::thread;
 use crate::wait::hold;
-use crate::word::{State, Word};
+use crate::word::Word;
 
 /// A slot of `class_index` whose stack has none to give; null without memory.
 #[cold]
@@ -44,11 +44,13 @@ fn take_one(class_index: usize) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
     let Some(cache) = thread::cache() else {
-        give_back(class_index, |give| give(slot));
+        give_back(class_index, |giver| giver.give(slot));
         return;
     };
     if cache.length(class_index) >= STACK {
-        give_back(class_index, |give| cache.take_lowest(class_index, STACK / 2, give));
+        give_back(class_index, |giver| {
+            cache.take_lowest(class_index, STACK / 2, |slot| giver.give(slot));
+        });
     }
     let is_taken = cache.push(class_index, slot, class(class_index).kept_count());
     debug_assert!(is_taken, "half of the stack is free");
@@ -58,26 +60,39 @@ pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
 pub(crate) fn bring_all_back(cache: &Cache) {
     for class_index in 0..CLASS_COUNT {
         if let Some(first) = cache.pop_any(class_index) {
-            give_back(class_index, |give| {
-                give(first);
+            give_back(class_index, |giver| {
+                giver.give(first);
                 while let Some(slot) = cache.pop_any(class_index) {
-                    give(slot);
+                    giver.give(slot);
                 }
             });
         }
     }
 }
 
-/// Gives the slots that `bring` brings to their spans: one in which a block lies stays there.
-fn give_back(class_index: usize, bring: impl FnOnce(&mut dyn FnMut(*mut u8))) {
-    let mut doubted = NO_BLOCK;
-    let mut pool = hold(pool(class_index));
-    bring(&mut |slot| {
-        let Some(place) = place_of(slot) else { return };
-        if !matches!(load(place.word).state(), State::Freed | State::Fresh) || !pool.give(place) {
-            doubted = slot;
+/// Who gives slots of one class back, under its lock.
+struct Giver<'a> {
+    pool: &'a mut Pool,
+    class_index: usize,
+    /// A slot that was not free.
+    doubted: *mut u8,
+}
+
+impl Giver<'_> {
+    #[inline]
+    fn give(&mut self, slot: *mut u8) {
+        if !self.pool.give(self.class_index, slot) {
+            self.doubted = slot;
         }
-    });
+    }
+}
+
+/// Gives the slots that `bring` brings to their spans: one in which a block lies stays there.
+fn give_back(class_index: usize, bring: impl FnOnce(&mut Giver<'_>)) {
+    let mut pool = hold(pool(class_index));
+    let mut giver = Giver { pool: &mut pool, class_index, doubted: NO_BLOCK };
+    bring(&mut giver);
+    let doubted = giver.doubted;
     drop(pool);
     if !doubted.is_null() {
         // It is in two places: somebody has it already, so nothing is lost.

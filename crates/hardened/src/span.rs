@@ -7,8 +7,9 @@
 
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::class::{Class, class};
+use crate::class::{Class, class, load, store};
 use crate::geometry::{CUTS, Cut, HEAD_BYTES};
+use crate::word::Word;
 
 /// No span.
 pub(crate) const NO_SPAN: u32 = u32::MAX;
@@ -47,6 +48,13 @@ impl Span {
         // which is valid; it stays for ever.
         let head = unsafe { &*head };
         Self { class, cut: &CUTS[class_index], number, head }
+    }
+
+    /// The span of `class_index` that `address` lies in, and the slot.
+    #[inline]
+    pub(crate) fn around(class_index: usize, address: *mut u8) -> (Self, u32) {
+        let (number, slot) = class(class_index).span_and_slot(address);
+        (Self::at(class_index, number as u32), slot as u32)
     }
 
     /// Slots with a bit.
@@ -127,8 +135,13 @@ impl Span {
         self.head.free_count.store(self.free_count() + end - touched, Ordering::Relaxed);
     }
 
-    /// Gives `slot` back; whether it had no bit, as it must.
+    /// Gives `slot` back; whether it had no bit and is free, as it must.
+    #[inline]
     pub(crate) fn give(self, slot: u32) -> bool {
+        let word = load(self.class.word(self.number as usize, slot as usize));
+        if word != Word::FREED && word != Word::FRESH {
+            return false;
+        }
         let place = self.bits(slot / u64::BITS);
         let bits = place.load(Ordering::Relaxed);
         let mask = 1 << (slot % u64::BITS);
@@ -148,7 +161,7 @@ impl Span {
         }
         for slot in 0..self.touched() {
             let word = self.class.word(self.number as usize, slot as usize);
-            crate::class::store(word, crate::word::Word::FRESH);
+            store(word, Word::FRESH);
         }
         self.head.free_count.store(0, Ordering::Relaxed);
         self.head.touched.store(0, Ordering::Relaxed);

@@ -61,6 +61,11 @@ unsafe impl CAllocator for Hardened {
     };
 
     #[inline(always)]
+    fn malloc_at_once(bytes: usize, entry: Entry) -> *mut u8 {
+        heapwright_hardened::alloc_at_once(bytes, made_by(entry))
+    }
+
+    #[inline(always)]
     unsafe fn malloc(bytes: usize, entry: Entry) -> *mut u8 {
         heapwright_hardened::alloc(bytes, made_by(entry))
     }
