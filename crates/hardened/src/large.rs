@@ -90,7 +90,8 @@ impl Large {
             return Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family };
         }
         let waits = |place: &Waiting| {
-            ptr.addr().wrapping_sub(place.mapping.addr()) < place.bytes && ptr.addr().is_multiple_of(4096)
+            ptr.addr().wrapping_sub(place.mapping.addr()) < place.bytes
+                && ptr.addr().is_multiple_of(4096)
         };
         match self.waiting.iter().find(|place| waits(place)) {
             Some(place) => Misuse::DoubleFree { slot_bytes: place.bytes },
