@@ -8,12 +8,13 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-core", "heapwright-sync", "heapwright-gc-derive"],
     &["heapwright-os", "heapwright-unwind"],
     &["heapwright-regions", "heapwright-format"],
-    &["heapwright-malloc", "heapwright-guard", "heapwright-gc", "heapwright-record"],
+    &["heapwright-malloc", "heapwright-hardened", "heapwright-guard", "heapwright-gc", "heapwright-record"],
     &[
         "heapwright-capi",
         "heapwright-c",
         "heapwright-preload",
         "heapwright-preload-check",
+        "heapwright-preload-hardened",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
@@ -38,7 +39,12 @@ const FLOORS: [&[&str]; 6] = [
 /// On one floor these may lean on these, in the order written: never on one further right.
 const SAME_FLOOR: [&[&str]; 4] = [
     &["heapwright-os", "heapwright-unwind"],
-    &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
+    &[
+        "heapwright-capi",
+        "heapwright-preload",
+        "heapwright-preload-check",
+        "heapwright-preload-hardened",
+    ],
     &[
         "heapwright-capi",
         "heapwright-peer-jemalloc",
