@@ -112,8 +112,8 @@ pub(crate) struct Descriptor {
     pub(crate) node: AtomicU8,
     /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`.
     pub(crate) epoch: AtomicU32,
-    /// Large block: usable bytes. Small span: its pages of 4 KiB that are known to be the
-    /// kernel's zero pages, a bit each.
+    /// Head of a large block: its usable bytes. Other slices, also of free runs, but for the rest
+    /// of a large block: the slice's pages of 4 KiB that may be resident, a bit each.
     pub(crate) extra: AtomicU64,
 }
 

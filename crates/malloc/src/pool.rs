@@ -1,6 +1,8 @@
 //! What all threads share, under one lock: the runs, heaps without a thread, direct mappings. It is
 //! the innermost lock; who holds it calls nothing but the kernel.
 
+use core::time::Duration;
+
 use heapwright_os::{futex_wait, futex_wake};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heapwright_sync::{Guard, Lock, Wait};
@@ -8,11 +10,10 @@ use heapwright_sync::{Guard, Lock, Wait};
 use crate::descriptor::INTERIOR;
 use crate::direct::DirectMappings;
 use crate::fatal::fatal;
-use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::life;
 use crate::limits::limits;
-use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
+use crate::region::{SLICE_BYTES, reserve_metadata, reserve_region};
 use crate::runs::Runs;
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
@@ -20,6 +21,9 @@ use crate::zone::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Sleep of those who may have missed being woken.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Sleeping by futex.
 #[derive(Debug)]
@@ -29,6 +33,27 @@ impl Wait for Futex {
     fn wait(word: &AtomicU32, value: u32) {
         // Any reason to return is a reason to look again.
         let _ = futex_wait(word, value, None);
+    }
+
+    fn wake_one(word: &AtomicU32) {
+        futex_wake(word, 1);
+    }
+
+    fn before_wait() {
+        life::look_for_raw_fork();
+    }
+}
+
+/// Sleeping on a lock that is nearly always its owner's alone, and is freed without an atomic
+/// exchange for that: half of what a refill costs. Whoever waits looks again by itself.
+#[derive(Debug)]
+pub(crate) struct OwnersFutex;
+
+impl Wait for OwnersFutex {
+    const IS_WAKE_LOSABLE: bool = true;
+
+    fn wait(word: &AtomicU32, value: u32) {
+        let _ = futex_wait(word, value, Some(LOOK_AGAIN));
     }
 
     fn wake_one(word: &AtomicU32) {
@@ -214,28 +239,25 @@ impl Pool {
         self.direct.alloc(bytes, align_bytes)
     }
 
+    /// Whether a span could be had whose pages may be resident already.
+    pub(crate) fn has_resident_run(&mut self) -> bool {
+        self.runs.has_dirty(1)
+    }
+
     /// A span of `class_index` without used slots: passive, in no list. None when there is no
     /// memory.
     pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
-        let slices = u32::from(Geometry::of(class_index).slices);
-        let run = self.runs.take(slices)?;
-        self.small_bytes += slices as usize * SLICE_BYTES;
-        for distance in 1..slices {
-            let interior = descriptor(run.index + distance);
-            interior.run_slices.store(distance, Ordering::Relaxed);
-            interior.owner.store(INTERIOR, Ordering::Relaxed);
-        }
-        Some(Span::init(run.index, class_index, run.is_zeroed))
+        let run = self.runs.take(1)?;
+        self.small_bytes += SLICE_BYTES;
+        Some(Span::init(run.index, class_index))
     }
 
     /// Gives a span without used slots, in no list, back to the runs.
     pub(crate) fn give_span(&mut self, span: Span) {
         span.clear_bits();
         let head = span.head();
-        let slices = head.run_slices.load(Ordering::Relaxed);
         head.owner.store(INTERIOR, Ordering::Relaxed);
-        self.small_bytes -= slices as usize * SLICE_BYTES;
-        let is_dirty = head.extra.load(Ordering::Relaxed) != u64::MAX;
-        self.runs.give(span.index(), slices, is_dirty);
+        self.small_bytes -= SLICE_BYTES;
+        self.runs.give(span.index(), 1, span.touched() != 0);
     }
 }
