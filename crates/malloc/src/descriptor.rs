@@ -16,8 +16,8 @@ use crate::heap::Heap;
 
 /// Index of a slice in the region.
 pub(crate) type SliceIndex = u32;
-/// No slice.
-pub(crate) const NO_SLICE: SliceIndex = u32::MAX;
+/// No slice: the first one is the descriptors'. 0, so that empty lists are zeroed memory.
+pub(crate) const NO_SLICE: SliceIndex = 0;
 
 // Values of `owner` that are no thread; thread pointers are higher.
 /// A small span that no thread owns: its free slots are in the bitmap only, and it is whoever's

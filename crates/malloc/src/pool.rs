@@ -93,6 +93,16 @@ unsafe impl Send for Pool {}
 
 static POOL: Lock<Pool, Futex> = Lock::new(Pool::new());
 
+/// A heap that one thread at a time has, and that others reach by its parts that allow it.
+struct FirstHeap(Heap);
+
+// SAFETY: as for the heaps made later, which are shared by pointer: the outbox is the owner's
+// alone, everything else is atomic or behind a lock.
+unsafe impl Sync for FirstHeap {}
+
+/// The first thread's, on a page that is written anyway: most processes need no other.
+static FIRST_HEAP: FirstHeap = FirstHeap(Heap::new());
+
 /// All heaps there ever were, linked by `Heap::next`, the latest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -167,6 +177,18 @@ impl Pool {
             heap.remote.open();
             return Some(heap);
         }
+        let heap = if HEAPS.load(Ordering::Relaxed).is_null() {
+            &FIRST_HEAP.0
+        } else {
+            self.new_heap()?
+        };
+        heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `all_heaps`.
+        HEAPS.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Release);
+        Some(heap)
+    }
+
+    fn new_heap(&mut self) -> Option<&'static Heap> {
         let place = self.cut_metadata(size_of::<Heap>()).cast::<Heap>();
         if place.is_null() {
             return None;
@@ -174,11 +196,7 @@ impl Pool {
         // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
         unsafe { place.write(Heap::new()) };
         // SAFETY: written above; never freed.
-        let heap: &'static Heap = unsafe { &*place };
-        heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `all_heaps`.
-        HEAPS.store(place, Ordering::Release);
-        Some(heap)
+        Some(unsafe { &*place })
     }
 
     /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when

@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::run_bins::{BIN_COUNT, bin_of, first_occupied};
 use heapwright_os::{Advice, advise, monotonic_ns};
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
 use crate::limits::limits;
@@ -65,6 +65,15 @@ pub(crate) struct Run {
     pub(crate) index: SliceIndex,
     /// Whether all its bytes are zero.
     pub(crate) is_zeroed: bool,
+}
+
+/// Slices ever used, for those who do not have the lock.
+static EVER_USED_SLICES: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes of the slices ever used: more of this allocator cannot be resident.
+#[inline]
+pub(crate) fn ever_used_bytes() -> usize {
+    (EVER_USED_SLICES.load(Ordering::Relaxed) as usize) << SLICE_LOG2
 }
 
 /// All runs of the region. Under the pool's lock.
@@ -373,6 +382,7 @@ impl Runs {
             }
         }
         self.frontier = end;
+        EVER_USED_SLICES.fetch_add(slices, Ordering::Relaxed);
         self.mark_taken(index, slices);
         Some(Run { index, is_zeroed: true })
     }
