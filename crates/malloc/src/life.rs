@@ -14,7 +14,7 @@ pub(crate) use crate::fork::{
 };
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
-use crate::limits::read_environment;
+use crate::options::read_environment;
 use crate::pool::lock;
 pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};

@@ -13,11 +13,11 @@ use crate::fatal::fatal;
 use crate::heap::Heap;
 use crate::life;
 use crate::limits::limits;
-use crate::region::{SLICE_BYTES, reserve_metadata, reserve_region};
-use crate::runs::Runs;
+use crate::nodes::{NodeRuns, NodeWish};
+use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
-use crate::zone::ZonePlace;
+use crate::zone_place::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
@@ -67,7 +67,7 @@ impl Wait for OwnersFutex {
 
 /// The shared state.
 pub(crate) struct Pool {
-    pub(crate) runs: Runs,
+    pub(crate) runs: NodeRuns,
     pub(crate) direct: DirectMappings,
     /// Heaps without a thread, linked; their queues are closed.
     idle_heaps: *mut Heap,
@@ -147,7 +147,7 @@ pub(crate) fn all_heaps() -> impl Iterator<Item = &'static Heap> {
 impl Pool {
     const fn new() -> Self {
         Self {
-            runs: Runs::new(),
+            runs: NodeRuns::new(),
             direct: DirectMappings::new(),
             idle_heaps: core::ptr::null_mut(),
             idle_zones: core::ptr::null_mut(),
@@ -177,11 +177,8 @@ impl Pool {
             heap.remote.open();
             return Some(heap);
         }
-        let heap = if HEAPS.load(Ordering::Relaxed).is_null() {
-            &FIRST_HEAP.0
-        } else {
-            self.new_heap()?
-        };
+        let heap =
+            if HEAPS.load(Ordering::Relaxed).is_null() { &FIRST_HEAP.0 } else { self.new_heap()? };
         heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
         // Release: pairs with the Acquire in `all_heaps`.
         HEAPS.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Release);
@@ -201,7 +198,7 @@ impl Pool {
 
     /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
     /// there is none.
-    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+    pub(crate) fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
         debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
         if self.heap_chunk_bytes < bytes {
             self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
@@ -265,7 +262,13 @@ impl Pool {
     /// A span of `class_index` without used slots: passive, in no list. None when there is no
     /// memory.
     pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
-        let run = self.runs.take(1)?;
+        self.new_span_on(class_index, NodeWish::Local)
+    }
+
+    /// [`Pool::new_span`] near `node`.
+    pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
+        let run = self.runs.take_on(1, node)?;
+        descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);
         self.small_bytes += SLICE_BYTES;
         Some(Span::init(run.index, class_index))
     }
