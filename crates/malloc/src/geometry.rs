@@ -52,7 +52,8 @@ const fn geometry(class_index: usize) -> Geometry {
         (SLICE_BYTES / bytes, SLICE_BYTES / bytes)
     };
     let wished = HAND_OUT_BYTES / bytes;
-    let hand_out = if wished < HAND_OUT_COUNT_MIN { HAND_OUT_COUNT_MIN } else { wished };
+    let wished = if wished < HAND_OUT_COUNT_MIN { HAND_OUT_COUNT_MIN } else { wished };
+    let hand_out = if wished < slot_count { wished } else { slot_count };
     Geometry {
         slot_bytes: bytes as u32,
         slot_count: slot_count as u16,
