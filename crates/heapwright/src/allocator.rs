@@ -23,6 +23,8 @@ const QUANTUM_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heapwright;
 
+heapwright_watch::watch_from_load_to_exit!();
+
 // SAFETY: `heapwright-malloc` gives blocks of the size and alignment asked for, which no other
 // live block overlaps, keeps them until they are freed, and does not unwind.
 unsafe impl GlobalAlloc for Heapwright {

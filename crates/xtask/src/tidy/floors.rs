@@ -8,7 +8,13 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-core", "heapwright-sync", "heapwright-gc-derive"],
     &["heapwright-os", "heapwright-unwind"],
     &["heapwright-regions", "heapwright-format"],
-    &["heapwright-malloc", "heapwright-guard", "heapwright-gc", "heapwright-record"],
+    &[
+        "heapwright-malloc",
+        "heapwright-guard",
+        "heapwright-gc",
+        "heapwright-record",
+        "heapwright-watch",
+    ],
     &[
         "heapwright-capi",
         "heapwright-c",
@@ -36,8 +42,9 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// On one floor these may lean on these, in the order written: never on one further right.
-const SAME_FLOOR: [&[&str]; 4] = [
+const SAME_FLOOR: [&[&str]; 5] = [
     &["heapwright-os", "heapwright-unwind"],
+    &["heapwright-malloc", "heapwright-watch"],
     &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
     &[
         "heapwright-capi",
@@ -54,6 +61,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-monitor",
         "heapwright-tune",
         "heapwright-cli",
     ],
