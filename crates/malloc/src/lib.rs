@@ -55,6 +55,7 @@ mod zone;
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use beat::{HeartbeatHook, set_heartbeat};
 pub use free::{free, usable_bytes};
+pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use sampling::{
     GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,

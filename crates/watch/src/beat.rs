@@ -10,7 +10,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::raw_profile::write_profile;
 use crate::state::{State, state};
-use crate::{end, figures, page_file, profile};
+use crate::{end, figures, helper, page_file, profile};
 
 /// Cycles between two writings of the page, at least: a tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
@@ -22,7 +22,7 @@ pub(crate) static HOOK: HeartbeatHook = HeartbeatHook { beat };
 /// 1 when a signal has asked for the profile.
 pub(crate) static IS_SIGNALLED: AtomicU32 = AtomicU32::new(0);
 
-fn beat() {
+pub(crate) fn beat() {
     let Some(state) = state() else { return };
     let page = state.page.load(Ordering::Relaxed);
     if IS_SIGNALLED.load(Ordering::Relaxed) != 0 {
@@ -55,6 +55,9 @@ pub(crate) fn open(state: &State) -> bool {
     figures::write(page_file::words(page));
     // Release: pairs with nothing in this process but the address dependency of whoever uses it.
     state.page.store(page, Ordering::Release);
+    if !end::is_passive() {
+        helper::start();
+    }
     true
 }
 

@@ -26,6 +26,11 @@ pub(crate) fn is_watched() -> bool {
     IS_WATCHED.load(Ordering::Relaxed) != 0
 }
 
+/// Whether the environment forbids a thread.
+pub(crate) fn is_passive() -> bool {
+    kept().is_none_or(|settings| settings.is_passive)
+}
+
 /// Reads the environment and does what it asks for. Called when the object is loaded, by
 /// [`watch_from_load_to_exit`](crate::watch_from_load_to_exit); later calls do nothing.
 pub extern "C" fn at_start() {

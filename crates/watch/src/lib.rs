@@ -8,9 +8,9 @@
 //!   file.
 //!
 //! Nothing of it runs in a process that is not asked: the constructor reads the environment and
-//! returns. No signal handler without `HEAPWRIGHT_PROFILE_SIGNAL`; no thread at all. It allocates
-//! nothing, and takes one lock of its own, under which it calls nothing but the kernel and the
-//! stack walker.
+//! returns. No signal handler without `HEAPWRIGHT_PROFILE_SIGNAL`; a thread only with
+//! `HEAPWRIGHT_WATCH`. It allocates nothing, and has one lock of its own, under which it calls the
+//! kernel, the stack walker, and the allocator's surveys, which take theirs after it.
 //!
 //! The design page is `docs/design/watching.md`.
 //!
@@ -25,6 +25,7 @@ mod beat;
 mod end;
 mod figures;
 mod grown;
+mod helper;
 mod live_blocks;
 mod page_file;
 mod profile;

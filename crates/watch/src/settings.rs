@@ -1,6 +1,7 @@
 //! What the environment asks for.
 //!
-//! - `HEAPWRIGHT_WATCH=1`: the statistics page.
+//! - `HEAPWRIGHT_WATCH=1`: the statistics page, and a thread that keeps it fresh and answers
+//!   readers; `HEAPWRIGHT_WATCH=passive`: no thread, so an idle process does neither.
 //! - `HEAPWRIGHT_PROFILE=FILE`: samples from the start; written to FILE at exit, `%p` in it being
 //!   the process id. `HEAPWRIGHT_PROFILE=1`: samples, written on request only.
 //! - `HEAPWRIGHT_PROFILE_RATE=512K`: mean bytes between samples.
@@ -17,6 +18,8 @@ use crate::text::PathText;
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) is_watched: bool,
+    /// Whether no thread may be started.
+    pub(crate) is_passive: bool,
     pub(crate) is_profiled: bool,
     /// Where the profile goes at exit; none for nowhere.
     pub(crate) profile_path: Option<PathText>,
@@ -32,7 +35,8 @@ impl Settings {
         }
         let text_of = |name| env_var(name).map(core::ffi::CStr::to_bytes);
         let is_on = |text: &[u8]| !text.is_empty() && text != b"0";
-        let is_watched = text_of("HEAPWRIGHT_WATCH").is_some_and(is_on);
+        let watch = text_of("HEAPWRIGHT_WATCH").filter(|text| is_on(text));
+        let is_watched = watch.is_some();
         let profile = text_of("HEAPWRIGHT_PROFILE").filter(|text| is_on(text));
         let signal = text_of("HEAPWRIGHT_PROFILE_SIGNAL").and_then(parse_number);
         if (!is_watched && profile.is_none() && signal.is_none()) || is_secure() {
@@ -40,6 +44,7 @@ impl Settings {
         }
         Some(Self {
             is_watched,
+            is_passive: watch == Some(b"passive"),
             is_profiled: profile.is_some(),
             profile_path: profile.filter(|text| *text != b"1").map(|text| expand(text, process)),
             rate_bytes: text_of("HEAPWRIGHT_PROFILE_RATE").and_then(parse_bytes).unwrap_or(0),
