@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::failure::Failure;
 use crate::top_text;
 use clap::Args;
-use heapwright_monitor::{Blame, RawProfile, Request, Watched, pprof};
+use heapwright_monitor::{Blame, RawProfile, Request, Watched, directories, pprof};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -51,7 +51,7 @@ struct ProfileResult<'a> {
 pub(crate) fn run(options: &ProfileOptions, console: &Console) -> Result<u8, Failure> {
     if options.start || options.stop {
         let what = if options.start { Request::ProfileOn } else { Request::ProfileOff };
-        Watched::open(&options.source)?.ask(what, options.patience)?;
+        Watched::open(&options.source, &directories())?.ask(what, options.patience)?;
         return Ok(0);
     }
     let file = Path::new(&options.source);
@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 /// Has the process write its profile, and reads it.
 fn ask(options: &ProfileOptions) -> Result<String, Failure> {
-    let watched = Watched::open(&options.source)?;
+    let watched = Watched::open(&options.source, &directories())?;
     let figures = watched.read()?.figures;
     if figures.profile_rate_bytes == 0 && figures.sample_count == 0 {
         return Err(Failure::ours(format!(

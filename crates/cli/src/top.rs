@@ -6,7 +6,7 @@ use crate::top_text;
 use crate::top_view::View;
 use crate::units;
 use clap::Args;
-use heapwright_monitor::{Look, MonitorError, Request, Threshold, Watched, watched_processes};
+use heapwright_monitor::{Look, MonitorError, Request, Threshold, Watched, directories, watched_processes};
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl From<MonitorError> for Failure {
 
 pub(crate) fn run(options: &TopOptions, console: &Console) -> Result<u8, Failure> {
     let Some(process) = &options.process else { return list(console) };
-    let watched = Watched::open(process)?;
+    let watched = Watched::open(process, &directories())?;
     if options.release {
         watched.ask(Request::Release, PATIENCE)?;
     }
@@ -165,7 +165,7 @@ fn guard(watched: &Watched, options: &TopOptions, console: &Console) -> Result<u
 }
 
 fn list(console: &Console) -> Result<u8, Failure> {
-    let found = watched_processes();
+    let found = watched_processes(&directories());
     if console.json() {
         let processes = found
             .into_iter()

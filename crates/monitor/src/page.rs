@@ -97,12 +97,13 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Opens the page of the process that `pid_or_name` means.
+    /// Opens the page of the process that `pid_or_name` means, which is in one of `directories`
+    /// ([`crate::directories`], as a rule).
     ///
     /// # Errors
     /// [`MonitorError`] says which of the many reasons it is.
-    pub fn open(pid_or_name: &str) -> Result<Self, MonitorError> {
-        let process = find(pid_or_name)?;
+    pub fn open(pid_or_name: &str, directories: &[PathBuf]) -> Result<Self, MonitorError> {
+        let process = find(pid_or_name, directories)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)

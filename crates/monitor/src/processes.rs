@@ -28,12 +28,12 @@ pub fn directories() -> Vec<PathBuf> {
     runtime.into_iter().chain([shared]).collect()
 }
 
-/// All watched processes of this user, by number. Pages and profiles that ended processes left
-/// behind are removed on the way.
-pub fn watched_processes() -> Vec<WatchedProcess> {
+/// All watched processes of this user whose pages are in `directories`, by number. Pages and
+/// profiles that ended processes left behind are removed on the way.
+pub fn watched_processes(directories: &[PathBuf]) -> Vec<WatchedProcess> {
     let mut found = Vec::new();
-    for directory in directories() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+    for directory in directories {
+        let Ok(entries) = fs::read_dir(directory) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             let Some(pid) = pid_of(&path) else { continue };
             if is_current(pid, &path) {
@@ -52,12 +52,12 @@ pub fn watched_processes() -> Vec<WatchedProcess> {
 }
 
 /// The process that PID or a name means.
-pub(crate) fn find(text: &str) -> Result<WatchedProcess, MonitorError> {
+pub(crate) fn find(text: &str, directories: &[PathBuf]) -> Result<WatchedProcess, MonitorError> {
     if let Ok(pid) = text.parse::<u32>() {
-        return find_pid(pid);
+        return find_pid(pid, directories);
     }
     let mut named: Vec<WatchedProcess> =
-        watched_processes().into_iter().filter(|process| process.name == text).collect();
+        watched_processes(directories).into_iter().filter(|process| process.name == text).collect();
     match named.len() {
         0 => Err(MonitorError::NoSuchName(text.to_owned())),
         1 => Ok(named.remove(0)),
@@ -68,14 +68,14 @@ pub(crate) fn find(text: &str) -> Result<WatchedProcess, MonitorError> {
     }
 }
 
-fn find_pid(pid: u32) -> Result<WatchedProcess, MonitorError> {
+fn find_pid(pid: u32, directories: &[PathBuf]) -> Result<WatchedProcess, MonitorError> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
     let Ok(facts) = fs::metadata(&folder) else { return Err(MonitorError::Exited(pid)) };
     let me = effective_user_id();
     if facts.uid() != me && me != 0 {
         return Err(MonitorError::OtherUser { pid, uid: facts.uid() });
     }
-    let mut places = directories();
+    let mut places = directories.to_vec();
     if facts.uid() != me {
         // Root looks at somebody else's.
         places.push(PathBuf::from(format!("/dev/shm/heapwright-{}", facts.uid())));

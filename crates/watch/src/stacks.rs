@@ -50,8 +50,7 @@ impl Stacks {
         let hash = hash_of(frames);
         let mask = self.places.as_slice().len() - 1;
         let mut place = hash as usize & mask;
-        loop {
-            let Some(number) = self.places.as_slice()[place].checked_sub(1) else { break };
+        while let Some(number) = self.places.as_slice()[place].checked_sub(1) {
             let entry = self.entries.as_slice()[number as usize];
             if entry.hash == hash && self.frames(number as usize) == frames {
                 return Some(number);
