@@ -6,7 +6,9 @@ use crate::top_text;
 use crate::top_view::View;
 use crate::units;
 use clap::Args;
-use heapwright_monitor::{Look, MonitorError, Request, Threshold, Watched, directories, watched_processes};
+use heapwright_monitor::{
+    Look, MonitorError, Request, Threshold, Watched, directories, watched_processes,
+};
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ use crate::large;
 use crate::life;
 use crate::pool::lock;
 use crate::thread_block::{Life, ThreadBlock};
+use crate::zone;
 use crate::{sampled_lists, sampling};
 
 /// No block is larger (C's `PTRDIFF_MAX`).
@@ -122,7 +123,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
 /// there is no memory; the old block is then as before.
 ///
 /// In place when the new size fits and is at least half of what there is. Large blocks grow into
-/// free neighbours, or have their pages moved.
+/// free neighbours, or have their pages moved. A block of a [`Zone`](crate::Zone) stays in it.
 ///
 /// # Safety
 /// - `ptr` is null or a live block of this allocator; after a non-null result only the result is
@@ -134,11 +135,17 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     }
     // SAFETY: the caller's promise.
     let old_bytes = unsafe { usable_bytes(ptr) };
-    if bytes <= old_bytes && bytes >= old_bytes / 2 {
+    if fits_in_place(old_bytes, bytes) {
         return ptr;
     }
     // SAFETY: the caller's promise; the usable size was just asked.
     unsafe { realloc_slow(ptr, old_bytes, bytes) }
+}
+
+/// Whether a block of `old_bytes` serves `bytes` well.
+#[inline(always)]
+pub(crate) fn fits_in_place(old_bytes: usize, bytes: usize) -> bool {
+    bytes <= old_bytes && bytes >= old_bytes / 2
 }
 
 /// [`realloc`] of a block that changes its size class.
@@ -150,6 +157,10 @@ unsafe fn realloc_slow(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 
     if old_bytes == 0 {
         // Another allocator's block: its size is unknown, so nothing can be kept.
         return core::ptr::null_mut();
+    }
+    if zone::is_in_zone(ptr) {
+        // SAFETY: the caller's promise, and the line above.
+        return unsafe { zone::realloc(ptr, bytes) };
     }
     if old_bytes > SMALL_BYTES_MAX && bytes > SMALL_BYTES_MAX && is_in_region(ptr) {
         // SAFETY: a live block in the region above the small sizes; the caller's promise.

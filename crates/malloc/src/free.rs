@@ -10,6 +10,7 @@ use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
 use crate::large;
 use crate::life;
+use crate::nodes;
 use crate::pool::lock;
 #[cfg(target_arch = "x86_64")]
 use crate::region::SLICE_LOG2;
@@ -204,7 +205,7 @@ unsafe fn free_slow(ptr: *mut u8) {
 /// well used.
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
-    let is_listed = span.place() != Place::Pending;
+    let is_listed = span.place() != Place::Pending && nodes::is_near(span.part());
     if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));

@@ -157,6 +157,12 @@ pub(crate) fn cut(heap: &'static Heap, class_index: usize, list: Block, count: u
     }
 }
 
+/// The blocks cut off the lists of the heap, linked, class by class: for a walk, which holds the
+/// heap's lock.
+pub(crate) fn rests(heap: &'static Heap) -> impl Iterator<Item = Block> {
+    lists_of(heap).into_iter().flat_map(|lists| lists.rests.iter().map(|rest| rest.get().0))
+}
+
 /// What the block that the last refill gave is due for; forgotten then.
 #[inline]
 pub(crate) fn take_due(heap: &'static Heap) -> u8 {

@@ -18,6 +18,7 @@
 //! Blocks of zones and blocks with a mapping of their own are never sampled. Stacks, sums and
 //! files are the hooks' business.
 
+use core::alloc::Layout;
 use core::ffi::c_void;
 
 use heapwright_core::exponential::exponential_of;
@@ -29,7 +30,8 @@ use crate::descriptor::Descriptor;
 use crate::free::free;
 use crate::region::descriptor_of;
 use crate::sampled_lists::{DUE_GUARD, DUE_PROFILE};
-use crate::zone::{Zone, ZonePlace};
+use crate::zone::Zone;
+use crate::zone_place::ZonePlace;
 
 /// The place of a sampled block up to this size stays taken while the block lives: at one sample
 /// in 512 KiB that is at most 0.8 % of such blocks' bytes.
@@ -217,10 +219,9 @@ pub(crate) fn take(
     let (Some(profiler), Some(zone)) = (profiler(), samples_zone()) else { return block };
     let usable_bytes = class_bytes(class_index);
     // As strictly aligned as the class's slots have to be for this request.
-    let moved = zone.alloc(align_bytes, usable_bytes).unwrap_or(core::ptr::null_mut());
-    if moved.is_null() {
-        return block;
-    }
+    let layout = Layout::from_size_align(usable_bytes, align_bytes);
+    let Some(moved) = layout.ok().and_then(|layout| zone.alloc(layout).ok()) else { return block };
+    let moved = moved.as_ptr();
     let is_held = usable_bytes <= HELD_BYTES_MAX;
     let sample =
         SampledBlock { block: moved, place: block, is_held, requested_bytes, usable_bytes };

@@ -64,8 +64,11 @@ pub struct RegionFacts {
     pub slice_bytes: usize,
     /// The first slice that was ever used; metadata lies before it.
     pub first_slice: u32,
-    /// Behind the last slice that was ever used.
+    /// Behind the last slice that was ever used of the region's first part, which is all of it
+    /// where there is one NUMA node.
     pub end_slice: u32,
+    /// Slices ever used, of all parts.
+    pub used_slices: u32,
     /// Usable bytes of blocks with a mapping of their own.
     pub direct_bytes: usize,
     /// Bytes that threads were handed for small blocks since the start, and large ones.
@@ -87,22 +90,28 @@ pub struct RegionFacts {
 pub fn survey(mut visit: impl FnMut(&RunFacts)) -> RegionFacts {
     let handed_small: u64 = all_heaps().map(|heap| heap.handed_bytes.load(Ordering::Relaxed)).sum();
     let pool = lock();
-    let mut index = pool.runs.first();
-    while index < pool.runs.frontier() {
-        match facts_at(index) {
-            Some(facts) => {
-                visit(&facts);
-                index += facts.slices.max(1);
+    let mut used_slices = 0;
+    for range in pool.runs.ranges() {
+        used_slices += range.end - range.start;
+        let mut index = range.start;
+        while index < range.end {
+            match facts_at(index) {
+                Some(facts) => {
+                    visit(&facts);
+                    index += facts.slices.max(1);
+                }
+                None => index += 1,
             }
-            None => index += 1,
         }
     }
+    let first_part = pool.runs.ranges().next().unwrap_or(0..0);
     RegionFacts {
         start: BASE.load(Ordering::Relaxed).addr(),
         bytes: BYTES.load(Ordering::Relaxed),
         slice_bytes: SLICE_BYTES,
-        first_slice: pool.runs.first(),
-        end_slice: pool.runs.frontier(),
+        first_slice: first_part.start,
+        end_slice: first_part.end,
+        used_slices,
         direct_bytes: pool.direct.usable_bytes,
         handed_bytes: handed_small + pool.handed_large_bytes,
         thread_count: crate::life::thread_count(),
@@ -192,13 +201,21 @@ pub fn pinned_by(place: *mut u8, bytes: usize) -> Pinned {
 /// Free bytes on pages with live small blocks, over all spans: what the shares of all small
 /// blocks add up to. O(slots); the pool's lock is taken for one span at a time.
 pub fn pinned_in_total() -> u64 {
-    let (mut index, end) = {
-        let pool = lock();
-        (pool.runs.first(), pool.runs.frontier())
-    };
+    let mut part = 0;
+    let mut total = 0.0;
+    loop {
+        let range = lock().runs.ranges().nth(part);
+        let Some(range) = range else { return total as u64 };
+        total += pinned_in(range);
+        part += 1;
+    }
+}
+
+fn pinned_in(range: core::ops::Range<SliceIndex>) -> f64 {
     let page = page_bytes();
     let mut total = 0.0;
-    while index < end {
+    let mut index = range.start;
+    while index < range.end {
         let pool = lock();
         let Some(facts) = facts_at(index) else {
             index += 1;
@@ -217,7 +234,7 @@ pub fn pinned_in_total() -> u64 {
         }
         drop(pool);
     }
-    total as u64
+    total
 }
 
 fn small_span_of(place: *mut u8) -> Option<Span> {

@@ -40,9 +40,10 @@ pub(crate) fn write(words: &[AtomicU64]) {
     let slices = u64::from(region.end_slice - region.first_slice);
     figures.live_large_bytes += region.direct_bytes as u64;
     figures.live_bytes = figures.live_small_bytes + figures.live_large_bytes;
-    figures.committed_bytes = slices * slice;
+    let used = u64::from(region.used_slices);
+    figures.committed_bytes = used * slice;
     figures.untouched_bytes =
-        (region.bytes as u64).saturating_sub(u64::from(region.end_slice) * slice);
+        (region.bytes as u64).saturating_sub((u64::from(region.first_slice) + used) * slice);
     figures.limit_bytes = region.hard_limit_bytes as u64;
     figures.held_bytes = region.held_bytes as u64;
     figures.region_start = region.start as u64;
