@@ -154,7 +154,7 @@ impl Plan for Incremental {
         // The limit comes before the pause.
         let hurries = self.pacer.must_hurry(occupied, common);
         common.statistics.hurried_cycles += u64::from(hurries);
-        let deadline_ns = begin_ns + common.config.slice_us * 1000;
+        let deadline_ns = begin_ns + common.config.slice_us * 1000 / 8 * 7;
         let has_ended = self.work(common, (!hurries).then_some(deadline_ns));
         if !has_ended {
             let now_ns = monotonic_ns();

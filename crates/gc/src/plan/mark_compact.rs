@@ -80,7 +80,7 @@ impl MarkCompact {
 }
 
 /// How far ahead of the walk memory is asked for.
-const AHEAD_BYTES: usize = 2 << 10;
+const AHEAD_BYTES: usize = 4 << 10;
 /// How far references are replaced ahead of the move: a part of the nearest cache.
 const SCAN_BYTES: usize = 16 << 10;
 
