@@ -6,9 +6,12 @@
 //! Source: Cher, Hosking, Vijaykumar, "Software prefetching for mark-sweep garbage collection",
 //! ASPLOS 2004.
 
+use core::marker::PhantomData;
+
 use heapwright_os::monotonic_ns;
 
 use crate::memory::Table;
+use crate::model::Model;
 use crate::object::{Field, MARK, ObjectRef, prefetch};
 use crate::space::{LiveSet, WordMap};
 use crate::trace::Visitor;
@@ -34,18 +37,19 @@ struct Rest {
 
 /// Marks what is reachable and records it in the live set of the small objects' space.
 #[derive(Debug)]
-pub(crate) struct Marker {
+pub(crate) struct Marker<M: Model> {
     stack: Table<ObjectRef>,
     /// Arrays that are visited in parts.
     rests: Table<Rest>,
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
+    model: PhantomData<M>,
 }
 
-impl Marker {
+impl<M: Model> Marker<M> {
     pub(crate) fn new(live: LiveSet) -> Self {
-        Self { stack: Table::new(), rests: Table::new(), mark: 0, live }
+        Self { stack: Table::new(), rests: Table::new(), mark: 0, live, model: PhantomData }
     }
 
     /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
@@ -141,17 +145,13 @@ impl Marker {
             return;
         }
         object.flip_mark();
-        let desc = object.desc();
-        let len = object.len(desc);
-        self.live.record(object.start(desc), desc.total_bytes(len));
-        if desc.needs_trace {
-            if desc.is_array && desc.item_bytes * len > PART_BYTES {
+        self.live.record(M::start(object), M::total_bytes(object));
+        if M::needs_trace(object) {
+            if M::has_parts(object, PART_BYTES) {
                 self.rests.push(Rest { array: object, from: 0 });
-                return;
+            } else {
+                M::mark(object, self);
             }
-            // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
-            // else uses the heap during a collection.
-            unsafe { (desc.mark)(object.payload(), len, self) };
         }
     }
 
@@ -159,24 +159,16 @@ impl Marker {
     #[inline(never)]
     fn visit_part(&mut self) -> bool {
         let Some(Rest { array, from }) = self.rests.pop() else { return false };
-        let desc = array.desc();
-        let len = array.len(desc);
-        let count = (PART_BYTES / desc.item_bytes.max(1)).max(1).min(len - from);
-        if from + count < len {
-            self.rests.push(Rest { array, from: from + count });
+        if let Some(from) = M::mark_part(array, from, PART_BYTES, self) {
+            self.rests.push(Rest { array, from });
         }
-        // SAFETY: `from` is below the length, so the item lies in the payload.
-        let first = unsafe { array.payload().add(from * desc.item_bytes) };
-        // SAFETY: `count` values of the descriptor's type follow (O1), and nobody else uses the
-        // heap during a collection.
-        unsafe { (desc.mark)(first, count, self) };
         true
     }
 }
 
-impl Sealed for Marker {}
+impl<M: Model> Sealed for Marker<M> {}
 
-impl Reach for Marker {
+impl<M: Model> Reach for Marker<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
         (object.mark_bit() == self.mark).then_some(object)
     }
@@ -190,9 +182,11 @@ impl Reach for Marker {
     }
 }
 
-impl Visitor for Marker {
+impl<M: Model> Visitor for Marker<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
-        self.stack.push(field.object());
+        if let Some(object) = field.object::<M>() {
+            self.stack.push(object);
+        }
     }
 }
