@@ -71,6 +71,7 @@ mod state;
 mod stats;
 mod trace;
 mod verify;
+pub mod vm;
 mod weak;
 mod weak_map;
 

@@ -31,7 +31,7 @@ const SEEN: usize = 4;
 const LENGTH: usize = 8;
 const TAG: usize = 15;
 
-/// The address of an object's payload, as visitors see it.
+/// The address of an object's payload, as visitors and layouts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct ObjectRef(NonNull<u8>);
@@ -42,13 +42,29 @@ impl ObjectRef {
     /// # Safety
     /// - O1 holds for `payload`.
     #[inline]
-    pub(crate) unsafe fn new(payload: NonNull<u8>) -> Self {
+    pub unsafe fn new(payload: NonNull<u8>) -> Self {
         Self(payload)
     }
 
+    /// Where the payload begins; the head word lies before it.
     #[inline]
-    pub(crate) fn payload(self) -> NonNull<u8> {
+    pub fn payload(self) -> NonNull<u8> {
         self.0
+    }
+
+    /// The head word without the collectors' four bits: what [`crate::vm::VmHeap::alloc`] was
+    /// given.
+    #[inline]
+    pub fn head(self) -> *const u8 {
+        debug_assert!(self.forwarded().is_none(), "a forwarded object has no head");
+        self.header().map_addr(|bits| bits & !TAG).cast()
+    }
+
+    /// Writes the first head word of a new object.
+    #[inline]
+    pub(crate) fn write_head_word(self, head: *const u8, mark: usize) {
+        debug_assert!(head.addr() & TAG == 0, "the four lowest bits are the collectors'");
+        self.set_header(head.cast::<TypeDesc>().map_addr(|bits| bits | mark));
     }
 
     #[inline]
