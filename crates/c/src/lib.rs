@@ -13,6 +13,7 @@ mod buddy;
 mod error;
 mod file_heap;
 mod handles;
+mod heap;
 mod linear;
 mod numa;
 mod object;
@@ -24,6 +25,7 @@ mod statistics;
 use core::ffi::{CStr, c_char};
 
 pub use error::{Error, Status};
+pub use heap::{HwHeap, HwHeapOptions, HwLiveBlock, HwVisit};
 pub use statistics::Statistics;
 
 const VERSION: &CStr = c"0.1.0";

@@ -1,6 +1,6 @@
 //! What an allocator offers to C.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 
 /// The function by which a program asked for memory.
 ///
@@ -168,6 +168,11 @@ pub unsafe trait CAllocator {
 
     /// Gives free memory back to the kernel; whether any was given.
     fn trim() -> bool {
+        false
+    }
+
+    /// `mallopt`: whether the allocator knows the parameter and did what it says.
+    fn set_parameter(_parameter: c_int, _value: c_int) -> bool {
         false
     }
 

@@ -248,9 +248,9 @@ macro_rules! export_c_functions {
                 }
             }
             $crate::export_c_functions! { @one
-                /// `mallopt`: none of glibc's parameters exists here, so always 0, "not done".
-                "mallopt" mallopt(_parameter: c_int, _value: c_int) -> c_int {
-                    0
+                /// `mallopt`: 1 when it was done; of glibc's parameters none is.
+                "mallopt" mallopt(parameter: c_int, value: c_int) -> c_int {
+                    <$allocator as $crate::CAllocator>::set_parameter(parameter, value) as c_int
                 }
             }
             $crate::export_c_functions! { @one

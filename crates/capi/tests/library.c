@@ -1,6 +1,7 @@
 /* Every function of heapwright.h, used well and badly. Prints "conforms". */
 #include "heapwright.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,6 +313,125 @@ static void numa(void) {
     CHECK(hw_pages_on_node(1, 64, &error) == NULL && error.status == HW_KERNEL);
 }
 
+struct walked {
+    size_t count, bytes, limit;
+    hw_heap heap;
+    void *freed;
+};
+
+static bool visit(void *context, const hw_live_block *block) {
+    struct walked *walked = context;
+    walked->count++;
+    walked->bytes += block->usable_bytes;
+    if (walked->heap.place != NULL && block->heap.id != walked->heap.id) {
+        return false;
+    }
+    if (block->start == walked->freed) {
+        hw_heap_free(block->start);
+    }
+    return walked->count < walked->limit;
+}
+
+static void *work(void *argument) {
+    hw_heap heap = *(hw_heap *)argument;
+    void *kept[100];
+    for (int round = 0; round < 50; round++) {
+        for (size_t i = 0; i < 100; i++) {
+            kept[i] = hw_heap_alloc(heap, 1 + i * 17, 0, NULL);
+            if (kept[i] == NULL) {
+                return NULL;
+            }
+            memset(kept[i], (int)i, 1 + i * 17);
+        }
+        for (size_t i = 0; i < 100; i++) {
+            unsigned char *bytes = kept[i];
+            if (bytes[0] != i || bytes[i * 17] != i) {
+                return NULL;
+            }
+            hw_heap_free(bytes);
+        }
+    }
+    return argument;
+}
+
+static void heaps(void) {
+    hw_heap_options options = {.limit_bytes = 1 << 20, .name = "cache"};
+    hw_heap heap = hw_heap_new(&options, &error);
+    CHECK(heap.place != NULL && error.status == HW_OK);
+    char name[33];
+    CHECK(hw_heap_name(heap, name) == HW_OK && strcmp(name, "cache") == 0);
+    CHECK(hw_heap_name(heap, NULL) == HW_INVALID);
+
+    char *block = hw_heap_alloc(heap, 100, 64, &error);
+    CHECK(block != NULL && aligned(block, 64) && hw_heap_usable_bytes(block) >= 100);
+    CHECK(hw_heap_of(block).id == heap.id);
+    memset(block, 7, 100);
+    block = hw_heap_realloc(heap, block, 50000, 64, &error);
+    CHECK(block != NULL && aligned(block, 64) && block[99] == 7);
+    CHECK(hw_heap_of(block).id == heap.id);
+    CHECK(hw_heap_realloc(heap, block, 2 << 20, 0, &error) == NULL);
+    CHECK(error.status == HW_OVER_LIMIT && error.limit_bytes == 1 << 20 && block[99] == 7);
+    CHECK(hw_heap_alloc(heap, 2 << 20, 0, &error) == NULL && error.status == HW_OVER_LIMIT);
+    CHECK(hw_heap_alloc(heap, 10, 24, &error) == NULL && error.status == HW_INVALID);
+    char *zeroed = hw_heap_alloc_zeroed(heap, 300, 0, &error);
+    for (int i = 0; i < 300; i++) {
+        CHECK(zeroed[i] == 0);
+    }
+    char *other = hw_heap_realloc(heap, NULL, 10, 0, &error);
+    CHECK(other != NULL && hw_heap_statistics(heap, &seen) == HW_OK);
+    CHECK(seen.live_count == 3 && seen.failure_count == 2 && seen.requested_bytes == HW_UNKNOWN);
+    CHECK(seen.live_bytes >= 50310 && seen.live_bytes <= seen.committed_bytes);
+    CHECK(hw_heap_statistics(heap, NULL) == HW_INVALID);
+
+    struct walked walked = {.limit = 1000, .heap = heap, .freed = zeroed};
+    CHECK(hw_heap_walk(heap, visit, &walked, &error) == HW_OK && walked.count == 3);
+    CHECK(walked.bytes == seen.live_bytes);
+    walked = (struct walked){.limit = 1};
+    CHECK(hw_heap_walk(HW_NO_HEAP, visit, &walked, &error) == HW_OK && walked.count == 1);
+    CHECK(hw_heap_walk(heap, NULL, NULL, &error) == HW_INVALID);
+
+    hw_heap second = hw_heap_new(NULL, &error);
+    char *elsewhere = hw_heap_alloc(second, 1000, 0, &error);
+    CHECK(hw_heap_realloc(heap, elsewhere, 5000, 0, &error) == NULL);
+    CHECK(error.status == HW_NOT_OWNED);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&threads[i], NULL, work, &second) == 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        CHECK(result == &second);
+    }
+    CHECK(hw_heap_statistics(second, &seen) == HW_OK && seen.live_count == 1);
+    hw_heap_free(elsewhere);
+    hw_heap_free(NULL);
+    CHECK(hw_heap_trim(second) == HW_OK);
+    CHECK(hw_heap_statistics(second, &seen) == HW_OK && seen.committed_bytes == 0);
+    CHECK(hw_heap_set_limit(second, 16) == HW_OK);
+    CHECK(hw_heap_alloc(second, 17, 0, &error) == NULL && error.limit_bytes == 16);
+    CHECK(hw_heap_set_limit(second, 0) == HW_OK);
+    CHECK(hw_heap_alloc(second, 17, 0, &error) != NULL);
+
+    CHECK(hw_heap_delete(heap) == HW_OK && hw_heap_delete(heap) == HW_STALE);
+    hw_heap third = hw_heap_new(NULL, &error);
+    CHECK(hw_heap_alloc(heap, 1, 0, &error) == NULL && error.status == HW_STALE);
+    CHECK(hw_heap_set_limit(heap, 1) == HW_STALE && hw_heap_trim(heap) == HW_STALE);
+    CHECK(hw_heap_walk(heap, visit, &walked, &error) == HW_STALE);
+    CHECK(hw_heap_delete(second) == HW_OK && hw_heap_delete(third) == HW_OK);
+    CHECK(hw_heap_delete(HW_NO_HEAP) == HW_OK);
+    CHECK(hw_heap_alloc(HW_NO_HEAP, 1, 0, &error) == NULL && error.status == HW_INVALID);
+
+    size_t value = 1;
+    CHECK(hw_option("soft_limit", &value) == HW_OK && value == SIZE_MAX);
+    CHECK(hw_set_option("soft_limit", "64M") == HW_OK);
+    CHECK(hw_option("soft_limit", &value) == HW_OK && value == 64 << 20);
+    CHECK(hw_set_option("soft_limit", "none") == HW_OK);
+    CHECK(hw_set_option("soft_limit", "much") == HW_INVALID);
+    CHECK(hw_set_option("no_such", "1") == HW_INVALID && hw_set_option(NULL, NULL) == HW_INVALID);
+    CHECK(hw_option("no_such", &value) == HW_INVALID && hw_option("purger", NULL) == HW_INVALID);
+}
+
 int main(void) {
     CHECK(hw_version()[0] != 0);
     CHECK(strcmp(hw_status_text(HW_OK), "no error") == 0);
@@ -326,6 +446,7 @@ int main(void) {
     handles();
     file_heap();
     numa();
+    heaps();
     puts("conforms");
     return 0;
 }

@@ -11,6 +11,8 @@ pub mod backing;
 pub mod bitmap;
 pub mod buddy;
 pub mod bump;
+#[forbid(unsafe_code)]
+pub mod exponential;
 pub mod prefetch;
 #[forbid(unsafe_code)]
 pub mod recent;

@@ -108,7 +108,7 @@ pub(crate) struct Descriptor {
     pub(crate) place: AtomicU8,
     /// Free run: 1 when its pages may be resident. Small span: 1 when there may be pages to purge.
     pub(crate) is_dirty: AtomicU8,
-    /// NUMA node of the memory.
+    /// Small span: the part of the region, hence the NUMA node, that it lies in.
     pub(crate) node: AtomicU8,
     /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`.
     pub(crate) epoch: AtomicU32,

@@ -21,13 +21,14 @@ use crate::class_pool::{class_lock, lock_class};
 use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
-use crate::life::set_thread_count;
+use crate::life::{set_thread_count, thread_count};
 use crate::pool::{all_heaps, lock, pool_lock};
 use crate::purger;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
-use crate::zone;
+use crate::walk::InHand;
+use crate::zone_place;
 
 /// `Heap::owner` of a heap whose thread is not in this process.
 const ORPHAN: usize = 1;
@@ -41,19 +42,37 @@ static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Heaps that are orphans.
 static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Makes the witness when a process gets its second thread: before that nobody else holds a lock,
-/// and the page can be saved.
-#[cold]
-pub(crate) fn note_threads() {
+/// 1 when the kernel was asked for a witness and had none.
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+
+/// Called before a lock is taken that several threads share. A process whose threads can hold one
+/// while another forks must have its witness by then: a child whose parent had none would wait for
+/// a thread that is not there. The first thread with a heap makes none, since a process with one
+/// thread can save the page; every other one comes here before its heap, its first lock.
+#[inline]
+pub(crate) fn before_shared_lock() {
     if WITNESS.load(Ordering::Relaxed).is_null()
-        && let Some(fresh) = new_witness()
+        && thread_count() != 0
+        && ThreadBlock::current().heap.get().is_null()
     {
-        // Release: whoever sees the page sees the 1 in it. A 0 would be a fork, and break the
-        // locks that others hold. Of two threads that come here at once one wastes its page.
-        let null = core::ptr::null_mut();
-        let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
+        note_threads();
     }
-    note_process();
+}
+
+#[cold]
+fn note_threads() {
+    if REFUSED.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let Some(fresh) = new_witness() else {
+        REFUSED.store(1, Ordering::Relaxed);
+        return;
+    };
+    // Release: whoever sees the page sees the 1 in it. A 0 would be a fork, and break the locks
+    // that others hold. Of two threads that come here at once one wastes its page; neither goes on
+    // to a lock before there is a witness.
+    let null = core::ptr::null_mut();
+    let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
 }
 
 /// Notes that the structures belong to this process.
@@ -108,9 +127,13 @@ fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
     latest
 }
 
-pub(crate) unsafe extern "C" fn before_fork() {
+/// Takes every lock, for a fork or a walk.
+///
+/// # Safety
+/// - The calling thread holds none, and calls [`unlock_everything`] later.
+pub(crate) unsafe fn lock_everything() {
     // Kept over the fork; freed after it, by the same thread, in both processes.
-    let mut latest_zone = zone::lock_places_after(core::ptr::null());
+    let mut latest_zone = zone_place::lock_places_after(core::ptr::null());
     let mut latest = lock_heaps_after(core::ptr::null_mut());
     loop {
         for class_index in 0..CLASS_COUNT {
@@ -120,12 +143,12 @@ pub(crate) unsafe extern "C" fn before_fork() {
         let newest = all_heaps()
             .next()
             .map_or(core::ptr::null_mut(), |heap| core::ptr::from_ref(heap).cast_mut());
-        if newest == latest && zone::latest_place() == latest_zone {
+        if newest == latest && zone_place::latest_place() == latest_zone {
             break;
         }
         // Heaps and zones are made under the pool's lock; some were before we had it.
         unlock_classes_and_pool();
-        latest_zone = zone::lock_places_after(latest_zone);
+        latest_zone = zone_place::lock_places_after(latest_zone);
         latest = lock_heaps_after(latest);
     }
 }
@@ -141,7 +164,7 @@ fn unlock_classes_and_pool() {
 }
 
 fn unlock_heaps() {
-    zone::unlock_places();
+    zone_place::unlock_places();
     for heap in all_heaps() {
         if !is_orphan(heap) {
             // SAFETY: as in `unlock_classes_and_pool`.
@@ -150,14 +173,29 @@ fn unlock_heaps() {
     }
 }
 
-pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+/// Frees what [`lock_everything`] locked.
+///
+/// # Safety
+/// - The calling thread locked everything; or this is the only thread of a child, whose parent's
+///   thread did.
+pub(crate) unsafe fn unlock_everything() {
     unlock_classes_and_pool();
     unlock_heaps();
 }
 
+pub(crate) unsafe extern "C" fn before_fork() {
+    // SAFETY: libc calls this before a fork, and one of the functions below after it.
+    unsafe { lock_everything() };
+}
+
+pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+    // SAFETY: locked by `before_fork`.
+    unsafe { unlock_everything() };
+}
+
 pub(crate) unsafe extern "C" fn after_fork_in_child() {
-    unlock_classes_and_pool();
-    unlock_heaps();
+    // SAFETY: locked by `before_fork` in the parent.
+    unsafe { unlock_everything() };
     note_process();
     purger::forget();
     let own = ThreadBlock::current().heap.get();
@@ -233,6 +271,7 @@ pub(crate) fn adopt_orphans_of(head: &Descriptor) {
 /// Makes all spans of an orphan passive and keeps the heap for another thread; false when
 /// somebody else is at it. Never waits: the caller may hold a heap's lock.
 fn dissolve(heap: &'static Heap) -> bool {
+    let _in_hand = InHand::new();
     let Some(mut inside) = heap.inside.try_lock(ThreadBlock::token()) else { return false };
     if !is_orphan(heap) {
         return false;
@@ -300,16 +339,16 @@ pub(crate) fn look_for_raw_fork() {
     }
     let me = ThreadBlock::token();
     purger::forget();
-    set_thread_count(1);
+    set_thread_count(u32::from(!ThreadBlock::current().heap.get().is_null()));
     if pool_lock().break_if_held_by_other(me) {
         lock().runs.forget();
     }
     for class_index in 0..CLASS_COUNT {
         if class_lock(class_index).break_if_held_by_other(me) {
-            lock_class(class_index).forget();
+            lock_class(class_index).forget(class_index);
         }
     }
-    zone::break_locks(me);
+    zone_place::break_locks(me);
     let own = ThreadBlock::current().heap.get();
     for heap in all_heaps() {
         if core::ptr::eq(heap, own) || heap.owner.load(Ordering::Relaxed) <= ORPHAN {

@@ -23,9 +23,11 @@ use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::geometry::Geometry;
 use crate::life;
+use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{Futex, in_signal_handler, lock};
 use crate::purge;
+use crate::sampled_lists::{self, SampledLists};
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
@@ -52,6 +54,8 @@ pub(crate) struct Heap {
     pub(crate) next_idle: AtomicPtr<Heap>,
     /// Blocks on their way to other threads; the owner's alone.
     pub(crate) outbox: Outbox,
+    /// Where lists end while samples are taken; null when none ever were. The owner's alone.
+    pub(crate) sampled_lists: AtomicPtr<SampledLists>,
     /// Everything else.
     pub(crate) inside: Lock<Inside, Futex>,
 }
@@ -70,6 +74,8 @@ pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
     /// How often each class was refilled, while that is rare.
     refill_counts: [u8; CLASS_COUNT],
+    /// The NUMA node's part that the owner was seen on last.
+    part: Part,
     /// Spans made passive behind the owner's back.
     pub(crate) pending: SliceIndex,
     /// `entry_count` when a purger came by last.
@@ -90,9 +96,11 @@ impl Heap {
             next: AtomicPtr::new(core::ptr::null_mut()),
             next_idle: AtomicPtr::new(core::ptr::null_mut()),
             outbox: Outbox::new(),
+            sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
+                part: 0,
                 pending: NO_SLICE,
                 seen_entry_count: 0,
                 idle_round_count: 0,
@@ -154,16 +162,23 @@ impl Entered {
         if self.heap.entry_count.load(Ordering::Relaxed).is_multiple_of(OUTBOX_ENTRIES) {
             self.heap.outbox.flush();
         }
+        if nodes::are_many() && self.part != nodes::near_part() {
+            self.follow_to(nodes::near_part());
+        }
         let refill_count = self.refill_counts[class_index];
         self.refill_counts[class_index] = refill_count.saturating_add(1);
         let wished = Geometry::of(class_index).hand_out(refill_count);
-        let list = loop {
+        let (list, count) = loop {
+            if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
+                break rest;
+            }
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
+                let used_before = span.used();
                 let list = span.take_slots(wished);
                 if !list.is_null() {
-                    break list;
+                    break (list, (span.used() - used_before) as u32);
                 }
                 self.lists[class_index].current = NO_SLICE;
                 self.park_full(span);
@@ -172,6 +187,7 @@ impl Entered {
                 return core::ptr::null_mut();
             }
         };
+        let list = sampled_lists::cut(self.heap, class_index, list, count);
         // SAFETY: the list is this thread's alone since it left the span.
         let rest = unsafe { block::next(list) };
         thread.list(class_index).set(rest);
@@ -187,22 +203,62 @@ impl Entered {
             self.make_current(Span::at(head));
             return true;
         }
-        let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+        let near = (class_index, nodes::near_part());
+        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
         if let Some(span) = passive {
             self.make_current(span);
             return true;
         }
         if life::adopt_an_orphan() {
-            let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+            let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
             if let Some(span) = passive {
                 self.make_current(span);
                 return true;
             }
         }
-        let Some(span) = lock().new_span(class_index) else { return false };
+        let Some(span) = lock().new_span(class_index) else {
+            return self.find_passive_anywhere(class_index);
+        };
         lock_class(class_index).activate(span, self.heap, self.owner);
         self.make_current(span);
         true
+    }
+
+    /// Makes a passive span of another NUMA node current; whether there was one.
+    #[cold]
+    fn find_passive_anywhere(&mut self, class_index: usize) -> bool {
+        (0..nodes::part_count() as Part).any(|part| {
+            let far = (class_index, part);
+            let passive = lock_class(class_index).take_fullest(far, self.heap, self.owner);
+            passive.is_some_and(|span| {
+                self.make_current(span);
+                true
+            })
+        })
+    }
+
+    /// Gives the spans with room that lie on other NUMA nodes than the thread now runs on to
+    /// whoever runs there; those that are full stay until a free looks at them.
+    #[cold]
+    fn follow_to(&mut self, part: Part) {
+        self.part = part;
+        for class_index in 0..CLASS_COUNT {
+            let current = self.lists[class_index].current;
+            if current != NO_SLICE && Span::at(current).part() != part {
+                self.lists[class_index].current = NO_SLICE;
+                self.give_up(Span::at(current));
+            }
+            let head = self.lists[class_index].available;
+            let mut next = (head != NO_SLICE).then_some(head);
+            while let Some(index) = next {
+                let head = self.lists[class_index].available;
+                next = span_list::after(head, index);
+                if Span::at(index).part() != part {
+                    self.lists[class_index].available = span_list::remove(head, index);
+                    self.give_up(Span::at(index));
+                }
+            }
+        }
     }
 
     fn make_current(&mut self, span: Span) {
@@ -336,7 +392,11 @@ impl Entered {
         for class_index in 0..CLASS_COUNT {
             let list = thread.list(class_index).replace(core::ptr::null_mut());
             self.take_in(list);
+            if let Some((rest, _)) = sampled_lists::take_rest(self.heap, class_index) {
+                self.take_in(rest);
+            }
         }
+        sampled_lists::forget_countdowns(self.heap);
     }
 
     /// Takes a span of the class out of the list it is in.

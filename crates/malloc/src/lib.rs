@@ -13,8 +13,10 @@
 //! 5. `purge`, `purger`: memory without live blocks goes back to the kernel, also from inside the
 //!    spans of threads that do nothing.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
-//!    a block is a mapping of its own. `zone`: heaps that are destroyed at once.
-//! 7. `life`, `fork`: thread ends, forks. `limits`, `statistics`: what the user sees.
+//!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
+//!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
+//! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`: what the user
+//!    sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
 //! of a fork. Allocates nothing elsewhere; does not panic; never touches `errno`.
@@ -35,20 +37,34 @@ mod heap;
 mod large;
 mod life;
 mod limits;
+mod nodes;
+mod options;
 mod outbox;
 mod pool;
 mod purge;
 mod purger;
 mod region;
 mod runs;
+mod sampled_lists;
+mod sampling;
+mod snapshot;
 mod span;
 mod span_list;
 mod statistics;
 mod thread_block;
+mod walk;
 mod zone;
+mod zone_inside;
+mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
 pub use limits::{Limits, allow_purger, limits, set_limits};
+pub use nodes::NodeWish;
+pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
+pub use sampling::{
+    GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
+};
 pub use statistics::{Statistics, statistics, trim};
-pub use zone::{Destroyed, Zone};
+pub use walk::{LiveBlock, LiveBlocks, WalkError};
+pub use zone::{Zone, ZoneError, ZoneOptions, ZoneStatistics, zones};

@@ -9,10 +9,12 @@ use core::ffi::c_void;
 use heapwright_os::{ThreadExit, at_fork};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
-pub(crate) use crate::fork::{adopt_an_orphan, adopt_orphans_of, look_for_raw_fork, note_threads};
+pub(crate) use crate::fork::{
+    adopt_an_orphan, adopt_orphans_of, before_shared_lock, look_for_raw_fork,
+};
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
-use crate::limits::read_environment;
+use crate::options::read_environment;
 use crate::pool::lock;
 pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};
@@ -54,9 +56,7 @@ fn attach(thread: &ThreadBlock) -> Option<&'static Heap> {
     read_environment();
     let heap = lock().take_heap()?;
     heap.owner.store(ThreadBlock::token(), Ordering::Relaxed);
-    if THREAD_COUNT.fetch_add(1, Ordering::Relaxed) == 1 {
-        note_threads();
-    }
+    THREAD_COUNT.fetch_add(1, Ordering::Relaxed);
     // From here on the thread can allocate, which libc may do in the calls below.
     thread.heap.set(heap);
     if thread.life() == Life::Young {

@@ -12,11 +12,11 @@ use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::life;
 use crate::limits::limits;
+use crate::nodes::{NodeRuns, NodeWish};
 use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
-use crate::runs::Runs;
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
-use crate::zone::ZonePlace;
+use crate::zone_place::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
@@ -42,7 +42,7 @@ impl Wait for Futex {
 
 /// The shared state.
 pub(crate) struct Pool {
-    pub(crate) runs: Runs,
+    pub(crate) runs: NodeRuns,
     pub(crate) direct: DirectMappings,
     /// Heaps without a thread, linked; their queues are closed.
     idle_heaps: *mut Heap,
@@ -73,6 +73,7 @@ static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The pool, locked. Ends the process when this thread holds it already.
 pub(crate) fn lock() -> Guard<'static, Pool, Futex> {
+    life::before_shared_lock();
     match POOL.lock(ThreadBlock::token()) {
         Ok(mut pool) => {
             if !pool.is_started {
@@ -111,7 +112,7 @@ pub(crate) fn all_heaps() -> impl Iterator<Item = &'static Heap> {
 impl Pool {
     const fn new() -> Self {
         Self {
-            runs: Runs::new(),
+            runs: NodeRuns::new(),
             direct: DirectMappings::new(),
             idle_heaps: core::ptr::null_mut(),
             idle_zones: core::ptr::null_mut(),
@@ -157,7 +158,7 @@ impl Pool {
 
     /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
     /// there is none.
-    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+    pub(crate) fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
         debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
         if self.heap_chunk_bytes < bytes {
             self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
@@ -216,8 +217,14 @@ impl Pool {
     /// A span of `class_index` without used slots: passive, in no list. None when there is no
     /// memory.
     pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
+        self.new_span_on(class_index, NodeWish::Local)
+    }
+
+    /// [`Pool::new_span`] near `node`.
+    pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
         let slices = u32::from(Geometry::of(class_index).slices);
-        let run = self.runs.take(slices)?;
+        let run = self.runs.take_on(slices, node)?;
+        descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);
         self.small_bytes += slices as usize * SLICE_BYTES;
         for distance in 1..slices {
             let interior = descriptor(run.index + distance);

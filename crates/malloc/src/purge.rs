@@ -28,11 +28,13 @@ use crate::class_pool::lock_class;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Entered, Heap, Inside};
+use crate::nodes::{Part, part_count};
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, slice_start};
 use crate::runs;
 use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
+use crate::walk::InHand;
 
 /// A thread that entered no slow path for so many rounds is idle.
 const IDLE_ROUND_COUNT: u32 = 2;
@@ -81,6 +83,7 @@ pub(crate) fn purge_shared(eagerness: Eagerness) -> bool {
 
 /// Purges free runs, the lock not held while the kernel works.
 fn purge_runs(eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     if eagerness == Eagerness::All {
         lock().runs.purge_all();
         return false;
@@ -103,10 +106,11 @@ fn purge_runs(eagerness: Eagerness) -> bool {
 /// Purges the passive spans of a class, the emptiest first; whether some were too fresh.
 fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
     let mut is_more = false;
-    for bucket in (0..4).rev() {
+    let parts = 0..part_count() as Part;
+    for (part, bucket) in parts.flat_map(|part| (0..4).rev().map(move |bucket| (part, bucket))) {
         loop {
             let mut pool = lock_class(class_index);
-            let head = pool.bucket(bucket);
+            let head = pool.bucket(class_index, part, bucket);
             let mut purged = 0;
             let mut next = (head != NO_SLICE).then_some(head);
             while let Some(index) = next {
@@ -210,6 +214,7 @@ fn is_cold(span: Span, eagerness: Eagerness) -> bool {
 
 /// A purger's round over the heap of another thread; whether it is to come again soon.
 pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     // Whoever holds the lock is busy, and comes by himself.
     let Some(mut inside) = heap.inside.try_lock(crate::thread_block::ThreadBlock::token()) else {
         return true;

@@ -13,12 +13,14 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::descriptor::THREAD_MIN;
 use crate::life::thread_count;
-use crate::limits::{is_purger_allowed, read_environment};
+use crate::limits::is_purger_allowed;
+use crate::options::read_environment;
 use crate::pool::all_heaps;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
 use crate::thread_block::ThreadBlock;
+use crate::walk;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(200);
@@ -152,5 +154,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 
 /// In the child of a fork: the purger is not here.
 pub(crate) fn forget() {
+    walk::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }

@@ -13,6 +13,7 @@ use heapwright_sync::atomic::Ordering;
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
 use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::nodes::Part;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
@@ -83,6 +84,12 @@ impl Span {
     #[inline]
     pub(crate) fn head(self) -> &'static Descriptor {
         self.head
+    }
+
+    /// The NUMA node's part that it lies in.
+    #[inline]
+    pub(crate) fn part(self) -> Part {
+        self.head.node.load(Ordering::Relaxed)
     }
 
     /// Its class.

@@ -17,6 +17,8 @@ impl Errno {
     pub const EAGAIN: Self = Self(libc::EAGAIN);
     /// Out of memory, or out of mappings.
     pub const ENOMEM: Self = Self(libc::ENOMEM);
+    /// Bad address.
+    pub const EFAULT: Self = Self(libc::EFAULT);
     /// The file exists.
     pub const EEXIST: Self = Self(libc::EEXIST);
     /// An argument the kernel does not take.

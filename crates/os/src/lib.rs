@@ -88,7 +88,7 @@ pub use memory::{
 };
 pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
 pub use peek::peek;
-pub use placement::{Placement, bind, bind_thread, migrate, placement};
+pub use placement::{Placement, allowed_nodes, bind, bind_thread, migrate, placement};
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
     abort, effective_user_id, env_var, fix_addresses_of_children, has_environment, is_secure,

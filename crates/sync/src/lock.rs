@@ -153,6 +153,15 @@ impl<T, W: Wait> Lock<T, W> {
     pub unsafe fn force_unlock(&self) {
         self.unlock();
     }
+
+    /// The value, for a thread that took the lock and forgot the guard.
+    ///
+    /// # Safety
+    /// - The calling thread holds the lock while the reference lives, and makes no other one.
+    pub unsafe fn value_while_held(&self) -> &T {
+        // SAFETY: the caller's promise: nobody else is inside.
+        unsafe { &*self.value.get() }
+    }
 }
 
 /// The right to the value, until dropped.
