@@ -32,6 +32,9 @@ fn what_resident_bytes_are_for_adds_up_to_the_kernels_figure() {
         assert!(look.resident_of_allocator >= live / 2, "{scene}");
         assert!(look.residence.free_in_spans > live, "{scene}: most of it is fragmentation");
         assert!(look.external_fragmentation > 0.5, "{scene}");
+        let in_spans: u64 = look.classes.iter().map(|class| class.span_bytes).sum();
+        assert!(in_spans <= look.committed, "{scene}: {in_spans} of {}", look.committed);
+        assert!(live <= in_spans + look.committed / 4, "{scene}: {live} of {in_spans}");
         assert!(look.map.chars().any(|cell| cell.is_ascii_digit()), "{scene}: {}", look.map);
         let used: u64 = look.classes.iter().map(|class| class.used_bytes).sum();
         let in_heaps: u64 = look.heaps.iter().map(|heap| heap.used_bytes).sum();
