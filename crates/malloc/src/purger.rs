@@ -20,6 +20,7 @@ use crate::pool::all_heaps;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
+use crate::runs::ever_used_bytes;
 use crate::thread_block::ThreadBlock;
 use crate::walk;
 
@@ -31,6 +32,10 @@ const QUIET_ROUNDS_MAX: u32 = 4;
 const STACK_BYTES: usize = 256 * 1024;
 /// Cycles between two looks of a single thread at the clock: a tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
+
+/// Nothing is purged before so much was ever used: less than what a purger costs and the accuracy
+/// that anybody could ask for.
+const BYTES_MIN: usize = 1 << 20;
 
 const NONE: u32 = 0;
 const RUNNING: u32 = 1;
@@ -57,6 +62,9 @@ fn see_to_it() {
     read_environment();
     let state = STATE.load(Ordering::Relaxed);
     if state == RUNNING {
+        return;
+    }
+    if ever_used_bytes() < BYTES_MIN {
         return;
     }
     if thread_count() > 1 && state == NONE && is_purger_allowed() {

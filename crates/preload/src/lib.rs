@@ -32,7 +32,7 @@ unsafe impl CAllocator for Heapwright {
     };
 
     #[inline(always)]
-    fn malloc_at_once(bytes: usize) -> *mut u8 {
+    fn malloc_at_once(bytes: usize, _entry: Entry) -> *mut u8 {
         heapwright_malloc::alloc_at_once(bytes)
     }
 

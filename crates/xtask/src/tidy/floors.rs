@@ -10,6 +10,7 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-regions", "heapwright-format"],
     &[
         "heapwright-malloc",
+        "heapwright-hardened",
         "heapwright-guard",
         "heapwright-gc",
         "heapwright-record",
@@ -20,6 +21,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-c",
         "heapwright-preload",
         "heapwright-preload-check",
+        "heapwright-preload-hardened",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
@@ -45,7 +47,12 @@ const FLOORS: [&[&str]; 6] = [
 const SAME_FLOOR: [&[&str]; 5] = [
     &["heapwright-os", "heapwright-unwind"],
     &["heapwright-malloc", "heapwright-watch"],
-    &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
+    &[
+        "heapwright-capi",
+        "heapwright-preload",
+        "heapwright-preload-check",
+        "heapwright-preload-hardened",
+    ],
     &[
         "heapwright-capi",
         "heapwright-peer-jemalloc",
