@@ -64,6 +64,8 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
             let chunk = self.chunk(at);
             let from = Self::HEADER_BYTES;
             let to = chunk.high_bytes.get().max(chunk.used_bytes.get()).max(from);
+            // Red zones and dead blocks of `Checked` are forbidden to all others.
+            crate::annotate::permit(chunk.at(from), to - from);
             // SAFETY: committed bytes behind the header, in which no block lives.
             unsafe { chunk.at(from).write_bytes(byte, to - from) };
         });
