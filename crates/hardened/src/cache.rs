@@ -26,6 +26,8 @@ pub(crate) struct Cache {
     random: Cell<u64>,
     turns: Cell<u64>,
     turn_step: Cell<u64>,
+    /// Blocks until one is offered to a guard.
+    pub(crate) until_offer: Cell<u32>,
     /// How often the end of the thread was put off.
     pub(crate) end_rounds: Cell<u32>,
     /// Thread pointer of the thread that has it; 0 when there is none.

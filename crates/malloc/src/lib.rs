@@ -58,7 +58,7 @@ mod zone_inside;
 mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
-pub use free::{free, usable_bytes};
+pub use free::{free, free_by, usable_bytes};
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};

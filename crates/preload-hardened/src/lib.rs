@@ -5,6 +5,8 @@
 //! `docs/design/hardened.md`.
 #![no_std]
 
+mod sampled;
+
 use core::ffi::CStr;
 
 use heapwright_capi::{CAllocator, Entry, FreeEntry, Told, Usage};
@@ -24,6 +26,7 @@ static AT_END: extern "C" fn() = at_end;
 
 extern "C" fn at_end() {
     heapwright_hardened::at_exit();
+    sampled::at_end();
 }
 
 /// The hardened heap behind the C table.
