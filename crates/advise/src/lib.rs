@@ -12,6 +12,7 @@
 
 mod advice;
 mod analysis;
+mod blame;
 mod diff;
 mod fail_if;
 mod flame;
@@ -37,6 +38,7 @@ mod wrappers;
 
 pub use advice::{AdviceFacts, OverheadFacts, advice, report_data};
 pub use analysis::{AnalyseError, Analysis, Mismatch, StackTotals, Totals};
+pub use blame::{BlameShare, FragmentationFacts};
 pub use diff::{Change, Diff, SiteChange, SiteFigures};
 pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;

@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod blame;
 mod check;
 mod compare;
 mod confirm;

@@ -87,6 +87,7 @@ pub use memory::{
     release, remap, reserve,
 };
 pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
+pub use page_scan::ResidentPages;
 pub use peek::peek;
 pub use placement::{Placement, allowed_nodes, bind, bind_thread, migrate, placement};
 pub use probe::{is_readable, thread_pointer};

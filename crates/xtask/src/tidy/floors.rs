@@ -8,7 +8,13 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-core", "heapwright-sync", "heapwright-gc-derive"],
     &["heapwright-os", "heapwright-unwind"],
     &["heapwright-regions", "heapwright-format"],
-    &["heapwright-malloc", "heapwright-hardened", "heapwright-guard", "heapwright-gc", "heapwright-record"],
+    &[
+        "heapwright-malloc",
+        "heapwright-hardened",
+        "heapwright-guard",
+        "heapwright-gc",
+        "heapwright-record",
+    ],
     &[
         "heapwright-capi",
         "heapwright-c",
