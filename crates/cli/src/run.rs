@@ -101,17 +101,13 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         )),
     })?;
     let object = PreloadObject::check(&path)?;
-    if options.mode == Mode::Hardened
-        && let Some(words) = hardened_words(options)
-    {
-        // The object's own variable, whoever starts it; here for a program of ours to inherit.
-        command.env(HARDENED_VARIABLE, words);
-    }
+    let variable = hardened_words(options).map(|words| (HARDENED_VARIABLE, words));
     if options.mode == Mode::Check || options.sample.is_some() {
-        let sample = options.sample.map(|one_in| crate::check::Sample { mode, one_in });
+        let sample = options.sample.map(|one_in| crate::check::Sample { mode, one_in, variable });
         let checked = &options.check;
         return crate::check::run(checked, console, &program, &options.command, &object, sample);
     }
+    command.envs(variable);
     command.env("LD_PRELOAD", object.ld_preload());
     start(command, &program, mode, &object, options, console)
 }

@@ -87,6 +87,11 @@ impl Cache {
         if above >= STACK {
             return false;
         }
+        if cfg!(heapwright_hardened_without = "quarantine") {
+            row.stack[above].set(slot);
+            count.set(above as u32 + 1);
+            return true;
+        }
         // A sequence of even steps of a secret length: a multiplication would be waited for.
         let turns = self.turns.get().wrapping_add(self.turn_step.get());
         self.turns.set(turns);

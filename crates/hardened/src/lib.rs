@@ -52,6 +52,6 @@ pub use free::{Return, free, usable_bytes};
 pub use options::VARIABLE;
 pub use realloc::realloc;
 pub use sampling::{GuardHooks, set_guard};
-pub use statistics::{Statistics, statistics};
+pub use statistics::{Statistics, statistics, trim};
 pub use sweep::at_exit;
 pub use word::Family;

@@ -119,6 +119,10 @@ unsafe impl CAllocator for Hardened {
         unsafe { heapwright_hardened::usable_bytes(ptr) }
     }
 
+    fn trim() -> bool {
+        heapwright_hardened::trim()
+    }
+
     fn usage() -> Usage {
         let statistics = heapwright_hardened::statistics();
         Usage {

@@ -7,6 +7,7 @@ mod bundle;
 mod demo;
 mod dist;
 mod hot_path;
+mod mutants;
 mod numa;
 mod package;
 mod setup;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test; with --tier NAME
            only that long tier (forks, programs): build and run its ignored tests
+           (--tier mutants: hardened mode without each of its checks must fail its tests)
            (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
   bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
            safety), or, without one, compare allocators on the bundled program

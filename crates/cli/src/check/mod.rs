@@ -134,12 +134,14 @@ pub(crate) struct Session<'a> {
 }
 
 /// Sampled guarding in a mode that is not check.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// The mode's name.
     pub mode: &'static str,
     /// One block in so many.
     pub one_in: u32,
+    /// A variable for the object of that mode, and its words.
+    pub variable: Option<(&'static str, String)>,
 }
 
 /// Runs and tells; the exit status.
@@ -220,7 +222,7 @@ impl Session<'_> {
                 schema: 1,
                 heapwright_version: env!("CARGO_PKG_VERSION"),
                 command: words.collect(),
-                mode: self.sample.map_or("check", |sample| sample.mode),
+                mode: self.sample.as_ref().map_or("check", |sample| sample.mode),
                 object: self.object.path().display().to_string(),
                 exit_status: status,
                 wall_s: ended.wall.as_secs_f64(),
@@ -256,7 +258,7 @@ impl Session<'_> {
         if let Some(first) = guard_first {
             words += &format!(",first={first}");
         }
-        if let Some(Sample { one_in, .. }) = self.sample {
+        if let Some(Sample { one_in, .. }) = &self.sample {
             words += &format!(",sample={one_in}");
         }
         if !more.is_empty() {
@@ -265,6 +267,11 @@ impl Session<'_> {
         let mut command = Command::new(self.program.path());
         command.args(&self.command[1..]);
         command.env("LD_PRELOAD", self.object.ld_preload()).env(VARIABLE, words);
+        if let Some((name, words)) =
+            self.sample.as_ref().and_then(|sample| sample.variable.as_ref())
+        {
+            command.env(name, words);
+        }
         Ok((command, Reader::new(path)))
     }
 
