@@ -47,3 +47,4 @@ pub use verdict::{
     AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,
     WORTH_TIME, decide,
 };
+pub use wrappers::{is_allocation_wrapper, is_toolchain_source};

@@ -39,14 +39,14 @@ pub(crate) fn is_entry(name: &str) -> bool {
 
 /// Whether `file` belongs to a language's own library: containers and allocation, not a place
 /// that wants memory.
-pub(crate) fn is_toolchain_source(file: &str) -> bool {
+pub fn is_toolchain_source(file: &str) -> bool {
     TOOLCHAIN_PARTS.iter().any(|part| file.contains(part))
 }
 
 /// Whether the function `name` (demangled, without parameters) is an allocation wrapper:
 /// library plumbing, or a name that contains `malloc`, `strdup` or the like, or ends in
 /// `alloc` or `allocate`.
-pub(crate) fn is_allocation_wrapper(name: &str) -> bool {
+pub fn is_allocation_wrapper(name: &str) -> bool {
     is_library_plumbing(name) || is_named_allocator(name)
 }
 

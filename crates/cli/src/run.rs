@@ -19,6 +19,15 @@ pub(crate) struct RunOptions {
     /// Which allocator
     #[arg(long, value_name = "MODE", default_value = "fast")]
     mode: Mode,
+    /// Let `heapwright top`, `profile` and `serve` watch it
+    #[arg(long)]
+    watch: bool,
+    /// Sample its allocations; FILE gets the profile at its end (1: only on request)
+    #[arg(long, value_name = "FILE|1")]
+    profile: Option<String>,
+    /// Mean bytes between samples [default: 512K]
+    #[arg(long, value_name = "SIZE", value_parser = crate::units::bytes)]
+    profile_rate: Option<u64>,
     #[command(flatten)]
     check: crate::check::CheckOptions,
     /// With --mode fast or hardened: one block in N lies on pages of its own, and errors with it
@@ -109,6 +118,7 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
     }
     command.envs(variable);
     command.env("LD_PRELOAD", object.ld_preload());
+    watch(&mut command, options)?;
     start(command, &program, mode, &object, options, console)
 }
 
@@ -125,6 +135,26 @@ fn refuse_what_does_not_fit(options: &RunOptions) -> Result<(), Failure> {
     let used = if is_sampled { checked.is_for_check_only() } else { checked.is_used() };
     if used && options.mode != Mode::Check {
         return Err(Failure::ours("these options need --mode check; see `heapwright run --help`"));
+    }
+    Ok(())
+}
+
+/// Tells the allocator in `command` what to let others see.
+fn watch(command: &mut Command, options: &RunOptions) -> Result<(), Failure> {
+    if options.watch {
+        command.env("HEAPWRIGHT_WATCH", "1");
+    }
+    if let Some(profile) = &options.profile {
+        // The program may change its directory before its end.
+        let file = match profile.as_str() {
+            "1" => profile.into(),
+            path => std::path::absolute(path)
+                .map_err(|error| Failure::ours(format!("{path}: {error}")))?,
+        };
+        command.env("HEAPWRIGHT_PROFILE", file);
+    }
+    if let Some(bytes) = options.profile_rate {
+        command.env("HEAPWRIGHT_PROFILE_RATE", bytes.to_string());
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ unsafe impl CAllocator for Heapwright {
 
 heapwright_capi::export_c_symbols!(Heapwright);
 heapwright_capi::export_jemalloc_symbols!(Heapwright);
+heapwright_watch::watch_from_load_to_exit!();
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -14,6 +14,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-guard",
         "heapwright-gc",
         "heapwright-record",
+        "heapwright-watch",
     ],
     &[
         "heapwright-capi",
@@ -43,8 +44,9 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// On one floor these may lean on these, in the order written: never on one further right.
-const SAME_FLOOR: [&[&str]; 4] = [
+const SAME_FLOOR: [&[&str]; 5] = [
     &["heapwright-os", "heapwright-unwind"],
+    &["heapwright-malloc", "heapwright-watch"],
     &[
         "heapwright-capi",
         "heapwright-preload",
@@ -66,6 +68,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-monitor",
         "heapwright-tune",
         "heapwright-cli",
     ],
