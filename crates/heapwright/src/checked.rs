@@ -183,7 +183,7 @@ mod tests {
             let block = unsafe { checked.alloc(layout) };
             assert!(!block.is_null() && block.addr().is_multiple_of(align));
             // SAFETY: the block's last byte.
-            assert_eq!(unsafe { block.add(bytes - 1).read() }, FRESH);
+            assert_eq!(unsafe { block.wrapping_add(bytes - 1).read() }, FRESH);
             // SAFETY: a block of ours with its layout.
             let larger = unsafe { checked.realloc(block, layout, bytes * 2) };
             assert!(!larger.is_null() && larger.addr().is_multiple_of(align));
