@@ -14,7 +14,7 @@
 use core::ops::{Deref, DerefMut};
 
 use heapwright_core::size_class::{CLASS_COUNT, class_of};
-use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
@@ -63,6 +63,8 @@ pub(crate) struct Heap {
     pub(crate) outbox: Outbox,
     /// Where lists end while samples are taken; null when none ever were. The owner's alone.
     pub(crate) sampled_lists: AtomicPtr<SampledLists>,
+    /// Bytes of small blocks handed to the thread's lists since the start; the owner writes.
+    pub(crate) handed_bytes: AtomicU64,
     /// Everything else.
     pub(crate) inside: Lock<Inside, OwnersFutex>,
 }
@@ -108,6 +110,7 @@ impl Heap {
             next_idle: AtomicPtr::new(core::ptr::null_mut()),
             outbox: Outbox::new(),
             sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
+            handed_bytes: AtomicU64::new(0),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
@@ -180,7 +183,8 @@ impl Entered {
         }
         let refill_count = self.refill_counts[class_index];
         self.refill_counts[class_index] = refill_count.saturating_add(1);
-        let wished = Geometry::of(class_index).hand_out(refill_count);
+        let geometry = Geometry::of(class_index);
+        let wished = geometry.hand_out(refill_count);
         let (list, count) = loop {
             if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
                 break rest;
@@ -191,7 +195,11 @@ impl Entered {
                 let used_before = span.used();
                 let list = span.take_slots(wished);
                 if !list.is_null() {
-                    break (list, (span.used() - used_before) as u32);
+                    let count = (span.used() - used_before) as u32;
+                    let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
+                    let handed = self.heap.handed_bytes.load(Ordering::Relaxed) + bytes;
+                    self.heap.handed_bytes.store(handed, Ordering::Relaxed);
+                    break (list, count);
                 }
                 self.lists[class_index].current = NO_SLICE;
                 self.park_full(span);

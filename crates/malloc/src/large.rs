@@ -80,6 +80,7 @@ fn take(pool: &mut Pool, bytes: usize, align_bytes: usize, node: NodeWish) -> Op
     describe(run.index, slices, bytes);
     pool.large_count += 1;
     pool.large_bytes += usable(bytes);
+    pool.handed_large_bytes += usable(bytes) as u64;
     Some(run)
 }
 

@@ -85,6 +85,8 @@ pub(crate) struct Pool {
     pub(crate) large_bytes: usize,
     /// Large blocks.
     pub(crate) large_count: usize,
+    /// Usable bytes of all large blocks since the start.
+    pub(crate) handed_large_bytes: u64,
 }
 
 // SAFETY: the pointers lead to heaps and metadata that live for ever, and are used under the
@@ -158,6 +160,7 @@ impl Pool {
             small_bytes: 0,
             large_bytes: 0,
             large_count: 0,
+            handed_large_bytes: 0,
         }
     }
 

@@ -21,7 +21,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{Advice, advise, barrier_on_all_threads, monotonic_ns, page_bytes};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::block::{self, Block};
 use crate::class_pool::lock_class;
@@ -43,6 +43,18 @@ const PURGE_COUNT: u32 = 8;
 
 /// 1 when something may have become purgeable since a purger looked.
 static WORK: AtomicU32 = AtomicU32::new(0);
+
+static PURGED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes given back to the kernel since the start.
+pub(crate) fn purged_bytes() -> u64 {
+    PURGED_BYTES.load(Ordering::Relaxed)
+}
+
+/// Notes that so much went back.
+pub(crate) fn note_purged(bytes: usize) {
+    PURGED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
 
 /// Notes that there may be something to purge, now or soon.
 #[inline]
@@ -171,6 +183,7 @@ pub(crate) fn purge_pages(span: Span) {
         if done.is_err() {
             return;
         }
+        note_purged((unit - start) * PAGE_UNIT_BYTES);
         touched &= !((u64::MAX >> (64 - (unit - start))) << start);
         span.set_touched(touched);
     }

@@ -11,6 +11,7 @@ use core::time::Duration;
 use heapwright_os::{cycle_counter, futex_wait, register_barriers, spawn_helper};
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
 use crate::life::thread_count;
 use crate::limits::is_purger_allowed;
@@ -52,6 +53,7 @@ pub(crate) fn heartbeat() {
     if has_work() {
         see_to_it();
     }
+    beat();
 }
 
 #[cold]
@@ -142,6 +144,7 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
             is_more |= round_over_others(Eagerness::Overdue);
         }
         is_more |= purge_shared(Eagerness::Overdue);
+        beat();
         quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
         // When no other thread is left, the process may only be waiting for us.
         if quiet_rounds < QUIET_ROUNDS_MAX && thread_count() > 0 {

@@ -19,6 +19,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
 use crate::limits::limits;
+use crate::purge::note_purged;
 use crate::region::{
     COMMIT_SLICES, Extent, SLICE_BYTES, SLICE_LOG2, commit_slices, descriptor, slice_start,
 };
@@ -466,5 +467,10 @@ pub(crate) fn note_touched(index: SliceIndex, slices: SliceIndex, bytes: usize) 
 pub(crate) fn purge(index: SliceIndex, slices: SliceIndex) -> bool {
     let Some(start) = NonNull::new(slice_start(index)) else { return false };
     // SAFETY: the caller's free run, whose pages are ours and whose contents nobody needs.
-    unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_ok()
+    let is_done =
+        unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_ok();
+    if is_done {
+        note_purged((slices as usize) << SLICE_LOG2);
+    }
+    is_done
 }

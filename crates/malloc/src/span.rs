@@ -365,6 +365,21 @@ impl Span {
         word >> (offset / BIT_BYTES % u64::BITS as usize) & 1 == 1
     }
 
+    /// Whether slot `number` is live, in a list or linked, as far as the bitmap tells.
+    pub(crate) fn is_slot_used(self, number: usize) -> bool {
+        number < usize::from(self.extended())
+            && !self.is_bit_set(self.geometry().slot_offset(number))
+    }
+
+    /// Which share of the slots that [`Span::is_slot_used`] tells of is not linked in the span.
+    pub(crate) fn used_share(self) -> f64 {
+        let known = self.passive_used();
+        if self.head.owner.load(Ordering::Relaxed) == PASSIVE || known <= 0 {
+            return 1.0;
+        }
+        f64::from(self.used().clamp(0, known)) / f64::from(known)
+    }
+
     /// Whether no slot that overlaps page `unit` is used, as far as the bitmap tells.
     pub(crate) fn is_page_free(self, unit: usize) -> bool {
         let geometry = self.geometry();
