@@ -2,6 +2,7 @@
 
 mod allocator;
 pub mod heap;
+mod line_aligned;
 pub mod numa;
 pub mod options;
 mod recorded;
@@ -9,4 +10,5 @@ pub mod regions;
 
 pub use allocator::Heapwright;
 pub use heapwright_malloc::{Limits, Statistics};
+pub use line_aligned::LineAligned;
 pub use recorded::Recorded;
