@@ -243,7 +243,7 @@ fn a_walk_is_right_about_what_does_not_change_while_others_work() {
         }
         ready.wait();
         let model = expected(&stable.lock().expect("no panic"));
-        for walk_number in 0..60 {
+        for walk_number in 0..40 {
             let walk = seen(LiveBlocks::take().expect("memory"));
             let mut end = 0;
             for (start, (bytes, _)) in &walk {
