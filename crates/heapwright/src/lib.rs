@@ -3,6 +3,7 @@
 mod allocator;
 mod checked;
 pub mod heap;
+mod line_aligned;
 pub mod numa;
 pub mod options;
 mod recorded;
@@ -11,4 +12,5 @@ pub mod regions;
 pub use allocator::Heapwright;
 pub use checked::Checked;
 pub use heapwright_malloc::{Limits, Statistics};
+pub use line_aligned::LineAligned;
 pub use recorded::Recorded;

@@ -179,8 +179,9 @@ fn unlock_heaps() {
 /// - The calling thread locked everything; or this is the only thread of a child, whose parent's
 ///   thread did.
 pub(crate) unsafe fn unlock_everything() {
-    unlock_classes_and_pool();
+    // The pool last: while it is locked no heap and no zone is made whose lock is not ours.
     unlock_heaps();
+    unlock_classes_and_pool();
 }
 
 pub(crate) unsafe extern "C" fn before_fork() {

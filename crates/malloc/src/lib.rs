@@ -11,7 +11,7 @@
 //!    owner's own free is three stores, another thread's goes through its outbox (`outbox`) and
 //!    the owner's remote queue.
 //! 5. `purge`, `purger`: memory without live blocks goes back to the kernel, also from inside the
-//!    spans of threads that do nothing.
+//!    spans of threads that do nothing. `huge`: what is dense and old becomes huge pages.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
 //!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
@@ -35,6 +35,7 @@ mod fork;
 mod free;
 mod geometry;
 mod heap;
+mod huge;
 mod large;
 mod life;
 mod limits;

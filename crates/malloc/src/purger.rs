@@ -13,6 +13,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
+use crate::huge;
 use crate::life::thread_count;
 use crate::limits::is_purger_allowed;
 use crate::options::read_environment;
@@ -166,5 +167,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 /// In the child of a fork: the purger is not here.
 pub(crate) fn forget() {
     walk::forget();
+    huge::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }

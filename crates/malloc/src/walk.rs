@@ -141,7 +141,7 @@ impl LiveBlocks {
     ///
     /// Other threads wait as long as they need a slow path: some 20 ns a span and a few a free
     /// block. The snapshot is 1/128 of the addresses in use, of which the kernel provides what is
-    /// written: the bits of free slots, and 32 bytes for each 64 KiB in use.
+    /// written: the bits of free slots, and 32 bytes for each slice in use.
     ///
     /// # Errors
     /// [`WalkError::OutOfMemory`].
