@@ -4,6 +4,7 @@ mod allocator;
 pub mod heap;
 pub mod numa;
 pub mod options;
+pub mod profile;
 mod recorded;
 pub mod regions;
 
