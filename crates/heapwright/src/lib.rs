@@ -6,6 +6,7 @@ pub mod heap;
 mod line_aligned;
 pub mod numa;
 pub mod options;
+pub mod profile;
 mod recorded;
 pub mod regions;
 
