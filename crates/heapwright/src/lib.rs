@@ -7,6 +7,7 @@ pub mod numa;
 pub mod options;
 mod recorded;
 pub mod regions;
+mod sampled;
 
 pub use allocator::Heapwright;
 pub use checked::Checked;
