@@ -7,6 +7,9 @@
 #include <initializer_list>
 #include <malloc.h>
 #include <new>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static bool bad;
 static void *volatile kept;
@@ -19,6 +22,22 @@ static char *block(size_t bytes) {
 }
 
 static void write_at(char *place) { *const_cast<volatile char *>(place) = 1; }
+
+static void *churn(void *argument) {
+    unsigned state = static_cast<unsigned>(reinterpret_cast<long>(argument));
+    char *blocks[300] = {};
+    for (int i = 0; i < 20000; i++) {
+        state = state * 1103515245u + 12345;
+        char *&place = blocks[(state >> 8) % 300];
+        free(place);
+        size_t bytes = (state >> 12) % (i % 500 ? 3000 : 70000);
+        place = static_cast<char *>(malloc(bytes));
+        if (!place) exit(9);
+        memset(place, 1, bytes);
+    }
+    for (char *one : blocks) free(one);
+    return nullptr;
+}
 
 int main(int argc, char **argv) {
     int number = atoi(argv[1]);
@@ -151,6 +170,21 @@ int main(int argc, char **argv) {
             memset(r, 1, 24);
             free(r);
         }
+        break;
+    }
+    case 20: { // threads, and forks in the middle of their work
+        pthread_t threads[3];
+        for (long i = 0; i < 3; i++) pthread_create(&threads[i], nullptr, churn, (void *)(i + 1));
+        for (int i = 0; i < 10; i++) {
+            pid_t child = fork();
+            if (child == 0) {
+                churn(reinterpret_cast<void *>(9L));
+                _exit(0);
+            }
+            int status = 0;
+            if (waitpid(child, &status, 0) != child || status) exit(7);
+        }
+        for (pthread_t thread : threads) pthread_join(thread, nullptr);
         break;
     }
     default:

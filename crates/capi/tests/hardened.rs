@@ -108,6 +108,11 @@ fn freed_memory_waits_is_zeroed_and_comes_back_in_no_order() {
 }
 
 #[test]
+fn threads_and_forks_run_as_ever() {
+    expect_fine(&run(20, "good", "sweep=1"));
+}
+
+#[test]
 fn the_user_chooses_what_follows() {
     let output = run(1, "bad", "on-error=exit:42");
     assert_eq!(output.status.code(), Some(42));

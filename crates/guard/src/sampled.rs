@@ -22,9 +22,9 @@ const KNOWN_SHARE: u32 = 4;
 /// Offers after which a site is known.
 const NEW_COUNT: u32 = 4;
 /// Pages of guarded blocks alive, at most.
-const LIVE_BYTES_MAX: usize = 384 << 10;
+const LIVE_BYTES_MAX: usize = 128 << 10;
 /// Records of freed blocks that are kept.
-pub(crate) const FREED_COUNT: usize = 2048;
+pub(crate) const FREED_COUNT: usize = 1024;
 /// What counts as the allowance; decides nothing else than how many records are kept.
 pub(crate) const KEPT_BYTES: usize = 0;
 /// Size of a page.

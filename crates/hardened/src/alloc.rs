@@ -11,7 +11,7 @@ use crate::tls;
 use crate::word::{Family, Word};
 
 /// A block of `bytes`, aligned to 16; null without memory. 0 bytes are a block whose every byte is
-/// out of bounds. Some 40 instructions for a small block.
+/// out of bounds. Some 50 instructions for a small block.
 #[inline(always)]
 pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
     match class_for(bytes) {

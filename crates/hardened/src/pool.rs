@@ -1,4 +1,4 @@
-//! A class's spans, shared by all threads under the class's lock: where rings get slots from and
+//! A class's spans, shared by all threads under the class's lock: where threads get slots from and
 //! where they bring them back.
 //!
 //! # Invariants

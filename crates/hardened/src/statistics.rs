@@ -18,7 +18,7 @@ use crate::wait::hold;
 pub struct Statistics {
     /// Bytes of spans in use, exact.
     pub small_span_bytes: usize,
-    /// Bytes of slots that are live or wait in a thread's ring.
+    /// Bytes of slots that are live or wait with a thread.
     pub small_used_bytes: usize,
     /// Bytes of large blocks, whole pages, exact.
     pub large_bytes: usize,

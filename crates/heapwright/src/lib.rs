@@ -9,6 +9,7 @@ pub mod options;
 pub mod profile;
 mod recorded;
 pub mod regions;
+mod sampled;
 
 pub use allocator::Heapwright;
 pub use checked::Checked;
