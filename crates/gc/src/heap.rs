@@ -7,13 +7,14 @@ use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::mutator::LOST;
+use crate::object::ObjectRef;
 use crate::plan::Extent;
 use crate::root::{HeapRoots, Root, Rootable, TracedRoot};
 use crate::state::State;
 #[cfg(feature = "alloc")]
 use crate::verify::Each;
 use crate::verify::Verifier;
-use crate::{Config, HeapError, Pause, Refusal, Statistics};
+use crate::{Config, HeapError, LimitReached, Pause, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -175,6 +176,22 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
 
     pub(crate) fn locals_len(&self) -> usize {
         self.engine.mutation().state().borrow().locals.as_slice().len()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.engine.mutation().address()
+    }
+
+    /// The object of the handle with this index.
+    pub(crate) fn local(&self, index: usize) -> ObjectRef {
+        self.engine.mutation().state().borrow().locals.as_slice()[index]
+    }
+
+    /// Keeps `object` in a new handle; returns its index.
+    pub(crate) fn push_local(&mut self, object: ObjectRef) -> Result<usize, LimitReached> {
+        let locals = &mut self.engine.mutation().state().borrow_mut().locals;
+        locals.try_push(object).map_err(|HeapError::Reserve { .. }| LimitReached)?;
+        Ok(locals.as_slice().len() - 1)
     }
 
     pub(crate) fn truncate_locals(&mut self, len: usize) {

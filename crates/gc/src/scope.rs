@@ -98,6 +98,42 @@ impl<'s, R: ?Sized + for<'gc> Rootable<'gc>> HandleScope<'s, R> {
     pub fn scope<T>(&mut self, f: impl for<'i> FnOnce(&mut HandleScope<'i, R>) -> T) -> T {
         self.heap.scope(f)
     }
+
+    /// As [`HandleScope::scope`], for one object that comes out of it: the handle that `f` returns
+    /// is exchanged for one of this scope.
+    ///
+    /// ```
+    /// use heapwright_gc::{Config, Heap, rootable};
+    ///
+    /// type Number = rootable!['gc => u64];
+    /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ())?;
+    /// let sum = heap.scope(|scope| {
+    ///     let sum = scope.escape::<Number>(|inner| {
+    ///         let part = inner.mutate(|mu, _, locals| locals.keep::<Number>(mu.alloc(20)?))?;
+    ///         inner.mutate(|mu, _, locals| locals.keep(mu.alloc(*part.get(mu) + 1)?))
+    ///     })?;
+    ///     Ok::<_, heapwright_gc::LimitReached>(scope.mutate(|mu, _, _| *sum.get(mu)))
+    /// });
+    /// assert_eq!(sum, Ok(21));
+    /// # Ok::<(), heapwright_gc::HeapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `f` returns, or [`LimitReached`] if there is no memory for the handle.
+    pub fn escape<K: ?Sized + for<'gc> Rootable<'gc>>(
+        &mut self,
+        f: impl for<'i> FnOnce(&mut HandleScope<'i, R>) -> Result<Local<'i, K>, LimitReached>,
+    ) -> Result<Local<'s, K>, LimitReached> {
+        let base = self.heap.locals_len();
+        let mut inner = HandleScope { heap: self.heap, base };
+        let Local { index, heap, .. } = f(&mut inner)?;
+        // H1: the inner scope has not ended, so the handle is there, unless it is of another heap.
+        assert!(heap == inner.heap.address(), "a handle of another heap");
+        let object = inner.heap.local(index);
+        drop(inner);
+        let index = self.heap.push_local(object)?;
+        Ok(Local { index, heap, scope: PhantomData, kind: PhantomData })
+    }
 }
 
 impl<R: ?Sized + for<'gc> Rootable<'gc>> Drop for HandleScope<'_, R> {
