@@ -51,6 +51,7 @@ mod finalise;
 mod gc;
 mod heap;
 mod identity;
+mod locals;
 mod log;
 mod mark;
 mod memory;

@@ -39,7 +39,7 @@ impl<'s, K: ?Sized + for<'gc> Rootable<'gc>> Local<'s, K> {
     #[inline]
     pub fn get<'gc>(self, mutation: &Mutation<'gc>) -> Gc<'gc, Root<'gc, K>> {
         assert!(self.heap == mutation.address(), "a handle of another heap");
-        let object = mutation.state().borrow().locals.as_slice()[self.index];
+        let object = mutation.core().locals.get(self.index);
         // SAFETY: H1: the object was a `Gc` of this type under an earlier brand of the same heap;
         // collections keep the stack up to date.
         unsafe { Gc::from_payload(object.payload().cast()) }
@@ -69,10 +69,8 @@ impl<'s, 'gc> Locals<'s, 'gc> {
         self,
         object: Gc<'gc, Root<'gc, K>>,
     ) -> Result<Local<'s, K>, LimitReached> {
-        let mut state = self.mutation.state().borrow_mut();
-        let pushed = state.locals.try_push(object.object());
-        pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
-        let index = state.locals.as_slice().len() - 1;
+        let pushed = self.mutation.core().locals.push(object.object());
+        let index = pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
         let heap = self.mutation.address();
         Ok(Local { index, heap, scope: PhantomData, kind: PhantomData })
     }
