@@ -59,6 +59,7 @@ mod model;
 mod mutation;
 mod mutator;
 mod object;
+mod parallel;
 mod pauses;
 mod plan;
 mod relocate;

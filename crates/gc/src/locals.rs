@@ -33,6 +33,7 @@ impl LocalStack {
         }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len.get()
     }
