@@ -50,9 +50,9 @@ typedef enum hw_status {
     HW_NOT_BLOCK_START = 10, /* inside a block: address */
     HW_ALREADY_FREE = 11,   /* address */
     HW_OUT_OF_ORDER = 12,   /* a newer block of the stack is live: address */
-    HW_STALE = 13,          /* a mark of an earlier life */
+    HW_STALE = 13,          /* a mark or handle of an earlier life */
     HW_TRUNCATED = 14,      /* somebody cut the file: requested (was), available (is) */
-    HW_IN_USE = 15,         /* the file is open as memory elsewhere */
+    HW_IN_USE = 15,         /* the file is open as memory elsewhere, or the block is pinned */
     HW_NOT_EMPTY = 16,      /* the file has something in it: available (length) */
     HW_FOREIGN = 17,        /* not a heap's file, another version, byte order or application */
     HW_TORN = 18,           /* a checksum does not fit */
@@ -227,6 +227,83 @@ void hw_pool_free(hw_pool *pool, void *block);
 int32_t hw_pool_free_checked(hw_pool *pool, void *block, hw_error *error);
 
 int32_t hw_pool_statistics(const hw_pool *pool, hw_statistics *out);
+
+/* ---------------------------------------------------------------- slab */
+
+/* Blocks of any size, in classes at most 12.5 % apart. */
+typedef struct hw_slab hw_slab;
+
+/* Of at most `bytes_max`, whose addresses are taken now. With `whole_lines` no two blocks share a
+ * cache line. */
+hw_slab *hw_slab_new(hw_backing *backing, size_t bytes_max, bool whole_lines, hw_error *error);
+void hw_slab_delete(hw_slab *slab);
+
+/* A block, uninitialised. Alignments up to 4096. */
+void *hw_slab_alloc(hw_slab *slab, size_t bytes, size_t align_bytes, hw_error *error);
+
+/* Makes a live block longer or shorter, in place or elsewhere. After a success only the result is
+ * used. */
+void *hw_slab_resize(hw_slab *slab, void *block, size_t old_bytes, size_t new_bytes,
+                     size_t align_bytes, hw_error *error);
+
+/* `block` is a live one of this slab, with the numbers it was asked for with. NULL is nothing. */
+void hw_slab_free(hw_slab *slab, void *block, size_t bytes, size_t align_bytes);
+
+/* Gives all memory back that no block is in the way of. */
+void hw_slab_trim(hw_slab *slab);
+
+int32_t hw_slab_statistics(const hw_slab *slab, hw_statistics *out);
+
+/* ---------------------------------------------------------------- compacting heap */
+
+/* Blocks of any size under handles, which may be moved while they are not pinned: what dead blocks
+ * leave is closed up and given back, a little at a time. */
+typedef struct hw_compacting hw_compacting;
+
+/* Of at most `bytes_max`, bookkeeping included; 0 for as many as the backing has in one piece. */
+hw_compacting *hw_compacting_new(hw_backing *backing, size_t bytes_max, hw_error *error);
+void hw_compacting_delete(hw_compacting *heap);
+
+/* The handle of a block of zeroes, aligned to 16; 0 on failure. HW_FULL tells the largest piece:
+ * if it is less than what is free, hw_compacting_compact helps. */
+uint64_t hw_compacting_alloc(hw_compacting *heap, size_t bytes, hw_error *error);
+
+/* HW_STALE if the handle names nothing, HW_IN_USE if it is pinned; as for the next. */
+int32_t hw_compacting_free(hw_compacting *heap, uint64_t handle, hw_error *error);
+
+/* Keeps the first bytes; new ones are zero. */
+int32_t hw_compacting_resize(hw_compacting *heap, uint64_t handle, size_t bytes, hw_error *error);
+
+/* Where the block is, and how long if `bytes` is not NULL. It stays there until as many
+ * hw_compacting_unpin; only in between its bytes may be read and written. NULL for a stale handle,
+ * and for one with 65,535 pins (HW_IN_USE). */
+void *hw_compacting_pin(hw_compacting *heap, uint64_t handle, size_t *bytes, hw_error *error);
+int32_t hw_compacting_unpin(hw_compacting *heap, uint64_t handle, hw_error *error);
+
+/* Calls `visit` with each block, pinned, in the order of addresses. Nothing is moved meanwhile. */
+typedef void (*hw_compacting_visit)(void *context, uint64_t handle, void *block, size_t bytes);
+int32_t hw_compacting_each(hw_compacting *heap, hw_compacting_visit visit, void *context);
+
+typedef struct hw_compaction {
+    uint64_t moved_count;
+    uint64_t moved_bytes;
+    uint64_t released_bytes;    /* given back to the backing */
+    bool finished;              /* nothing is left to do now */
+} hw_compaction;
+
+/* Told of a block that is elsewhere now. Its bytes may be touched under a pin only, also here.
+ * It may use the heap, and not leave by longjmp or an exception. */
+typedef void (*hw_moved)(void *context, uint64_t handle, void *from, void *to, size_t bytes);
+
+/* Moves together all that may be moved. `out` may be NULL, here and below. */
+int32_t hw_compacting_compact(hw_compacting *heap, hw_compaction *out);
+
+/* The same for about so many nanoseconds; the next call goes on. A pass begins when one byte in 32
+ * died since the last. `on_move` may be NULL. */
+int32_t hw_compacting_step(hw_compacting *heap, uint64_t nanoseconds, hw_moved on_move,
+                           void *context, hw_compaction *out);
+
+int32_t hw_compacting_statistics(const hw_compacting *heap, hw_statistics *out);
 
 /* ---------------------------------------------------------------- buddy heap */
 

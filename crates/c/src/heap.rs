@@ -285,8 +285,12 @@ pub unsafe extern "C" fn hw_heap_delete(heap: HwHeap) -> i32 {
     if heap.place.is_null() {
         return Status::Ok as i32;
     }
-    // SAFETY: the caller's promise: no block is used any more.
-    unsafe { on_heap(heap, |zone| Ok(zone.destroy()?)) }
+    let destroy = |zone: Zone| {
+        // SAFETY: the caller's promise: no block is used any more.
+        unsafe { zone.destroy() }.map_err(Error::from)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { on_heap(heap, destroy) }
 }
 
 /// `hw_heap_statistics`: see the header.

@@ -10,6 +10,7 @@
 
 mod backing;
 mod buddy;
+mod compacting;
 mod error;
 mod file_heap;
 mod handles;
@@ -19,11 +20,13 @@ mod numa;
 mod object;
 mod offsets;
 mod pool;
+mod slab;
 mod stack;
 mod statistics;
 
 use core::ffi::{CStr, c_char};
 
+pub use compacting::{HwCompaction, OnMove, Visit};
 pub use error::{Error, Status};
 pub use heap::{HwHeap, HwHeapOptions, HwLiveBlock, HwVisit};
 pub use statistics::Statistics;

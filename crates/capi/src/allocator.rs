@@ -112,7 +112,7 @@ pub unsafe trait CAllocator {
     /// A block of `bytes` if one is at hand, else null, and [`malloc`](Self::malloc) is asked: the
     /// part that is worth inlining into the C function, which then needs no frame.
     #[inline(always)]
-    fn malloc_at_once(_bytes: usize) -> *mut u8 {
+    fn malloc_at_once(_bytes: usize, _entry: Entry) -> *mut u8 {
         core::ptr::null_mut()
     }
 

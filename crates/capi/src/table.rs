@@ -412,7 +412,8 @@ macro_rules! export_cpp_operators {
         #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
         #[unsafe(export_name = $name)]
         pub extern "C" fn $function(bytes: usize) -> *mut u8 {
-            let block = <$allocator as $crate::CAllocator>::malloc_at_once(bytes);
+            let block =
+                <$allocator as $crate::CAllocator>::malloc_at_once(bytes, $crate::Entry::$entry);
             if block.is_null() { $slow(bytes) } else { block }
         }
 

@@ -186,6 +186,101 @@ static void pool(void) {
     hw_pool_delete(NULL);
 }
 
+static void slab(void) {
+    hw_slab *slab = hw_slab_new(NULL, 8 << 20, true, &error);
+    CHECK(slab != NULL && error.status == HW_OK);
+    char *blocks[100];
+    for (size_t n = 0; n < 100; n++) {
+        blocks[n] = hw_slab_alloc(slab, 10 + 30 * n, 64, &error);
+        CHECK(blocks[n] != NULL && aligned(blocks[n], 64));
+        memset(blocks[n], (int)n, 10 + 30 * n);
+    }
+    blocks[5] = hw_slab_resize(slab, blocks[5], 160, 5000, 64, &error);
+    CHECK(blocks[5] != NULL && blocks[5][159] == 5);
+    CHECK(hw_slab_resize(slab, NULL, 160, 5000, 64, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_slab_statistics(slab, &seen) == HW_OK && seen.live_count == 100);
+    for (size_t n = 0; n < 100; n++) {
+        size_t bytes = n == 5 ? 5000 : 10 + 30 * n;
+        CHECK(blocks[n][9] == (char)n);
+        hw_slab_free(slab, blocks[n], bytes, 64);
+    }
+    hw_slab_trim(slab);
+    hw_slab_trim(NULL);
+    hw_slab_free(slab, NULL, 1, 0);
+    CHECK(hw_slab_statistics(slab, &seen) == HW_OK && seen.live_count == 0);
+    CHECK(hw_slab_alloc(slab, 1, 3, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_slab_alloc(slab, 9 << 20, 0, &error) == NULL && error.status == HW_FULL);
+    hw_slab_delete(slab);
+    hw_slab_delete(NULL);
+}
+
+static void *addresses[2000];
+
+static void moved(void *context, uint64_t handle, void *from, void *to, size_t bytes) {
+    (void)handle;
+    CHECK(from != to && bytes == 1000);
+    ++*(size_t *)context;
+}
+
+static void visit_moved(void *context, uint64_t handle, void *block, size_t bytes) {
+    CHECK(handle != 0 && bytes == 1000 && *(unsigned char *)block == 7);
+    ++*(size_t *)context;
+}
+
+static void compacting(void) {
+    static uint64_t handles[2000];
+    hw_compacting *heap = hw_compacting_new(hw_backing_limited(hw_backing_anonymous(NULL), 3 << 20,
+                                                               &error), 0, &error);
+    CHECK(heap != NULL);
+    for (size_t n = 0; n < 2000; n++) {
+        handles[n] = hw_compacting_alloc(heap, 1000, &error);
+        CHECK(handles[n] != 0 && error.status == HW_OK);
+        size_t bytes = 0;
+        addresses[n] = hw_compacting_pin(heap, handles[n], &bytes, &error);
+        CHECK(addresses[n] != NULL && bytes == 1000 && aligned(addresses[n], 16));
+        CHECK(((char *)addresses[n])[999] == 0);
+        memset(addresses[n], 7, 1000);
+        CHECK(hw_compacting_free(heap, handles[n], &error) == HW_IN_USE);
+        CHECK(hw_compacting_unpin(heap, handles[n], &error) == HW_OK);
+    }
+    CHECK(hw_compacting_unpin(heap, handles[0], &error) == HW_IN_USE);
+    for (size_t n = 0; n < 2000; n++)
+        if (n % 4 != 0) CHECK(hw_compacting_free(heap, handles[n], &error) == HW_OK);
+    CHECK(hw_compacting_free(heap, handles[1], &error) == HW_STALE);
+    CHECK(hw_compacting_free(heap, 0, NULL) == HW_STALE);
+    CHECK(hw_compacting_pin(heap, handles[1], NULL, &error) == NULL && error.status == HW_STALE);
+    CHECK(hw_compacting_statistics(heap, &seen) == HW_OK && seen.live_count == 500);
+    /* More than that is free, in no piece. */
+    CHECK(seen.free_bytes > 1200000 && seen.largest_free_bytes < 1200000);
+    CHECK(hw_compacting_alloc(heap, 1200000, &error) == 0);
+    CHECK(error.status == HW_OVER_LIMIT || error.status == HW_FULL);
+    size_t told = 0, steps = 0;
+    hw_compaction done = {0};
+    while (!done.finished) {
+        CHECK(hw_compacting_step(heap, 100000, moved, &told, &done) == HW_OK);
+        CHECK(++steps < 1000000);
+    }
+    CHECK(told >= 400);
+    uint64_t large = hw_compacting_alloc(heap, 1200000, &error);
+    CHECK(large != 0);
+    CHECK(hw_compacting_resize(heap, large, 2000000, &error) != HW_OK);
+    CHECK(hw_compacting_resize(heap, large, 100, &error) == HW_OK);
+    CHECK(hw_compacting_free(heap, large, NULL) == HW_OK);
+    CHECK(hw_compacting_compact(heap, &done) == HW_OK && done.finished);
+    CHECK(hw_compacting_compact(heap, NULL) == HW_OK);
+    size_t visited = 0;
+    CHECK(hw_compacting_each(heap, visit_moved, &visited) == HW_OK && visited == 500);
+    CHECK(hw_compacting_each(heap, NULL, NULL) == HW_INVALID);
+    CHECK(hw_compacting_step(NULL, 1, NULL, NULL, NULL) == HW_INVALID);
+    hw_compacting_delete(heap);
+    hw_compacting_delete(NULL);
+    static char buffer[100000];
+    heap = hw_compacting_new(hw_backing_buffer(buffer, sizeof buffer, NULL), 0, &error);
+    CHECK(heap != NULL && hw_compacting_alloc(heap, 90000, &error) != 0);
+    CHECK(hw_compacting_alloc(heap, 20000, &error) == 0 && error.status == HW_FULL);
+    hw_compacting_delete(heap);
+}
+
 static void buddy(void) {
     hw_buddy *heap = hw_buddy_new(NULL, 1 << 20, 64, true, &error);
     CHECK(heap != NULL);
@@ -442,6 +537,8 @@ int main(void) {
     linear();
     stack();
     pool();
+    slab();
+    compacting();
     buddy();
     handles();
     file_heap();

@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod blame;
 mod check;
 mod compare;
 mod confirm;
@@ -22,13 +23,18 @@ mod gc;
 mod generate;
 mod interrupt;
 mod options;
+mod profile;
 mod progress;
 mod prove;
 mod record;
 mod replay;
 mod report;
 mod run;
+mod serve;
 mod source;
+mod top;
+mod top_text;
+mod top_view;
 mod units;
 
 use console::Console;
@@ -59,6 +65,9 @@ fn main() -> ExitCode {
         Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),
         Command::Run(options) => run::run(&options, &console),
+        Command::Serve(options) => serve::run(&options, &console),
+        Command::Top(options) => top::run(&options, &console),
+        Command::Profile(options) => profile::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),
         Command::Demo(options) => demo::run(&options, &console),
         Command::Gc(options) => gc::run(&options, &console),

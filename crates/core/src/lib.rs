@@ -13,6 +13,8 @@ pub mod buddy;
 pub mod bump;
 #[forbid(unsafe_code)]
 pub mod exponential;
+#[forbid(unsafe_code)]
+pub mod live_page;
 pub mod prefetch;
 #[forbid(unsafe_code)]
 pub mod recent;

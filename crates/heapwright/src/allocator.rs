@@ -23,6 +23,8 @@ const QUANTUM_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heapwright;
 
+heapwright_watch::watch_from_load_to_exit!();
+
 /// Nothing here allocates or panics, and all of it may be called at any time, from any thread.
 impl Heapwright {
     /// What the allocator holds: O(64 KiB slices ever used), some 5 ns each, under its lock.

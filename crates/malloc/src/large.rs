@@ -11,7 +11,7 @@ use crate::descriptor::{INTERIOR, LARGE, SliceIndex};
 use crate::nodes::NodeWish;
 use crate::pool::{Pool, lock};
 use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
-use crate::runs::Run;
+use crate::runs::{self, Run};
 use crate::sampling;
 use crate::zone;
 
@@ -80,6 +80,7 @@ fn take(pool: &mut Pool, bytes: usize, align_bytes: usize, node: NodeWish) -> Op
     describe(run.index, slices, bytes);
     pool.large_count += 1;
     pool.large_bytes += usable(bytes);
+    pool.handed_large_bytes += usable(bytes) as u64;
     Some(run)
 }
 
@@ -112,9 +113,12 @@ pub(crate) fn free(index: SliceIndex) {
 fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
     let head = descriptor(index);
     head.owner.store(INTERIOR, Ordering::Relaxed);
+    let slices = head.run_slices.load(Ordering::Relaxed);
     pool.large_count -= 1;
     pool.large_bytes -= head.extra.load(Ordering::Relaxed) as usize;
-    pool.runs.give(index, head.run_slices.load(Ordering::Relaxed), is_dirty);
+    // What an earlier block left behind the usable bytes is resident, too.
+    runs::note_touched(index, slices, if is_dirty { (slices as usize) << SLICE_LOG2 } else { 0 });
+    pool.runs.give(index, slices, is_dirty);
 }
 
 /// Resizes the large block at `ptr` to `bytes`, in place or by moving its pages; null when
@@ -144,7 +148,9 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     pool.large_bytes = pool.large_bytes - old_usable + usable(bytes);
     describe(index, slices, bytes);
     if slices < old_slices {
-        pool.runs.give(index + slices, old_slices - slices, true);
+        let rest = old_slices - slices;
+        runs::note_touched(index + slices, rest, (rest as usize) << SLICE_LOG2);
+        pool.runs.give(index + slices, rest, true);
     }
     ptr
 }

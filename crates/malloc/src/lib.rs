@@ -15,8 +15,8 @@
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
 //!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
-//! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`: what the user
-//!    sees.
+//! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`, `spans`,
+//!    `beat`: what the user sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
 //! of a fork. Allocates nothing elsewhere; does not panic; never touches `errno`.
@@ -25,6 +25,7 @@
 #![no_std]
 
 mod alloc;
+mod beat;
 mod block;
 mod class_pool;
 mod descriptor;
@@ -50,6 +51,7 @@ mod sampling;
 mod snapshot;
 mod span;
 mod span_list;
+mod spans;
 mod statistics;
 mod thread_block;
 mod walk;
@@ -58,12 +60,17 @@ mod zone_inside;
 mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
+pub use beat::{HeartbeatHook, set_heartbeat};
 pub use free::{free, usable_bytes};
+pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
 pub use sampling::{
     GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
+};
+pub use spans::{
+    Pinned, RegionFacts, RunFacts, RunKind, pinned_by, pinned_in_total, slot_bytes_of, survey,
 };
 pub use statistics::{Statistics, statistics, trim};
 pub use walk::{LiveBlock, LiveBlocks, WalkError};

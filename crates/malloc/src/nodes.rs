@@ -246,6 +246,11 @@ impl NodeRuns {
         self.near.held_bytes(more) + far
     }
 
+    /// Whether there is a dirty run of at least `slices` near the calling thread.
+    pub(crate) fn has_dirty(&mut self, slices: SliceIndex) -> bool {
+        self.of(near_part().into()).has_dirty(slices)
+    }
+
     /// Takes a run of `slices` (at least 1): see [`Runs::take`].
     pub(crate) fn take_on(&mut self, slices: SliceIndex, wish: NodeWish) -> Option<Run> {
         if self.parts.is_null() {

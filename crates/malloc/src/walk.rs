@@ -322,9 +322,8 @@ impl Reader {
             ..RunRecord::of_zone(zone)
         };
         self.snapshot.note_run(index, record);
-        let slices = SliceIndex::from(span.geometry().slices);
         if head.bit_count.load(Ordering::Relaxed) > 0 {
-            self.note_bits(index, slices);
+            self.note_bits(index);
         }
         // Acquire: pairs with the Release in `push_local`; the links can be read.
         let linked = head.local_free.load(Ordering::Acquire);
@@ -337,16 +336,14 @@ impl Reader {
             // What the owner freed when the span was made passive, whose link means nothing.
             self.snapshot.add_free(linked.cast());
         }
-        slices
+        1
     }
 
-    fn note_bits(&mut self, index: SliceIndex, slices: SliceIndex) {
-        for slice in index..index + slices {
-            for word in 0..SLICE_BYTES / WORD_COVERS_BYTES {
-                let bits = bitmap_word(slice, word).load(Ordering::Relaxed);
-                if bits != 0 {
-                    self.snapshot.add_free_bits(slice, word, bits);
-                }
+    fn note_bits(&mut self, index: SliceIndex) {
+        for word in 0..SLICE_BYTES / WORD_COVERS_BYTES {
+            let bits = bitmap_word(index, word).load(Ordering::Relaxed);
+            if bits != 0 {
+                self.snapshot.add_free_bits(index, word, bits);
             }
         }
     }

@@ -197,7 +197,7 @@ impl Inside {
         span.head().heap.store(place.as_heap(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `free_slow`, which then reads `heap`.
         span.head().owner.store(ZONE, Ordering::Release);
-        self.held_slices += usize::from(span.geometry().slices);
+        self.held_slices += 1;
         Some(span)
     }
 
@@ -239,7 +239,7 @@ impl Inside {
 
     /// Gives a span in no list back to the pool.
     fn give(&mut self, span: Span) {
-        self.held_slices -= usize::from(span.geometry().slices);
+        self.held_slices -= 1;
         lock().give_span(span);
     }
 

@@ -32,7 +32,7 @@ unsafe impl CAllocator for Heapwright {
     };
 
     #[inline(always)]
-    fn malloc_at_once(bytes: usize) -> *mut u8 {
+    fn malloc_at_once(bytes: usize, _entry: Entry) -> *mut u8 {
         heapwright_malloc::alloc_at_once(bytes)
     }
 
@@ -111,6 +111,7 @@ unsafe impl CAllocator for Heapwright {
 
 heapwright_capi::export_c_symbols!(Heapwright);
 heapwright_capi::export_jemalloc_symbols!(Heapwright);
+heapwright_watch::watch_from_load_to_exit!();
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
