@@ -43,7 +43,11 @@ const MUTANTS: [Mutant; 18] = [
     ("plan/mod.rs", "self.identities.settle(all, visitor);", ""),
     // The layer for virtual machines: barriers and weak tables. Work that changes hands.
     ("vm.rs", "self.mutator.log_cell(place.cast(), copy_word::<L>);", ""),
-    ("vm.rs", "self.mutator.show(unsafe { ObjectRef::new(payload) });", "let _ = payload;"),
+    (
+        "vm.rs",
+        "if let Some(payload) = L::decode(old) {",
+        "if let Some(payload) = L::decode(old).filter(|_| false) {",
+    ),
     ("plan/mod.rs", "roots.settle(&mut |object| visitor.fate(object));", ""),
     ("parallel.rs", "stack.push(object);", "let _ = object;"),
 ];
