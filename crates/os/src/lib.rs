@@ -72,7 +72,7 @@ pub use file_pages::{FilePages, FilePagesError};
 pub use futex::{futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
 pub use guard_marker::{install_guards, remove_guards, renew};
-pub use helper_thread::{ThreadMain, spawn_helper};
+pub use helper_thread::{ThreadMain, spawn_helper, spawn_helper_with};
 pub use huge::{
     HugePage, advise_huge, collapse, free_huge_pages, huge_bytes, map_huge,
     transparent_huge_page_bytes,
