@@ -137,6 +137,13 @@ const MUTANTS: &[Mutant] = &[
         tests: LIB,
     },
     Mutant {
+        promise: "M9: the directory is not given back",
+        file: "regions/src/compacting/memory.rs",
+        from: "self.low_bytes.get().min(self.ceiling.get()) & !",
+        to: "self.low_bytes.get() & !",
+        tests: LIB,
+    },
+    Mutant {
         promise: "nothing moves during a walk",
         file: "regions/src/compacting/compaction.rs",
         from: "self.walk_count.get() > 0 || ",

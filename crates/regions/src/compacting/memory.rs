@@ -168,12 +168,16 @@ impl<B: Backing> Memory<B> {
         self.ceiling.set(self.ceiling.get() + bytes);
     }
 
+    /// Where the last whole step of blocks' memory ends: above it are records of the directory,
+    /// also in memory that was committed for blocks.
+    fn spare_end(&self) -> usize {
+        self.low_bytes.get().min(self.ceiling.get()) & !(self.step_bytes() - 1)
+    }
+
     /// Whether a step or more is committed above `top_bytes` that may go back.
     pub(super) fn has_spare(&self, top_bytes: usize) -> bool {
-        let (step, low) = (self.step_bytes(), self.low_bytes.get());
-        !self.keeps.get()
-            && low.is_multiple_of(step)
-            && align_up(top_bytes, step).is_some_and(|keep| keep < low)
+        let keep = align_up(top_bytes, self.step_bytes());
+        !self.keeps.get() && keep.is_some_and(|keep| keep < self.spare_end())
     }
 
     /// Gives up to `bytes_max` of committed memory above `top_bytes` back, from the far end.
@@ -183,16 +187,20 @@ impl<B: Backing> Memory<B> {
         if !self.has_spare(top_bytes) {
             return None;
         }
-        let (step, low) = (extent.step_bytes, self.low_bytes.get());
+        let (step, end) = (extent.step_bytes, self.spare_end());
         let keep = align_up(top_bytes, step)?;
-        let from = keep.max(low.saturating_sub(bytes_max.max(step)) & !(step - 1));
+        let from = keep.max(end.saturating_sub(bytes_max.max(step)) & !(step - 1));
         // SAFETY: a live extent; whole steps above all blocks and below the directory, committed.
-        if unsafe { self.backing.decommit(&extent, from..low) }.is_err() {
+        if unsafe { self.backing.decommit(&extent, from..end) }.is_err() {
             self.keeps.set(true);
             return None;
         }
+        if self.low_bytes.get() > end {
+            // What is left of it has the directory: it is committed from the other end now.
+            self.high_from.set(end);
+        }
         self.low_bytes.set(from);
-        Some(low - from)
+        Some(end - from)
     }
 
     /// The header of the block at `place`.

@@ -176,6 +176,30 @@ fn nothing_stays_committed_under_a_quota_after_the_end() {
 }
 
 #[test]
+fn the_directory_stays_where_blocks_were_committed_before_it() {
+    // Tiny blocks until nothing is left: the directory grows into what was committed for blocks.
+    let bytes = if cfg!(miri) { 32 << 10 } else { 4 << 20 };
+    let heap = CompactingHeap::with_capacity_max(PAGES, bytes);
+    let mut blocks = Vec::new();
+    while let Ok(block) = heap.insert(&[blocks.len() as u8; 8]) {
+        blocks.push(block);
+    }
+    for (n, block) in blocks.iter().enumerate() {
+        if n % 100 != 0 {
+            heap.remove(*block).expect("live");
+        }
+    }
+    assert!(heap.compact().finished);
+    heap.check();
+    for (n, block) in blocks.iter().enumerate().step_by(100) {
+        assert_eq!(heap.pin(*block).expect("live")[..], [n as u8; 8]);
+    }
+    // And once more, over what was given back.
+    while heap.insert(&[1; 100]).is_ok() {}
+    heap.check();
+}
+
+#[test]
 fn a_long_block_on_its_way_is_whole_when_it_is_pinned() {
     let heap = CompactingHeap::new_in(PAGES);
     let first = heap.insert(&[1; 40_000]).expect("memory");
