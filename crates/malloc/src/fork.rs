@@ -18,10 +18,11 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block;
 use crate::class_pool::{class_lock, lock_class};
-use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
+use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
 use crate::life::{set_thread_count, thread_count};
+use crate::merge;
 use crate::pool::{all_heaps, lock, pool_lock};
 use crate::purger;
 use crate::span::Span;
@@ -178,6 +179,7 @@ pub(crate) unsafe extern "C" fn after_fork_in_child() {
     unlock_heaps();
     note_process();
     purger::forget();
+    merge::after_fork();
     let own = ThreadBlock::current().heap.get();
     set_thread_count(u32::from(!own.is_null()));
     for heap in all_heaps() {
@@ -258,7 +260,7 @@ fn dissolve(heap: &'static Heap) -> bool {
     while let Some(index) = take_any(&mut inside) {
         let span = Span::at(index);
         let mut pool = lock_class(span.class_index());
-        if span.place() == Place::Pending {
+        if span.place().is_pending() {
             // As in `Entered::settle_pending`: one block, whose link means nothing.
             let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
             if !late.is_null() {

@@ -14,6 +14,7 @@
 //!    spans of threads that do nothing.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once.
+//!    `merge`: in mode compact, what is left shares pages.
 //! 7. `life`, `fork`: thread ends, forks. `limits`, `statistics`: what the user sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
@@ -35,6 +36,7 @@ mod heap;
 mod large;
 mod life;
 mod limits;
+mod merge;
 mod outbox;
 mod pool;
 mod purge;
@@ -50,5 +52,8 @@ mod zone;
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use free::{free, usable_bytes};
 pub use limits::{Limits, allow_purger, limits, set_limits};
+pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_statistics};
+#[cfg(feature = "merge-faults")]
+pub use merge::{Step, fail_merge_step};
 pub use statistics::{Statistics, statistics, trim};
 pub use zone::{Destroyed, Zone};
