@@ -3,6 +3,7 @@
 use heapwright_format::file::Recording;
 
 use crate::analysis::Analysis;
+use crate::blame::{self, FragmentationFacts};
 use crate::notes::notes;
 use crate::own_allocator::decide_against;
 use crate::prove::{self, SiteProof};
@@ -59,6 +60,8 @@ pub struct AdviceFacts {
     pub program_peak_rss_kb: u64,
     /// What the replay of single call sites on their regions showed.
     pub proofs: Vec<SiteProof>,
+    /// What resident memory was for; none before any replay.
+    pub fragmentation: Option<FragmentationFacts>,
     /// Value of `PYTHONMALLOC` for the recorded command, when it was set.
     pub python_malloc: Option<String>,
 }
@@ -107,8 +110,14 @@ pub fn advice(
         leaks: largest(&analysis.sites, LISTED_MAX, |site| site.live_at_end_bytes),
         temporaries: largest(&analysis.sites, LISTED_MAX, temporaries),
         fragmentation_blame: Vec::new(),
+        fragmentation: None,
         notes: all_notes,
     };
+    if let Some(facts) = &facts.fragmentation {
+        advice.fragmentation = Some(facts.fragmentation.clone());
+        advice.fragmentation_blame = analysis.blame(facts);
+        advice.notes.extend(blame::left_out(facts, &advice.fragmentation_blame));
+    }
     let other_bytes = program.other_resident_kb * 1024;
     for proof in &facts.proofs {
         let lists = [&mut advice.sites, &mut advice.leaks, &mut advice.temporaries];

@@ -10,12 +10,13 @@ use heapwright_format::objects::MatchCounts;
 use heapwright_format::stacks::StackId;
 use heapwright_symbols::Symbolizer;
 
+use crate::blame::{FragmentationFacts, blame};
 use crate::grouping::{Grouping, NO_SITE, SiteStacks};
 use crate::measure::{Measure, SiteMeasure, StackMeasure};
 use crate::names::NamedStacks;
 use crate::own_allocator::own_allocator;
 use crate::recommend::{Shares, recommend};
-use crate::schema::{HistogramBar, LivePoint, RecordingInfo, Site, Sizes};
+use crate::schema::{Blame, HistogramBar, LivePoint, RecordingInfo, Site, Sizes};
 use crate::survey::{StackSurvey, Survey};
 use crate::walk::{Walked, walk};
 use crate::weight::Weights;
@@ -236,6 +237,11 @@ impl Analysis {
     pub fn site_of(&self, stack: StackId) -> Option<u32> {
         let site = self.site_of_stack.get(stack.0 as usize).copied()?;
         (site != NO_SITE).then_some(site)
+    }
+
+    /// The call sites that hold most of the free memory that `facts` tells of.
+    pub fn blame(&self, facts: &FragmentationFacts) -> Vec<Blame> {
+        blame(&self.sites, &facts.shares)
     }
 
     /// Live points of the whole recording.

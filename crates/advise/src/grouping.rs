@@ -97,6 +97,11 @@ impl Grouping {
             paths.iter().any(|path| caller(path, depth) != first)
         });
         let Some(depth) = differ else { return self.enter(&paths, named) };
+        // Which thread it was says nothing of the call: the program's entry is nobody's wrapper.
+        let is_entry = |path: &Path| caller(path, depth).is_none_or(|name| stacks.is_entry(name));
+        if paths.iter().all(is_entry) {
+            return self.enter(&paths, named);
+        }
         let mut parts: FxHashMap<Option<NameId>, Moments> = FxHashMap::default();
         for path in &paths {
             parts.entry(caller(path, depth)).or_default().merge(&path.moments);

@@ -12,6 +12,7 @@
 
 mod advice;
 mod analysis;
+mod blame;
 mod diff;
 mod fail_if;
 mod flame;
@@ -37,6 +38,7 @@ mod wrappers;
 
 pub use advice::{AdviceFacts, OverheadFacts, advice, report_data};
 pub use analysis::{AnalyseError, Analysis, Mismatch, StackTotals, Totals};
+pub use blame::{BlameShare, FragmentationFacts};
 pub use diff::{Change, Diff, SiteChange, SiteFigures};
 pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;
@@ -45,3 +47,4 @@ pub use verdict::{
     AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,
     WORTH_TIME, decide,
 };
+pub use wrappers::{is_allocation_wrapper, is_toolchain_source};

@@ -7,7 +7,7 @@ use heapwright_symbols::{AddressTable, Frame, Place, Symbolizer};
 use rustc_hash::FxHashMap;
 
 use crate::schema::StackFrame;
-use crate::wrappers::{is_allocation_wrapper, is_named_allocator, is_toolchain_source};
+use crate::wrappers::{is_allocation_wrapper, is_entry, is_named_allocator, is_toolchain_source};
 
 /// Number of a function's name; unnamed functions have `module+start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,11 @@ impl NamedStacks {
     /// Whether the name is that of an allocation wrapper.
     pub(crate) fn is_wrapper(&self, name: NameId) -> bool {
         self.is_wrapper[name.0 as usize]
+    }
+
+    /// Whether the name is that of a function where a thread or the program begins.
+    pub(crate) fn is_entry(&self, name: NameId) -> bool {
+        is_entry(self.name(name))
     }
 
     /// How many of the innermost functions of `stack` are wrappers. What a function named for

@@ -35,8 +35,13 @@ pub struct Advice {
     pub leaks: Vec<Site>,
     /// Sites whose blocks die at once, most numerous first.
     pub temporaries: Vec<Site>,
-    /// Sites that hold otherwise free memory.
+    /// Sites that hold otherwise free memory, the one that pins most first, at the moment that
+    /// `fragmentation` tells. Those beyond the 100 largest are left out.
     pub fragmentation_blame: Vec<Blame>,
+    /// What resident memory was for, under the allocator that the program has; null where nothing
+    /// was replayed.
+    #[serde(default)]
+    pub fragmentation: Option<Fragmentation>,
     /// Plain sentences a reader must know before trusting a figure (truncated stacks, drops,
     /// what replay cannot see).
     pub notes: Vec<String>,
@@ -159,7 +164,7 @@ pub struct AllocatorRow {
     pub internal_fragmentation: f64,
     /// 1 - usable / resident at the live peak.
     pub external_fragmentation: f64,
-    /// Largest free piece, when the allocator can tell.
+    /// Largest resident piece without a live byte at the live peak.
     pub largest_free_bytes: Option<u64>,
     /// Over time.
     pub timeline: Vec<AllocatorPoint>,
@@ -328,6 +333,89 @@ pub struct Blame {
     pub pinned_bytes: u64,
     /// What would be freed if this site alone died.
     pub releasable_bytes: u64,
+}
+
+/// What every resident byte was for at a moment of the replay, as growth over the moment before
+/// the first event. The parts add up to `resident_bytes`, the kernel's figure, within 2 %:
+/// requested + slack + pinned + empty + mapped + stacks - earlier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fragmentation {
+    /// The allocator.
+    pub allocator: String,
+    /// `worst` (most retained), `peak` (most requested bytes alive), `end`, or `time`.
+    pub moment: String,
+    /// Events up to then.
+    pub events: u64,
+    /// Seconds since the first event.
+    pub time_s: f64,
+    /// Resident growth as the kernel counts it.
+    pub resident_bytes: u64,
+    /// Requested bytes of live blocks, on resident OS pages.
+    pub requested_bytes: u64,
+    /// Usable beyond requested bytes there.
+    pub slack_bytes: u64,
+    /// Free bytes on OS pages where blocks are alive: what `fragmentation_blame` shares out.
+    pub pinned_bytes: u64,
+    /// OS pages where no block is alive: free, or the allocator's bookkeeping.
+    pub empty_bytes: u64,
+    /// Memory that the program mapped itself.
+    pub mapped_bytes: u64,
+    /// Stacks of the replay's threads.
+    pub stack_bytes: u64,
+    /// Bytes above that were resident before the first event already.
+    pub earlier_bytes: u64,
+    /// 1 - requested / usable.
+    pub internal: f64,
+    /// 1 - live / resident bytes of the allocator.
+    pub external: f64,
+    /// Largest resident piece without a live byte.
+    pub largest_free_bytes: u64,
+    /// By powers of two of usable bytes, ascending.
+    pub classes: Vec<FragmentationClass>,
+    /// The same over time.
+    pub series: Vec<FragmentationPoint>,
+}
+
+/// The live blocks of a power of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FragmentationClass {
+    /// Largest usable size; blocks above half of it belong here.
+    pub class_bytes: u64,
+    /// Live blocks.
+    pub blocks: u64,
+    /// Their usable bytes.
+    pub live_bytes: u64,
+    /// Their share of the free bytes on their OS pages.
+    pub pinned_bytes: u64,
+    /// 1 - requested / usable.
+    pub internal: f64,
+    /// Pinned / (live + pinned).
+    pub external: f64,
+    /// Largest free piece beside such a block.
+    pub largest_free_bytes: u64,
+}
+
+/// A moment of the series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FragmentationPoint {
+    /// Events up to here.
+    pub events: u64,
+    /// Seconds since the first event.
+    pub time_s: f64,
+    /// Resident growth.
+    pub resident_bytes: u64,
+    /// Free bytes on OS pages where blocks are alive.
+    pub pinned_bytes: u64,
+    /// OS pages where no block is alive.
+    pub empty_bytes: u64,
+    /// 1 - requested / usable.
+    pub internal: f64,
+    /// 1 - live / resident bytes of the allocator.
+    pub external: f64,
+    /// Largest resident piece without a live byte.
+    pub largest_free_bytes: u64,
+    /// By powers of two of usable bytes, ascending; only those with live blocks.
+    pub classes: Vec<FragmentationClass>,
 }
 
 /// What the report's page reads: the advice and the pictures' data.

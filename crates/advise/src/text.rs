@@ -3,7 +3,11 @@
 
 use std::fmt::Write;
 
-use crate::schema::{Advice, AllocatorRow, Site};
+use crate::schema::{Advice, AllocatorRow, Blame, Fragmentation, Site};
+
+/// Free memory that is told of on a terminal: so much, and such a share of what is resident.
+const HELD_BYTES_MIN: u64 = 256 << 10;
+const HELD_SHARE_MIN: f64 = 0.05;
 
 /// The verdict and the figures behind it, a few lines, each ended by a newline.
 pub fn verdict_text(advice: &Advice) -> String {
@@ -130,6 +134,64 @@ fn kind_cell(site: &Site) -> String {
     };
     let (time, peak) = (gain(predicted.time_ratio, "time"), gain(predicted.peak_ratio, "peak"));
     format!("{}{time}{peak}", site.recommend)
+}
+
+/// What resident memory is for, and the `count` call sites that hold most of what is free; empty
+/// where nothing is known or nothing worth a word is held.
+pub fn fragmentation_text(advice: &Advice, count: usize) -> String {
+    let Some(found) = &advice.fragmentation else { return String::new() };
+    let free = found.pinned_bytes + found.empty_bytes;
+    if free < HELD_BYTES_MIN || (free as f64) < found.resident_bytes as f64 * HELD_SHARE_MIN {
+        return String::new();
+    }
+    held_text(found, &advice.fragmentation_blame, count)
+}
+
+/// The same of any allocator, whatever it holds.
+pub fn held_text(found: &Fragmentation, blame: &[Blame], count: usize) -> String {
+    let mut text = String::new();
+    let moment = match found.moment.as_str() {
+        "worst" => "when most was retained".to_owned(),
+        "peak" => "at the live peak".to_owned(),
+        "end" => "at the end".to_owned(),
+        _ => format!("after {:.1} s", found.time_s),
+    };
+    line(
+        &mut text,
+        &format!(
+            "Resident under {} {moment} (event {}): {} = {} requested + {} slack + {} free beside \
+             live blocks + {} without any{}.",
+            clean_name(&found.allocator),
+            count_text(found.events),
+            bytes_text(found.resident_bytes),
+            bytes_text(found.requested_bytes),
+            bytes_text(found.slack_bytes),
+            bytes_text(found.pinned_bytes),
+            bytes_text(found.empty_bytes),
+            match found.mapped_bytes {
+                0 => String::new(),
+                bytes => format!(" + {} mapped by the program", bytes_text(bytes)),
+            }
+        ),
+    );
+    text + &blame_table(blame, count)
+}
+
+/// The first `count` call sites that hold free memory, as a table; empty without any.
+fn blame_table(blame: &[Blame], count: usize) -> String {
+    if blame.is_empty() || count == 0 {
+        return String::new();
+    }
+    let mut rows = vec![["call site", "pins", "live", "would free"].map(String::from).to_vec()];
+    for one in blame.iter().take(count) {
+        rows.push(vec![
+            place(&one.site),
+            bytes_text(one.pinned_bytes),
+            bytes_text(one.live_bytes),
+            bytes_text(one.releasable_bytes),
+        ]);
+    }
+    table(&rows, 1)
 }
 
 /// Rows as columns: the first `left` and the last flush left, the others flush right.

@@ -28,16 +28,25 @@ const ALLOCATING_PARTS: [&str; 8] =
 const TOOLCHAIN_PARTS: [&str; 4] =
     ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/library/", "/include/c++/"];
 
+/// Functions where a program or a thread begins, here and in the C library.
+const ENTRIES: [&str; 7] =
+    ["main", "_start", "start_thread", "clone", "clone3", "__clone", "thread_start"];
+
+/// Whether a program or a thread begins at `name`.
+pub(crate) fn is_entry(name: &str) -> bool {
+    ENTRIES.contains(&name) || name.starts_with("__libc_start_")
+}
+
 /// Whether `file` belongs to a language's own library: containers and allocation, not a place
 /// that wants memory.
-pub(crate) fn is_toolchain_source(file: &str) -> bool {
+pub fn is_toolchain_source(file: &str) -> bool {
     TOOLCHAIN_PARTS.iter().any(|part| file.contains(part))
 }
 
 /// Whether the function `name` (demangled, without parameters) is an allocation wrapper:
 /// library plumbing, or a name that contains `malloc`, `strdup` or the like, or ends in
 /// `alloc` or `allocate`.
-pub(crate) fn is_allocation_wrapper(name: &str) -> bool {
+pub fn is_allocation_wrapper(name: &str) -> bool {
     is_library_plumbing(name) || is_named_allocator(name)
 }
 
@@ -95,7 +104,7 @@ fn bare_name(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{bare_name, is_allocation_wrapper, is_toolchain_source};
+    use super::{bare_name, is_allocation_wrapper, is_entry, is_toolchain_source};
 
     #[test]
     fn sources_of_the_languages_libraries_are_known() {
@@ -109,6 +118,14 @@ mod tests {
         for file in ["", "src/main.rs", "/home/me/rustc_like/library/lib.rs", "include/c/x.h"] {
             assert!(!is_toolchain_source(file), "{file}");
         }
+    }
+
+    #[test]
+    fn entries_of_programs_and_threads_are_known() {
+        for name in ["main", "start_thread", "clone3", "__libc_start_call_main"] {
+            assert!(is_entry(name), "{name}");
+        }
+        assert!(!is_entry("main_loop") && !is_entry("restart_thread"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-/* heapwright.h: region allocators, handles and NUMA memory for C.
+/* heapwright.h: heaps, region allocators, handles and NUMA memory for C.
  *
  * Link with -lheapwright (libheapwright.so or libheapwright.a).
  *
@@ -50,9 +50,9 @@ typedef enum hw_status {
     HW_NOT_BLOCK_START = 10, /* inside a block: address */
     HW_ALREADY_FREE = 11,   /* address */
     HW_OUT_OF_ORDER = 12,   /* a newer block of the stack is live: address */
-    HW_STALE = 13,          /* a mark of an earlier life */
+    HW_STALE = 13,          /* a mark or handle of an earlier life */
     HW_TRUNCATED = 14,      /* somebody cut the file: requested (was), available (is) */
-    HW_IN_USE = 15,         /* the file is open as memory elsewhere */
+    HW_IN_USE = 15,         /* the file is open as memory elsewhere, or the block is pinned */
     HW_NOT_EMPTY = 16,      /* the file has something in it: available (length) */
     HW_FOREIGN = 17,        /* not a heap's file, another version, byte order or application */
     HW_TORN = 18,           /* a checksum does not fit */
@@ -228,6 +228,83 @@ int32_t hw_pool_free_checked(hw_pool *pool, void *block, hw_error *error);
 
 int32_t hw_pool_statistics(const hw_pool *pool, hw_statistics *out);
 
+/* ---------------------------------------------------------------- slab */
+
+/* Blocks of any size, in classes at most 12.5 % apart. */
+typedef struct hw_slab hw_slab;
+
+/* Of at most `bytes_max`, whose addresses are taken now. With `whole_lines` no two blocks share a
+ * cache line. */
+hw_slab *hw_slab_new(hw_backing *backing, size_t bytes_max, bool whole_lines, hw_error *error);
+void hw_slab_delete(hw_slab *slab);
+
+/* A block, uninitialised. Alignments up to 4096. */
+void *hw_slab_alloc(hw_slab *slab, size_t bytes, size_t align_bytes, hw_error *error);
+
+/* Makes a live block longer or shorter, in place or elsewhere. After a success only the result is
+ * used. */
+void *hw_slab_resize(hw_slab *slab, void *block, size_t old_bytes, size_t new_bytes,
+                     size_t align_bytes, hw_error *error);
+
+/* `block` is a live one of this slab, with the numbers it was asked for with. NULL is nothing. */
+void hw_slab_free(hw_slab *slab, void *block, size_t bytes, size_t align_bytes);
+
+/* Gives all memory back that no block is in the way of. */
+void hw_slab_trim(hw_slab *slab);
+
+int32_t hw_slab_statistics(const hw_slab *slab, hw_statistics *out);
+
+/* ---------------------------------------------------------------- compacting heap */
+
+/* Blocks of any size under handles, which may be moved while they are not pinned: what dead blocks
+ * leave is closed up and given back, a little at a time. */
+typedef struct hw_compacting hw_compacting;
+
+/* Of at most `bytes_max`, bookkeeping included; 0 for as many as the backing has in one piece. */
+hw_compacting *hw_compacting_new(hw_backing *backing, size_t bytes_max, hw_error *error);
+void hw_compacting_delete(hw_compacting *heap);
+
+/* The handle of a block of zeroes, aligned to 16; 0 on failure. HW_FULL tells the largest piece:
+ * if it is less than what is free, hw_compacting_compact helps. */
+uint64_t hw_compacting_alloc(hw_compacting *heap, size_t bytes, hw_error *error);
+
+/* HW_STALE if the handle names nothing, HW_IN_USE if it is pinned; as for the next. */
+int32_t hw_compacting_free(hw_compacting *heap, uint64_t handle, hw_error *error);
+
+/* Keeps the first bytes; new ones are zero. */
+int32_t hw_compacting_resize(hw_compacting *heap, uint64_t handle, size_t bytes, hw_error *error);
+
+/* Where the block is, and how long if `bytes` is not NULL. It stays there until as many
+ * hw_compacting_unpin; only in between its bytes may be read and written. NULL for a stale handle,
+ * and for one with 65,535 pins (HW_IN_USE). */
+void *hw_compacting_pin(hw_compacting *heap, uint64_t handle, size_t *bytes, hw_error *error);
+int32_t hw_compacting_unpin(hw_compacting *heap, uint64_t handle, hw_error *error);
+
+/* Calls `visit` with each block, pinned, in the order of addresses. Nothing is moved meanwhile. */
+typedef void (*hw_compacting_visit)(void *context, uint64_t handle, void *block, size_t bytes);
+int32_t hw_compacting_each(hw_compacting *heap, hw_compacting_visit visit, void *context);
+
+typedef struct hw_compaction {
+    uint64_t moved_count;
+    uint64_t moved_bytes;
+    uint64_t released_bytes;    /* given back to the backing */
+    bool finished;              /* nothing is left to do now */
+} hw_compaction;
+
+/* Told of a block that is elsewhere now. Its bytes may be touched under a pin only, also here.
+ * It may use the heap, and not leave by longjmp or an exception. */
+typedef void (*hw_moved)(void *context, uint64_t handle, void *from, void *to, size_t bytes);
+
+/* Moves together all that may be moved. `out` may be NULL, here and below. */
+int32_t hw_compacting_compact(hw_compacting *heap, hw_compaction *out);
+
+/* The same for about so many nanoseconds; the next call goes on. A pass begins when one byte in 32
+ * died since the last. `on_move` may be NULL. */
+int32_t hw_compacting_step(hw_compacting *heap, uint64_t nanoseconds, hw_moved on_move,
+                           void *context, hw_compaction *out);
+
+int32_t hw_compacting_statistics(const hw_compacting *heap, hw_statistics *out);
+
 /* ---------------------------------------------------------------- buddy heap */
 
 /* A fixed range of memory in blocks of any size. */
@@ -332,6 +409,110 @@ int32_t hw_file_heap_close(hw_file_heap *heap, hw_error *error);
 void hw_file_heap_delete(hw_file_heap *heap);
 
 int32_t hw_file_heap_statistics(const hw_file_heap *heap, hw_statistics *out);
+
+/* ---------------------------------------------------------------- heaps */
+
+/* A heap of one's own: blocks of any size, allocated, resized and freed by any thread, within a
+ * budget if it has one, and all gone when it is deleted: O(64 KiB held), whatever lives in it. One
+ * lock. Unlike all other objects here a heap is a name and may be used by threads at a time; one
+ * that was deleted is HW_STALE, also when others were made since. */
+typedef struct hw_heap {
+    const void *place;      /* NULL is no heap */
+    uint64_t id;            /* never used again in the process */
+} hw_heap;
+
+#define HW_NO_HEAP ((hw_heap){NULL, 0})
+
+typedef struct hw_heap_options {
+    size_t limit_bytes;     /* of usable bytes in live blocks; 0 is none */
+    const char *name;       /* for reports: UTF-8, the first 32 bytes are kept; or NULL */
+    bool has_node;          /* memory of NUMA node `node`, then of the nearest ones; else of */
+    uint32_t node;          /* where the allocating thread runs */
+} hw_heap_options;
+
+/* NULL for options is none of them. `place` of the result is NULL on failure. */
+hw_heap hw_heap_new(const hw_heap_options *options, hw_error *error);
+
+/* Frees all blocks, which nobody uses any more. HW_NO_HEAP is nothing. */
+int32_t hw_heap_delete(hw_heap heap);
+
+/* A block, a unique one also for 0 bytes; NULL on failure, with HW_OVER_LIMIT, HW_NO_MEMORY or
+ * HW_STALE. */
+void *hw_heap_alloc(hw_heap heap, size_t bytes, size_t align_bytes, hw_error *error);
+void *hw_heap_alloc_zeroed(hw_heap heap, size_t bytes, size_t align_bytes, hw_error *error);
+
+/* Resizes a block of `heap`, keeping what fits; NULL for a block is an allocation. After a failure
+ * the block is as before. A block that moves counts twice for the limit meanwhile. */
+void *hw_heap_realloc(hw_heap heap, void *block, size_t bytes, size_t align_bytes,
+                      hw_error *error);
+
+/* Frees a block of whatever heap of this library; NULL is nothing. The program's free() does not
+ * know these blocks. */
+void hw_heap_free(void *block);
+
+/* Bytes of a live block that may be touched. */
+size_t hw_heap_usable_bytes(void *block);
+
+/* The heap of a live block of this library. */
+hw_heap hw_heap_of(void *block);
+
+/* For what is allocated from now on; 0 is no limit. */
+int32_t hw_heap_set_limit(hw_heap heap, size_t limit_bytes);
+
+/* Gives free memory of the heap back to the library's pool. */
+int32_t hw_heap_trim(hw_heap heap);
+
+/* requested, resident and largest_free are HW_UNKNOWN; the others are exact. */
+int32_t hw_heap_statistics(hw_heap heap, hw_statistics *out);
+
+/* The name, of at most 32 bytes and the zero. */
+int32_t hw_heap_name(hw_heap heap, char buffer[33]);
+
+typedef struct hw_live_block {
+    void *start;
+    size_t usable_bytes;
+    hw_heap heap;
+    int32_t size_class;     /* -1 for a block over 32 KiB */
+} hw_live_block;
+
+/* Is told of a block; says whether to go on. May allocate and free. */
+typedef bool (*hw_visit)(void *context, const hw_live_block *block);
+
+/* Every live block of `heap`, or of all heaps of this library for HW_NO_HEAP, by address: as they
+ * were at the call, exactly if no other thread allocates or frees meanwhile. Else a block that is
+ * live all the time is told of once, one that is free all the time never, another one perhaps; and
+ * blocks may be gone when they are told of. */
+int32_t hw_heap_walk(hw_heap heap, hw_visit visit, void *context, hw_error *error);
+
+/* Options of the library's heaps, by name and as text: HW_INVALID for an unknown name, another
+ * value, and options of the process's start. See docs/design/heaps.md, or the environment's
+ * HEAPWRIGHT_...; or define `const char heapwright_options[] = "soft_limit=2G,purger=0";` in a
+ * program that links the static library. */
+int32_t hw_set_option(const char *name, const char *value);
+
+/* The value in force: bytes (SIZE_MAX is none), or 0 or 1. */
+int32_t hw_option(const char *name, size_t *value);
+
+/* ---------------------------------------------------------------- the program's malloc */
+
+/* Functions of libheapwright_preload.so, for programs that may be started with it: NULL without
+ * it. They need no library. */
+#if defined(__GNUC__) && defined(__ELF__)
+
+/* As hw_set_option, for the program's malloc: 0, ENOENT for an unknown name, EINVAL for a value
+ * that it cannot have, EBUSY for an option of the process's start. */
+__attribute__((weak)) int heapwright_set_option(const char *name, const char *value);
+
+/* As hw_option: 0, ENOENT or EINVAL. */
+__attribute__((weak)) int heapwright_option(const char *name, size_t *value);
+
+/* As hw_heap_walk for all heaps: 0, EINVAL or ENOMEM. `heap` is 0 for malloc's own. */
+__attribute__((weak)) int heapwright_walk(bool (*visit)(void *context, void *start,
+                                                        size_t usable_bytes, uint64_t heap,
+                                                        int size_class),
+                                          void *context);
+
+#endif
 
 /* ---------------------------------------------------------------- NUMA */
 

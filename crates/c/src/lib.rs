@@ -10,20 +10,25 @@
 
 mod backing;
 mod buddy;
+mod compacting;
 mod error;
 mod file_heap;
 mod handles;
+mod heap;
 mod linear;
 mod numa;
 mod object;
 mod offsets;
 mod pool;
+mod slab;
 mod stack;
 mod statistics;
 
 use core::ffi::{CStr, c_char};
 
+pub use compacting::{HwCompaction, OnMove, Visit};
 pub use error::{Error, Status};
+pub use heap::{HwHeap, HwHeapOptions, HwLiveBlock, HwVisit};
 pub use statistics::Statistics;
 
 const VERSION: &CStr = c"0.1.0";

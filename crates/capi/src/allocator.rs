@@ -1,6 +1,6 @@
 //! What an allocator offers to C.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 
 /// The function by which a program asked for memory.
 ///
@@ -112,7 +112,7 @@ pub unsafe trait CAllocator {
     /// A block of `bytes` if one is at hand, else null, and [`malloc`](Self::malloc) is asked: the
     /// part that is worth inlining into the C function, which then needs no frame.
     #[inline(always)]
-    fn malloc_at_once(_bytes: usize) -> *mut u8 {
+    fn malloc_at_once(_bytes: usize, _entry: Entry) -> *mut u8 {
         core::ptr::null_mut()
     }
 
@@ -168,6 +168,11 @@ pub unsafe trait CAllocator {
 
     /// Gives free memory back to the kernel; whether any was given.
     fn trim() -> bool {
+        false
+    }
+
+    /// `mallopt`: whether the allocator knows the parameter and did what it says.
+    fn set_parameter(_parameter: c_int, _value: c_int) -> bool {
         false
     }
 

@@ -44,7 +44,7 @@ pub unsafe fn malloc<A: CAllocator>(bytes: usize) -> *mut u8 {
         // SAFETY: the caller keeps C's rules for the block.
         return unsafe { A::malloc(bytes, Entry::Malloc) };
     }
-    let block = A::malloc_at_once(bytes);
+    let block = A::malloc_at_once(bytes, Entry::Malloc);
     if !block.is_null() {
         return block;
     }

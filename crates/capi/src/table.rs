@@ -248,9 +248,9 @@ macro_rules! export_c_functions {
                 }
             }
             $crate::export_c_functions! { @one
-                /// `mallopt`: none of glibc's parameters exists here, so always 0, "not done".
-                "mallopt" mallopt(_parameter: c_int, _value: c_int) -> c_int {
-                    0
+                /// `mallopt`: 1 when it was done; of glibc's parameters none is.
+                "mallopt" mallopt(parameter: c_int, value: c_int) -> c_int {
+                    <$allocator as $crate::CAllocator>::set_parameter(parameter, value) as c_int
                 }
             }
             $crate::export_c_functions! { @one
@@ -412,7 +412,8 @@ macro_rules! export_cpp_operators {
         #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
         #[unsafe(export_name = $name)]
         pub extern "C" fn $function(bytes: usize) -> *mut u8 {
-            let block = <$allocator as $crate::CAllocator>::malloc_at_once(bytes);
+            let block =
+                <$allocator as $crate::CAllocator>::malloc_at_once(bytes, $crate::Entry::$entry);
             if block.is_null() { $slow(bytes) } else { block }
         }
 

@@ -36,7 +36,7 @@ const C_NAMES: &str = "\
     __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign \
     mallocx rallocx xallocx sallocx dallocx sdallocx nallocx mallctl mallctlnametomib \
     mallctlbymib malloc_stats_print malloc_conf malloc_message \
-    heapwright_peer_version";
+    heapwright_peer_version heapwright_set_option heapwright_option heapwright_walk";
 
 /// Forms of `operator new` and `operator delete`.
 const CPP_NAMES: &str = "\
@@ -162,7 +162,8 @@ fn nothing_is_asked_of_libc_that_may_allocate() {
         pthread_attr_init pthread_attr_destroy pthread_attr_setdetachstate \
         pthread_attr_setstacksize pthread_sigmask pthread_detach \
         __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable \
-        _ZSt15get_new_handlerv _ZSt17__throw_bad_allocv";
+        _ZSt15get_new_handlerv _ZSt17__throw_bad_allocv \
+        heapwright_options";
     for name in imports {
         let plain = name.split('@').next().unwrap_or("");
         assert!(KNOWN.split_whitespace().any(|known| known == plain), "imports {name}");

@@ -1,6 +1,7 @@
 /* Every function of heapwright.h, used well and badly. Prints "conforms". */
 #include "heapwright.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,101 @@ static void pool(void) {
     hw_pool_delete(NULL);
 }
 
+static void slab(void) {
+    hw_slab *slab = hw_slab_new(NULL, 8 << 20, true, &error);
+    CHECK(slab != NULL && error.status == HW_OK);
+    char *blocks[100];
+    for (size_t n = 0; n < 100; n++) {
+        blocks[n] = hw_slab_alloc(slab, 10 + 30 * n, 64, &error);
+        CHECK(blocks[n] != NULL && aligned(blocks[n], 64));
+        memset(blocks[n], (int)n, 10 + 30 * n);
+    }
+    blocks[5] = hw_slab_resize(slab, blocks[5], 160, 5000, 64, &error);
+    CHECK(blocks[5] != NULL && blocks[5][159] == 5);
+    CHECK(hw_slab_resize(slab, NULL, 160, 5000, 64, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_slab_statistics(slab, &seen) == HW_OK && seen.live_count == 100);
+    for (size_t n = 0; n < 100; n++) {
+        size_t bytes = n == 5 ? 5000 : 10 + 30 * n;
+        CHECK(blocks[n][9] == (char)n);
+        hw_slab_free(slab, blocks[n], bytes, 64);
+    }
+    hw_slab_trim(slab);
+    hw_slab_trim(NULL);
+    hw_slab_free(slab, NULL, 1, 0);
+    CHECK(hw_slab_statistics(slab, &seen) == HW_OK && seen.live_count == 0);
+    CHECK(hw_slab_alloc(slab, 1, 3, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_slab_alloc(slab, 9 << 20, 0, &error) == NULL && error.status == HW_FULL);
+    hw_slab_delete(slab);
+    hw_slab_delete(NULL);
+}
+
+static void *addresses[2000];
+
+static void moved(void *context, uint64_t handle, void *from, void *to, size_t bytes) {
+    (void)handle;
+    CHECK(from != to && bytes == 1000);
+    ++*(size_t *)context;
+}
+
+static void visit_moved(void *context, uint64_t handle, void *block, size_t bytes) {
+    CHECK(handle != 0 && bytes == 1000 && *(unsigned char *)block == 7);
+    ++*(size_t *)context;
+}
+
+static void compacting(void) {
+    static uint64_t handles[2000];
+    hw_compacting *heap = hw_compacting_new(hw_backing_limited(hw_backing_anonymous(NULL), 3 << 20,
+                                                               &error), 0, &error);
+    CHECK(heap != NULL);
+    for (size_t n = 0; n < 2000; n++) {
+        handles[n] = hw_compacting_alloc(heap, 1000, &error);
+        CHECK(handles[n] != 0 && error.status == HW_OK);
+        size_t bytes = 0;
+        addresses[n] = hw_compacting_pin(heap, handles[n], &bytes, &error);
+        CHECK(addresses[n] != NULL && bytes == 1000 && aligned(addresses[n], 16));
+        CHECK(((char *)addresses[n])[999] == 0);
+        memset(addresses[n], 7, 1000);
+        CHECK(hw_compacting_free(heap, handles[n], &error) == HW_IN_USE);
+        CHECK(hw_compacting_unpin(heap, handles[n], &error) == HW_OK);
+    }
+    CHECK(hw_compacting_unpin(heap, handles[0], &error) == HW_IN_USE);
+    for (size_t n = 0; n < 2000; n++)
+        if (n % 4 != 0) CHECK(hw_compacting_free(heap, handles[n], &error) == HW_OK);
+    CHECK(hw_compacting_free(heap, handles[1], &error) == HW_STALE);
+    CHECK(hw_compacting_free(heap, 0, NULL) == HW_STALE);
+    CHECK(hw_compacting_pin(heap, handles[1], NULL, &error) == NULL && error.status == HW_STALE);
+    CHECK(hw_compacting_statistics(heap, &seen) == HW_OK && seen.live_count == 500);
+    /* More than that is free, in no piece. */
+    CHECK(seen.free_bytes > 1200000 && seen.largest_free_bytes < 1200000);
+    CHECK(hw_compacting_alloc(heap, 1200000, &error) == 0);
+    CHECK(error.status == HW_OVER_LIMIT || error.status == HW_FULL);
+    size_t told = 0, steps = 0;
+    hw_compaction done = {0};
+    while (!done.finished) {
+        CHECK(hw_compacting_step(heap, 100000, moved, &told, &done) == HW_OK);
+        CHECK(++steps < 1000000);
+    }
+    CHECK(told >= 400);
+    uint64_t large = hw_compacting_alloc(heap, 1200000, &error);
+    CHECK(large != 0);
+    CHECK(hw_compacting_resize(heap, large, 2000000, &error) != HW_OK);
+    CHECK(hw_compacting_resize(heap, large, 100, &error) == HW_OK);
+    CHECK(hw_compacting_free(heap, large, NULL) == HW_OK);
+    CHECK(hw_compacting_compact(heap, &done) == HW_OK && done.finished);
+    CHECK(hw_compacting_compact(heap, NULL) == HW_OK);
+    size_t visited = 0;
+    CHECK(hw_compacting_each(heap, visit_moved, &visited) == HW_OK && visited == 500);
+    CHECK(hw_compacting_each(heap, NULL, NULL) == HW_INVALID);
+    CHECK(hw_compacting_step(NULL, 1, NULL, NULL, NULL) == HW_INVALID);
+    hw_compacting_delete(heap);
+    hw_compacting_delete(NULL);
+    static char buffer[100000];
+    heap = hw_compacting_new(hw_backing_buffer(buffer, sizeof buffer, NULL), 0, &error);
+    CHECK(heap != NULL && hw_compacting_alloc(heap, 90000, &error) != 0);
+    CHECK(hw_compacting_alloc(heap, 20000, &error) == 0 && error.status == HW_FULL);
+    hw_compacting_delete(heap);
+}
+
 static void buddy(void) {
     hw_buddy *heap = hw_buddy_new(NULL, 1 << 20, 64, true, &error);
     CHECK(heap != NULL);
@@ -312,6 +408,125 @@ static void numa(void) {
     CHECK(hw_pages_on_node(1, 64, &error) == NULL && error.status == HW_KERNEL);
 }
 
+struct walked {
+    size_t count, bytes, limit;
+    hw_heap heap;
+    void *freed;
+};
+
+static bool visit(void *context, const hw_live_block *block) {
+    struct walked *walked = context;
+    walked->count++;
+    walked->bytes += block->usable_bytes;
+    if (walked->heap.place != NULL && block->heap.id != walked->heap.id) {
+        return false;
+    }
+    if (block->start == walked->freed) {
+        hw_heap_free(block->start);
+    }
+    return walked->count < walked->limit;
+}
+
+static void *work(void *argument) {
+    hw_heap heap = *(hw_heap *)argument;
+    void *kept[100];
+    for (int round = 0; round < 50; round++) {
+        for (size_t i = 0; i < 100; i++) {
+            kept[i] = hw_heap_alloc(heap, 1 + i * 17, 0, NULL);
+            if (kept[i] == NULL) {
+                return NULL;
+            }
+            memset(kept[i], (int)i, 1 + i * 17);
+        }
+        for (size_t i = 0; i < 100; i++) {
+            unsigned char *bytes = kept[i];
+            if (bytes[0] != i || bytes[i * 17] != i) {
+                return NULL;
+            }
+            hw_heap_free(bytes);
+        }
+    }
+    return argument;
+}
+
+static void heaps(void) {
+    hw_heap_options options = {.limit_bytes = 1 << 20, .name = "cache"};
+    hw_heap heap = hw_heap_new(&options, &error);
+    CHECK(heap.place != NULL && error.status == HW_OK);
+    char name[33];
+    CHECK(hw_heap_name(heap, name) == HW_OK && strcmp(name, "cache") == 0);
+    CHECK(hw_heap_name(heap, NULL) == HW_INVALID);
+
+    char *block = hw_heap_alloc(heap, 100, 64, &error);
+    CHECK(block != NULL && aligned(block, 64) && hw_heap_usable_bytes(block) >= 100);
+    CHECK(hw_heap_of(block).id == heap.id);
+    memset(block, 7, 100);
+    block = hw_heap_realloc(heap, block, 50000, 64, &error);
+    CHECK(block != NULL && aligned(block, 64) && block[99] == 7);
+    CHECK(hw_heap_of(block).id == heap.id);
+    CHECK(hw_heap_realloc(heap, block, 2 << 20, 0, &error) == NULL);
+    CHECK(error.status == HW_OVER_LIMIT && error.limit_bytes == 1 << 20 && block[99] == 7);
+    CHECK(hw_heap_alloc(heap, 2 << 20, 0, &error) == NULL && error.status == HW_OVER_LIMIT);
+    CHECK(hw_heap_alloc(heap, 10, 24, &error) == NULL && error.status == HW_INVALID);
+    char *zeroed = hw_heap_alloc_zeroed(heap, 300, 0, &error);
+    for (int i = 0; i < 300; i++) {
+        CHECK(zeroed[i] == 0);
+    }
+    char *other = hw_heap_realloc(heap, NULL, 10, 0, &error);
+    CHECK(other != NULL && hw_heap_statistics(heap, &seen) == HW_OK);
+    CHECK(seen.live_count == 3 && seen.failure_count == 2 && seen.requested_bytes == HW_UNKNOWN);
+    CHECK(seen.live_bytes >= 50310 && seen.live_bytes <= seen.committed_bytes);
+    CHECK(hw_heap_statistics(heap, NULL) == HW_INVALID);
+
+    struct walked walked = {.limit = 1000, .heap = heap, .freed = zeroed};
+    CHECK(hw_heap_walk(heap, visit, &walked, &error) == HW_OK && walked.count == 3);
+    CHECK(walked.bytes == seen.live_bytes);
+    walked = (struct walked){.limit = 1};
+    CHECK(hw_heap_walk(HW_NO_HEAP, visit, &walked, &error) == HW_OK && walked.count == 1);
+    CHECK(hw_heap_walk(heap, NULL, NULL, &error) == HW_INVALID);
+
+    hw_heap second = hw_heap_new(NULL, &error);
+    char *elsewhere = hw_heap_alloc(second, 1000, 0, &error);
+    CHECK(hw_heap_realloc(heap, elsewhere, 5000, 0, &error) == NULL);
+    CHECK(error.status == HW_NOT_OWNED);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&threads[i], NULL, work, &second) == 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        CHECK(result == &second);
+    }
+    CHECK(hw_heap_statistics(second, &seen) == HW_OK && seen.live_count == 1);
+    hw_heap_free(elsewhere);
+    hw_heap_free(NULL);
+    CHECK(hw_heap_trim(second) == HW_OK);
+    CHECK(hw_heap_statistics(second, &seen) == HW_OK && seen.committed_bytes == 0);
+    CHECK(hw_heap_set_limit(second, 16) == HW_OK);
+    CHECK(hw_heap_alloc(second, 17, 0, &error) == NULL && error.limit_bytes == 16);
+    CHECK(hw_heap_set_limit(second, 0) == HW_OK);
+    CHECK(hw_heap_alloc(second, 17, 0, &error) != NULL);
+
+    CHECK(hw_heap_delete(heap) == HW_OK && hw_heap_delete(heap) == HW_STALE);
+    hw_heap third = hw_heap_new(NULL, &error);
+    CHECK(hw_heap_alloc(heap, 1, 0, &error) == NULL && error.status == HW_STALE);
+    CHECK(hw_heap_set_limit(heap, 1) == HW_STALE && hw_heap_trim(heap) == HW_STALE);
+    CHECK(hw_heap_walk(heap, visit, &walked, &error) == HW_STALE);
+    CHECK(hw_heap_delete(second) == HW_OK && hw_heap_delete(third) == HW_OK);
+    CHECK(hw_heap_delete(HW_NO_HEAP) == HW_OK);
+    CHECK(hw_heap_alloc(HW_NO_HEAP, 1, 0, &error) == NULL && error.status == HW_INVALID);
+
+    size_t value = 1;
+    CHECK(hw_option("soft_limit", &value) == HW_OK && value == SIZE_MAX);
+    CHECK(hw_set_option("soft_limit", "64M") == HW_OK);
+    CHECK(hw_option("soft_limit", &value) == HW_OK && value == 64 << 20);
+    CHECK(hw_set_option("soft_limit", "none") == HW_OK);
+    CHECK(hw_set_option("soft_limit", "much") == HW_INVALID);
+    CHECK(hw_set_option("no_such", "1") == HW_INVALID && hw_set_option(NULL, NULL) == HW_INVALID);
+    CHECK(hw_option("no_such", &value) == HW_INVALID && hw_option("purger", NULL) == HW_INVALID);
+}
+
 int main(void) {
     CHECK(hw_version()[0] != 0);
     CHECK(strcmp(hw_status_text(HW_OK), "no error") == 0);
@@ -322,10 +537,13 @@ int main(void) {
     linear();
     stack();
     pool();
+    slab();
+    compacting();
     buddy();
     handles();
     file_heap();
     numa();
+    heaps();
     puts("conforms");
     return 0;
 }

@@ -85,6 +85,28 @@ fn nothing_leaks_and_nothing_is_read_too_early_under_valgrind() {
     assert!(!text.contains("lost") && !text.contains("Invalid"), "{text}");
 }
 
+#[test]
+fn a_program_asks_the_preloaded_object_by_name_or_runs_without_it() {
+    let here = tempfile::tempdir().expect("a directory");
+    let program = here.path().join("control");
+    let status = Command::new("cc")
+        .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-I"])
+        .arg(source("../c/include"))
+        .arg("-o")
+        .args([&program, &source("tests/life/control.c")])
+        .status()
+        .expect("a C compiler");
+    assert!(status.success());
+    let alone = Command::new(&program).output().expect("runs");
+    assert_eq!(String::from_utf8_lossy(&alone.stdout), "without\n");
+    let output = Command::new(&program)
+        .env("LD_PRELOAD", directory().join("libheapwright_preload.so"))
+        .env("HEAPWRIGHT_SOFT_LIMIT", "3M")
+        .output()
+        .expect("runs");
+    expect_conforms(&output);
+}
+
 /// Names of `text` that begin with `hw_` and are followed by a parenthesis.
 fn functions(text: &str) -> BTreeSet<String> {
     let part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';

@@ -1,11 +1,12 @@
 //! `heapwright advise`: record, replay everywhere, say what to do.
 
+use crate::blame::{self, BlameOptions};
 use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::prove::{ProveOptions, prove};
 use crate::record::{CaptureOptions, capture, status};
-use crate::replay::{ReplayEffort, on_all, results};
+use crate::replay::{ReplayEffort, on_all, plan_with_births, results, specs};
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
 use clap::Args;
 use heapwright_advise::schema::{self, Advice};
@@ -35,6 +36,8 @@ pub(crate) struct AdviseOptions {
     pub effort: ReplayEffort,
     #[command(flatten)]
     pub prove: ProveOptions,
+    #[command(flatten)]
+    pub blame: BlameOptions,
     /// Which process to advise on [default: the one with most events]
     #[arg(long, value_name = "PID|EXE")]
     pub process: Option<String>,
@@ -68,9 +71,16 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
     if analysis.is_sampled {
         left_out = Some("a sampled recording cannot be replayed, so no allocators are compared");
     } else {
-        let replayed = on_all(&recording, process, &options.effort, console)?;
+        let specs = specs(&options.effort, console)?;
+        let plan = plan_with_births(&recording, process, &analysis)?;
+        let replayed = on_all(&plan, &specs, &options.effort)?;
         facts.replay_repeats = replayed.null.cpu_s.len() as u32;
         facts.allocators = results(&replayed);
+        facts.fragmentation = blame::present(&specs, analysis.info.own_allocator.as_deref())
+            .and_then(|spec| {
+                blame::fragmentation(&plan, &replayed, spec, options.blame.blame_at, console)
+            });
+        drop(plan);
         facts.proofs = prove(&recording, process, &analysis, &options.prove, console)?;
     }
     let by_replay = advice(&recording, process, &analysis, &facts);
@@ -126,6 +136,11 @@ fn summary(advice: &Advice, report: &Path) -> String {
     out += &text::allocators_table(advice);
     out += "\n";
     out += &text::sites_table(&advice.sites, SITES_SHOWN);
+    let held = text::fragmentation_text(advice, SITES_SHOWN);
+    if !held.is_empty() {
+        out += "\n";
+        out += &held;
+    }
     for note in &advice.notes {
         out += &format!("note: {note}\n");
     }

@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod blame;
 mod check;
 mod compare;
 mod confirm;
@@ -22,6 +23,7 @@ mod gc;
 mod generate;
 mod interrupt;
 mod options;
+mod profile;
 mod progress;
 mod prove;
 mod record;
@@ -29,6 +31,9 @@ mod replay;
 mod report;
 mod run;
 mod source;
+mod top;
+mod top_text;
+mod top_view;
 mod units;
 
 use console::Console;
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
         Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),
         Command::Run(options) => run::run(&options, &console),
+        Command::Top(options) => top::run(&options, &console),
+        Command::Profile(options) => profile::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),
         Command::Demo(options) => demo::run(&options, &console),
         Command::Gc(options) => gc::run(&options, &console),

@@ -4,7 +4,8 @@
 //! the command line wins.
 
 use crate::{
-    advise, bench, compare, demo, diff, doctor, export, gc, generate, record, replay, report, run,
+    advise, bench, compare, demo, diff, doctor, export, gc, generate, profile, record, replay,
+    report, run, top,
 };
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
@@ -75,6 +76,10 @@ pub(crate) enum Command {
     Diff(diff::DiffOptions),
     /// Run CMD with Heapwright's allocator
     Run(run::RunOptions),
+    /// Watch a live process: live against resident memory, classes, heaps, sites, a heap map
+    Top(top::TopOptions),
+    /// The sampling heap profile of a live process: who holds memory, and who pins it
+    Profile(profile::ProfileOptions),
     /// Say what this machine offers, and what is done instead where it does not
     Doctor(doctor::DoctorOptions),
     /// Record and advise a bundled program with a server's memory shape

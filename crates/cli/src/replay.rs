@@ -1,22 +1,27 @@
 //! `heapwright replay`: a recording on every allocator.
 
+use crate::blame::{self, Moment};
 use crate::compare::subjects;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::{source, units};
 use clap::Args;
-use heapwright_advise::AllocatorResult;
-use heapwright_advise::schema::{AllocatorPoint, AllocatorRow};
+use heapwright_advise::schema::{AllocatorPoint, AllocatorRow, Blame, Fragmentation};
+use heapwright_advise::{AllocatorResult, Analysis, text};
 use heapwright_compare::Subject;
 use heapwright_format::file::Recording;
 use heapwright_launch::{Machine, Objects};
 use heapwright_replay::{
-    AllocatorFigures, AllocatorSpec, ReplayError, ReplayOptions, ReplayReport, replay,
+    AllocatorFigures, AllocatorSpec, Plan, ReplayError, ReplayOptions, ReplayReport, Shape,
+    compile, compile_with_births, replay_plan,
 };
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Call sites shown on a terminal that hold free memory.
+const SITES_SHOWN: usize = 5;
 
 /// What to replay and on what.
 #[derive(Debug, Args)]
@@ -29,6 +34,16 @@ pub(crate) struct ReplayCommandOptions {
     /// Which process of the recording [default: the one with most events]
     #[arg(long, value_name = "PID|EXE|all")]
     process: Option<String>,
+    /// Also tell for each allocator what memory is held for, and by which call sites
+    #[arg(
+        long,
+        value_name = "worst|peak|end|TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "worst",
+        value_parser = blame::moment
+    )]
+    blame: Option<Moment>,
 }
 
 /// On what to replay and how often; `advise` takes the same.
@@ -52,6 +67,18 @@ struct ReplayResult {
     heapwright_version: &'static str,
     machine: Machine,
     replays: Vec<ReplayReport>,
+    /// With `--blame`, for each replay and allocator that worked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blame: Vec<HeldMemory>,
+}
+
+/// What an allocator holds memory for.
+#[derive(Debug, Serialize)]
+struct HeldMemory {
+    /// The process.
+    pid: u32,
+    fragmentation: Fragmentation,
+    fragmentation_blame: Vec<Blame>,
 }
 
 pub(crate) fn run(options: &ReplayCommandOptions, console: &Console) -> Result<u8, Failure> {
@@ -62,29 +89,51 @@ pub(crate) fn run(options: &ReplayCommandOptions, console: &Console) -> Result<u
     } else {
         vec![source::choose(&recording, options.process.as_deref())?]
     };
-    let replays = processes
-        .into_iter()
-        .map(|process| on_all(&recording, process, &options.effort, console))
-        .collect::<Result<Vec<_>, _>>()?;
+    let specs = specs(&options.effort, console)?;
+    let (mut replays, mut blame) = (Vec::new(), Vec::new());
+    for process in processes {
+        let replay = match options.blame {
+            None => on_all(&plan(&recording, process)?, &specs, &options.effort)?,
+            Some(moment) => {
+                let analysis = source::analyse(&recording, process)?;
+                let plan = plan_with_births(&recording, process, &analysis)?;
+                let replay = on_all(&plan, &specs, &options.effort)?;
+                for spec in &specs {
+                    let facts = blame::fragmentation(&plan, &replay, spec, moment, console);
+                    blame.extend(facts.map(|facts| HeldMemory {
+                        pid: replay.pid,
+                        fragmentation_blame: analysis.blame(&facts),
+                        fragmentation: facts.fragmentation,
+                    }));
+                }
+                replay
+            }
+        };
+        replays.push((replay, recording.processes()[process].info.display_name()));
+    }
     if console.json() {
         let heapwright_version = env!("CARGO_PKG_VERSION");
         let machine = Machine::this();
-        console.print_json(&ReplayResult { schema: 1, heapwright_version, machine, replays })?;
+        let replays = replays.into_iter().map(|(replay, _)| replay).collect();
+        let result = ReplayResult { schema: 1, heapwright_version, machine, replays, blame };
+        console.print_json(&result)?;
         return Ok(0);
     }
-    for replay in &replays {
-        console.print(&text(replay))?;
+    for (replay, name) in &replays {
+        console.print(&table_text(replay, name))?;
+        for held in blame.iter().filter(|held| held.pid == replay.pid) {
+            let told = text::held_text(&held.fragmentation, &held.fragmentation_blame, SITES_SHOWN);
+            console.print(told.trim_end())?;
+        }
     }
     Ok(0)
 }
 
-/// Replays one process on the allocators asked for, with a bar.
-pub(crate) fn on_all(
-    recording: &Recording,
-    process: usize,
+/// The allocators that `effort` asks for, the system's first.
+pub(crate) fn specs(
     effort: &ReplayEffort,
     console: &Console,
-) -> Result<ReplayReport, Failure> {
+) -> Result<Vec<AllocatorSpec>, Failure> {
     let objects = Objects::of_this_binary()?;
     let mut allocators = vec![AllocatorSpec::system()];
     for subject in subjects(&effort.on, &objects)? {
@@ -94,15 +143,44 @@ pub(crate) fn on_all(
             Err(reason) => console.message(&format!("{} is left out: {reason}", subject.name)),
         }
     }
+    Ok(allocators)
+}
+
+/// Compiles a process for replay, with a bar.
+fn plan(recording: &Recording, process: usize) -> Result<Plan, Failure> {
+    let progress = Progress::new(1);
+    Ok(compile(recording, process, Shape::default(), &mut |state| {
+        progress.set(state.done, state.total, &state.what);
+    })?)
+}
+
+/// The same, with the call site of every block.
+pub(crate) fn plan_with_births(
+    recording: &Recording,
+    process: usize,
+    analysis: &Analysis,
+) -> Result<Plan, Failure> {
+    let progress = Progress::new(1);
+    let site_of = |stack| analysis.site_of(stack);
+    Ok(compile_with_births(recording, process, Shape::default(), &site_of, &mut |state| {
+        progress.set(state.done, state.total, &state.what);
+    })?)
+}
+
+/// Replays a plan on `specs`, with a bar.
+pub(crate) fn on_all(
+    plan: &Plan,
+    specs: &[AllocatorSpec],
+    effort: &ReplayEffort,
+) -> Result<ReplayReport, Failure> {
     let options = ReplayOptions {
-        allocators,
-        process: Some(process),
+        allocators: specs.to_vec(),
         repeats: effort.repeats,
         time_budget: Some(effort.time_limit),
         ..ReplayOptions::default()
     };
     let progress = Progress::new(1);
-    let report = replay(recording, &options, &mut |state| {
+    let report = replay_plan(plan, &options, &mut |state| {
         progress.set(state.done, state.total, &state.what);
     })?;
     Ok(report)
@@ -162,11 +240,11 @@ fn row(figures: &AllocatorFigures) -> AllocatorRow {
     }
 }
 
-fn text(report: &ReplayReport) -> String {
+fn table_text(report: &ReplayReport, name: &str) -> String {
     let mut lines = vec![
         format!(
             "{} (pid {}): {} operations of {} threads, {} handed over between them",
-            report.exe, report.pid, report.operations, report.threads, report.handovers
+            name, report.pid, report.operations, report.threads, report.handovers
         ),
         format!(
             "{:<12} {:>8} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}",

@@ -16,6 +16,15 @@ pub(crate) struct RunOptions {
     /// Which allocator
     #[arg(long, value_name = "MODE", default_value = "fast")]
     mode: Mode,
+    /// Let `heapwright top`, `profile` and `serve` watch it
+    #[arg(long)]
+    watch: bool,
+    /// Sample its allocations; FILE gets the profile at its end (1: only on request)
+    #[arg(long, value_name = "FILE|1")]
+    profile: Option<String>,
+    /// Mean bytes between samples [default: 512K]
+    #[arg(long, value_name = "SIZE", value_parser = crate::units::bytes)]
+    profile_rate: Option<u64>,
     #[command(flatten)]
     check: crate::check::CheckOptions,
     /// CMD keeps its allocator and gets a recorder that waits for `heapwright record --pid`
@@ -93,7 +102,28 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         return crate::check::run(&options.check, console, &program, &options.command, &object);
     }
     command.env("LD_PRELOAD", object.ld_preload());
+    watch(&mut command, options)?;
     start(command, &program, mode, &object, options, console)
+}
+
+/// Tells the allocator in `command` what to let others see.
+fn watch(command: &mut Command, options: &RunOptions) -> Result<(), Failure> {
+    if options.watch {
+        command.env("HEAPWRIGHT_WATCH", "1");
+    }
+    if let Some(profile) = &options.profile {
+        // The program may change its directory before its end.
+        let file = match profile.as_str() {
+            "1" => profile.into(),
+            path => std::path::absolute(path)
+                .map_err(|error| Failure::ours(format!("{path}: {error}")))?,
+        };
+        command.env("HEAPWRIGHT_PROFILE", file);
+    }
+    if let Some(bytes) = options.profile_rate {
+        command.env("HEAPWRIGHT_PROFILE_RATE", bytes.to_string());
+    }
+    Ok(())
 }
 
 /// Becomes `command`, or with `--json` starts it and tells how it went.

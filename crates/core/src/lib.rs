@@ -11,6 +11,10 @@ pub mod backing;
 pub mod bitmap;
 pub mod buddy;
 pub mod bump;
+#[forbid(unsafe_code)]
+pub mod exponential;
+#[forbid(unsafe_code)]
+pub mod live_page;
 pub mod prefetch;
 #[forbid(unsafe_code)]
 pub mod recent;

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::mark::Marker;
+use crate::model::Described;
 use crate::object::WORD_BYTES;
 use crate::relocate::{Copier, Slider};
 use crate::trace::{Trace, Visitor};
@@ -23,10 +24,10 @@ pub(crate) struct TypeDesc {
     /// Whether the payload can hold a `Gc` at all.
     pub(crate) needs_trace: bool,
     pub(crate) drop: Option<unsafe fn(NonNull<u8>, usize)>,
-    pub(crate) mark: TraceFn<Marker>,
-    pub(crate) copy: TraceFn<Copier>,
-    pub(crate) slide: TraceFn<Slider>,
-    pub(crate) verify: TraceFn<Verifier>,
+    pub(crate) mark: TraceFn<Marker<Described>>,
+    pub(crate) copy: TraceFn<Copier<Described>>,
+    pub(crate) slide: TraceFn<Slider<Described>>,
+    pub(crate) verify: TraceFn<Verifier<Described>>,
     /// The name of the type, or of an array's items.
     pub(crate) name: fn() -> &'static str,
 }
@@ -50,10 +51,10 @@ impl TypeDesc {
             single_bytes: object_bytes(size_of::<T>(), WORD_BYTES),
             needs_trace: T::NEEDS_TRACE,
             drop: if core::mem::needs_drop::<T>() { Some(drop_items::<T>) } else { None },
-            mark: trace_items::<T, Marker>,
-            copy: trace_items::<T, Copier>,
-            slide: trace_items::<T, Slider>,
-            verify: trace_items::<T, Verifier>,
+            mark: trace_items::<T, Marker<Described>>,
+            copy: trace_items::<T, Copier<Described>>,
+            slide: trace_items::<T, Slider<Described>>,
+            verify: trace_items::<T, Verifier<Described>>,
             name: core::any::type_name::<T>,
         }
     }

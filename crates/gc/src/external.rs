@@ -63,13 +63,13 @@ impl<'gc> Mutation<'gc> {
         if !state.has_room(bytes) {
             state.refuse(bytes);
             drop(state);
-            self.note_due();
+            self.core().note_due();
             return Err(LimitReached);
         }
         state.dynamic.change_external(|counted| counted + bytes);
         let table = state.dynamic.share();
         drop(state);
-        self.note_due();
+        self.core().note_due();
         Ok(External { table, bytes })
     }
 }

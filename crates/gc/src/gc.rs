@@ -165,7 +165,7 @@ unsafe impl<'gc, T: ?Sized> Trace<'gc> for Gc<'gc, T> {
         debug_assert!(self.payload.cast::<u8>() == self.object().payload());
         // The address is the first word of every pointer, thin or wide: `with_provenance_of`
         // checks it where wide ones are made.
-        let place = NonNull::from(&mut self.payload).cast::<NonNull<u8>>();
+        let place = NonNull::from(&mut self.payload).cast::<*mut u8>();
         // SAFETY: the word is a payload's address. The value that it is a part of is visited
         // where it lies, by a collection that has everything to itself.
         visitor.visit(unsafe { Field::new(place) });

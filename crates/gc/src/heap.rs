@@ -2,19 +2,18 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{monotonic_ns, thread_cpu_ns};
-
 use crate::finalise::run_finalisers;
 use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
-use crate::plan::{Extent, Plan};
-use crate::root::{HeapRoots, Root, Rootable};
+use crate::mutator::LOST;
+use crate::plan::Extent;
+use crate::root::{HeapRoots, Root, Rootable, TracedRoot};
 use crate::state::State;
 #[cfg(feature = "alloc")]
 use crate::verify::Each;
 use crate::verify::Verifier;
-use crate::{Collector, Config, HeapError, Pause, PauseKind, Refusal, Statistics};
+use crate::{Config, HeapError, Pause, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -53,7 +52,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if !self.mutation().is_lost() {
+        if !self.mutation().core().is_lost.get() {
             let state = &mut *self.mutation().state().borrow_mut();
             log::write(&state.common, state.begin_ns, state.begin_cpu_ns);
             state.drop_all();
@@ -74,7 +73,7 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
     {
         let engine = Engine::new(&config)?;
         let root = root(engine.mutation());
-        engine.mutation().refresh();
+        engine.mutation().core().refresh();
         Ok(Self { root, engine })
     }
 
@@ -109,7 +108,7 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         F: for<'gc> FnOnce(&'gc Mutation<'gc>, &'gc mut Root<'gc, R>) -> T,
     {
         let mutation = self.engine.mutation();
-        assert!(!mutation.is_lost(), "{LOST}");
+        assert!(!mutation.core().is_lost.get(), "{LOST}");
         // SAFETY: the heap is borrowed during `f`, which cannot keep the reference: it must do
         // with any lifetime, and its result cannot name that.
         let root = unsafe { NonNull::from(&mut self.root).as_mut() };
@@ -154,10 +153,11 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
     /// If a reference leads to no object: the heap is broken. If an earlier collection panicked.
     pub fn verify(&mut self) -> (usize, usize) {
         let mutation = self.engine.mutation();
-        assert!(!mutation.is_lost(), "{LOST}");
+        assert!(!mutation.core().is_lost.get(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
         let State { plan, common, dynamic, locals, .. } = state;
-        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        let mut outer = TracedRoot(&mut self.root);
+        let mut roots = HeapRoots { outer: &mut outer, dynamic, locals };
         Verifier::run(&mut roots, plan, common, None)
     }
 
@@ -165,10 +165,11 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
     #[cfg(feature = "alloc")]
     pub(crate) fn list(&mut self, each: &mut Each<'_>) {
         let mutation = self.engine.mutation();
-        assert!(!mutation.is_lost(), "{LOST}");
+        assert!(!mutation.core().is_lost.get(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
         let State { plan, common, dynamic, locals, .. } = state;
-        let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
+        let mut outer = TracedRoot(&mut self.root);
+        let mut roots = HeapRoots { outer: &mut outer, dynamic, locals };
         Verifier::list(&mut roots, plan, common, each);
     }
 
@@ -184,56 +185,11 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
     #[inline(never)]
     fn run(&mut self, extent: Extent) {
         let mutation = self.engine.mutation();
-        assert!(!mutation.is_lost(), "{LOST}");
-        {
-            let state = &mut *mutation.state().borrow_mut();
-            let State { plan, common, dynamic, locals, .. } = state;
-            let extent = if common.config.stress { Extent::Full } else { extent };
-            if !plan.keeps_hole(common, extent) {
-                mutation.retire();
-            }
-            let occupied = plan.occupied_bytes() + common.other_bytes();
-            let peak = &mut common.statistics.occupied_bytes_max;
-            *peak = occupied.max(*peak);
-            let verify = common.config.verify;
-            let mut roots = HeapRoots { root: &mut self.root, dynamic, locals };
-            let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
-            let full = common.statistics.full_collections;
-            // Stays set if what follows panics.
-            mutation.set_lost(true);
-            let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
-            plan.collect(&mut roots, common, extent);
-            let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
-            let wall_ns = monotonic_ns() - begin_ns;
-            common.statistics.add_pause(wall_ns, cpu_ns);
-            if common.statistics.full_collections == full {
-                common.controller.after_minor(&common.config, cpu_ns);
-            }
-            if common.config.record_pauses {
-                let kind = if common.config.collector == Collector::Incremental {
-                    PauseKind::Slice
-                } else if common.statistics.full_collections > full {
-                    PauseKind::Full
-                } else {
-                    PauseKind::Minor
-                };
-                // Without memory for it the entry is lost, and nothing else.
-                let _ = common.pauses.try_push(Pause { begin_ns, wall_ns, cpu_ns, kind });
-            }
-            let has_marked = full != common.statistics.full_collections && plan.marks_all();
-            let mark = has_marked.then_some(common.mark);
-            let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
-            // What is kept for finalisers was not reachable before, and is now.
-            let same = if common.finals.has_queue() { before <= after } else { before == after };
-            assert!(same, "reachable before {before:?}, after {after:?}");
-            mutation.set_lost(false);
-        }
-        mutation.refresh();
+        mutation.core().collect(&mut TracedRoot(&mut self.root), extent);
+        mutation.core().refresh();
         if mutation.state().borrow().common.finals.has_queue() {
             run_finalisers(mutation);
-            mutation.refresh();
+            mutation.core().refresh();
         }
     }
 }
-
-const LOST: &str = "the heap is lost: a collection of it panicked";

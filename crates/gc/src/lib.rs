@@ -54,7 +54,9 @@ mod identity;
 mod log;
 mod mark;
 mod memory;
+mod model;
 mod mutation;
+mod mutator;
 mod object;
 mod pauses;
 mod plan;
@@ -69,6 +71,7 @@ mod state;
 mod stats;
 mod trace;
 mod verify;
+pub mod vm;
 mod weak;
 mod weak_map;
 

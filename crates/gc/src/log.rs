@@ -7,6 +7,7 @@ use heapwright_os::{Fd, OpenFlags, env_var, monotonic_ns, thread_cpu_ns, write_a
 
 use crate::config::LogFormat;
 use crate::memory::Table;
+use crate::model::Model;
 use crate::pauses::{minimum_utilisation, percentile_ns};
 use crate::plan::Common;
 
@@ -30,7 +31,7 @@ impl Write for Line {
 
 /// Writes the line about a heap that was made at `begin_ns`, when its thread had used
 /// `begin_cpu_ns`.
-pub(crate) fn write(common: &Common, begin_ns: u64, begin_cpu_ns: u64) {
+pub(crate) fn write<M: Model>(common: &Common<M>, begin_ns: u64, begin_cpu_ns: u64) {
     if common.config.log == LogFormat::Off {
         return;
     }
@@ -45,7 +46,12 @@ pub(crate) fn write(common: &Common, begin_ns: u64, begin_cpu_ns: u64) {
     };
 }
 
-fn line_of(line: &mut Line, common: &Common, begin_ns: u64, begin_cpu_ns: u64) -> fmt::Result {
+fn line_of<M: Model>(
+    line: &mut Line,
+    common: &Common<M>,
+    begin_ns: u64,
+    begin_cpu_ns: u64,
+) -> fmt::Result {
     let statistics = &common.statistics;
     let wall_s = (monotonic_ns() - begin_ns) as f64 / 1e9;
     let cpu_s = (thread_cpu_ns() - begin_cpu_ns) as f64 / 1e9;

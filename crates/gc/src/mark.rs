@@ -6,11 +6,14 @@
 //! Source: Cher, Hosking, Vijaykumar, "Software prefetching for mark-sweep garbage collection",
 //! ASPLOS 2004.
 
+use core::marker::PhantomData;
+
 use heapwright_os::monotonic_ns;
 
 use crate::memory::Table;
+use crate::model::Model;
 use crate::object::{Field, MARK, ObjectRef, prefetch};
-use crate::space::LiveSet;
+use crate::space::{LiveSet, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
@@ -34,18 +37,19 @@ struct Rest {
 
 /// Marks what is reachable and records it in the live set of the small objects' space.
 #[derive(Debug)]
-pub(crate) struct Marker {
+pub(crate) struct Marker<M: Model> {
     stack: Table<ObjectRef>,
     /// Arrays that are visited in parts.
     rests: Table<Rest>,
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
+    model: PhantomData<M>,
 }
 
-impl Marker {
+impl<M: Model> Marker<M> {
     pub(crate) fn new(live: LiveSet) -> Self {
-        Self { stack: Table::new(), rests: Table::new(), mark: 0, live }
+        Self { stack: Table::new(), rests: Table::new(), mark: 0, live, model: PhantomData }
     }
 
     /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
@@ -64,6 +68,11 @@ impl Marker {
     /// Marks all that is reachable from the stack, or stops when `deadline_ns` has passed.
     /// Returns whether nothing is left.
     pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> bool {
+        if let LiveSet::Words(map) = self.live {
+            debug_assert!(deadline_ns.is_none(), "compaction is not sliced");
+            self.drain_words(map);
+            return true;
+        }
         let mut ahead = [None; AHEAD];
         let mut at = 0;
         let mut to_clock = CLOCK_OBJECTS;
@@ -73,7 +82,6 @@ impl Marker {
             match next {
                 Some(object) => {
                     prefetch(object.payload().as_ptr().wrapping_sub(8));
-                    self.live.prefetch(object.address());
                     idle = 0;
                 }
                 None if self.visit_part() => {
@@ -101,23 +109,49 @@ impl Marker {
         true
     }
 
+    /// As [`Marker::drain`] to the end, over a word map: that is looked at first, since it is a
+    /// small part of the heap's size, and tells of an object that was seen before without its
+    /// header. Each of the two looks is 16 objects behind the prefetch for it.
+    fn drain_words(&mut self, mut map: WordMap) {
+        let (mut seen, mut found) = ([None; AHEAD], [None; AHEAD]);
+        let mut at = 0;
+        let mut idle = 0;
+        while idle < 2 * AHEAD {
+            let next = self.stack.pop();
+            if let Some(object) = next {
+                map.prefetch(object.address());
+                idle = 0;
+            } else if self.visit_part() {
+                idle = 0;
+            } else {
+                idle += 1;
+            }
+            let fresh = core::mem::replace(&mut seen[at], next).filter(|one| map.claim(*one));
+            if let Some(object) = fresh {
+                prefetch(object.payload().as_ptr().wrapping_sub(8));
+                idle = 0;
+            }
+            if let Some(object) = core::mem::replace(&mut found[at], fresh) {
+                self.mark_object(object);
+                idle = 0;
+            }
+            at = (at + 1) % AHEAD;
+        }
+    }
+
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
         if object.mark_bit() == self.mark {
             return;
         }
         object.flip_mark();
-        let desc = object.desc();
-        let len = object.len(desc);
-        self.live.record(object.start(desc), desc.total_bytes(len));
-        if desc.needs_trace {
-            if desc.is_array && desc.item_bytes * len > PART_BYTES {
+        self.live.record(M::start(object), M::total_bytes(object));
+        if M::needs_trace(object) {
+            if M::has_parts(object, PART_BYTES) {
                 self.rests.push(Rest { array: object, from: 0 });
-                return;
+            } else {
+                M::mark(object, self);
             }
-            // SAFETY: the payload holds `len` values of the descriptor's type (O1), and nobody
-            // else uses the heap during a collection.
-            unsafe { (desc.mark)(object.payload(), len, self) };
         }
     }
 
@@ -125,24 +159,16 @@ impl Marker {
     #[inline(never)]
     fn visit_part(&mut self) -> bool {
         let Some(Rest { array, from }) = self.rests.pop() else { return false };
-        let desc = array.desc();
-        let len = array.len(desc);
-        let count = (PART_BYTES / desc.item_bytes.max(1)).max(1).min(len - from);
-        if from + count < len {
-            self.rests.push(Rest { array, from: from + count });
+        if let Some(from) = M::mark_part(array, from, PART_BYTES, self) {
+            self.rests.push(Rest { array, from });
         }
-        // SAFETY: `from` is below the length, so the item lies in the payload.
-        let first = unsafe { array.payload().add(from * desc.item_bytes) };
-        // SAFETY: `count` values of the descriptor's type follow (O1), and nobody else uses the
-        // heap during a collection.
-        unsafe { (desc.mark)(first, count, self) };
         true
     }
 }
 
-impl Sealed for Marker {}
+impl<M: Model> Sealed for Marker<M> {}
 
-impl Reach for Marker {
+impl<M: Model> Reach for Marker<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
         (object.mark_bit() == self.mark).then_some(object)
     }
@@ -156,9 +182,11 @@ impl Reach for Marker {
     }
 }
 
-impl Visitor for Marker {
+impl<M: Model> Visitor for Marker<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
-        self.stack.push(field.object());
+        if let Some(object) = field.object::<M>() {
+            self.stack.push(object);
+        }
     }
 }

@@ -1,18 +1,16 @@
 //! Mutation: what a program holds while it may use the heap: allocation and write barriers.
-//!
-//! # Invariants
-//! - A1: `cursor..limit` is unused memory of the heap, or both are null.
-//! - A2: the state is borrowed for slow paths only, and no slow path runs code of the program.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::desc::TypeDesc;
 use crate::dynamic_root::{DynamicRoot, RootTable};
 use crate::gc::{Gc, Invariant};
+use crate::model::Described;
+use crate::mutator::{Barrier, Mutator};
 use crate::object::{Field, ObjectRef, write_head};
-use crate::plan::{Grant, LoggedCell, Plan};
+use crate::plan::Plan;
 use crate::relocate::Copier;
 use crate::root::{Root, Rootable};
 use crate::space::{AddressRange, LARGE_BYTES};
@@ -21,78 +19,27 @@ use crate::trace::sealed::Sealed;
 use crate::trace::{Trace, Visitor};
 use crate::{HeapError, LimitReached};
 
-/// What a write must do besides the write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Barrier {
-    None,
-    /// Log cells outside the nursery that get a reference into it.
-    Generational,
-    /// Show the overwritten references to the marker.
-    Snapshot,
-}
-
-/// Log entries at which repetitions are removed for the first time.
-const LOG_LEN_FIRST: usize = 64 << 10;
-
 /// The right to use a heap, for the length of one [`crate::Heap::mutate`].
 pub struct Mutation<'gc> {
-    cursor: Cell<*mut u8>,
-    limit: Cell<*mut u8>,
-    mark: Cell<usize>,
-    barrier: Cell<Barrier>,
-    is_due: Cell<bool>,
-    /// Whether a collection has begun and not ended.
-    is_lost: Cell<bool>,
-    log_limit: Cell<usize>,
-    tenured: AddressRange,
-    nursery: AddressRange,
-    state: RefCell<State>,
+    core: Mutator<Described>,
     brand: Invariant<'gc>,
 }
 
 impl Mutation<'static> {
-    pub(crate) fn new(state: State) -> Self {
-        Self {
-            cursor: Cell::new(core::ptr::null_mut()),
-            limit: Cell::new(core::ptr::null_mut()),
-            mark: Cell::new(state.common.mark),
-            barrier: Cell::new(state.plan.barrier()),
-            is_due: Cell::new(false),
-            is_lost: Cell::new(false),
-            log_limit: Cell::new(LOG_LEN_FIRST),
-            tenured: state.tenured,
-            nursery: state.nursery,
-            state: RefCell::new(state),
-            brand: PhantomData,
-        }
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        self.is_lost.get()
-    }
-
-    pub(crate) fn set_lost(&self, lost: bool) {
-        self.is_lost.set(lost);
-    }
-
-    /// Gives up the current hole.
-    pub(crate) fn retire(&self) {
-        self.cursor.set(core::ptr::null_mut());
-        self.limit.set(core::ptr::null_mut());
-    }
-
-    /// Takes over what a collection has changed.
-    pub(crate) fn refresh(&self) {
-        let state = self.state.borrow();
-        self.mark.set(state.common.mark);
-        self.barrier.set(state.plan.barrier());
-        self.is_due.set(state.is_due());
+    pub(crate) fn new(state: State<Described>) -> Self {
+        Self { core: Mutator::new(state), brand: PhantomData }
     }
 }
 
 impl<'gc> Mutation<'gc> {
-    pub(crate) fn state(&self) -> &RefCell<State> {
-        &self.state
+    #[inline]
+    pub(crate) fn core(&self) -> &Mutator<Described> {
+        &self.core
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> &RefCell<State<Described>> {
+        &self.core.state
     }
 
     /// Tells heaps apart.
@@ -112,13 +59,13 @@ impl<'gc> Mutation<'gc> {
     pub fn alloc<T: Trace<'gc>>(&self, value: T) -> Result<Gc<'gc, T>, LimitReached> {
         let desc = TypeDesc::of::<T>();
         let bytes = desc.total_bytes(1);
-        let start = self.place(bytes)?;
+        let start = self.core.place(bytes)?;
         // SAFETY: `place` gave as many unused bytes, a multiple of 8.
-        let object = unsafe { write_head(start, desc, 1, self.mark.get()) };
+        let object = unsafe { write_head(start, desc, 1, self.core.mark.get()) };
         let payload = object.payload().cast::<T>();
         // SAFETY: the payload is inside the place, and aligned to 8.
         unsafe { payload.write(value) };
-        self.register(object, desc, bytes)?;
+        self.core.register(object, desc.drop.is_some(), bytes)?;
         // SAFETY: written right above, in the heap with this brand.
         Ok(unsafe { Gc::from_payload(payload) })
     }
@@ -138,13 +85,13 @@ impl<'gc> Mutation<'gc> {
         // A quarter of the addresses is beyond any limit, and keeps the sums below from overflow.
         let fits = size_of::<T>().checked_mul(len).is_some_and(|bytes| bytes < usize::MAX / 4);
         if !fits || len > usize::MAX >> 5 {
-            self.state.borrow_mut().refuse(usize::MAX);
+            self.core.state.borrow_mut().refuse(usize::MAX);
             return Err(LimitReached);
         }
         let bytes = desc.total_bytes(len);
-        let start = self.place(bytes)?;
+        let start = self.core.place(bytes)?;
         // SAFETY: `place` gave as many unused bytes, a multiple of 8.
-        let object = unsafe { write_head(start, desc, len, self.mark.get()) };
+        let object = unsafe { write_head(start, desc, len, self.core.mark.get()) };
         let first = object.payload().cast::<T>();
         let mut half_built = HalfBuilt { mutation: self, start, bytes, first, made: 0 };
         for index in 0..len {
@@ -156,7 +103,7 @@ impl<'gc> Mutation<'gc> {
             half_built.made = index + 1;
         }
         core::mem::forget(half_built);
-        self.register(object, desc, bytes)?;
+        self.core.register(object, desc.drop.is_some(), bytes)?;
         let slice = NonNull::slice_from_raw_parts(first, len);
         // SAFETY: all items were written above, in the heap with this brand.
         Ok(unsafe { Gc::from_payload(slice) })
@@ -197,31 +144,25 @@ impl<'gc> Mutation<'gc> {
     pub fn alloc_pinned<T: Trace<'gc>>(&self, value: T) -> Result<Gc<'gc, T>, LimitReached> {
         let desc = TypeDesc::of::<T>();
         let bytes = desc.total_bytes(1);
-        let place = self.state.borrow_mut().grant_pinned(bytes);
-        self.note_due();
+        let place = self.core.state.borrow_mut().grant_pinned(bytes);
+        self.core.note_due();
         let start = place.ok_or(LimitReached)?;
         // SAFETY: `grant_pinned` gave as many unused bytes, page aligned.
-        let object = unsafe { write_head(start, desc, 1, self.mark.get()) };
+        let object = unsafe { write_head(start, desc, 1, self.core.mark.get()) };
         let payload = object.payload().cast::<T>();
         // SAFETY: the payload is inside the place, and aligned to 8.
         unsafe { payload.write(value) };
-        if !self.state.borrow_mut().register(object, desc, bytes, true) {
+        if !self.core.state.borrow_mut().register(object, desc.drop.is_some(), bytes, true) {
             return Err(LimitReached);
         }
         // SAFETY: written above, in the heap with this brand.
         Ok(unsafe { Gc::from_payload(payload) })
     }
 
-    /// Looks again whether a collection is due.
-    pub(crate) fn note_due(&self) {
-        let state = self.state.borrow();
-        self.is_due.set(state.is_due());
-    }
-
     /// Whether a collection is due: leave the mutation soon, so that it can run.
     #[inline]
     pub fn should_yield(&self) -> bool {
-        self.is_due.get()
+        self.core.is_due.get()
     }
 
     /// Holds `object` from outside the heap until the handle is dropped. O(1).
@@ -232,71 +173,12 @@ impl<'gc> Mutation<'gc> {
         &self,
         object: Gc<'gc, Root<'gc, R>>,
     ) -> Result<DynamicRoot<R>, LimitReached> {
-        let state = self.state.borrow();
+        let state = self.core.state.borrow();
         DynamicRoot::new(&state.dynamic, object).map_err(|HeapError::Reserve { .. }| LimitReached)
     }
 
     pub(crate) fn roots_are(&self, test: impl FnOnce(&RootTable) -> bool) -> bool {
-        test(&self.state.borrow().dynamic)
-    }
-
-    /// `bytes` of unused memory.
-    #[inline]
-    fn place(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
-        let start = self.cursor.get();
-        // A2: nobody changes the hole in between.
-        if bytes <= self.limit.get().addr() - start.addr() && bytes <= LARGE_BYTES {
-            self.cursor.set(start.wrapping_add(bytes));
-            return NonNull::new(start).ok_or(LimitReached);
-        }
-        self.place_slow(bytes)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn place_slow(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
-        let mut state = self.state.borrow_mut();
-        let grant = state.grant(self.cursor.get(), bytes);
-        self.is_due.set(state.is_due());
-        match grant {
-            None => Err(LimitReached),
-            Some(Grant::Single(place)) => Ok(place),
-            Some(Grant::Bump(mut hole)) => {
-                let place = hole.take(bytes).ok_or(LimitReached)?;
-                self.cursor.set(hole.start.as_ptr());
-                self.limit.set(hole.start.as_ptr().wrapping_add(hole.bytes));
-                Ok(place)
-            }
-        }
-    }
-
-    /// Registers a complete object; for most types this is nothing.
-    #[inline]
-    fn register(
-        &self,
-        object: ObjectRef,
-        desc: &'static TypeDesc,
-        bytes: usize,
-    ) -> Result<(), LimitReached> {
-        if bytes > LARGE_BYTES || desc.drop.is_some() {
-            return self.register_slow(object, desc, bytes);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn register_slow(
-        &self,
-        object: ObjectRef,
-        desc: &'static TypeDesc,
-        bytes: usize,
-    ) -> Result<(), LimitReached> {
-        if self.state.borrow_mut().register(object, desc, bytes, bytes > LARGE_BYTES) {
-            Ok(())
-        } else {
-            Err(LimitReached)
-        }
+        test(&self.core.state.borrow().dynamic)
     }
 
     /// The barrier of a cell whose value `old` becomes `new`.
@@ -305,15 +187,15 @@ impl<'gc> Mutation<'gc> {
         if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
             return;
         }
-        match self.barrier.get() {
+        match self.core.barrier.get() {
             Barrier::None => {}
             Barrier::Generational => {
                 let cell = NonNull::from(&mut *old).cast::<u8>();
-                if self.tenured.contains(cell.addr().get()) {
-                    let mut finder = YoungFinder { nursery: self.nursery, found: false };
+                if self.core.tenured.contains(cell.addr().get()) {
+                    let mut finder = YoungFinder { nursery: self.core.nursery, found: false };
                     new.trace(&mut finder);
                     if finder.found {
-                        self.log_cell::<T>(cell);
+                        self.core.log_cell(cell, copy_cell::<T>);
                     }
                 }
             }
@@ -327,12 +209,12 @@ impl<'gc> Mutation<'gc> {
         if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
             return;
         }
-        match self.barrier.get() {
+        match self.core.barrier.get() {
             Barrier::None => {}
             Barrier::Generational => {
                 let cell = NonNull::from(&mut *value).cast::<u8>();
-                if self.tenured.contains(cell.addr().get()) {
-                    self.log_cell::<T>(cell);
+                if self.core.tenured.contains(cell.addr().get()) {
+                    self.core.log_cell(cell, copy_cell::<T>);
                 }
             }
             Barrier::Snapshot => self.show_overwritten(value),
@@ -342,37 +224,12 @@ impl<'gc> Mutation<'gc> {
     /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
     #[inline]
     pub(crate) fn before_upgrade(&self, object: ObjectRef) {
-        if self.barrier.get() == Barrier::Snapshot
-            && let Some(marker) = self.state.borrow_mut().plan.snapshot()
-        {
-            marker.push(object);
-        }
-    }
-
-    #[inline(never)]
-    fn log_cell<T: Trace<'gc>>(&self, cell: NonNull<u8>) {
-        let mut state = self.state.borrow_mut();
-        let log = &mut state.common.log;
-        log.push(LoggedCell { cell, copy: copy_cell::<T> });
-        if log.as_slice().len() >= self.log_limit.get() {
-            // A cell that is written again and again is needed once.
-            let entries = log.as_mut_slice();
-            entries.sort_unstable_by_key(|entry| entry.cell);
-            let mut kept = 0;
-            for index in 0..entries.len() {
-                if kept == 0 || entries[kept - 1].cell != entries[index].cell {
-                    entries[kept] = entries[index];
-                    kept += 1;
-                }
-            }
-            log.truncate(kept);
-            self.log_limit.set(LOG_LEN_FIRST.max(2 * kept));
-        }
+        self.core.show(object);
     }
 
     #[inline(never)]
     fn show_overwritten<T: Trace<'gc>>(&self, old: &mut T) {
-        if let Some(marker) = self.state.borrow_mut().plan.snapshot() {
+        if let Some(marker) = self.core.state.borrow_mut().plan.snapshot() {
             old.trace(marker);
         }
     }
@@ -393,7 +250,7 @@ impl<T> Drop for HalfBuilt<'_, '_, T> {
         // SAFETY: as many items were written, and nobody knows the object.
         unsafe { core::ptr::drop_in_place(made) };
         if self.bytes > LARGE_BYTES {
-            self.mutation.state.borrow_mut().common.large.unplace(self.start, self.bytes);
+            self.mutation.core.state.borrow_mut().common.large.unplace(self.start, self.bytes);
         }
     }
 }
@@ -402,7 +259,7 @@ impl<T> Drop for HalfBuilt<'_, '_, T> {
 ///
 /// # Safety
 /// - A cell with a `T` lies at `cell`, and nobody else uses it during the call.
-unsafe fn copy_cell<'gc, T: Trace<'gc>>(cell: NonNull<u8>, copier: &mut Copier) {
+unsafe fn copy_cell<'gc, T: Trace<'gc>>(cell: NonNull<u8>, copier: &mut Copier<Described>) {
     // SAFETY: the caller's promise.
     let value = unsafe { cell.cast::<T>().as_mut() };
     value.trace(copier);
@@ -419,6 +276,7 @@ impl Sealed for YoungFinder {}
 impl Visitor for YoungFinder {
     #[inline]
     fn visit(&mut self, field: Field) {
-        self.found |= self.nursery.contains(field.object().address());
+        let object = field.object::<Described>();
+        self.found |= object.is_some_and(|object| self.nursery.contains(object.address()));
     }
 }

@@ -19,6 +19,7 @@
 use core::ptr::NonNull;
 
 use crate::desc::TypeDesc;
+use crate::model::Model;
 
 pub(crate) const WORD_BYTES: usize = 8;
 const _: () = assert!(size_of::<usize>() == WORD_BYTES);
@@ -30,7 +31,7 @@ const SEEN: usize = 4;
 const LENGTH: usize = 8;
 const TAG: usize = 15;
 
-/// The address of an object's payload, as visitors see it.
+/// The address of an object's payload, as visitors and layouts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct ObjectRef(NonNull<u8>);
@@ -41,13 +42,29 @@ impl ObjectRef {
     /// # Safety
     /// - O1 holds for `payload`.
     #[inline]
-    pub(crate) unsafe fn new(payload: NonNull<u8>) -> Self {
+    pub unsafe fn new(payload: NonNull<u8>) -> Self {
         Self(payload)
     }
 
+    /// Where the payload begins; the head word lies before it.
     #[inline]
-    pub(crate) fn payload(self) -> NonNull<u8> {
+    pub fn payload(self) -> NonNull<u8> {
         self.0
+    }
+
+    /// The head word without the collectors' four bits: what [`crate::vm::VmHeap::alloc`] was
+    /// given.
+    #[inline]
+    pub fn head(self) -> *const u8 {
+        debug_assert!(self.forwarded().is_none(), "a forwarded object has no head");
+        self.header().map_addr(|bits| bits & !TAG).cast()
+    }
+
+    /// Writes the first head word of a new object.
+    #[inline]
+    pub(crate) fn write_head_word(self, head: *const u8, mark: usize) {
+        debug_assert!(head.addr() & TAG == 0, "the four lowest bits are the collectors'");
+        self.set_header(head.cast::<TypeDesc>().map_addr(|bits| bits | mark));
     }
 
     #[inline]
@@ -62,7 +79,7 @@ impl ObjectRef {
     }
 
     #[inline]
-    pub(crate) fn header(self) -> *const TypeDesc {
+    fn header(self) -> *const TypeDesc {
         // SAFETY: the header is initialised and no one writes it now (O1).
         unsafe { self.header_place().read() }
     }
@@ -159,16 +176,17 @@ impl ObjectRef {
 /// The place of a reference: in an object, in a root or in a table of the heap.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub struct Field(NonNull<NonNull<u8>>);
+pub struct Field(NonNull<*mut u8>);
 
 impl Field {
     /// Names the word at `place`.
     ///
     /// # Safety
-    /// - `place` holds the payload address of an object (O1), and stays where it is, readable and
-    ///   writable, until the visit of everything has ended; nobody else uses it meanwhile.
+    /// - `place` holds the payload address of an object (O1), or what the heap's
+    ///   [`crate::vm::Layout`] takes for a reference or for none. It stays where it is, readable
+    ///   and writable, until the visit of everything has ended; nobody else uses it meanwhile.
     #[inline]
-    pub(crate) unsafe fn new(place: NonNull<NonNull<u8>>) -> Self {
+    pub unsafe fn new(place: NonNull<*mut u8>) -> Self {
         Self(place)
     }
 
@@ -179,15 +197,22 @@ impl Field {
     }
 
     #[inline]
-    pub(crate) fn object(self) -> ObjectRef {
-        // SAFETY: a field holds the address of an object until the visit ends (`new`).
-        ObjectRef(unsafe { self.0.read() })
+    fn word(self) -> *mut u8 {
+        // SAFETY: a field stays readable until the visit ends (`new`).
+        unsafe { self.0.read() }
+    }
+
+    /// The object that the field refers to, if it refers to one.
+    #[inline]
+    pub(crate) fn object<M: Model>(self) -> Option<ObjectRef> {
+        M::decode(self.word()).map(ObjectRef)
     }
 
     #[inline]
-    pub(crate) fn set(self, object: ObjectRef) {
+    pub(crate) fn set<M: Model>(self, object: ObjectRef) {
+        let word = M::encode(self.word(), object.0);
         // SAFETY: a field stays writable until the visit ends (`new`).
-        unsafe { self.0.write(object.0) };
+        unsafe { self.0.write(word) };
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Both look at what a reference leads to some visits later, by when it is in the cache.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use crate::memory::Table;
+use crate::model::Model;
 use crate::object::{Field, ObjectRef, prefetch};
 use crate::space::{AddressRange, BlockSpace, Hole, LINE_BYTES, WordMap};
 use crate::trace::Visitor;
@@ -38,7 +40,7 @@ impl Ahead {
 
 /// Copies what is reached in one range to holes elsewhere.
 #[derive(Debug)]
-pub(crate) struct Copier {
+pub(crate) struct Copier<M: Model> {
     /// The range that is emptied.
     pub(crate) from: AddressRange,
     /// Large objects, which are marked where they are; empty in a minor collection.
@@ -52,9 +54,10 @@ pub(crate) struct Copier {
     grey: Table<ObjectRef>,
     ahead: Ahead,
     pub(crate) copied_bytes: usize,
+    model: PhantomData<M>,
 }
 
-impl Copier {
+impl<M: Model> Copier<M> {
     pub(crate) fn new(blocks: Option<BlockSpace>) -> Self {
         Self {
             from: AddressRange::EMPTY,
@@ -65,6 +68,7 @@ impl Copier {
             grey: Table::new(),
             ahead: Ahead::new(),
             copied_bytes: 0,
+            model: PhantomData,
         }
     }
 
@@ -87,41 +91,38 @@ impl Copier {
 
     /// Visits the fields of `object`.
     pub(crate) fn scan(&mut self, object: ObjectRef) {
-        let desc = object.desc();
-        // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody else
-        // uses the heap during a collection.
-        unsafe { (desc.copy)(object.payload(), object.len(desc), self) };
+        M::copy(object, self);
     }
 
     /// Makes `field` refer to the copy. It may have been visited and settled before: a logged cell
     /// of a young large object is.
     #[inline]
     fn forward(&mut self, field: Field) {
-        let object = field.object();
+        let Some(object) = field.object::<M>() else { return };
         if self.from.contains(object.address()) {
             let copy = object.forwarded().unwrap_or_else(|| self.copy(object));
-            field.set(copy);
+            field.set::<M>(copy);
         }
     }
 
     #[inline]
     fn copy(&mut self, object: ObjectRef) -> ObjectRef {
-        let desc = object.desc();
-        let bytes = object.total_bytes(desc);
+        let start = M::start(object);
+        let bytes = M::total_bytes(object);
         let place = match self.to.take(bytes) {
             Some(place) => place,
             None => self.place_slow(bytes),
         };
         // SAFETY: `bytes` of the old object are initialised or padding, and the place is unused
         // memory of that size elsewhere.
-        unsafe { copy_object(object.start(desc), place, bytes) };
+        unsafe { copy_object(start, place, bytes) };
         // SAFETY: head and payload lie in the place.
-        let payload = unsafe { place.add(desc.head_bytes()) };
+        let payload = unsafe { place.add(object.address() - start.addr().get()) };
         // SAFETY: the head was copied with the payload (O1, O2).
         let copy = unsafe { ObjectRef::new(payload) };
         object.forward_to(copy);
         self.copied_bytes += bytes;
-        if desc.needs_trace {
+        if M::needs_trace(copy) {
             self.grey.push(copy);
         }
         copy
@@ -170,9 +171,9 @@ unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
     sizes!(2 3 4 5 6 7 8)
 }
 
-impl Sealed for Copier {}
+impl<M: Model> Sealed for Copier<M> {}
 
-impl Reach for Copier {
+impl<M: Model> Reach for Copier<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
         if self.from.contains(object.address()) {
             object.forwarded()
@@ -198,10 +199,10 @@ impl Reach for Copier {
     }
 }
 
-impl Visitor for Copier {
+impl<M: Model> Visitor for Copier<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
-        let object = field.object();
+        let Some(object) = field.object::<M>() else { return };
         if self.from.contains(object.address()) {
             prefetch(object.payload().as_ptr().wrapping_sub(8));
             if let Some(due) = self.ahead.exchange(Some(field)) {
@@ -218,16 +219,17 @@ const WAIT_BYTES: usize = 32 << 20;
 
 /// Replaces references to where sliding puts the objects. Each field is visited once.
 #[derive(Debug)]
-pub(crate) struct Slider {
+pub(crate) struct Slider<M: Model> {
     pub(crate) map: WordMap,
     ahead: Ahead,
     /// Whether the map is too large for the caches, so that looking ahead pays.
     waits: bool,
+    model: PhantomData<M>,
 }
 
-impl Slider {
+impl<M: Model> Slider<M> {
     pub(crate) fn new(map: WordMap) -> Self {
-        Self { map, ahead: Ahead::new(), waits: false }
+        Self { map, ahead: Ahead::new(), waits: false, model: PhantomData }
     }
 
     /// Plans where everything in the first `used_bytes` goes; returns the bytes that remain.
@@ -241,11 +243,15 @@ impl Slider {
     /// Replaces the references of `object`, at the latest when [`Slider::flush`] is called, which
     /// has to happen before the object moves.
     pub(crate) fn scan(&mut self, object: ObjectRef) {
-        let desc = object.desc();
-        if desc.needs_trace {
-            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
-            // else uses the heap during a collection.
-            unsafe { (desc.slide)(object.payload(), object.len(desc), self) };
+        if M::needs_trace(object) {
+            M::slide(object, self);
+        }
+    }
+
+    #[inline]
+    fn settle(&self, field: Field) {
+        if let Some(object) = field.object::<M>() {
+            field.set::<M>(self.map.target(object));
         }
     }
 
@@ -253,24 +259,25 @@ impl Slider {
     pub(crate) fn flush(&mut self) {
         for _ in 0..Ahead::LEN {
             if let Some(field) = self.ahead.exchange(None) {
-                field.set(self.map.target(field.object()));
+                self.settle(field);
             }
         }
     }
 }
 
-impl Sealed for Slider {}
+impl<M: Model> Sealed for Slider<M> {}
 
-impl Visitor for Slider {
+impl<M: Model> Visitor for Slider<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
+        let Some(object) = field.object::<M>() else { return };
         if !self.waits {
-            field.set(self.map.target(field.object()));
+            field.set::<M>(self.map.target(object));
             return;
         }
-        self.map.prefetch(field.object().address());
+        self.map.prefetch(object.address());
         if let Some(due) = self.ahead.exchange(Some(field)) {
-            due.set(self.map.target(due.object()));
+            self.settle(due);
         }
     }
 }

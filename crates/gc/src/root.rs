@@ -35,21 +35,38 @@ macro_rules! rootable {
 /// All roots of a heap, for every visitor.
 pub(crate) trait Roots {
     fn trace<V: Visitor>(&mut self, visitor: &mut V);
+
+    /// Gives up or replaces what is held weakly, when it is known who lives: `fate` tells where an
+    /// object is now, or that it is dead.
+    fn settle(&mut self, _fate: &mut dyn FnMut(ObjectRef) -> Option<ObjectRef>) {}
 }
 
-/// The root value, the dynamic roots and the handles.
-pub(crate) struct HeapRoots<'a, T> {
-    pub(crate) root: &'a mut T,
+/// The root value of a [`crate::Heap`].
+pub(crate) struct TracedRoot<'a, T>(pub(crate) &'a mut T);
+
+impl<'gc, T: Trace<'gc>> Roots for TracedRoot<'_, T> {
+    fn trace<V: Visitor>(&mut self, visitor: &mut V) {
+        self.0.trace(visitor);
+    }
+}
+
+/// What comes from outside the heap, the dynamic roots and the handles.
+pub(crate) struct HeapRoots<'a, R> {
+    pub(crate) outer: &'a mut R,
     pub(crate) dynamic: &'a RootTable,
     pub(crate) locals: &'a mut Table<ObjectRef>,
 }
 
-impl<'gc, T: Trace<'gc>> Roots for HeapRoots<'_, T> {
+impl<R: Roots> Roots for HeapRoots<'_, R> {
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
-        self.root.trace(visitor);
+        self.outer.trace(visitor);
         self.dynamic.trace(visitor);
         for object in self.locals.as_mut_slice() {
             visitor.visit(Field::of(object));
         }
+    }
+
+    fn settle(&mut self, fate: &mut dyn FnMut(ObjectRef) -> Option<ObjectRef>) {
+        self.outer.settle(fate);
     }
 }

@@ -71,9 +71,8 @@ impl Snapshot {
         let mut objects = Vec::new();
         let mut addresses = Vec::new();
         let mut targets: Vec<Vec<usize>> = Vec::new();
-        heap.list(&mut |address, desc, bytes, references| {
-            let (type_name, is_array) =
-                desc.map_or(("roots", false), |desc| ((desc.name)(), desc.is_array));
+        heap.list(&mut |address, kind, bytes, references| {
+            let (type_name, is_array) = kind.unwrap_or(("roots", false));
             addresses.push((address, objects.len()));
             targets.push(references.to_vec());
             objects.push(SnapshotObject {

@@ -6,20 +6,20 @@ use heapwright_os::{monotonic_ns, page_bytes, thread_cpu_ns};
 
 use crate::config::Config;
 use crate::control::Controller;
-use crate::desc::TypeDesc;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
+use crate::model::Model;
 use crate::object::ObjectRef;
 use crate::plan::{AnyPlan, Common, DropCursor, Grant, Layout, Plan};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::weak::Pairs;
 use crate::{HeapError, Refusal, Statistics};
 
-pub(crate) struct State {
-    pub(crate) plan: AnyPlan,
-    pub(crate) common: Common,
+pub(crate) struct State<M: Model> {
+    pub(crate) plan: AnyPlan<M>,
+    pub(crate) common: Common<M>,
     pub(crate) dynamic: RootTable,
     /// What handle scopes keep.
     pub(crate) locals: Table<ObjectRef>,
@@ -34,10 +34,10 @@ pub(crate) struct State {
     _memory: Reserve,
 }
 
-impl State {
+impl<M: Model> State<M> {
     pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
         let config = config.clone().clamped();
-        let Layout { memory, plan, large, tenured, nursery } = Layout::new(&config)?;
+        let Layout { memory, plan, large, tenured, nursery } = Layout::<M>::new(&config)?;
         let dynamic = RootTable::new()?;
         let common = Common {
             shared: dynamic.share(),
@@ -130,14 +130,14 @@ impl State {
     pub(crate) fn register(
         &mut self,
         object: ObjectRef,
-        desc: &'static TypeDesc,
+        has_drop: bool,
         total_bytes: usize,
         is_large: bool,
     ) -> bool {
-        if desc.drop.is_some() && self.common.drops.try_push(object).is_err() {
+        if has_drop && self.common.drops.try_push(object).is_err() {
             return false;
         }
-        !is_large || self.common.large.add(object, total_bytes).is_some()
+        !is_large || self.common.large.add(object, M::start(object), total_bytes).is_some()
     }
 
     /// Runs the destructors of all objects.
@@ -146,7 +146,7 @@ impl State {
         while let Some(object) = drops.pop() {
             // SAFETY: the heap goes away, so nobody uses the payload again, and the object has
             // left the table, so this happens once.
-            unsafe { object.drop_payload() };
+            unsafe { M::drop_payload(object) };
         }
     }
 }

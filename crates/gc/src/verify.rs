@@ -2,7 +2,10 @@
 //!
 //! The walk sets a bit in each header, a second one clears it again, and both must see the same.
 
+use core::marker::PhantomData;
+
 use crate::memory::Table;
+use crate::model::Model;
 use crate::object::{Field, ObjectRef};
 use crate::plan::{AnyPlan, Common, Plan};
 use crate::root::Roots;
@@ -10,14 +13,18 @@ use crate::space::AddressRange;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 
-/// Told of an object: its address, descriptor, bytes, and where its references lead. The roots
-/// have no descriptor.
+/// The name of an object's type, and whether it is an array of that.
 #[cfg(feature = "alloc")]
-pub(crate) type Each<'a> = dyn FnMut(usize, Option<&crate::desc::TypeDesc>, usize, &[usize]) + 'a;
+pub(crate) type Kind = (&'static str, bool);
+
+/// Told of an object: its address, kind, bytes, and where its references lead. The roots have no
+/// kind.
+#[cfg(feature = "alloc")]
+pub(crate) type Each<'a> = dyn FnMut(usize, Option<Kind>, usize, &[usize]) + 'a;
 
 /// The walk over everything.
 #[derive(Debug)]
-pub(crate) struct Verifier {
+pub(crate) struct Verifier<M: Model> {
     places: [AddressRange; 3],
     /// The mark bit that every object has, if a full collection has just marked them all.
     mark: Option<usize>,
@@ -29,17 +36,18 @@ pub(crate) struct Verifier {
     references: Option<Table<usize>>,
     objects: usize,
     bytes: usize,
+    model: PhantomData<M>,
 }
 
-impl Verifier {
+impl<M: Model> Verifier<M> {
     /// Walks the heap; returns the number of reachable objects and their bytes.
     ///
     /// # Panics
     /// If the heap is broken.
     pub(crate) fn run<R: Roots>(
         roots: &mut R,
-        plan: &AnyPlan,
-        common: &mut Common,
+        plan: &AnyPlan<M>,
+        common: &mut Common<M>,
         mark: Option<usize>,
     ) -> (usize, usize) {
         let mut verifier = Self::new(plan, common, mark);
@@ -50,7 +58,7 @@ impl Verifier {
         seen
     }
 
-    fn new(plan: &AnyPlan, common: &Common, mark: Option<usize>) -> Self {
+    fn new(plan: &AnyPlan<M>, common: &Common<M>, mark: Option<usize>) -> Self {
         let [first, second] = plan.used();
         Self {
             places: [first, second, common.large.range()],
@@ -61,16 +69,17 @@ impl Verifier {
             references: None,
             objects: 0,
             bytes: 0,
+            model: PhantomData,
         }
     }
 
-    /// Calls `each` for the roots, without a descriptor, and for every reachable object: its
-    /// address, its descriptor, its bytes, and where its references lead.
+    /// Calls `each` for the roots, without a kind, and for every reachable object: its
+    /// address, its kind, its bytes, and where its references lead.
     #[cfg(feature = "alloc")]
     pub(crate) fn list<R: Roots>(
         roots: &mut R,
-        plan: &AnyPlan,
-        common: &mut Common,
+        plan: &AnyPlan<M>,
+        common: &mut Common<M>,
         each: &mut Each<'_>,
     ) {
         let mut verifier = Self::new(plan, common, None);
@@ -83,46 +92,35 @@ impl Verifier {
         common.trace_roots(roots, &mut verifier);
         verifier.report(0, None, 0, each);
         for object in list.as_ref().map_or(&[][..], Table::as_slice) {
-            let desc = object.desc();
-            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
-            // else uses the heap during the walk.
-            unsafe { (desc.verify)(object.payload(), object.len(desc), &mut verifier) };
-            verifier.report(object.address(), Some(desc), object.total_bytes(desc), each);
+            M::verify(*object, &mut verifier);
+            let (kind, bytes) = (M::kind(*object), M::total_bytes(*object));
+            verifier.report(object.address(), Some(kind), bytes, each);
         }
     }
 
     #[cfg(feature = "alloc")]
-    fn report(
-        &mut self,
-        address: usize,
-        desc: Option<&crate::desc::TypeDesc>,
-        bytes: usize,
-        each: &mut Each<'_>,
-    ) {
+    fn report(&mut self, address: usize, kind: Option<Kind>, bytes: usize, each: &mut Each<'_>) {
         if let Some(references) = &mut self.references {
-            each(address, desc, bytes, references.as_slice());
+            each(address, kind, bytes, references.as_slice());
             references.clear();
         }
     }
 
-    fn walk<R: Roots>(&mut self, roots: &mut R, common: &mut Common) -> (usize, usize) {
+    fn walk<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) -> (usize, usize) {
         (self.objects, self.bytes) = (0, 0);
         common.trace_roots(roots, self);
         while let Some(object) = self.stack.pop() {
-            let desc = object.desc();
-            // SAFETY: the payload holds as many values of the descriptor's type (O1), and nobody
-            // else uses the heap during the walk.
-            unsafe { (desc.verify)(object.payload(), object.len(desc), self) };
+            M::verify(object, self);
         }
         (self.objects, self.bytes)
     }
 }
 
-impl Sealed for Verifier {}
+impl<M: Model> Sealed for Verifier<M> {}
 
-impl Visitor for Verifier {
+impl<M: Model> Visitor for Verifier<M> {
     fn visit(&mut self, field: Field) {
-        let object = field.object();
+        let Some(object) = field.object::<M>() else { return };
         let address = object.address();
         if let Some(references) = &mut self.references {
             references.push(address);
@@ -134,12 +132,11 @@ impl Visitor for Verifier {
         assert!(object.forwarded().is_none(), "a reference to the old place of an object");
         if object.is_seen() != self.sets {
             let is_marked = self.mark.is_none_or(|mark| object.mark_bit() == mark);
-            let name = object.desc().name;
-            assert!(is_marked, "the collection has not marked the {} at {address:#x}", name());
+            let (name, _) = M::kind(object);
+            assert!(is_marked, "the collection has not marked the {name} at {address:#x}");
             object.flip_seen();
-            let desc = object.desc();
             self.objects += 1;
-            self.bytes += object.total_bytes(desc);
+            self.bytes += M::total_bytes(object);
             self.stack.push(object);
             if let Some(list) = &mut self.list {
                 list.push(object);

@@ -23,6 +23,42 @@ const QUANTUM_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heapwright;
 
+heapwright_watch::watch_from_load_to_exit!();
+
+/// Nothing here allocates or panics, and all of it may be called at any time, from any thread.
+impl Heapwright {
+    /// What the allocator holds: O(64 KiB slices ever used), some 5 ns each, under its lock.
+    pub fn stats(&self) -> malloc::Statistics {
+        malloc::statistics()
+    }
+
+    /// Gives all memory back to the kernel that holds no live block, also in other threads'
+    /// lists of spans; whether there was any. Milliseconds: system calls, some under locks.
+    pub fn trim(&self) -> bool {
+        malloc::trim()
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> malloc::Limits {
+        malloc::limits()
+    }
+
+    /// Sets the limits, of what is handed out or may be resident, in bytes: above the soft one
+    /// free memory goes back to the kernel at once, at the hard one allocations fail. O(1);
+    /// nothing is taken away.
+    pub fn limit(&self, limits: malloc::Limits) {
+        malloc::set_limits(limits);
+    }
+
+    /// Every live block of every heap at this moment; see [`LiveBlocks`](malloc::LiveBlocks).
+    ///
+    /// # Errors
+    /// [`WalkError`](malloc::WalkError) when the kernel has no memory for the snapshot.
+    pub fn live_blocks(&self) -> Result<malloc::LiveBlocks, malloc::WalkError> {
+        malloc::LiveBlocks::take()
+    }
+}
+
 // SAFETY: `heapwright-malloc` gives blocks of the size and alignment asked for, which no other
 // live block overlaps, keeps them until they are freed, and does not unwind.
 unsafe impl GlobalAlloc for Heapwright {

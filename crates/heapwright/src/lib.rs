@@ -1,9 +1,12 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+pub mod heap;
 pub mod numa;
+pub mod options;
 mod recorded;
 pub mod regions;
 
 pub use allocator::Heapwright;
+pub use heapwright_malloc::{Limits, Statistics};
 pub use recorded::Recorded;

@@ -9,6 +9,8 @@ use crate::large;
 use crate::life;
 use crate::pool::lock;
 use crate::thread_block::{Life, ThreadBlock};
+use crate::zone;
+use crate::{sampled_lists, sampling};
 
 /// No block is larger (C's `PTRDIFF_MAX`).
 pub(crate) const BLOCK_BYTES_MAX: usize = isize::MAX as usize;
@@ -40,24 +42,28 @@ pub fn alloc_at_once(bytes: usize) -> *mut u8 {
 #[inline(never)]
 fn alloc_slow(bytes: usize) -> *mut u8 {
     if bytes <= SMALL_BYTES_MAX {
-        return alloc_class_slow(class_of(bytes));
+        return alloc_class_slow(class_of(bytes), bytes, QUANTUM_BYTES);
     }
     large::alloc(bytes, QUANTUM_BYTES).start
 }
 
-/// A block of `class_index` when the thread's list is empty.
+/// A block of `class_index`, for a request of `bytes` at a multiple of `align_bytes`, when the thread's list is empty.
 #[cold]
 #[inline(never)]
-fn alloc_class_slow(class_index: usize) -> *mut u8 {
+fn alloc_class_slow(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
     let thread = ThreadBlock::current();
     if let Some(heap) = life::heap_of(thread) {
         // Setting the heap up may have allocated, and so filled the list.
         let ready = ThreadBlock::pop(class_index);
         let block = if ready.is_null() { heap.enter().refill(thread, class_index) } else { ready };
+        let due = sampled_lists::take_due(heap);
         if thread.life() == Life::Ended {
             life::give_heap_up(thread);
         }
         life::heartbeat();
+        if due != 0 && !block.is_null() {
+            return sampling::take(due, block.cast(), class_index, bytes, align_bytes);
+        }
         if !block.is_null() {
             return block.cast();
         }
@@ -99,7 +105,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
         Some(class_index) => {
             let mut block: *mut u8 = ThreadBlock::pop(class_index).cast();
             if block.is_null() {
-                block = alloc_class_slow(class_index);
+                block = alloc_class_slow(class_index, bytes, align_bytes);
             }
             if block.addr().is_multiple_of(align_bytes) {
                 return block;
@@ -117,7 +123,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
 /// there is no memory; the old block is then as before.
 ///
 /// In place when the new size fits and is at least half of what there is. Large blocks grow into
-/// free neighbours, or have their pages moved.
+/// free neighbours, or have their pages moved. A block of a [`Zone`](crate::Zone) stays in it.
 ///
 /// # Safety
 /// - `ptr` is null or a live block of this allocator; after a non-null result only the result is
@@ -129,11 +135,17 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     }
     // SAFETY: the caller's promise.
     let old_bytes = unsafe { usable_bytes(ptr) };
-    if bytes <= old_bytes && bytes >= old_bytes / 2 {
+    if fits_in_place(old_bytes, bytes) {
         return ptr;
     }
     // SAFETY: the caller's promise; the usable size was just asked.
     unsafe { realloc_slow(ptr, old_bytes, bytes) }
+}
+
+/// Whether a block of `old_bytes` serves `bytes` well.
+#[inline(always)]
+pub(crate) fn fits_in_place(old_bytes: usize, bytes: usize) -> bool {
+    bytes <= old_bytes && bytes >= old_bytes / 2
 }
 
 /// [`realloc`] of a block that changes its size class.
@@ -146,10 +158,15 @@ unsafe fn realloc_slow(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 
         // Another allocator's block: its size is unknown, so nothing can be kept.
         return core::ptr::null_mut();
     }
+    if zone::is_in_zone(ptr) {
+        // SAFETY: the caller's promise, and the line above.
+        return unsafe { zone::realloc(ptr, bytes) };
+    }
     if old_bytes > SMALL_BYTES_MAX && bytes > SMALL_BYTES_MAX && is_in_region(ptr) {
         // SAFETY: a live block in the region above the small sizes; the caller's promise.
         let block = unsafe { large::resize(ptr, bytes) };
         if !block.is_null() {
+            sampling::large(block, bytes);
             return block;
         }
     }

@@ -16,19 +16,24 @@ use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::heap::Heap;
 use crate::life::before_shared_lock;
 use crate::merge;
+use crate::nodes::{self, Part};
 use crate::pool::{Futex, in_signal_handler};
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-const BUCKET_COUNT: usize = 4;
+pub(crate) const BUCKET_COUNT: usize = 4;
 const BUCKETS: [Place; BUCKET_COUNT] =
     [Place::Bucket0, Place::Bucket1, Place::Bucket2, Place::Bucket3];
+
+/// The first spans of the lists by fullness.
+pub(crate) type Buckets = [SliceIndex; BUCKET_COUNT];
 
 /// The passive spans of one class that have free slots.
 #[derive(Debug)]
 pub(crate) struct ClassPool {
-    buckets: [SliceIndex; BUCKET_COUNT],
+    /// Of the first NUMA node; those of other nodes are in `nodes`.
+    buckets: Buckets,
 }
 
 static POOLS: [Lock<ClassPool, Futex>; CLASS_COUNT] =
@@ -70,11 +75,31 @@ fn bucket_of(span: Span) -> Option<usize> {
 }
 
 impl ClassPool {
+    /// The lists of a NUMA node.
+    #[inline]
+    fn buckets_of(&mut self, class_index: usize, part: Part) -> &mut Buckets {
+        if part == 0 {
+            return &mut self.buckets;
+        }
+        // SAFETY: who has `self` holds the class's lock; borrowed from it, so there is one.
+        match unsafe { nodes::far_buckets(class_index, part) } {
+            Some(buckets) => buckets,
+            None => &mut self.buckets,
+        }
+    }
+
+    /// The list that holds `span`, which is in `bucket` of its class.
+    #[inline]
+    fn list_of(&mut self, span: Span, bucket: usize) -> &mut SliceIndex {
+        &mut self.buckets_of(span.class_index(), span.part())[bucket]
+    }
+
     /// Adds a passive span that is in no list.
     pub(crate) fn insert(&mut self, span: Span) {
         match bucket_of(span) {
             Some(bucket) => {
-                self.buckets[bucket] = span_list::append(self.buckets[bucket], span.index());
+                let list = self.list_of(span, bucket);
+                *list = span_list::append(*list, span.index());
                 span.set_place(BUCKETS[bucket]);
             }
             None => span.set_place(Place::Packed),
@@ -84,14 +109,21 @@ impl ClassPool {
     /// Takes a span out of the list it may be in.
     pub(crate) fn remove(&mut self, span: Span) {
         if let Some(bucket) = BUCKETS.iter().position(|place| *place == span.place()) {
-            self.buckets[bucket] = span_list::remove(self.buckets[bucket], span.index());
+            let list = self.list_of(span, bucket);
+            *list = span_list::remove(*list, span.index());
         }
         span.set_place(Place::Packed);
     }
 
-    /// Gives the fullest span with a free slot to the thread of `heap`.
-    pub(crate) fn take_fullest(&mut self, heap: &'static Heap, owner: usize) -> Option<Span> {
-        let index = *self.buckets.iter().find(|head| **head != NO_SLICE)?;
+    /// Gives the fullest span of `part` with a free slot to the thread of `heap`.
+    pub(crate) fn take_fullest(
+        &mut self,
+        (class_index, part): (usize, Part),
+        heap: &'static Heap,
+        owner: usize,
+    ) -> Option<Span> {
+        let buckets = self.buckets_of(class_index, part);
+        let index = *buckets.iter().find(|head| **head != NO_SLICE)?;
         let span = Span::at(index);
         self.activate(span, heap, owner);
         Some(span)
@@ -141,20 +173,22 @@ impl ClassPool {
     }
 
     /// The spans of the class, a bucket's at a time.
-    pub(crate) fn bucket(&self, bucket: usize) -> SliceIndex {
-        self.buckets.get(bucket).copied().unwrap_or(NO_SLICE)
+    pub(crate) fn bucket(&mut self, class_index: usize, part: Part, bucket: usize) -> SliceIndex {
+        self.buckets_of(class_index, part).get(bucket).copied().unwrap_or(NO_SLICE)
     }
 
     /// Makes `first`, one of the bucket's spans, its first; the order of the circle stays.
     pub(crate) fn turn(&mut self, bucket: usize, first: Option<SliceIndex>) {
-        if let (Some(head), Some(first)) = (self.buckets.get_mut(bucket), first) {
-            *head = first;
+        if let Some(first) = first {
+            *self.list_of(Span::at(first), bucket) = first;
         }
     }
 
     /// Forgets all spans, which are then lost: for a list that a vanished thread left half
     /// changed.
-    pub(crate) fn forget(&mut self) {
-        self.buckets = [NO_SLICE; BUCKET_COUNT];
+    pub(crate) fn forget(&mut self, class_index: usize) {
+        for part in 0..nodes::part_count() {
+            *self.buckets_of(class_index, part as Part) = [NO_SLICE; BUCKET_COUNT];
+        }
     }
 }

@@ -16,8 +16,8 @@ use crate::heap::Heap;
 
 /// Index of a slice in the region.
 pub(crate) type SliceIndex = u32;
-/// No slice.
-pub(crate) const NO_SLICE: SliceIndex = u32::MAX;
+/// No slice: the first one is the descriptors'. 0, so that empty lists are zeroed memory.
+pub(crate) const NO_SLICE: SliceIndex = 0;
 
 // Values of `owner` that are no thread; thread pointers are higher.
 /// A small span that no thread owns: its free slots are in the bitmap only, and it is whoever's
@@ -134,13 +134,13 @@ pub(crate) struct Descriptor {
     pub(crate) place: AtomicU8,
     /// Free run: 1 when its pages may be resident. Small span: 1 when there may be pages to purge.
     pub(crate) is_dirty: AtomicU8,
-    /// NUMA node of the memory.
+    /// Small span: the part of the region, hence the NUMA node, that it lies in.
     pub(crate) node: AtomicU8,
     /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`;
     /// with merged windows: which ones, a bit each.
     pub(crate) epoch: AtomicU32,
-    /// Large block: usable bytes. Small span: its pages of 4 KiB that are known to be the
-    /// kernel's zero pages, a bit each.
+    /// Head of a large block: its usable bytes. Other slices, also of free runs, but for the rest
+    /// of a large block: the slice's pages of 4 KiB that may be resident, a bit each.
     pub(crate) extra: AtomicU64,
 }
 

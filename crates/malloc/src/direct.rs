@@ -79,6 +79,16 @@ impl DirectMappings {
         true
     }
 
+    /// Calls `each` with every block and its usable bytes.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(*mut u8, usize)) {
+        for place in 0..self.capacity {
+            let entry = self.entry(place);
+            if !entry.block.is_null() {
+                each(entry.block, entry.usable_bytes());
+            }
+        }
+    }
+
     fn entry(&self, place: usize) -> Entry {
         debug_assert!(place < self.capacity);
         // SAFETY: inside the table, whose zeroed places are valid entries.

@@ -25,10 +25,12 @@ use crate::life::{set_thread_count, thread_count};
 use crate::merge;
 use crate::pool::{all_heaps, lock, pool_lock};
 use crate::purger;
+use crate::region::descriptor;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
-use crate::zone;
+use crate::walk::InHand;
+use crate::zone_place;
 
 /// `Heap::owner` of a heap whose thread is not in this process.
 const ORPHAN: usize = 1;
@@ -127,9 +129,13 @@ fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
     latest
 }
 
-pub(crate) unsafe extern "C" fn before_fork() {
+/// Takes every lock, for a fork or a walk.
+///
+/// # Safety
+/// - The calling thread holds none, and calls [`unlock_everything`] later.
+pub(crate) unsafe fn lock_everything() {
     // Kept over the fork; freed after it, by the same thread, in both processes.
-    let mut latest_zone = zone::lock_places_after(core::ptr::null());
+    let mut latest_zone = zone_place::lock_places_after(core::ptr::null());
     let mut latest = lock_heaps_after(core::ptr::null_mut());
     loop {
         for class_index in 0..CLASS_COUNT {
@@ -139,12 +145,12 @@ pub(crate) unsafe extern "C" fn before_fork() {
         let newest = all_heaps()
             .next()
             .map_or(core::ptr::null_mut(), |heap| core::ptr::from_ref(heap).cast_mut());
-        if newest == latest && zone::latest_place() == latest_zone {
+        if newest == latest && zone_place::latest_place() == latest_zone {
             break;
         }
         // Heaps and zones are made under the pool's lock; some were before we had it.
         unlock_classes_and_pool();
-        latest_zone = zone::lock_places_after(latest_zone);
+        latest_zone = zone_place::lock_places_after(latest_zone);
         latest = lock_heaps_after(latest);
     }
 }
@@ -160,7 +166,7 @@ fn unlock_classes_and_pool() {
 }
 
 fn unlock_heaps() {
-    zone::unlock_places();
+    zone_place::unlock_places();
     for heap in all_heaps() {
         if !is_orphan(heap) {
             // SAFETY: as in `unlock_classes_and_pool`.
@@ -169,14 +175,29 @@ fn unlock_heaps() {
     }
 }
 
-pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+/// Frees what [`lock_everything`] locked.
+///
+/// # Safety
+/// - The calling thread locked everything; or this is the only thread of a child, whose parent's
+///   thread did.
+pub(crate) unsafe fn unlock_everything() {
     unlock_classes_and_pool();
     unlock_heaps();
 }
 
+pub(crate) unsafe extern "C" fn before_fork() {
+    // SAFETY: libc calls this before a fork, and one of the functions below after it.
+    unsafe { lock_everything() };
+}
+
+pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+    // SAFETY: locked by `before_fork`.
+    unsafe { unlock_everything() };
+}
+
 pub(crate) unsafe extern "C" fn after_fork_in_child() {
-    unlock_classes_and_pool();
-    unlock_heaps();
+    // SAFETY: locked by `before_fork` in the parent.
+    unsafe { unlock_everything() };
     note_process();
     purger::forget();
     merge::after_fork();
@@ -253,6 +274,7 @@ pub(crate) fn adopt_orphans_of(head: &Descriptor) {
 /// Makes all spans of an orphan passive and keeps the heap for another thread; false when
 /// somebody else is at it. Never waits: the caller may hold a heap's lock.
 fn dissolve(heap: &'static Heap) -> bool {
+    let _in_hand = InHand::new();
     let Some(mut inside) = heap.inside.try_lock(ThreadBlock::token()) else { return false };
     if !is_orphan(heap) {
         return false;
@@ -326,13 +348,21 @@ pub(crate) fn look_for_raw_fork() {
     }
     for class_index in 0..CLASS_COUNT {
         if class_lock(class_index).break_if_held_by_other(me) {
-            lock_class(class_index).forget();
+            lock_class(class_index).forget(class_index);
         }
     }
-    zone::break_locks(me);
+    zone_place::break_locks(me);
     let own = ThreadBlock::current().heap.get();
     for heap in all_heaps() {
-        if core::ptr::eq(heap, own) || heap.owner.load(Ordering::Relaxed) <= ORPHAN {
+        if core::ptr::eq(heap, own) {
+            // A purger was visiting it.
+            if heap.inside.break_if_held_by_other(me) {
+                heap.lock_inside().forget();
+                disown_spans_of(me);
+            }
+            continue;
+        }
+        if heap.owner.load(Ordering::Relaxed) <= ORPHAN {
             continue;
         }
         if heap.inside.break_if_held_by_other(me) {
@@ -341,5 +371,21 @@ pub(crate) fn look_for_raw_fork() {
         } else {
             make_orphan(heap);
         }
+    }
+}
+
+/// Makes the spans of this thread nobody's: the lists that they are in were lost.
+fn disown_spans_of(me: usize) {
+    let mut part = 0;
+    loop {
+        let slices = lock().runs.ranges().nth(part);
+        let Some(slices) = slices else { return };
+        for index in slices {
+            let head = descriptor(index);
+            if head.owner.load(Ordering::Relaxed) == me {
+                head.owner.store(ORPHANED, Ordering::Relaxed);
+            }
+        }
+        part += 1;
     }
 }

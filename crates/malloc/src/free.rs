@@ -10,10 +10,12 @@ use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
 use crate::large;
 use crate::life;
+use crate::nodes;
 use crate::pool::lock;
 #[cfg(target_arch = "x86_64")]
 use crate::region::SLICE_LOG2;
 use crate::region::{descriptor, descriptor_of, index_of, slice_of};
+use crate::sampling;
 use crate::span::Span;
 use crate::thread_block::{Life, ThreadBlock};
 use crate::zone;
@@ -147,6 +149,9 @@ fn wake(head: &'static Descriptor) {
 unsafe fn free_slow(ptr: *mut u8) {
     let Some(head) = head_of(ptr) else {
         if !ptr.is_null() {
+            if sampling::guard().is_some_and(|guard| (guard.free)(ptr)) {
+                return;
+            }
             // Whether it was ours or another allocator's, there is nothing more to do.
             lock().direct.free(ptr);
         }
@@ -200,7 +205,8 @@ unsafe fn free_slow(ptr: *mut u8) {
 /// well used.
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
-    if span.place().is_adoptable() && span.passive_used() * ADOPT_SHARE > span.slot_count() {
+    let is_listed = span.place().is_adoptable() && nodes::is_near(span.part());
+    if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
         drop(entered);
@@ -271,12 +277,20 @@ pub(crate) fn free_redirected(
 #[inline]
 pub unsafe fn usable_bytes(ptr: *mut u8) -> usize {
     let Some(head) = head_of(ptr) else {
-        return if ptr.is_null() { 0 } else { lock().direct.usable_bytes(ptr).unwrap_or(0) };
+        return if ptr.is_null() { 0 } else { usable_bytes_outside(ptr) };
     };
     if head.owner.load(Ordering::Relaxed) == LARGE {
         return head.extra.load(Ordering::Relaxed) as usize;
     }
     class_bytes(usize::from(head.class_index.load(Ordering::Relaxed)))
+}
+
+#[cold]
+fn usable_bytes_outside(ptr: *mut u8) -> usize {
+    sampling::guard()
+        .and_then(|guard| (guard.usable_bytes)(ptr))
+        .or_else(|| lock().direct.usable_bytes(ptr))
+        .unwrap_or(0)
 }
 
 /// Descriptor of the run that `ptr` lies in; none outside the region.

@@ -8,16 +8,11 @@
 
 use heapwright_core::size_class::{CLASS_COUNT, class_bytes};
 
-use crate::descriptor::SliceIndex;
 use crate::region::SLICE_BYTES;
 
 /// Slots of up to 1 KiB do not cross a multiple of this.
 pub(crate) const UNIT_BYTES: usize = 16 * 1024;
 const UNIT_SLOT_BYTES_MAX: usize = 1024;
-/// Spans of slots up to this are one slice, so at least eight slots each.
-const ONE_SLICE_BYTES_MAX: usize = SLICE_BYTES / 8;
-/// Spans of larger slots.
-const LARGER_SPAN_SLICES: SliceIndex = 4;
 /// At most this much is linked and handed to a thread at a time: links exist only in what is
 /// about to be used, and an idle thread keeps no more than this a class.
 const HAND_OUT_BYTES: usize = 8 * 1024;
@@ -37,8 +32,6 @@ pub(crate) struct Geometry {
     pub(crate) unit_slots: u16,
     /// Slots handed to a thread at a time, at most.
     pub(crate) hand_out_count: u16,
-    /// Length of a span.
-    pub(crate) slices: u8,
 }
 
 static GEOMETRIES: [Geometry; CLASS_COUNT] = {
@@ -53,21 +46,19 @@ static GEOMETRIES: [Geometry; CLASS_COUNT] = {
 
 const fn geometry(class_index: usize) -> Geometry {
     let bytes = class_bytes(class_index);
-    let slices = if bytes <= ONE_SLICE_BYTES_MAX { 1 } else { LARGER_SPAN_SLICES };
-    let span_bytes = slices as usize * SLICE_BYTES;
     let (unit_slots, slot_count) = if bytes <= UNIT_SLOT_BYTES_MAX {
-        (UNIT_BYTES / bytes, UNIT_BYTES / bytes * (span_bytes / UNIT_BYTES))
+        (UNIT_BYTES / bytes, UNIT_BYTES / bytes * (SLICE_BYTES / UNIT_BYTES))
     } else {
-        (span_bytes / bytes, span_bytes / bytes)
+        (SLICE_BYTES / bytes, SLICE_BYTES / bytes)
     };
     let wished = HAND_OUT_BYTES / bytes;
-    let hand_out = if wished < HAND_OUT_COUNT_MIN { HAND_OUT_COUNT_MIN } else { wished };
+    let wished = if wished < HAND_OUT_COUNT_MIN { HAND_OUT_COUNT_MIN } else { wished };
+    let hand_out = if wished < slot_count { wished } else { slot_count };
     Geometry {
         slot_bytes: bytes as u32,
         slot_count: slot_count as u16,
         unit_slots: unit_slots as u16,
         hand_out_count: hand_out as u16,
-        slices: slices as u8,
     }
 }
 
@@ -130,10 +121,9 @@ mod tests {
                 assert_eq!(geometry.slot_at(offset), number);
                 assert_eq!(geometry.slot_at(end - 1), number);
             }
-            let span_bytes = usize::from(geometry.slices) * SLICE_BYTES;
-            assert!(end <= span_bytes);
-            let lost = span_bytes - usize::from(geometry.slot_count) * bytes;
-            assert!(lost * 25 <= span_bytes || bytes > 4096, "{bytes}: {lost} lost");
+            assert!(end <= SLICE_BYTES && geometry.slot_count >= 1);
+            let lost = SLICE_BYTES - usize::from(geometry.slot_count) * bytes;
+            assert!(lost * 25 <= SLICE_BYTES || bytes > 1024, "{bytes}: {lost} lost");
         }
     }
 

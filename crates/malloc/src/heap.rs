@@ -13,8 +13,8 @@
 
 use core::ops::{Deref, DerefMut};
 
-use heapwright_core::size_class::CLASS_COUNT;
-use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use heapwright_core::size_class::{CLASS_COUNT, class_of};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
@@ -24,15 +24,24 @@ use crate::free::{free_redirected, head_of};
 use crate::geometry::Geometry;
 use crate::life;
 use crate::merge;
+use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
-use crate::pool::{Futex, in_signal_handler, lock};
+use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
+use crate::region::slice_of;
+use crate::sampled_lists::{self, SampledLists};
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
 /// A full span is woken when slots / this are free.
-const WAKE_SHARE: i32 = 16;
+const WAKE_SHARE: i32 = 8;
+/// Blocks of threads' lists looked at, at most, to find empty spans.
+const RECLAIM_LOOK_COUNT: i32 = 4096;
+/// Larger slots may be touched in part only, and other classes' on the same pages elsewhere.
+const RECLAIM_SLOT_BYTES_MAX: usize = 4096;
+/// Attempts to find empty spans left out at most after one in vain.
+const RECLAIM_REST_MAX: u8 = 15;
 /// Blocks for other threads wait for at most so many slow paths.
 const OUTBOX_ENTRIES: u32 = 16;
 
@@ -53,8 +62,12 @@ pub(crate) struct Heap {
     pub(crate) next_idle: AtomicPtr<Heap>,
     /// Blocks on their way to other threads; the owner's alone.
     pub(crate) outbox: Outbox,
+    /// Where lists end while samples are taken; null when none ever were. The owner's alone.
+    pub(crate) sampled_lists: AtomicPtr<SampledLists>,
+    /// Bytes of small blocks handed to the thread's lists since the start; the owner writes.
+    pub(crate) handed_bytes: AtomicU64,
     /// Everything else.
-    pub(crate) inside: Lock<Inside, Futex>,
+    pub(crate) inside: Lock<Inside, OwnersFutex>,
 }
 
 /// Spans of one class.
@@ -71,6 +84,12 @@ pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
     /// How often each class was refilled, while that is rare.
     refill_counts: [u8; CLASS_COUNT],
+    /// Attempts to find empty spans to leave out from now on.
+    reclaim_rest: u8,
+    /// And how many there were after the last attempt.
+    reclaim_rest_last: u8,
+    /// The NUMA node's part that the owner was seen on last.
+    part: Part,
     /// Spans made passive behind the owner's back.
     pub(crate) pending: SliceIndex,
     /// `entry_count` when a purger came by last.
@@ -91,9 +110,14 @@ impl Heap {
             next: AtomicPtr::new(core::ptr::null_mut()),
             next_idle: AtomicPtr::new(core::ptr::null_mut()),
             outbox: Outbox::new(),
+            sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
+            handed_bytes: AtomicU64::new(0),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
+                reclaim_rest: 0,
+                reclaim_rest_last: 0,
+                part: 0,
                 pending: NO_SLICE,
                 seen_entry_count: 0,
                 idle_round_count: 0,
@@ -102,7 +126,7 @@ impl Heap {
     }
 
     /// Locks the heap for somebody who is not its owner.
-    pub(crate) fn lock_inside(&'static self) -> Guard<'static, Inside, Futex> {
+    pub(crate) fn lock_inside(&'static self) -> Guard<'static, Inside, OwnersFutex> {
         match self.inside.lock(ThreadBlock::token()) {
             Ok(guard) => guard,
             Err(_) => in_signal_handler(),
@@ -130,7 +154,7 @@ pub(crate) struct Entered {
     pub(crate) heap: &'static Heap,
     /// Thread pointer of the owner, which is the calling thread.
     pub(crate) owner: usize,
-    pub(crate) inside: Guard<'static, Inside, Futex>,
+    pub(crate) inside: Guard<'static, Inside, OwnersFutex>,
 }
 
 impl Deref for Entered {
@@ -155,24 +179,37 @@ impl Entered {
         if self.heap.entry_count.load(Ordering::Relaxed).is_multiple_of(OUTBOX_ENTRIES) {
             self.heap.outbox.flush();
         }
+        if nodes::are_many() && self.part != nodes::near_part() {
+            self.follow_to(nodes::near_part());
+        }
         let refill_count = self.refill_counts[class_index];
         self.refill_counts[class_index] = refill_count.saturating_add(1);
-        let wished = Geometry::of(class_index).hand_out(refill_count);
-        let list = loop {
+        let geometry = Geometry::of(class_index);
+        let wished = geometry.hand_out(refill_count);
+        let (list, count) = loop {
+            if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
+                break rest;
+            }
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
+                let used_before = span.used();
                 let list = span.take_slots(wished);
                 if !list.is_null() {
-                    break list;
+                    let count = (span.used() - used_before) as u32;
+                    let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
+                    let handed = self.heap.handed_bytes.load(Ordering::Relaxed) + bytes;
+                    self.heap.handed_bytes.store(handed, Ordering::Relaxed);
+                    break (list, count);
                 }
                 self.lists[class_index].current = NO_SLICE;
                 self.park_full(span);
             }
-            if !self.find_current(class_index) {
+            if !self.find_current(thread, class_index) {
                 return core::ptr::null_mut();
             }
         };
+        let list = sampled_lists::cut(self.heap, class_index, list, count);
         // SAFETY: the list is this thread's alone since it left the span.
         let rest = unsafe { block::next(list) };
         thread.list(class_index).set(rest);
@@ -181,29 +218,106 @@ impl Entered {
 
     /// Makes another span current: one with room, a passive one, a new one. Whether there was
     /// one.
-    fn find_current(&mut self, class_index: usize) -> bool {
+    fn find_current(&mut self, thread: &ThreadBlock, class_index: usize) -> bool {
         let head = self.lists[class_index].available;
         if head != NO_SLICE {
             self.lists[class_index].available = span_list::remove(head, head);
             self.make_current(Span::at(head));
             return true;
         }
-        let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+        let near = (class_index, nodes::near_part());
+        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
         if let Some(span) = passive {
             self.make_current(span);
             return true;
         }
         if life::adopt_an_orphan() {
-            let passive = lock_class(class_index).take_fullest(self.heap, self.owner);
+            let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
             if let Some(span) = passive {
                 self.make_current(span);
                 return true;
             }
         }
-        let Some(span) = lock().new_span(class_index) else { return false };
+        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !lock().has_resident_run() {
+            // Before more pages are touched.
+            self.reclaim_empty(thread);
+        }
+        let Some(span) = lock().new_span(class_index) else {
+            return self.find_passive_anywhere(class_index);
+        };
         lock_class(class_index).activate(span, self.heap, self.owner);
         self.make_current(span);
         true
+    }
+
+    /// Gives back the current spans that hold no live block, of small slots and with most pages
+    /// touched; no free looks at those. Slots of theirs that `thread` has leave its list.
+    ///
+    /// When there is none, the next attempts are left out, ever more of them: then the program
+    /// grows.
+    fn reclaim_empty(&mut self, thread: &ThreadBlock) {
+        if self.reclaim_rest > 0 {
+            self.reclaim_rest -= 1;
+            return;
+        }
+        let mut budget = RECLAIM_LOOK_COUNT;
+        let mut is_in_vain = true;
+        for class_index in 0..=class_of(RECLAIM_SLOT_BYTES_MAX) {
+            let index = self.lists[class_index].current;
+            if index == NO_SLICE {
+                continue;
+            }
+            let span = Span::at(index);
+            let list = thread.list(class_index);
+            if span.is_mostly_touched() && span.used() <= budget && is_all_listed(span, list.get())
+            {
+                budget -= span.used();
+                list.set(core::ptr::null_mut());
+                self.lists[class_index].current = NO_SLICE;
+                lock().give_span(span);
+                is_in_vain = false;
+            }
+        }
+        let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
+        self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
+        self.reclaim_rest = self.reclaim_rest_last;
+    }
+
+    /// Makes a passive span of another NUMA node current; whether there was one.
+    #[cold]
+    fn find_passive_anywhere(&mut self, class_index: usize) -> bool {
+        (0..nodes::part_count() as Part).any(|part| {
+            let far = (class_index, part);
+            let passive = lock_class(class_index).take_fullest(far, self.heap, self.owner);
+            passive.is_some_and(|span| {
+                self.make_current(span);
+                true
+            })
+        })
+    }
+
+    /// Gives the spans with room that lie on other NUMA nodes than the thread now runs on to
+    /// whoever runs there; those that are full stay until a free looks at them.
+    #[cold]
+    fn follow_to(&mut self, part: Part) {
+        self.part = part;
+        for class_index in 0..CLASS_COUNT {
+            let current = self.lists[class_index].current;
+            if current != NO_SLICE && Span::at(current).part() != part {
+                self.lists[class_index].current = NO_SLICE;
+                self.give_up(Span::at(current));
+            }
+            let head = self.lists[class_index].available;
+            let mut next = (head != NO_SLICE).then_some(head);
+            while let Some(index) = next {
+                let head = self.lists[class_index].available;
+                next = span_list::after(head, index);
+                if Span::at(index).part() != part {
+                    self.lists[class_index].available = span_list::remove(head, index);
+                    self.give_up(Span::at(index));
+                }
+            }
+        }
     }
 
     fn make_current(&mut self, span: Span) {
@@ -249,20 +363,19 @@ impl Entered {
         }
     }
 
-    /// Puts a span, in no list, where its class's refills find it: the fuller the earlier.
+    /// Puts a span, in no list and not empty, where its class's refills find it: the fuller ones
+    /// first. The next free that looks at it is the one that empties it.
     fn make_available(&mut self, span: Span) {
-        let (used, count) = (span.used(), span.slot_count());
         span.set_place(Place::Available);
-        let thresholds = [count / 2, count / 8];
-        span.wake_at(thresholds.into_iter().find(|mark| *mark < used).unwrap_or(0));
+        span.wake_at(0);
         let available = &mut self.lists[span.class_index()].available;
-        if used > count / 2 {
+        if span.used() > span.slot_count() / 2 {
             *available = span_list::prepend(*available, span.index());
         } else {
             *available = span_list::append(*available, span.index());
-            span.head().is_dirty.store(1, Ordering::Relaxed);
-            purge::note_work();
         }
+        // It may become sparse, and nobody will tell.
+        purge::note_work();
     }
 
     /// Puts a span that this heap has just got into the list it belongs to.
@@ -337,7 +450,11 @@ impl Entered {
         for class_index in 0..CLASS_COUNT {
             let list = thread.list(class_index).replace(core::ptr::null_mut());
             self.take_in(list);
+            if let Some((rest, _)) = sampled_lists::take_rest(self.heap, class_index) {
+                self.take_in(rest);
+            }
         }
+        sampled_lists::forget_countdowns(self.heap);
     }
 
     /// Takes a span of the class out of the list it is in.
@@ -384,6 +501,22 @@ impl Entered {
             settle(&mut pool, span);
         }
     }
+}
+
+/// Whether the used slots of `span`, the current one of its class, are just those in `list`, the
+/// calling thread's of that class.
+fn is_all_listed(span: Span, list: Block) -> bool {
+    let mut unseen = span.used();
+    let mut block = list;
+    while !block.is_null() {
+        if unseen == 0 || slice_of(block.cast()) != Some(span.index()) {
+            return false;
+        }
+        unseen -= 1;
+        // SAFETY: the thread's own list.
+        block = unsafe { block::next(block) };
+    }
+    unseen == 0
 }
 
 /// Lists a span that has just become passive, or gives it back when it is empty.

@@ -8,9 +8,11 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::alloc::BLOCK_BYTES_MAX;
 use crate::descriptor::{INTERIOR, LARGE, SliceIndex};
+use crate::nodes::NodeWish;
 use crate::pool::{Pool, lock};
 use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
-use crate::runs::Run;
+use crate::runs::{self, Run};
+use crate::sampling;
 use crate::zone;
 
 /// From this size on, moving pages is cheaper than copying them.
@@ -39,40 +41,51 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
         return none;
     }
     let mut pool = lock();
-    if let Some(run) = take(&mut pool, bytes, align_bytes) {
-        return LargeBlock { start: slice_start(run.index), is_zeroed: run.is_zeroed };
+    if let Some(run) = take(&mut pool, bytes, align_bytes, NodeWish::Local) {
+        drop(pool);
+        let start = slice_start(run.index);
+        sampling::large(start, bytes);
+        return LargeBlock { start, is_zeroed: run.is_zeroed };
     }
     LargeBlock { start: pool.alloc_direct(bytes, align_bytes), is_zeroed: true }
 }
 
-/// [`alloc`] in the region only; null when there is no room.
-pub(crate) fn alloc_in_region(bytes: usize, align_bytes: usize) -> *mut u8 {
+/// [`alloc`] in the region only, near `node`; null when there is no room.
+pub(crate) fn alloc_in_region(bytes: usize, align_bytes: usize, node: NodeWish) -> LargeBlock {
+    let none = LargeBlock { start: core::ptr::null_mut(), is_zeroed: false };
     if bytes > BLOCK_BYTES_MAX {
-        return core::ptr::null_mut();
+        return none;
     }
-    take(&mut lock(), bytes, align_bytes)
-        .map_or(core::ptr::null_mut(), |run| slice_start(run.index))
+    take(&mut lock(), bytes, align_bytes, node)
+        .map_or(none, |run| LargeBlock { start: slice_start(run.index), is_zeroed: run.is_zeroed })
 }
 
 fn slices_of(bytes: usize) -> Option<SliceIndex> {
     bytes.max(1).div_ceil(SLICE_BYTES).try_into().ok()
 }
 
-fn take(pool: &mut Pool, bytes: usize, align_bytes: usize) -> Option<Run> {
+fn take(pool: &mut Pool, bytes: usize, align_bytes: usize, node: NodeWish) -> Option<Run> {
     let slices = slices_of(bytes)?;
     let run = if align_bytes <= SLICE_BYTES {
-        pool.runs.take(slices)?
+        pool.runs.take_on(slices, node)?
     } else {
-        pool.runs.take_aligned(slices, SliceIndex::try_from(align_bytes >> SLICE_LOG2).ok()?)?
+        pool.runs.take_aligned_on(
+            slices,
+            SliceIndex::try_from(align_bytes >> SLICE_LOG2).ok()?,
+            node,
+        )?
     };
     descriptor(run.index).heap.store(core::ptr::null_mut(), Ordering::Relaxed);
+    descriptor(run.index).place.store(0, Ordering::Relaxed);
     describe(run.index, slices, bytes);
     pool.large_count += 1;
     pool.large_bytes += usable(bytes);
+    pool.handed_large_bytes += usable(bytes) as u64;
     Some(run)
 }
 
-fn usable(bytes: usize) -> usize {
+/// Usable bytes of a large block of `bytes`.
+pub(crate) fn usable(bytes: usize) -> usize {
     // At most a slice's rest, since a slice is a multiple of every page size.
     bytes.max(1).next_multiple_of(page_bytes())
 }
@@ -92,6 +105,7 @@ fn describe(index: SliceIndex, slices: SliceIndex, bytes: usize) {
 #[inline(never)]
 pub(crate) fn free(index: SliceIndex) {
     zone::forget_large(descriptor(index));
+    sampling::large_ends(descriptor(index), slice_start(index));
     let mut pool = lock();
     give(&mut pool, index, true);
 }
@@ -99,9 +113,12 @@ pub(crate) fn free(index: SliceIndex) {
 fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
     let head = descriptor(index);
     head.owner.store(INTERIOR, Ordering::Relaxed);
+    let slices = head.run_slices.load(Ordering::Relaxed);
     pool.large_count -= 1;
     pool.large_bytes -= head.extra.load(Ordering::Relaxed) as usize;
-    pool.runs.give(index, head.run_slices.load(Ordering::Relaxed), is_dirty);
+    // What an earlier block left behind the usable bytes is resident, too.
+    runs::note_touched(index, slices, if is_dirty { (slices as usize) << SLICE_LOG2 } else { 0 });
+    pool.runs.give(index, slices, is_dirty);
 }
 
 /// Resizes the large block at `ptr` to `bytes`, in place or by moving its pages; null when
@@ -119,6 +136,7 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     let head = descriptor(index);
     let old_slices = head.run_slices.load(Ordering::Relaxed);
     let old_usable = head.extra.load(Ordering::Relaxed) as usize;
+    sampling::large_ends(head, ptr);
     let mut pool = lock();
     if slices > old_slices && !pool.runs.take_behind(index + old_slices, slices - old_slices) {
         if !head.heap.load(Ordering::Relaxed).is_null() {
@@ -130,7 +148,9 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
     pool.large_bytes = pool.large_bytes - old_usable + usable(bytes);
     describe(index, slices, bytes);
     if slices < old_slices {
-        pool.runs.give(index + slices, old_slices - slices, true);
+        let rest = old_slices - slices;
+        runs::note_touched(index + slices, rest, (rest as usize) << SLICE_LOG2);
+        pool.runs.give(index + slices, rest, true);
     }
     ptr
 }
@@ -143,7 +163,9 @@ fn move_to_new(pool: &mut Pool, index: SliceIndex, bytes: usize) -> *mut u8 {
     if old_usable < MOVE_BYTES_MIN || MOVE_COUNT.load(Ordering::Relaxed) >= MOVE_COUNT_MAX {
         return none;
     }
-    let Some(run) = take(pool, bytes, 1) else { return none };
+    // Near its pages, which stay on their node.
+    let node = pool.runs.near_to(index);
+    let Some(run) = take(pool, bytes, 1, node) else { return none };
     let new_start = slice_start(run.index);
     let (Some(from), Some(to)) = (NonNull::new(slice_start(index)), NonNull::new(new_start)) else {
         return none;

@@ -13,9 +13,11 @@
 //! 5. `purge`, `purger`: memory without live blocks goes back to the kernel, also from inside the
 //!    spans of threads that do nothing.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
-//!    a block is a mapping of its own. `zone`: heaps that are destroyed at once.
+//!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
 //!    `merge`: in mode compact, what is left shares pages.
-//! 7. `life`, `fork`: thread ends, forks. `limits`, `statistics`: what the user sees.
+//!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
+//! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`, `spans`,
+//!    `beat`: what the user sees.
 //!
 //! Works before constructors and after destructors, in a thread that is ending, and in the child
 //! of a fork. Allocates nothing elsewhere; does not panic; never touches `errno`.
@@ -24,6 +26,7 @@
 #![no_std]
 
 mod alloc;
+mod beat;
 mod block;
 mod class_pool;
 mod descriptor;
@@ -37,23 +40,43 @@ mod large;
 mod life;
 mod limits;
 mod merge;
+mod nodes;
+mod options;
 mod outbox;
 mod pool;
 mod purge;
 mod purger;
 mod region;
 mod runs;
+mod sampled_lists;
+mod sampling;
+mod snapshot;
 mod span;
 mod span_list;
+mod spans;
 mod statistics;
 mod thread_block;
+mod walk;
 mod zone;
+mod zone_inside;
+mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
+pub use beat::{HeartbeatHook, set_heartbeat};
 pub use free::{free, usable_bytes};
+pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_statistics};
 #[cfg(feature = "merge-faults")]
 pub use merge::{Step, fail_merge_step};
+pub use nodes::NodeWish;
+pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
+pub use sampling::{
+    GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
+};
+pub use spans::{
+    Pinned, RegionFacts, RunFacts, RunKind, pinned_by, pinned_in_total, slot_bytes_of, survey,
+};
 pub use statistics::{Statistics, statistics, trim};
-pub use zone::{Destroyed, Zone};
+pub use walk::{LiveBlock, LiveBlocks, WalkError};
+pub use zone::{Zone, ZoneError, ZoneOptions, ZoneStatistics, zones};

@@ -14,7 +14,7 @@ pub(crate) use crate::fork::{
 };
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use crate::heap::Heap;
-use crate::limits::read_environment;
+use crate::options::read_environment;
 use crate::pool::lock;
 pub(crate) use crate::purger::heartbeat;
 use crate::thread_block::{Life, ThreadBlock};
@@ -31,8 +31,8 @@ static HOOKS: AtomicU32 = AtomicU32::new(0);
 /// Threads that have a heap.
 static THREAD_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// How many threads have a heap now.
-pub(crate) fn thread_count() -> u32 {
+/// How many threads have a heap now: those that have allocated or freed, and not ended.
+pub fn thread_count() -> u32 {
     THREAD_COUNT.load(Ordering::Relaxed)
 }
 

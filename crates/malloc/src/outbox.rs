@@ -4,6 +4,8 @@
 use core::cell::Cell;
 
 use heapwright_core::size_class::class_bytes;
+use heapwright_sync::Link;
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block::{self, Block};
 use crate::free::{free_redirected, head_of};
@@ -19,9 +21,10 @@ const CHAIN_BYTES_MAX: u32 = 16 * 1024;
 /// Blocks for one heap, linked.
 struct Chain {
     heap: Cell<*const Heap>,
-    first: Cell<Block>,
-    last: Cell<Block>,
-    count: Cell<u32>,
+    /// Read by walks, as are the two below: `count` blocks lead from here to `last`.
+    first: AtomicPtr<Link>,
+    last: AtomicPtr<Link>,
+    count: AtomicU32,
     bytes: Cell<u32>,
 }
 
@@ -34,19 +37,20 @@ impl Chain {
     const fn new() -> Self {
         Self {
             heap: Cell::new(core::ptr::null()),
-            first: Cell::new(core::ptr::null_mut()),
-            last: Cell::new(core::ptr::null_mut()),
-            count: Cell::new(0),
+            first: AtomicPtr::new(core::ptr::null_mut()),
+            last: AtomicPtr::new(core::ptr::null_mut()),
+            count: AtomicU32::new(0),
             bytes: Cell::new(0),
         }
     }
 
     fn send(&self) {
-        if self.count.get() == 0 {
+        if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let (first, last) = (self.first.get(), self.last.get());
-        self.count.set(0);
+        let first = self.first.load(Ordering::Relaxed);
+        let last = self.last.load(Ordering::Relaxed);
+        self.count.store(0, Ordering::Relaxed);
         self.bytes.set(0);
         // The owner may not come by to take them in.
         note_work();
@@ -88,19 +92,39 @@ impl Outbox {
             chain.send();
             chain.heap.set(heap_place);
         }
-        let count = chain.count.get();
+        let count = chain.count.load(Ordering::Relaxed);
         if count == 0 {
-            chain.last.set(block);
+            chain.last.store(block, Ordering::Relaxed);
         } else {
             // SAFETY: the block is ours.
-            unsafe { block::set_next(block, chain.first.get()) };
+            unsafe { block::set_next(block, chain.first.load(Ordering::Relaxed)) };
         }
-        chain.first.set(block);
+        // Release: pairs with the Acquire in `read`; publishes link and last block.
+        chain.first.store(block, Ordering::Release);
         let bytes = chain.bytes.get() + class_bytes(class_index) as u32;
-        chain.count.set(count + 1);
+        chain.count.store(count + 1, Ordering::Relaxed);
         chain.bytes.set(bytes);
         if count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX {
             chain.send();
+        }
+    }
+
+    /// Calls `each` with the blocks of all chains until it says no: for a walk, which keeps every
+    /// owner from taking blocks out of its queue, while the thread may add and send. A chain that
+    /// is sent meanwhile leads on into the queue.
+    pub(crate) fn read(&self, mut each: impl FnMut(Block) -> bool) {
+        for chain in &self.chains {
+            if chain.count.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            // Acquire: pairs with the Release in `add`; the last block is no older than the first.
+            let mut block = chain.first.load(Ordering::Acquire);
+            let last = chain.last.load(Ordering::Relaxed);
+            while each(block) && block != last {
+                // SAFETY: `each` said that it is a slot; it is in the chain or in a queue, where
+                // links are written before blocks are published.
+                block = unsafe { block::next(block) };
+            }
         }
     }
 

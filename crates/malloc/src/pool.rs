@@ -1,6 +1,8 @@
 //! What all threads share, under one lock: the runs, heaps without a thread, direct mappings. It is
 //! the innermost lock; who holds it calls nothing but the kernel.
 
+use core::time::Duration;
+
 use heapwright_os::{futex_wait, futex_wake};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heapwright_sync::{Guard, Lock, Wait};
@@ -8,18 +10,20 @@ use heapwright_sync::{Guard, Lock, Wait};
 use crate::descriptor::INTERIOR;
 use crate::direct::DirectMappings;
 use crate::fatal::fatal;
-use crate::geometry::Geometry;
 use crate::heap::Heap;
 use crate::life;
 use crate::limits::limits;
+use crate::nodes::{NodeRuns, NodeWish};
 use crate::region::{SLICE_BYTES, descriptor, reserve_metadata, reserve_region};
-use crate::runs::Runs;
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
-use crate::zone::ZonePlace;
+use crate::zone_place::ZonePlace;
 
 /// Heaps are cut from metadata of this size.
 const HEAP_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Sleep of those who may have missed being woken.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Sleeping by futex.
 #[derive(Debug)]
@@ -40,9 +44,30 @@ impl Wait for Futex {
     }
 }
 
+/// Sleeping on a lock that is nearly always its owner's alone, and is freed without an atomic
+/// exchange for that: half of what a refill costs. Whoever waits looks again by itself.
+#[derive(Debug)]
+pub(crate) struct OwnersFutex;
+
+impl Wait for OwnersFutex {
+    const IS_WAKE_LOSABLE: bool = true;
+
+    fn wait(word: &AtomicU32, value: u32) {
+        let _ = futex_wait(word, value, Some(LOOK_AGAIN));
+    }
+
+    fn wake_one(word: &AtomicU32) {
+        futex_wake(word, 1);
+    }
+
+    fn before_wait() {
+        life::look_for_raw_fork();
+    }
+}
+
 /// The shared state.
 pub(crate) struct Pool {
-    pub(crate) runs: Runs,
+    pub(crate) runs: NodeRuns,
     pub(crate) direct: DirectMappings,
     /// Heaps without a thread, linked; their queues are closed.
     idle_heaps: *mut Heap,
@@ -60,6 +85,8 @@ pub(crate) struct Pool {
     pub(crate) large_bytes: usize,
     /// Large blocks.
     pub(crate) large_count: usize,
+    /// Usable bytes of all large blocks since the start.
+    pub(crate) handed_large_bytes: u64,
 }
 
 // SAFETY: the pointers lead to heaps and metadata that live for ever, and are used under the
@@ -67,6 +94,16 @@ pub(crate) struct Pool {
 unsafe impl Send for Pool {}
 
 static POOL: Lock<Pool, Futex> = Lock::new(Pool::new());
+
+/// A heap that one thread at a time has, and that others reach by its parts that allow it.
+struct FirstHeap(Heap);
+
+// SAFETY: as for the heaps made later, which are shared by pointer: the outbox is the owner's
+// alone, everything else is atomic or behind a lock.
+unsafe impl Sync for FirstHeap {}
+
+/// The first thread's, on a page that is written anyway: most processes need no other.
+static FIRST_HEAP: FirstHeap = FirstHeap(Heap::new());
 
 /// All heaps there ever were, linked by `Heap::next`, the latest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
@@ -112,7 +149,7 @@ pub(crate) fn all_heaps() -> impl Iterator<Item = &'static Heap> {
 impl Pool {
     const fn new() -> Self {
         Self {
-            runs: Runs::new(),
+            runs: NodeRuns::new(),
             direct: DirectMappings::new(),
             idle_heaps: core::ptr::null_mut(),
             idle_zones: core::ptr::null_mut(),
@@ -123,6 +160,7 @@ impl Pool {
             small_bytes: 0,
             large_bytes: 0,
             large_count: 0,
+            handed_large_bytes: 0,
         }
     }
 
@@ -142,6 +180,15 @@ impl Pool {
             heap.remote.open();
             return Some(heap);
         }
+        let heap =
+            if HEAPS.load(Ordering::Relaxed).is_null() { &FIRST_HEAP.0 } else { self.new_heap()? };
+        heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `all_heaps`.
+        HEAPS.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Release);
+        Some(heap)
+    }
+
+    fn new_heap(&mut self) -> Option<&'static Heap> {
         let place = self.cut_metadata(size_of::<Heap>()).cast::<Heap>();
         if place.is_null() {
             return None;
@@ -149,16 +196,12 @@ impl Pool {
         // SAFETY: fresh metadata of that size, aligned to 64; nobody has it yet.
         unsafe { place.write(Heap::new()) };
         // SAFETY: written above; never freed.
-        let heap: &'static Heap = unsafe { &*place };
-        heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `all_heaps`.
-        HEAPS.store(place, Ordering::Release);
-        Some(heap)
+        Some(unsafe { &*place })
     }
 
     /// `bytes`, a multiple of 64, of metadata that is never given back, aligned to 64; null when
     /// there is none.
-    fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
+    pub(crate) fn cut_metadata(&mut self, bytes: usize) -> *mut u8 {
         debug_assert!(bytes.is_multiple_of(64) && bytes <= HEAP_CHUNK_BYTES);
         if self.heap_chunk_bytes < bytes {
             self.heap_chunk = reserve_metadata(HEAP_CHUNK_BYTES);
@@ -214,28 +257,31 @@ impl Pool {
         self.direct.alloc(bytes, align_bytes)
     }
 
+    /// Whether a span could be had whose pages may be resident already.
+    pub(crate) fn has_resident_run(&mut self) -> bool {
+        self.runs.has_dirty(1)
+    }
+
     /// A span of `class_index` without used slots: passive, in no list. None when there is no
     /// memory.
     pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
-        let slices = u32::from(Geometry::of(class_index).slices);
-        let run = self.runs.take(slices)?;
-        self.small_bytes += slices as usize * SLICE_BYTES;
-        for distance in 1..slices {
-            let interior = descriptor(run.index + distance);
-            interior.run_slices.store(distance, Ordering::Relaxed);
-            interior.owner.store(INTERIOR, Ordering::Relaxed);
-        }
-        Some(Span::init(run.index, class_index, run.is_zeroed))
+        self.new_span_on(class_index, NodeWish::Local)
+    }
+
+    /// [`Pool::new_span`] near `node`.
+    pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
+        let run = self.runs.take_on(1, node)?;
+        descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);
+        self.small_bytes += SLICE_BYTES;
+        Some(Span::init(run.index, class_index))
     }
 
     /// Gives a span without used slots, in no list, back to the runs.
     pub(crate) fn give_span(&mut self, span: Span) {
         span.clear_bits();
         let head = span.head();
-        let slices = head.run_slices.load(Ordering::Relaxed);
         head.owner.store(INTERIOR, Ordering::Relaxed);
-        self.small_bytes -= slices as usize * SLICE_BYTES;
-        let is_dirty = head.extra.load(Ordering::Relaxed) != u64::MAX;
-        self.runs.give(span.index(), slices, is_dirty);
+        self.small_bytes -= SLICE_BYTES;
+        self.runs.give(span.index(), 1, span.touched() != 0);
     }
 }

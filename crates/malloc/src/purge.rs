@@ -21,18 +21,20 @@ use core::ptr::NonNull;
 
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{Advice, advise, barrier_on_all_threads, monotonic_ns, page_bytes};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::block::{self, Block};
 use crate::class_pool::lock_class;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Entered, Heap, Inside};
+use crate::nodes::{Part, part_count};
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, slice_start};
 use crate::runs;
 use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
+use crate::walk::InHand;
 
 /// A thread that entered no slow path for so many rounds is idle.
 const IDLE_ROUND_COUNT: u32 = 2;
@@ -41,6 +43,18 @@ const PURGE_COUNT: u32 = 8;
 
 /// 1 when something may have become purgeable since a purger looked.
 static WORK: AtomicU32 = AtomicU32::new(0);
+
+static PURGED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes given back to the kernel since the start.
+pub(crate) fn purged_bytes() -> u64 {
+    PURGED_BYTES.load(Ordering::Relaxed)
+}
+
+/// Notes that so much went back.
+pub(crate) fn note_purged(bytes: usize) {
+    PURGED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
 
 /// Notes that there may be something to purge, now or soon.
 #[inline]
@@ -81,6 +95,7 @@ pub(crate) fn purge_shared(eagerness: Eagerness) -> bool {
 
 /// Purges free runs, the lock not held while the kernel works.
 fn purge_runs(eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     if eagerness == Eagerness::All {
         lock().runs.purge_all();
         return false;
@@ -103,10 +118,11 @@ fn purge_runs(eagerness: Eagerness) -> bool {
 /// Purges the passive spans of a class, the emptiest first; whether some were too fresh.
 fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
     let mut is_more = false;
-    for bucket in (0..4).rev() {
+    let parts = 0..part_count() as Part;
+    for (part, bucket) in parts.flat_map(|part| (0..4).rev().map(move |bucket| (part, bucket))) {
         loop {
             let mut pool = lock_class(class_index);
-            let head = pool.bucket(bucket);
+            let head = pool.bucket(class_index, part, bucket);
             let mut purged = 0;
             let mut next = (head != NO_SLICE).then_some(head);
             while let Some(index) = next {
@@ -147,12 +163,12 @@ pub(crate) fn purge_pages(span: Span) {
     let head = span.head();
     head.is_dirty.store(0, Ordering::Relaxed);
     let group = (page_bytes() / PAGE_UNIT_BYTES).max(1);
-    let units = usize::from(span.geometry().slices) * (SLICE_BYTES / PAGE_UNIT_BYTES);
-    let mut clean = head.extra.load(Ordering::Relaxed);
+    let units = SLICE_BYTES / PAGE_UNIT_BYTES;
+    let mut touched = span.touched();
     let mut unit = 0;
     while unit < units {
         let start = unit;
-        while unit < units && is_group_purgeable(span, clean, unit, group) {
+        while unit < units && is_group_purgeable(span, touched, unit, group) {
             unit += group;
         }
         if unit == start {
@@ -167,14 +183,15 @@ pub(crate) fn purge_pages(span: Span) {
         if done.is_err() {
             return;
         }
-        clean |= (u64::MAX >> (64 - (unit - start))) << start;
-        head.extra.store(clean, Ordering::Relaxed);
+        note_purged((unit - start) * PAGE_UNIT_BYTES);
+        touched &= !((u64::MAX >> (64 - (unit - start))) << start);
+        span.set_touched(touched);
     }
 }
 
 /// Whether the kernel's page that starts at page unit `unit` can go and is there.
-fn is_group_purgeable(span: Span, clean: u64, unit: usize, group: usize) -> bool {
-    let is_there = (unit..unit + group).any(|unit| clean >> unit & 1 == 0);
+fn is_group_purgeable(span: Span, touched: u64, unit: usize, group: usize) -> bool {
+    let is_there = (unit..unit + group).any(|unit| touched >> unit & 1 == 1);
     is_there && (unit..unit + group).all(|unit| span.is_page_free(unit))
 }
 
@@ -195,13 +212,14 @@ pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
     }
 }
 
-/// Whether an available span of an active heap is to be made passive.
+/// Whether an available span of an active heap is to be made passive: it is sparse, and was when
+/// this was asked last, with as many used slots.
 fn is_cold(span: Span, eagerness: Eagerness) -> bool {
     let head = span.head();
     if eagerness == Eagerness::All {
         return true;
     }
-    if head.is_dirty.load(Ordering::Relaxed) == 0 {
+    if span.used() * 2 > span.slot_count() {
         return false;
     }
     let now = span.used() as u32 + 1;
@@ -210,6 +228,7 @@ fn is_cold(span: Span, eagerness: Eagerness) -> bool {
 
 /// A purger's round over the heap of another thread; whether it is to come again soon.
 pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
+    let _in_hand = InHand::new();
     // Whoever holds the lock is busy, and comes by himself.
     let Some(mut inside) = heap.inside.try_lock(crate::thread_block::ThreadBlock::token()) else {
         return true;

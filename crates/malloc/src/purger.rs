@@ -11,15 +11,19 @@ use core::time::Duration;
 use heapwright_os::{cycle_counter, futex_wait, register_barriers, spawn_helper};
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
 use crate::life::thread_count;
-use crate::limits::{is_purger_allowed, read_environment};
+use crate::limits::is_purger_allowed;
 use crate::merge::{Merger, REQUESTS, round_alone};
+use crate::options::read_environment;
 use crate::pool::all_heaps;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
+use crate::runs::ever_used_bytes;
 use crate::thread_block::ThreadBlock;
+use crate::walk;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(200);
@@ -29,6 +33,10 @@ const QUIET_ROUNDS_MAX: u32 = 4;
 const STACK_BYTES: usize = 256 * 1024;
 /// Cycles between two looks of a single thread at the clock: a tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
+
+/// Nothing is purged before so much was ever used: less than what a purger costs and the accuracy
+/// that anybody could ask for.
+const BYTES_MIN: usize = 1 << 20;
 
 const NONE: u32 = 0;
 const RUNNING: u32 = 1;
@@ -44,6 +52,7 @@ pub(crate) fn heartbeat() {
     if has_work() {
         see_to_it();
     }
+    beat();
 }
 
 #[cold]
@@ -52,6 +61,9 @@ fn see_to_it() {
     read_environment();
     let state = STATE.load(Ordering::Relaxed);
     if state == RUNNING {
+        return;
+    }
+    if ever_used_bytes() < BYTES_MIN {
         return;
     }
     if thread_count() > 1 && state == NONE && is_purger_allowed() {
@@ -145,6 +157,7 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
         }
         is_more |= purge_shared(Eagerness::Overdue);
         is_more |= merger.round(had_work || is_more);
+        beat();
         quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
         // When no other thread is left, the process may only be waiting for us.
         if quiet_rounds < QUIET_ROUNDS_MAX && thread_count() > 0 {
@@ -165,5 +178,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 
 /// In the child of a fork: the purger is not here.
 pub(crate) fn forget() {
+    walk::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }

@@ -16,8 +16,9 @@ use crate::descriptor::{Descriptor, SliceIndex};
 
 /// A slice: the unit of runs, and what one descriptor describes.
 pub(crate) const SLICE_BYTES: usize = 1 << SLICE_LOG2;
-/// log2 of [`SLICE_BYTES`].
-pub(crate) const SLICE_LOG2: u32 = 16;
+/// log2 of [`SLICE_BYTES`]. A span of a class that is used little keeps up to a slice resident, so
+/// slices are small; but whole pages of the kernel's, which have up to 64 KiB elsewhere.
+pub(crate) const SLICE_LOG2: u32 = if cfg!(target_arch = "x86_64") { 15 } else { 16 };
 /// A bit of the side bitmap stands for this many bytes of addresses: the alignment of blocks.
 pub(crate) const BIT_BYTES: usize = 1 << BIT_LOG2;
 const BIT_LOG2: u32 = 4;

@@ -15,11 +15,15 @@ use core::ptr::NonNull;
 
 use heapwright_core::run_bins::{BIN_COUNT, bin_of, first_occupied};
 use heapwright_os::{Advice, advise, monotonic_ns};
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
 use crate::limits::limits;
-use crate::region::{COMMIT_SLICES, Extent, SLICE_LOG2, commit_slices, descriptor, slice_start};
+use crate::purge::note_purged;
+use crate::region::{
+    COMMIT_SLICES, Extent, SLICE_BYTES, SLICE_LOG2, commit_slices, descriptor, slice_start,
+};
+use crate::span::PAGE_UNIT_BYTES;
 use crate::span_list;
 
 /// Dirty bytes that are always kept: the working set of a loop over blocks of several MB.
@@ -62,6 +66,15 @@ pub(crate) struct Run {
     pub(crate) index: SliceIndex,
     /// Whether all its bytes are zero.
     pub(crate) is_zeroed: bool,
+}
+
+/// Slices ever used, for those who do not have the lock.
+static EVER_USED_SLICES: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes of the slices ever used: more of this allocator cannot be resident.
+#[inline]
+pub(crate) fn ever_used_bytes() -> usize {
+    (EVER_USED_SLICES.load(Ordering::Relaxed) as usize) << SLICE_LOG2
 }
 
 /// All runs of the region. Under the pool's lock.
@@ -185,6 +198,11 @@ impl Runs {
             self.give_part(index + slices, rest, is_dirty);
         }
         Some(Run { index, is_zeroed: run.is_zeroed })
+    }
+
+    /// Whether there is a dirty run of at least `slices`, as far as the bins tell.
+    pub(crate) fn has_dirty(&mut self, slices: SliceIndex) -> bool {
+        self.find(slices, true).is_some()
     }
 
     /// Takes the `more` slices right behind a run that ends at `end`; whether they were free.
@@ -365,6 +383,7 @@ impl Runs {
             }
         }
         self.frontier = end;
+        EVER_USED_SLICES.fetch_add(slices, Ordering::Relaxed);
         self.mark_taken(index, slices);
         Some(Run { index, is_zeroed: true })
     }
@@ -412,6 +431,9 @@ impl Runs {
 
     /// Gives back what [`Runs::take_overdue`] gave.
     pub(crate) fn give_purged(&mut self, index: SliceIndex, slices: SliceIndex, is_purged: bool) {
+        if is_purged {
+            note_touched(index, slices, 0);
+        }
         self.give_part(index, slices, !is_purged);
     }
 
@@ -430,9 +452,25 @@ impl Runs {
     }
 }
 
+/// Notes for each slice of a run which of its pages may be resident: those of the first `bytes`.
+pub(crate) fn note_touched(index: SliceIndex, slices: SliceIndex, bytes: usize) {
+    let mut pages = bytes.div_ceil(PAGE_UNIT_BYTES);
+    for slice in index..index + slices {
+        let here = pages.min(SLICE_BYTES / PAGE_UNIT_BYTES);
+        pages -= here;
+        let touched = (1 << here) - 1;
+        descriptor(slice).extra.store(touched, Ordering::Relaxed);
+    }
+}
+
 /// Gives a run's pages to the kernel; whether it took them.
 pub(crate) fn purge(index: SliceIndex, slices: SliceIndex) -> bool {
     let Some(start) = NonNull::new(slice_start(index)) else { return false };
     // SAFETY: the caller's free run, whose pages are ours and whose contents nobody needs.
-    unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_ok()
+    let is_done =
+        unsafe { advise(start, (slices as usize) << SLICE_LOG2, Advice::DontNeed) }.is_ok();
+    if is_done {
+        note_purged((slices as usize) << SLICE_LOG2);
+    }
+    is_done
 }

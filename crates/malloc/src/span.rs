@@ -13,13 +13,11 @@ use heapwright_sync::atomic::Ordering;
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
 use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::nodes::Part;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
 
-/// New slots are linked this many bytes at a time, since linking touches them: the page fault that
-/// follows costs ten times what a refill does.
-const EXTEND_BYTES: usize = 4 * 1024;
 /// A list of up to so many times what is wished is taken whole: walking it to cut it means waiting
 /// for one cache miss a block.
 const WHOLE_LIST_FACTOR: i32 = 8;
@@ -28,6 +26,8 @@ const NEVER: i32 = i32::MIN / 2;
 /// What one bit of `extra` stands for.
 pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
 const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
+/// Words of the bitmap that tell of a span.
+const SPAN_WORDS: usize = SLICE_BYTES / WORD_COVERS_BYTES;
 
 const _: () = assert!(UNIT_BYTES.is_multiple_of(PAGE_UNIT_BYTES));
 
@@ -54,21 +54,20 @@ impl Span {
     }
 
     /// Makes a fresh span of `class_index` from a run; passive, in no list.
-    pub(crate) fn init(index: SliceIndex, class_index: usize, is_zeroed: bool) -> Self {
+    pub(crate) fn init(index: SliceIndex, class_index: usize) -> Self {
         let span = Self { index, class_index, head: descriptor(index) };
         let head = span.head;
         head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
         head.until_wake.store(0, Ordering::Relaxed);
         head.wake_at.store(0, Ordering::Relaxed);
         head.heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-        head.run_slices.store(u32::from(span.geometry().slices), Ordering::Relaxed);
+        head.run_slices.store(1, Ordering::Relaxed);
         head.extended_count.store(0, Ordering::Relaxed);
         head.bit_count.store(0, Ordering::Relaxed);
         head.class_index.store(class_index as u8, Ordering::Relaxed);
         head.place.store(Place::Packed as u8, Ordering::Relaxed);
         head.is_dirty.store(0, Ordering::Relaxed);
         head.epoch.store(0, Ordering::Relaxed);
-        head.extra.store(if is_zeroed { u64::MAX } else { 0 }, Ordering::Relaxed);
         head.owner.store(PASSIVE, Ordering::Relaxed);
         span
     }
@@ -83,6 +82,12 @@ impl Span {
     #[inline]
     pub(crate) fn head(self) -> &'static Descriptor {
         self.head
+    }
+
+    /// The NUMA node's part that it lies in.
+    #[inline]
+    pub(crate) fn part(self) -> Part {
+        self.head.node.load(Ordering::Relaxed)
     }
 
     /// Its class.
@@ -231,12 +236,11 @@ impl Span {
 
     fn harvest_pages(self, wished: usize, only_resident: bool, list: &mut Block) -> usize {
         let slot_bytes = self.geometry().slot_bytes as usize;
-        let clean = self.head.extra.load(Ordering::Relaxed);
-        let words = usize::from(self.geometry().slices) * (SLICE_BYTES / WORD_COVERS_BYTES);
+        let touched = self.touched();
         let mut taken = 0;
         // From the end, so that the list goes up.
-        for word in (0..words).rev() {
-            if only_resident && clean >> (word / PAGE_UNIT_WORDS) & 1 == 1 {
+        for word in (0..SPAN_WORDS).rev() {
+            if only_resident && touched >> (word / PAGE_UNIT_WORDS) & 1 == 0 {
                 continue;
             }
             let place = bitmap_word(self.index, word);
@@ -263,7 +267,8 @@ impl Span {
         taken
     }
 
-    /// Links slots that were never handed out; whether there were any.
+    /// Links slots that were never handed out, a page at a time, since linking touches them and a
+    /// page fault costs ten times what a refill does; whether there were any.
     fn extend(self) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
@@ -271,14 +276,15 @@ impl Span {
         let unit_slots = usize::from(geometry.unit_slots);
         let unit_end = extended / unit_slots * unit_slots + unit_slots;
         let offset = geometry.slot_offset(extended);
-        // Pages that are there already cost nothing more.
-        let is_clean =
-            self.head.extra.load(Ordering::Relaxed) >> (offset / PAGE_UNIT_BYTES) & 1 == 1;
-        let wished = if is_clean {
-            (EXTEND_BYTES / slot_bytes).max(1)
-        } else {
-            usize::from(geometry.hand_out_count)
-        };
+        // To the end of the page that the first slot needs, and of those behind it that are there
+        // already.
+        let touched = self.touched();
+        let mut page = (offset + slot_bytes - 1) / PAGE_UNIT_BYTES;
+        while touched >> (page + 1) & 1 == 1 {
+            page += 1;
+        }
+        let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
+        let wished = wished.clamp(1, usize::from(geometry.hand_out_count));
         let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
@@ -299,18 +305,30 @@ impl Span {
         true
     }
 
+    /// Its pages that may be resident, a bit each.
+    pub(crate) fn touched(self) -> u64 {
+        self.head.extra.load(Ordering::Relaxed)
+    }
+
+    /// Notes which pages may be resident.
+    pub(crate) fn set_touched(self, touched: u64) {
+        self.head.extra.store(touched, Ordering::Relaxed);
+    }
+
     /// Notes that pages are not the kernel's zero pages any more.
     fn note_touched(self, offset: usize, bytes: usize) {
-        let clean = self.head.extra.load(Ordering::Relaxed);
-        if clean == 0 {
-            return;
-        }
+        let touched = self.touched();
         let first = offset / PAGE_UNIT_BYTES;
         let last = (offset + bytes - 1) / PAGE_UNIT_BYTES;
-        let touched = (u64::MAX >> (63 - (last - first))) << first;
-        if clean & touched != 0 {
-            self.head.extra.store(clean & !touched, Ordering::Relaxed);
+        let added = (u64::MAX >> (63 - (last - first))) << first;
+        if touched & added != added {
+            self.set_touched(touched | added);
         }
+    }
+
+    /// Whether at least half of its pages may be resident.
+    pub(crate) fn is_mostly_touched(self) -> bool {
+        self.touched().count_ones() as usize * 2 >= SLICE_BYTES / PAGE_UNIT_BYTES
     }
 
     /// Moves what is linked into the bitmap.
@@ -347,6 +365,21 @@ impl Span {
         word >> (offset / BIT_BYTES % u64::BITS as usize) & 1 == 1
     }
 
+    /// Whether slot `number` is live, in a list or linked, as far as the bitmap tells.
+    pub(crate) fn is_slot_used(self, number: usize) -> bool {
+        number < usize::from(self.extended())
+            && !self.is_bit_set(self.geometry().slot_offset(number))
+    }
+
+    /// Which share of the slots that [`Span::is_slot_used`] tells of is not linked in the span.
+    pub(crate) fn used_share(self) -> f64 {
+        let known = self.passive_used();
+        if self.head.owner.load(Ordering::Relaxed) == PASSIVE || known <= 0 {
+            return 1.0;
+        }
+        f64::from(self.used().clamp(0, known)) / f64::from(known)
+    }
+
     /// Whether no slot that overlaps page `unit` is used, as far as the bitmap tells.
     pub(crate) fn is_page_free(self, unit: usize) -> bool {
         let geometry = self.geometry();
@@ -371,8 +404,7 @@ impl Span {
         if self.head.bit_count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let words = usize::from(self.geometry().slices) * (SLICE_BYTES / WORD_COVERS_BYTES);
-        for word in 0..words {
+        for word in 0..SPAN_WORDS {
             let place = bitmap_word(self.index, word);
             if place.load(Ordering::Relaxed) != 0 {
                 place.store(0, Ordering::Relaxed);

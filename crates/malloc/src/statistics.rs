@@ -3,7 +3,7 @@
 use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
-use crate::descriptor::{ORPHANED, PASSIVE, THREAD_MIN};
+use crate::descriptor::{ORPHANED, PASSIVE, THREAD_MIN, ZONE};
 use crate::merge::merge_now;
 use crate::pool::lock;
 use crate::purge::Eagerness;
@@ -34,18 +34,16 @@ pub struct Statistics {
 pub fn statistics() -> Statistics {
     let pool = lock();
     let mut small_used_bytes = 0;
-    let mut index = pool.runs.first();
-    while index < pool.runs.frontier() {
+    for index in pool.runs.ranges().flatten() {
         let owner = descriptor(index).owner.load(Ordering::Relaxed);
         let span = Span::at(index);
         let used_count = match owner {
             PASSIVE => span.passive_used(),
-            ORPHANED => span.used(),
+            ORPHANED | ZONE => span.used(),
             owner if owner >= THREAD_MIN => span.used(),
             _ => 0,
         };
         small_used_bytes += used_count.max(0) as usize * class_bytes(span.class_index());
-        index += 1;
     }
     Statistics {
         small_span_bytes: pool.small_bytes,

@@ -8,6 +8,10 @@
 use core::cell::Cell;
 
 use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::Link;
+use heapwright_sync::atomic::AtomicPtr;
+#[cfg(not(target_arch = "x86_64"))]
+use heapwright_sync::atomic::Ordering;
 
 use crate::block::Block;
 use crate::heap::Heap;
@@ -145,11 +149,13 @@ impl ThreadBlock {
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
     pub(crate) fn pop(class_index: usize) -> Block {
-        let list = Self::current().list(class_index);
-        let block = list.get();
+        let list = Self::current().list(class_index).as_ptr();
+        // Atomic, since a walk may be reading it. SAFETY: the thread's own word.
+        let list = unsafe { AtomicPtr::from_ptr(list) };
+        let block = list.load(Ordering::Relaxed);
         if !block.is_null() {
             // SAFETY: the head of the thread's own list.
-            list.set(unsafe { crate::block::next(block) });
+            list.store(unsafe { crate::block::next(block) }, Ordering::Relaxed);
         }
         block
     }
@@ -159,6 +165,13 @@ impl ThreadBlock {
     #[inline(always)]
     pub(crate) fn token() -> usize {
         heapwright_os::thread_pointer()
+    }
+
+    /// The lists of the thread with that token, by class: its block is as far from its thread
+    /// pointer as ours is from ours.
+    pub(crate) fn lists_of(token: usize) -> *const AtomicPtr<Link> {
+        let distance = core::ptr::from_ref(Self::current()).addr().wrapping_sub(Self::token());
+        core::ptr::with_exposed_provenance(token.wrapping_add(distance))
     }
 
     /// Where the thread stands.

@@ -3,107 +3,157 @@
 //!
 //! A zone has spans of its own, so destroying it is giving them back, whatever lives in them. It
 //! is one lock with free lists behind it: slower than the threads' own heaps (two atomics an
-//! operation), and meant for data that dies together. Its blocks are freed and resized like all
-//! others.
+//! operation), and meant for data that dies together or has a budget. Its blocks are freed and
+//! resized like all others, and stay in the zone when they are resized.
 //!
 //! # Invariants
-//! design/malloc.md#I8.
+//! design/malloc.md#I8; Z1 and Z2 in `zone_inside`.
 
+use core::alloc::Layout;
 use core::fmt;
+use core::ptr::NonNull;
 
-use heapwright_core::size_class::{
-    CLASS_COUNT, QUANTUM_BYTES, SMALL_BYTES_MAX, class_of, class_of_aligned,
-};
-use heapwright_sync::atomic::{AtomicPtr, Ordering};
-use heapwright_sync::{Guard, Lock};
+use heapwright_sync::Guard;
 
-use crate::block::{self, Block};
-use crate::descriptor::{Descriptor, LARGE, NO_SLICE, SliceIndex, ZONE};
-use crate::geometry::Geometry;
-use crate::heap::Heap;
-use crate::large;
-use crate::life::before_shared_lock;
-use crate::pool::{Futex, in_signal_handler, lock};
-use crate::region::{descriptor, index_of, slice_of};
-use crate::span::Span;
-use crate::span_list;
-use crate::thread_block::ThreadBlock;
+use crate::alloc::{BLOCK_BYTES_MAX, fits_in_place};
+use crate::block::Block;
+use crate::descriptor::{Descriptor, LARGE, ZONE};
+use crate::free::{free, head_of, usable_bytes};
+use crate::nodes::NodeWish;
+use crate::pool::{Futex, lock};
+use crate::sampling;
+use crate::zone_inside::Inside;
+use crate::zone_place::{ZonePlace, all_places, place_of};
 
-/// What a zone's lock guards.
-struct Inside {
-    /// Number of the zone that lives here; never used again, 0 when there is none.
-    id: u64,
-    free: [Block; CLASS_COUNT],
-    /// The span of each class that new slots come from.
-    current: [SliceIndex; CLASS_COUNT],
-    /// All spans, and all large blocks.
-    spans: SliceIndex,
-    large: SliceIndex,
-    live_count: usize,
+/// Bytes of a zone's name; the rest is cut off.
+const NAME_BYTES_MAX: usize = 32;
+
+/// How a zone is to be. `ZoneOptions::new()` is without limit, name and node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneOptions {
+    limit_bytes: usize,
+    node: Option<u32>,
+    name: [u8; NAME_BYTES_MAX],
+    name_bytes: u8,
 }
 
-// SAFETY: the free blocks are reached under the lock only.
-unsafe impl Send for Inside {}
+impl ZoneOptions {
+    /// Without limit and name, where its threads run.
+    pub const fn new() -> Self {
+        Self { limit_bytes: usize::MAX, node: None, name: [0; NAME_BYTES_MAX], name_bytes: 0 }
+    }
 
-/// Where a zone lives; kept for another one after its end.
-pub(crate) struct ZonePlace {
-    inside: Lock<Inside, Futex>,
-    /// Next in the pool's list of free places; under its lock.
-    pub(crate) next: AtomicPtr<ZonePlace>,
-    /// Next in the list of all places there ever were.
-    next_place: AtomicPtr<ZonePlace>,
-}
+    /// With at most `bytes` of usable bytes in live blocks; beyond, allocations fail.
+    #[must_use]
+    pub const fn limit(self, bytes: usize) -> Self {
+        Self { limit_bytes: bytes, ..self }
+    }
 
-/// All places there ever were, the latest first.
-static PLACES: AtomicPtr<ZonePlace> = AtomicPtr::new(core::ptr::null_mut());
+    /// With memory of NUMA node `node` as long as it has any, then of the nearest ones. Without
+    /// effect on machines with one node.
+    #[must_use]
+    pub const fn node(self, node: u32) -> Self {
+        Self { node: Some(node), ..self }
+    }
 
-/// All places there ever were, the latest first.
-fn all_places() -> impl Iterator<Item = &'static ZonePlace> {
-    // Acquire: pairs with the Release in `register`; the place is complete.
-    let mut next = PLACES.load(Ordering::Acquire);
-    core::iter::from_fn(move || {
-        // SAFETY: places live for ever; the last one's link is null.
-        let place = unsafe { next.as_ref() }?;
-        next = place.next_place.load(Ordering::Relaxed);
-        Some(place)
-    })
-}
-
-/// The place made last.
-pub(crate) fn latest_place() -> *const ZonePlace {
-    PLACES.load(Ordering::Acquire)
-}
-
-/// Locks all places that came after `before`, for a fork; returns the latest.
-pub(crate) fn lock_places_after(before: *const ZonePlace) -> *const ZonePlace {
-    let latest: *const ZonePlace = PLACES.load(Ordering::Acquire);
-    for place in all_places() {
-        if core::ptr::eq(place, before) {
-            break;
+    /// With a name for reports; of longer ones the first 32 bytes at most are kept.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        let mut bytes = name.len().min(NAME_BYTES_MAX);
+        while !name.is_char_boundary(bytes) {
+            bytes -= 1;
         }
-        core::mem::forget(place.lock());
+        self.name[..bytes].copy_from_slice(&name.as_bytes()[..bytes]);
+        self.name_bytes = bytes as u8;
+        self
     }
-    latest
-}
 
-/// Frees what [`lock_places_after`] locked, on either side of a fork.
-pub(crate) fn unlock_places() {
-    for place in all_places() {
-        // SAFETY: taken by this thread before the fork, the guard forgotten; in a child this is
-        // the only thread.
-        unsafe { place.inside.force_unlock() };
+    /// The limit in bytes; `usize::MAX` is none.
+    pub const fn limit_bytes(&self) -> usize {
+        self.limit_bytes
     }
-}
 
-/// In the child of a fork that was not announced: breaks the locks that are held. What is in the
-/// zones concerned cannot be destroyed any more.
-pub(crate) fn break_locks(me: usize) {
-    for place in all_places() {
-        if place.inside.break_if_held_by_other(me) {
-            place.lock().forget();
+    /// The node asked for.
+    pub const fn wished_node(&self) -> NodeWish {
+        match self.node {
+            Some(node) => NodeWish::Node(node),
+            None => NodeWish::Local,
         }
     }
+
+    /// The name; empty for none.
+    pub fn as_name(&self) -> &str {
+        let bytes = self.name.get(..usize::from(self.name_bytes)).unwrap_or(&[]);
+        core::str::from_utf8(bytes).unwrap_or("")
+    }
 }
+
+impl Default for ZoneOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a zone holds, exact at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ZoneStatistics {
+    /// Blocks allocated and not freed.
+    pub live_count: usize,
+    /// Usable bytes of these.
+    pub live_bytes: usize,
+    /// The most there were.
+    pub peak_live_bytes: usize,
+    /// Bytes of addresses of its spans and large blocks; pages that were never touched cost
+    /// nothing.
+    pub held_bytes: usize,
+    /// The limit; `usize::MAX` is none.
+    pub limit_bytes: usize,
+    /// Blocks ever allocated.
+    pub allocated_count: u64,
+    /// Requests refused.
+    pub failure_count: u64,
+}
+
+/// Why a zone has no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ZoneError {
+    /// The zone was destroyed.
+    Destroyed,
+    /// The block would be over the zone's limit.
+    OverLimit {
+        /// What the block, or its growth, would add.
+        usable_bytes: usize,
+        /// What is live.
+        live_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// No more memory, addresses or mappings; or the process's hard limit.
+    OutOfMemory {
+        /// What was asked for.
+        requested_bytes: usize,
+    },
+}
+
+impl fmt::Display for ZoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Destroyed => f.write_str("the heap was destroyed"),
+            Self::OverLimit { usable_bytes, live_bytes, limit_bytes } => write!(
+                f,
+                "{usable_bytes} bytes more than {live_bytes} are over the heap's limit of \
+                 {limit_bytes} bytes"
+            ),
+            Self::OutOfMemory { requested_bytes } => {
+                write!(f, "no memory for {requested_bytes} bytes")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ZoneError {}
 
 /// A heap of one's own.
 ///
@@ -114,17 +164,13 @@ pub struct Zone {
     id: u64,
 }
 
-/// The zone was destroyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Destroyed;
-
-impl fmt::Display for Destroyed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the zone was destroyed")
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
     }
 }
 
-impl core::error::Error for Destroyed {}
+impl Eq for Zone {}
 
 impl fmt::Debug for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,192 +178,259 @@ impl fmt::Debug for Zone {
     }
 }
 
-impl ZonePlace {
-    pub(crate) const fn new() -> Self {
-        Self {
-            inside: Lock::new(Inside {
-                id: 0,
-                free: [core::ptr::null_mut(); CLASS_COUNT],
-                current: [NO_SLICE; CLASS_COUNT],
-                spans: NO_SLICE,
-                large: NO_SLICE,
-                live_count: 0,
-            }),
-            next: AtomicPtr::new(core::ptr::null_mut()),
-            next_place: AtomicPtr::new(core::ptr::null_mut()),
-        }
-    }
-
-    fn lock(&'static self) -> Guard<'static, Inside, Futex> {
-        before_shared_lock();
-        match self.inside.lock(ThreadBlock::token()) {
-            Ok(guard) => guard,
-            Err(_) => in_signal_handler(),
-        }
-    }
-
-    /// Adds the place to the list of all; under the pool's lock.
-    pub(crate) fn register(&'static self) {
-        self.next_place.store(PLACES.load(Ordering::Relaxed), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `all_places`.
-        PLACES.store(core::ptr::from_ref(self).cast_mut(), Ordering::Release);
-    }
-
-    fn as_heap(&'static self) -> *mut Heap {
-        core::ptr::from_ref(self).cast_mut().cast()
-    }
-}
-
-/// The place of the zone that `head`, whose owner is [`ZONE`] or a large block's, belongs to.
-fn place_of(head: &Descriptor) -> Option<&'static ZonePlace> {
-    let place = head.heap.load(Ordering::Relaxed).cast::<ZonePlace>();
-    // SAFETY: set by `as_heap` for runs of zones; null for others. Places live for ever.
-    unsafe { place.as_ref() }
-}
-
 impl Zone {
     /// A zone without blocks; none when there is no memory. One lock; some KiB when it is used.
     pub fn create() -> Option<Self> {
+        Self::create_with(ZoneOptions::new())
+    }
+
+    /// A zone without blocks; none when there is no memory. One lock; some KiB when it is used.
+    pub fn create_with(options: ZoneOptions) -> Option<Self> {
         let (place, id) = lock().take_zone()?;
-        place.lock().id = id;
+        place.lock().begin(id, options);
         Some(Self { place, id })
     }
 
-    fn enter(&self) -> Result<Guard<'static, Inside, Futex>, Destroyed> {
-        let inside = self.place.lock();
-        if inside.id == self.id { Ok(inside) } else { Err(Destroyed) }
+    /// Number of the zone: not 0, and no other zone of the process ever has it.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
-    /// A block of at least `bytes` at a multiple of `align_bytes`, from any thread. Null when
-    /// there is no memory or `align_bytes` is no power of two.
+    /// The zone, as two numbers for a face that has no types: see [`Zone::from_raw`].
+    pub fn to_raw(self) -> (*const (), u64) {
+        (core::ptr::from_ref(self.place).cast(), self.id)
+    }
+
+    /// The zone that [`Zone::to_raw`] told of, which may be destroyed already; none for null.
+    ///
+    /// # Safety
+    /// - `place` is null, or a result of `to_raw` in this process.
+    pub unsafe fn from_raw(place: *const (), id: u64) -> Option<Self> {
+        // SAFETY: the caller's promise; places live for ever.
+        let place = unsafe { place.cast::<ZonePlace>().as_ref() }?;
+        Some(Self { place, id })
+    }
+
+    /// The zone that the live block at `ptr` belongs to; none for blocks of no zone. O(1).
+    ///
+    /// # Safety
+    /// - `ptr` is null or a live block.
+    pub unsafe fn of(ptr: *mut u8) -> Option<Self> {
+        let place = zone_place_of(ptr)?;
+        let id = place.lock().id;
+        Some(Self { place, id })
+    }
+
+    /// Where it lives.
+    pub(crate) fn place(&self) -> &'static ZonePlace {
+        self.place
+    }
+
+    /// The zone with that number in that place.
+    pub(crate) fn named(place: &'static ZonePlace, id: u64) -> Self {
+        Self { place, id }
+    }
+
+    fn enter(&self) -> Result<Guard<'static, Inside, Futex>, ZoneError> {
+        let inside = self.place.lock();
+        if inside.id == self.id { Ok(inside) } else { Err(ZoneError::Destroyed) }
+    }
+
+    /// A block for `layout`, from any thread; a unique one also for 0 bytes. Two atomics.
     ///
     /// # Errors
-    /// [`Destroyed`].
-    pub fn alloc(&self, align_bytes: usize, bytes: usize) -> Result<*mut u8, Destroyed> {
-        let mut inside = self.enter()?;
-        if !align_bytes.is_power_of_two() {
-            return Ok(core::ptr::null_mut());
-        }
-        let class_index = if align_bytes <= QUANTUM_BYTES {
-            (bytes <= SMALL_BYTES_MAX).then(|| class_of(bytes))
-        } else {
-            class_of_aligned(bytes, align_bytes)
-        };
-        let block = match class_index {
-            Some(class_index) => inside.alloc_small(class_index, self.place),
-            None => inside.alloc_large(align_bytes, bytes, self.place),
-        };
-        if !block.is_null() {
-            inside.live_count += 1;
+    /// [`ZoneError`]; nothing has changed then.
+    pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, ZoneError> {
+        Ok(self.enter()?.alloc(layout, self.place)?.0)
+    }
+
+    /// [`Zone::alloc`] with the first `layout.size()` bytes zero.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc`].
+    pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, ZoneError> {
+        let (block, is_zeroed) = self.enter()?.alloc(layout, self.place)?;
+        if !is_zeroed {
+            // SAFETY: a fresh block of at least that size.
+            unsafe { block.write_bytes(0, layout.size()) };
         }
         Ok(block)
+    }
+
+    /// Resizes the block at `block`, aligned to `align_bytes` (a power of two), to at least
+    /// `bytes`, keeping what fits; from any thread. In place where that can be done.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc`]; the block is as before then. A block that moves is live twice for a
+    /// moment, and both count for the limit.
+    ///
+    /// # Safety
+    /// - `block` is a live block of this zone; after success only the result is used.
+    pub unsafe fn realloc(
+        &self,
+        block: NonNull<u8>,
+        align_bytes: usize,
+        bytes: usize,
+    ) -> Result<NonNull<u8>, ZoneError> {
+        // SAFETY: the caller's promise.
+        let old_bytes = unsafe { usable_bytes(block.as_ptr()) };
+        let too_large = ZoneError::OutOfMemory { requested_bytes: bytes };
+        let layout = Layout::from_size_align(bytes, align_bytes).map_err(|_| too_large)?;
+        let is_aligned = block.addr().get().is_multiple_of(align_bytes);
+        let mut inside = self.enter()?;
+        if is_aligned && fits_in_place(old_bytes, bytes) {
+            return Ok(block);
+        }
+        let is_large = head_of(block.as_ptr()).is_some_and(|head| is_owned(head, LARGE));
+        if is_aligned && is_large && large_stays(bytes) {
+            // SAFETY: the caller's promise; both sizes are large.
+            if unsafe { inside.resize_large(block, bytes) } {
+                return Ok(block);
+            }
+        }
+        let (moved, _) = inside.alloc(layout, self.place)?;
+        drop(inside);
+        // SAFETY: both blocks are live and different, and hold at least that many bytes.
+        unsafe { moved.copy_from_nonoverlapping(block, old_bytes.min(bytes)) };
+        // SAFETY: the caller gives the old block up for the new one.
+        unsafe { free(block.as_ptr()) };
+        Ok(moved)
     }
 
     /// How many blocks are live.
     ///
     /// # Errors
-    /// [`Destroyed`].
-    pub fn live_count(&self) -> Result<usize, Destroyed> {
-        Ok(self.enter()?.live_count)
+    /// [`ZoneError::Destroyed`].
+    pub fn live_count(&self) -> Result<usize, ZoneError> {
+        Ok(self.statistics()?.live_count)
     }
 
-    /// Frees all blocks at once: O(spans), not O(blocks).
+    /// What the zone holds. O(1).
     ///
     /// # Errors
-    /// [`Destroyed`] already.
+    /// [`ZoneError::Destroyed`].
+    pub fn statistics(&self) -> Result<ZoneStatistics, ZoneError> {
+        Ok(self.enter()?.statistics())
+    }
+
+    /// The options in force.
+    ///
+    /// # Errors
+    /// [`ZoneError::Destroyed`].
+    pub fn options(&self) -> Result<ZoneOptions, ZoneError> {
+        Ok(self.enter()?.options)
+    }
+
+    /// Sets the limit for what is allocated from now on; `usize::MAX` is none.
+    ///
+    /// # Errors
+    /// [`ZoneError::Destroyed`].
+    pub fn set_limit(&self, bytes: usize) -> Result<(), ZoneError> {
+        let mut inside = self.enter()?;
+        inside.options = inside.options.limit(bytes);
+        Ok(())
+    }
+
+    /// Gives what holds no block back to the pool. O(free slots at hand): microseconds.
+    ///
+    /// # Errors
+    /// [`ZoneError::Destroyed`].
+    pub fn trim(&self) -> Result<(), ZoneError> {
+        self.enter()?.trim();
+        Ok(())
+    }
+
+    /// Frees all blocks at once: O(spans and large blocks), not O(blocks).
+    ///
+    /// # Errors
+    /// [`ZoneError::Destroyed`] already.
     ///
     /// # Safety
     /// - Nobody uses a block of the zone any more, nor frees one.
-    pub unsafe fn destroy(self) -> Result<(), Destroyed> {
+    pub unsafe fn destroy(self) -> Result<(), ZoneError> {
         let mut inside = self.enter()?;
         inside.id = 0;
-        inside.live_count = 0;
-        while inside.spans != NO_SLICE {
-            let index = inside.spans;
-            inside.spans = span_list::remove(index, index);
-            lock().give_span(Span::at(index));
-        }
-        while inside.large != NO_SLICE {
-            let index = inside.large;
-            inside.large = span_list::remove(index, index);
-            descriptor(index).heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-            large::free(index);
-        }
-        inside.forget();
+        inside.give_everything();
         drop(inside);
         lock().keep_zone(self.place);
         Ok(())
     }
 }
 
-impl Inside {
-    fn forget(&mut self) {
-        self.free = [core::ptr::null_mut(); CLASS_COUNT];
-        self.current = [NO_SLICE; CLASS_COUNT];
-        self.spans = NO_SLICE;
-        self.large = NO_SLICE;
-    }
+/// All zones that are there now, in no order; some may be destroyed when they are returned.
+pub fn zones() -> impl Iterator<Item = Zone> {
+    all_places().filter(|place| !sampling::is_samples(place)).filter_map(|place| {
+        let id = place.lock().id;
+        (id != 0).then_some(Zone { place, id })
+    })
+}
 
-    fn alloc_small(&mut self, class_index: usize, place: &'static ZonePlace) -> *mut u8 {
-        if self.free[class_index].is_null() {
-            let list = self.new_slots(class_index, place);
-            if list.is_null() {
-                return core::ptr::null_mut();
-            }
-            self.free[class_index] = list;
-        }
-        let block = self.free[class_index];
-        // SAFETY: the head of a list of ours, under the lock.
-        self.free[class_index] = unsafe { block::next(block) };
-        block.cast()
-    }
+fn is_owned(head: &Descriptor, owner: usize) -> bool {
+    head.owner.load(heapwright_sync::atomic::Ordering::Relaxed) == owner
+}
 
-    fn new_slots(&mut self, class_index: usize, place: &'static ZonePlace) -> Block {
-        let all = usize::from(Geometry::of(class_index).slot_count);
-        let index = self.current[class_index];
-        if index != NO_SLICE {
-            let list = Span::at(index).take_slots(all);
-            if !list.is_null() {
-                return list;
-            }
-        }
-        let Some(span) = lock().new_span(class_index) else { return core::ptr::null_mut() };
-        span.start_counting();
-        span.head().heap.store(place.as_heap(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `free_slow`, which then reads `heap`.
-        span.head().owner.store(ZONE, Ordering::Release);
-        self.spans = span_list::append(self.spans, span.index());
-        self.current[class_index] = span.index();
-        span.take_slots(all)
-    }
+/// Whether a block of `bytes` is a large one, and no larger than any.
+fn large_stays(bytes: usize) -> bool {
+    bytes > heapwright_core::size_class::SMALL_BYTES_MAX && bytes <= BLOCK_BYTES_MAX
+}
 
-    fn alloc_large(&mut self, align: usize, bytes: usize, place: &'static ZonePlace) -> *mut u8 {
-        let block = large::alloc_in_region(bytes, align);
-        if let Some(index) = slice_of(block) {
-            descriptor(index).heap.store(place.as_heap(), Ordering::Relaxed);
-            self.large = span_list::append(self.large, index);
-        }
-        block
-    }
+/// The place of the zone that the block at `ptr` belongs to; none for a sample, which lies in a
+/// zone of ours and is the default heap's to the program.
+fn zone_place_of(ptr: *mut u8) -> Option<&'static ZonePlace> {
+    let head = head_of(ptr)?;
+    let is_zones = is_owned(head, ZONE) || is_owned(head, LARGE);
+    place_of(head).filter(|place| is_zones && !sampling::is_samples(place))
+}
+
+/// Whether the live block at `ptr` belongs to a zone.
+#[inline]
+pub(crate) fn is_in_zone(ptr: *mut u8) -> bool {
+    zone_place_of(ptr).is_some()
+}
+
+/// Resizes a block of a zone inside the zone; null when that cannot be done.
+///
+/// # Safety
+/// - `ptr` is a live block for which [`is_in_zone`]; after a non-null result only that is used.
+pub(crate) unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    let (Some(zone), Some(block)) = (
+        // SAFETY: the caller's promise.
+        unsafe { Zone::of(ptr) },
+        NonNull::new(ptr),
+    ) else {
+        return core::ptr::null_mut();
+    };
+    let align_bytes = heapwright_core::size_class::QUANTUM_BYTES;
+    // SAFETY: the caller's promise.
+    let moved = unsafe { zone.realloc(block, align_bytes, bytes) };
+    moved.map_or(core::ptr::null_mut(), NonNull::as_ptr)
 }
 
 /// Frees `block`, given up by the program, of a zone's span.
 pub(crate) fn free_small(head: &'static Descriptor, block: Block) {
     let Some(place) = place_of(head) else { return };
-    let mut inside = place.lock();
-    let class_index = usize::from(head.class_index.load(Ordering::Relaxed));
-    // SAFETY: the block was given up; the lists are ours under the lock.
-    unsafe { block::set_next(block, inside.free[class_index]) };
-    inside.free[class_index] = block;
-    inside.live_count = inside.live_count.saturating_sub(1);
+    if !sampling::is_samples(place) {
+        give_back(head, block);
+        return;
+    }
+    // Before somebody else can have the address.
+    let held = sampling::freed(block);
+    give_back(head, block);
+    // SAFETY: null, or a place that was held for this block and that nobody has seen.
+    unsafe { free(held) };
+}
+
+/// [`free_small`] of what nobody is told of.
+pub(crate) fn give_back(head: &'static Descriptor, block: Block) {
+    if let Some(place) = place_of(head) {
+        place.lock().free_small(head, block);
+    }
 }
 
 /// Takes a large block that is to be freed or moved out of its zone's list, if it has a zone.
 pub(crate) fn forget_large(head: &'static Descriptor) {
-    debug_assert_eq!(head.owner.load(Ordering::Relaxed), LARGE);
-    let Some(place) = place_of(head) else { return };
-    let mut inside = place.lock();
-    head.heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-    inside.large = span_list::remove(inside.large, index_of(head));
-    inside.live_count = inside.live_count.saturating_sub(1);
+    debug_assert!(is_owned(head, LARGE));
+    if let Some(place) = place_of(head) {
+        place.lock().forget_large(head);
+    }
 }

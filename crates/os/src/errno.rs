@@ -19,6 +19,8 @@ impl Errno {
     pub const EBUSY: Self = Self(libc::EBUSY);
     /// Out of memory, or out of mappings.
     pub const ENOMEM: Self = Self(libc::ENOMEM);
+    /// Bad address.
+    pub const EFAULT: Self = Self(libc::EFAULT);
     /// The file exists.
     pub const EEXIST: Self = Self(libc::EEXIST);
     /// An argument the kernel does not take.

@@ -88,12 +88,14 @@ pub use memory::{
     release, remap, reserve,
 };
 pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
+pub use page_scan::ResidentPages;
 pub use peek::peek;
-pub use placement::{Placement, bind, bind_thread, migrate, placement};
+pub use placement::{Placement, allowed_nodes, bind, bind_thread, migrate, placement};
 pub use probe::{is_readable, thread_pointer};
 pub use process::{
-    abort, effective_user_id, env_var, fix_addresses_of_children, has_environment, is_secure,
-    libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id, yield_now,
+    abort, effective_user_id, env_var, exit_now, fix_addresses_of_children, has_environment,
+    is_secure, libc_version, parent_process_id, process_alive, process_id, raw_auxv, thread_id,
+    yield_now,
 };
 pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
 pub use signals::{

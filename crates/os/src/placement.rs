@@ -16,6 +16,8 @@ const BATCH_PAGES: usize = 128;
 /// Flags of get_mempolicy: answer with a node, of an address.
 const MPOL_F_NODE: usize = 1;
 const MPOL_F_ADDR: usize = 2;
+/// And of get_mempolicy: answer with the nodes that may be used.
+const MPOL_F_MEMS_ALLOWED: usize = 4;
 /// Flag of move_pages: pages of this process only.
 const MPOL_MF_MOVE: usize = 2;
 /// How often pages are touched and asked about again that the kernel had in its hands.
@@ -105,6 +107,18 @@ pub fn bind_thread(policy: NodePolicy) -> Result<(), Errno> {
         if mask == 0 { (0, 0) } else { ((&raw const mask).expose_provenance(), 65) };
     // SAFETY: the kernel reads the mask, one word.
     unsafe { syscall3(libc::SYS_set_mempolicy, mode as usize, place, bits) }.map(drop)
+}
+
+/// The nodes whose memory this thread may use: one system call. Empty where the kernel has no
+/// NUMA or does not tell (a sandbox); nodes beyond [`NODE_COUNT_MAX`] are left out.
+pub fn allowed_nodes() -> NodeSet {
+    // As many nodes as a kernel may be built for: it refuses a shorter mask than its own.
+    let mut mask = [0u64; 16];
+    let place = mask.as_mut_ptr().expose_provenance();
+    let args = [0, place, mask.len() * 64, 0, MPOL_F_MEMS_ALLOWED, 0];
+    // SAFETY: the kernel writes at most as many bits as the mask has.
+    let answer = unsafe { syscall6(libc::SYS_get_mempolicy, args) };
+    NodeSet(if answer.is_ok() { mask[0] } else { 0 })
 }
 
 /// The node of the page at `address`, asked in the way that also answers for pages the kernel is

@@ -6,6 +6,7 @@
 //! | that end in the opposite order of their making | [`Stack`] |
 //! | with a frame of a game, or the next one | [`Frames`] |
 //! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | under handles, and their memory must go back whatever is left | [`CompactingHeap`]; values: [`CompactingPool`] |
 //! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
 //! | of any size, freed in any order | [`Slab`]; in a small fixed memory: [`Tight`] |
@@ -34,6 +35,7 @@ mod backing;
 mod buddy;
 mod checked;
 mod chunk;
+mod compacting;
 #[cfg(feature = "os")]
 mod file_heap;
 mod frames;
@@ -52,6 +54,10 @@ mod wait;
 pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
 pub use buddy::{Buddy, Tails};
 pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
+pub use compacting::{
+    AccessError, Blocks, CompactingHeap, CompactingPool, Compaction, Moved, PinnedBlock,
+    PinnedBlockMut, PinnedValue, PinnedValueMut, PoolValues, ResizeError,
+};
 #[cfg(feature = "os")]
 pub use file_heap::{FileHeap, FileHeapError, FileHeapShape, FilePart};
 pub use frames::{FrameHandle, Frames};

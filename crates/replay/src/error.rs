@@ -36,6 +36,8 @@ pub enum ReplayError {
         /// Events of the process.
         events: u64,
     },
+    /// Stock was asked for of a plan that keeps no call sites.
+    NoBirths,
     /// An allocator's object cannot be preloaded.
     Allocator {
         /// Name of the allocator.
@@ -87,6 +89,7 @@ impl fmt::Display for ReplayError {
                 "the recording is too long to replay ({events} events); record a shorter time \
                  with --for"
             ),
+            Self::NoBirths => f.write_str("the plan keeps no call sites; compile it with births"),
             Self::Allocator { name, path, reason } => {
                 write!(f, "allocator {name} ({}): {reason}", path.display())
             }

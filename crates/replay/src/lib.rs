@@ -29,6 +29,7 @@
 //! The program's own accesses, so neither cache and TLB effects of where blocks lie nor the
 //! time between events: purging by the clock comes late. `heapwright compare` runs the program.
 
+mod blame;
 mod compile;
 mod engine;
 mod error;
@@ -42,17 +43,21 @@ mod resident;
 mod result;
 mod site;
 mod spec;
+mod stock;
+mod stock_record;
 mod supervise;
 mod sys;
 mod worker;
 
-pub use compile::{PlanBuilder, Shape, compile, compile_with_sites};
+pub use blame::{ClassShare, SiteShare};
+pub use compile::{PlanBuilder, Shape, compile, compile_with_births, compile_with_sites};
 pub use error::ReplayError;
-pub use plan::{Plan, PlanFacts, SamplePoint, SiteFacts};
+pub use plan::{Plan, PlanFacts, SITE_UNKNOWN, SamplePoint, SiteFacts};
 pub use progress::{Phase, Progress};
 pub use replay::{replay, replay_plan};
 pub use report::{AllocatorFigures, MemoryFigures, MemoryPoint, NullFigures, ReplayReport};
 pub use resident::{Resident, ResidentMeter};
 pub use site::{RegionKind, SiteFigures, measure_sites};
 pub use spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
+pub use stock::{Stock, stock_count_max, take_stock};
 pub use worker::{WORKER_ARGUMENT, worker_main};

@@ -12,12 +12,13 @@ use crate::site::SITE_SIZES_MAX;
 use crate::sys;
 
 /// First word of a plan: "HWPLAN" and the layout's version.
-pub(crate) const PLAN_MAGIC: u64 = 0x4857_504c_414e_0001;
+pub(crate) const PLAN_MAGIC: u64 = 0x4857_504c_414e_0002;
 
 /// Words of the head.
 pub(crate) const HEAD_WORDS: usize = 20;
-/// Words of a thread: first segment, segments, first word, words, flags.
-pub(crate) const THREAD_WORDS: usize = 5;
+/// Words of a thread: first segment, segments, first word, words, flags, first word of births,
+/// births.
+pub(crate) const THREAD_WORDS: usize = 7;
 /// Flag of a thread: the program's main thread.
 pub(crate) const THREAD_MAIN: u64 = 1;
 /// Flag of a thread: it ends within the recording.
@@ -40,7 +41,13 @@ pub(crate) mod head {
     pub(crate) const OPERATIONS: usize = 12;
     pub(crate) const ALIGNED: usize = 13;
     pub(crate) const EVENTS: usize = 14;
+    pub(crate) const BIRTHS: usize = 15;
 }
+
+/// The number of the call site of a block of which none is known.
+pub const SITE_UNKNOWN: u32 = u32::MAX;
+/// In the place of a call site: memory that the program mapped itself.
+pub(crate) const SITE_MAPPED: u32 = u32::MAX - 1;
 
 /// Samples of a memory run, the live peak and the end apart.
 const SAMPLES: u64 = 400;
@@ -103,6 +110,8 @@ pub struct PlanFacts {
     pub needed_bytes: u64,
     /// Whether there are over-aligned blocks.
     pub aligned: bool,
+    /// Whether the call site of every block is kept.
+    pub keeps_births: bool,
     /// Where memory is sampled.
     pub samples: Vec<SamplePoint>,
     /// Which of them is the highest sum of requested bytes alive.
@@ -195,7 +204,10 @@ impl Plan {
         let op_words: usize = threads.iter().map(|thread| thread.words.len()).sum();
         let (lists, runs) = (touches.starts(), touches.runs());
         let mut head = [0u64; HEAD_WORDS];
-        let tables = segment_count + facts.samples.len() + lists.len() + 2 * runs.len();
+        let births = |thread: &ThreadWords| thread.births.len().div_ceil(2);
+        let birth_words: usize = threads.iter().map(births).sum();
+        let tables =
+            segment_count + facts.samples.len() + lists.len() + 2 * runs.len() + birth_words;
         let total_words = HEAD_WORDS + threads.len() * THREAD_WORDS + tables + op_words;
         head[head::MAGIC] = PLAN_MAGIC;
         head[head::TOTAL_WORDS] = total_words as u64;
@@ -212,6 +224,7 @@ impl Plan {
         head[head::OPERATIONS] = facts.operations;
         head[head::ALIGNED] = u64::from(facts.aligned);
         head[head::EVENTS] = facts.events;
+        head[head::BIRTHS] = birth_words as u64;
         facts.plan_bytes = 8 * total_words as u64;
         facts.needed_bytes = facts.plan_bytes
             + 8 * u64::from(slot_count)
@@ -228,14 +241,18 @@ impl Plan {
             Ok(())
         };
         put(&mut head.into_iter())?;
-        let (mut first_segment, mut first_word) = (0u64, 0u64);
+        let (mut first_segment, mut first_word, mut first_birth) = (0u64, 0u64, 0u64);
         for thread in &threads {
             let flags = if thread.is_main { THREAD_MAIN } else { 0 }
                 | if thread.ended { THREAD_ENDS } else { 0 };
             let (segments, words) = (thread.segments.len() as u64, thread.words.len() as u64);
+            let count = thread.births.len() as u64;
+            let births_at = [first_birth, count];
             put(&mut [first_segment, segments, first_word, words, flags].into_iter())?;
+            put(&mut births_at.into_iter())?;
             first_segment += segments;
             first_word += words;
+            first_birth += births(thread) as u64;
         }
         let segments = threads.iter().flat_map(|thread| &thread.segments);
         let pack = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
@@ -243,6 +260,12 @@ impl Plan {
         put(&mut facts.samples.iter().map(|sample| u64::from(sample.epoch)))?;
         put(&mut lists.iter().map(|&start| u64::from(start)))?;
         put(&mut runs.iter().flat_map(|run| [pack(run.first, run.stride), u64::from(run.count)]))?;
+        for thread in &mut threads {
+            let sites = std::mem::take(&mut thread.births);
+            put(&mut sites
+                .chunks(2)
+                .map(|pair| pack(pair[0], pair.get(1).copied().unwrap_or_default())))?;
+        }
         for thread in &mut threads {
             put(&mut std::mem::take(&mut thread.words).into_iter())?;
         }

@@ -1,6 +1,7 @@
 //! The whole of a replay: compile, memory runs, alternating timing runs, figures.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use heapwright_format::file::Recording;
@@ -13,7 +14,8 @@ use crate::progress::{Phase, Progress};
 use crate::report::{AllocatorFigures, NullFigures, ReplayReport};
 use crate::result::{Field, Text};
 use crate::spec::{ReplayOptions, WorkerProgram};
-use crate::supervise::{Limits, Outcome, run_once};
+use crate::stock::{read_stock, stock_file};
+use crate::supervise::{Limits, Outcome, Task, run_once};
 
 /// Timing rounds that always run.
 const ROUNDS_MIN: u32 = 3;
@@ -111,6 +113,15 @@ struct Runs<'a> {
     rows: Vec<AllocatorFigures>,
 }
 
+/// What a run measures.
+#[derive(Clone, Copy, Debug)]
+enum RunKind<'a> {
+    /// Memory; and stock is taken where there is a file for it.
+    Memory(Option<&'a File>),
+    /// Time.
+    Time,
+}
+
 /// One timing run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timing {
@@ -126,8 +137,9 @@ impl Runs<'_> {
         let total = self.rows.len();
         for index in 0..total {
             let what = format!("{}, memory", self.rows[index].name);
-            let outcome =
-                self.run(Some(index), true, Phase::Memory, what, (index, total), started)?;
+            let stock = self.stock_at_peak_and_end()?;
+            let kind = RunKind::Memory(stock.as_ref());
+            let outcome = self.run(Some(index), kind, what, (index, total), started)?;
             let row = &mut self.rows[index];
             let version = outcome.result.text(Text::Version);
             if row.version.is_empty() {
@@ -141,8 +153,26 @@ impl Runs<'_> {
                     Err(why) => row.failure = why,
                 }
             }
+            if let Some(file) = stock
+                && let Some(memory) = &mut row.memory
+            {
+                row.stocks = read_stock(&file, self.plan)?;
+                let peak = self.plan.facts().peak_sample;
+                let at_peak = row.stocks.iter().find(|stock| stock.sample == peak);
+                memory.largest_free_bytes = at_peak.map(|stock| stock.largest_free_bytes);
+            }
         }
         Ok(())
+    }
+
+    /// Where a memory run writes its stock; none for a plan without call sites.
+    fn stock_at_peak_and_end(&self) -> Result<Option<File>, ReplayError> {
+        let facts = self.plan.facts();
+        if !facts.keeps_births {
+            return Ok(None);
+        }
+        let end = facts.samples.len().saturating_sub(1);
+        stock_file(self.plan, &[facts.peak_sample, end]).map(Some)
     }
 
     fn measure_time(&mut self) -> Result<NullFigures, ReplayError> {
@@ -159,8 +189,7 @@ impl Runs<'_> {
             let total = per_round * rounds as usize;
             let before = per_round * round as usize;
             let what = |name: &str| format!("{name}, time {} of {rounds}", round + 1);
-            let outcome =
-                self.run(None, false, Phase::Time, what("null"), (before, total), started)?;
+            let outcome = self.run(None, RunKind::Time, what("null"), (before, total), started)?;
             if !outcome.failure.is_empty() {
                 let error = std::io::Error::other(outcome.failure);
                 return Err(ReplayError::System { doing: "replay without an allocator", error });
@@ -172,7 +201,7 @@ impl Runs<'_> {
                 }
                 let what = what(&self.rows[index].name);
                 let place = (before + 1 + index, total);
-                let outcome = self.run(Some(index), false, Phase::Time, what, place, started)?;
+                let outcome = self.run(Some(index), RunKind::Time, what, place, started)?;
                 self.rows[index].failure = outcome.failure.clone();
                 if outcome.failure.is_empty() {
                     timings.push(Timing::of(&outcome));
@@ -196,8 +225,7 @@ impl Runs<'_> {
     fn run(
         &mut self,
         index: Option<usize>,
-        is_memory: bool,
-        phase: Phase,
+        kind: RunKind,
         what: String,
         place: (usize, usize),
         started: Instant,
@@ -206,14 +234,21 @@ impl Runs<'_> {
         let facts = self.plan.facts();
         let (events, epochs) = (facts.events, facts.epochs.max(1) as u64);
         let total = events * place.1 as u64;
+        let is_memory = matches!(kind, RunKind::Memory(_));
+        let stock = match kind {
+            RunKind::Memory(stock) => stock,
+            RunKind::Time => None,
+        };
         let progress = &mut self.progress;
         let mut look = |completed: u64| {
             let done = events * place.0 as u64 + events * completed / epochs;
             let elapsed: Duration = started.elapsed();
+            let phase = if is_memory { Phase::Memory } else { Phase::Time };
             progress(&Progress::new(phase, what.clone(), done, total, elapsed));
         };
         look(0);
-        run_once(&self.program, self.plan, allocator, None, is_memory, self.limits, &mut look)
+        let task = Task { allocator, route: None, is_memory, stock };
+        run_once(&self.program, self.plan, task, self.limits, &mut look)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stock::Stock;
+
 /// The replay of one process on several allocators.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReplayReport {
@@ -77,6 +79,10 @@ pub struct AllocatorFigures {
     pub threads: u64,
     /// Memory; none when the memory run failed.
     pub memory: Option<MemoryFigures>,
+    /// What resident memory was for when the requested bytes alive peaked, and at the end; empty
+    /// for a plan without call sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stocks: Vec<Stock>,
 }
 
 /// Memory under an allocator, all bytes as growth over the moment before the first event.
@@ -98,7 +104,8 @@ pub struct MemoryFigures {
     pub end_internal_fragmentation: Option<f64>,
     /// See above.
     pub end_external_fragmentation: Option<f64>,
-    /// Largest free piece; none, since no allocator under `LD_PRELOAD` tells it.
+    /// Largest resident piece without a live byte when they peaked; none for a plan without call
+    /// sites.
     pub largest_free_bytes: Option<u64>,
     /// Resident bytes before the first event (program, loader, the allocator's own start).
     pub baseline_bytes: u64,

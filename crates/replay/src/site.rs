@@ -9,7 +9,7 @@ use crate::progress::{Phase, Progress};
 use crate::replay::Timing;
 use crate::result::Field;
 use crate::spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
-use crate::supervise::{Limits, Outcome, run_once};
+use crate::supervise::{Limits, Outcome, Task, run_once};
 use std::time::Instant;
 
 /// Sizes of a slab site at most.
@@ -155,7 +155,8 @@ pub fn measure_sites(
         done += 1;
         let system = AllocatorSpec::system();
         let limits = Limits { run: options.run_limit, stall: options.stall_limit };
-        run_once(&program, plan, Some(&system), route, is_memory, limits, &mut |_| {})
+        let task = Task { allocator: Some(&system), route, is_memory, stock: None };
+        run_once(&program, plan, task, limits, &mut |_| {})
     };
     let base = run(None, true)?;
     if !base.failure.is_empty() {

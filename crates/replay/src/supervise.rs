@@ -34,9 +34,20 @@ pub(crate) struct Limits {
     pub(crate) stall: Duration,
 }
 
-/// Replays `plan` once: on `allocator`, or on nothing, the blocks of one call site on a region if
-/// there is a `route`. Calls `look` with the epochs done now
-/// and then.
+/// What one run is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task<'a> {
+    /// What to replay on; nothing for the null run.
+    pub(crate) allocator: Option<&'a AllocatorSpec>,
+    /// The call site whose blocks a region serves, if one does.
+    pub(crate) route: Option<SiteRoute>,
+    /// Whether memory is measured, else time.
+    pub(crate) is_memory: bool,
+    /// Where stock is written, if any is taken.
+    pub(crate) stock: Option<&'a std::fs::File>,
+}
+
+/// Replays `plan` once, as `task` says. Calls `look` with the epochs done now and then.
 ///
 /// # Errors
 /// [`ReplayError::System`] when no worker can be started at all. A worker that dies is an
@@ -44,9 +55,7 @@ pub(crate) struct Limits {
 pub(crate) fn run_once(
     program: &WorkerProgram,
     plan: &Plan,
-    allocator: Option<&AllocatorSpec>,
-    route: Option<SiteRoute>,
-    is_memory: bool,
+    task: Task,
     limits: Limits,
     look: &mut dyn FnMut(u64),
 ) -> Result<Outcome, ReplayError> {
@@ -54,6 +63,7 @@ pub(crate) fn run_once(
     let result_file = sys::memory_file("heapwright-result").map_err(system("keep results"))?;
     let bytes = result_bytes(plan.facts().samples.len());
     result_file.set_len(bytes as u64).map_err(system("keep results"))?;
+    let Task { allocator, route, is_memory, stock } = task;
     let subject = match allocator {
         None => Subject::Null,
         Some(AllocatorSpec { so: None, .. }) => Subject::System,
@@ -61,7 +71,9 @@ pub(crate) fn run_once(
     };
     let (plan_fd, result_fd) = (plan.file().as_raw_fd(), result_file.as_raw_fd());
     let parent = std::process::id();
-    let order = Order { plan: plan_fd, result: result_fd, parent, subject, is_memory, route };
+    let stock = stock.map(AsRawFd::as_raw_fd);
+    let order =
+        Order { plan: plan_fd, result: result_fd, parent, subject, is_memory, route, stock };
     let mut command = Command::new(&program.program);
     command
         .args(&program.arguments)
@@ -76,6 +88,7 @@ pub(crate) fn run_once(
     }
     let keep = move || {
         sys::keep_on_exec(plan_fd)?;
+        stock.map_or(Ok(()), sys::keep_on_exec)?;
         sys::keep_on_exec(result_fd)
     };
     // SAFETY: the closure makes system calls only; it neither allocates nor locks.

@@ -2,17 +2,21 @@
 
 use std::ffi::{CStr, OsString, c_char};
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{FromRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-use crate::engine::{Board, Engine, NullHeap, PlanView, ProcessHeap};
+use crate::engine::{Board, Engine, NullHeap, PlanView, ProcessHeap, Stocktaker};
 use crate::result::Text;
 use crate::site::SiteRoute;
 use crate::sys;
 
 /// First argument of a worker: it tells `heapwright` to call [`worker_main`].
 pub const WORKER_ARGUMENT: &str = "__replay-worker";
+
+/// Words with a bit for each sample: more samples than any plan has.
+const SAMPLE_WORDS_MAX: usize = 1024;
 
 /// Exit status of a worker that says on the board why it gave up.
 const GAVE_UP: i32 = 3;
@@ -35,6 +39,9 @@ pub(crate) struct Order {
     pub(crate) is_memory: bool,
     /// The call site that a region serves, if one is to.
     pub(crate) route: Option<SiteRoute>,
+    /// Descriptor of the file that stock is written to, if any is to be taken; the samples at
+    /// which are the file's first words, a bit each.
+    pub(crate) stock: Option<RawFd>,
 }
 
 /// What to replay on.
@@ -50,7 +57,7 @@ pub(crate) enum Subject {
 
 impl Order {
     /// As arguments.
-    pub(crate) fn to_arguments(self) -> [String; 7] {
+    pub(crate) fn to_arguments(self) -> [String; 8] {
         let subject = match self.subject {
             Subject::Null => "null",
             Subject::System => "system",
@@ -65,11 +72,12 @@ impl Order {
             subject.to_owned(),
             kind.to_owned(),
             self.route.map_or_else(|| "-".to_owned(), SiteRoute::to_argument),
+            self.stock.map_or_else(|| "-".to_owned(), |fd| fd.to_string()),
         ]
     }
 
     fn from_arguments(arguments: &[OsString]) -> Option<Self> {
-        let [plan, result, parent, subject, kind, route] = arguments else { return None };
+        let [plan, result, parent, subject, kind, route, stock] = arguments else { return None };
         let subject = match subject.to_str()? {
             "null" => Subject::Null,
             "system" => Subject::System,
@@ -85,6 +93,10 @@ impl Order {
             route: match route.to_str()? {
                 "-" => None,
                 text => Some(SiteRoute::from_argument(text)?),
+            },
+            stock: match stock.to_str()? {
+                "-" => None,
+                text => Some(text.parse().ok()?),
             },
         })
     }
@@ -150,11 +162,29 @@ fn run<H: crate::engine::Heap>(
     let mut engine =
         engine.unwrap_or_else(|error| give_up(&format!("no memory to replay: {error}")));
     engine.route(order.route);
+    if let Some(fd) = order.stock {
+        let prepared = stocktaker(fd).and_then(|taker| engine.take_stock_by(taker));
+        prepared.unwrap_or_else(|error| give_up(&format!("stock cannot be taken: {error}")));
+    }
     if is_memory {
         engine.run::<true>();
     } else {
         engine.run::<false>();
     }
+}
+
+/// Reads from the file which samples are wanted; the records follow there.
+fn stocktaker(fd: RawFd) -> io::Result<Stocktaker> {
+    let mut file = inherited(fd);
+    let mut word = [0; 8];
+    file.read_exact(&mut word)?;
+    let count = (u64::from_ne_bytes(word) as usize).min(SAMPLE_WORDS_MAX);
+    let mut samples = Vec::with_capacity(count);
+    for _ in 0..count {
+        file.read_exact(&mut word)?;
+        samples.push(u64::from_ne_bytes(word));
+    }
+    Ok(Stocktaker::new(file, samples))
 }
 
 /// A descriptor that the parent opened for us.

@@ -13,8 +13,8 @@
 
 use crate::text::{clean, clean_in_place};
 use heapwright_advise::schema::{
-    Advice, AllocatorRow, Blame, Flame, HistogramBar, Predicted, ReportData, Site, Sizes,
-    StackFrame,
+    Advice, AllocatorRow, Blame, Flame, HistogramBar, Predicted, ProcessInfo, ReportData, Site,
+    Sizes, StackFrame,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -230,6 +230,7 @@ fn without_sites(advice: &Advice) -> Advice {
         recording: advice.recording.clone(),
         allocators: advice.allocators.clone(),
         verdict: advice.verdict.clone(),
+        fragmentation: advice.fragmentation.clone(),
         notes: advice.notes.clone(),
         ..Advice::default()
     };
@@ -242,10 +243,15 @@ fn without_sites(advice: &Advice) -> Advice {
         .chain([&mut verdict.confidence, &mut verdict.confirmed_by])
         .chain(&mut rest.command)
         .chain(&mut rest.notes)
-        .chain(rest.processes.iter_mut().map(|process| &mut process.exe))
+        .chain(rest.processes.iter_mut().flat_map(process_texts))
+        .chain(rest.fragmentation.iter_mut().flat_map(|all| [&mut all.allocator, &mut all.moment]))
         .chain(rest.allocators.iter_mut().flat_map(allocator_texts))
         .for_each(clean_in_place);
     rest
+}
+
+fn process_texts(process: &mut ProcessInfo) -> [&mut String; 2] {
+    [&mut process.exe, &mut process.name]
 }
 
 fn allocator_texts(row: &mut AllocatorRow) -> [&mut String; 4] {

@@ -62,6 +62,13 @@ fn the_page_shows_the_figures_of_the_advice() {
     let first = &advice.sites[0];
     assert_eq!(exact(&format!("site.{}.bytes", first.id)), first.bytes as f64);
     assert_eq!(exact(&format!("site.{}.allocs", first.id)), first.allocs as f64);
+    let held = advice.fragmentation.as_ref().expect("the sample has it");
+    assert_eq!(exact("fragmentation.pinned_bytes"), held.pinned_bytes as f64);
+    assert_eq!(exact("fragmentation.resident_bytes"), held.resident_bytes as f64);
+    let blamed = &advice.fragmentation_blame[0];
+    let key = format!("blame.{}.pinned_bytes", blamed.site.id);
+    assert_eq!(exact(&key), blamed.pinned_bytes as f64);
+    assert!(browser.text("#classes-table").contains("Largest free"));
     for note in &advice.notes {
         let shown = browser.text("#notes").replace('\u{a0}', " ");
         assert!(shown.contains(note), "{note} is missing");

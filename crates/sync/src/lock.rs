@@ -16,6 +16,10 @@ pub trait Wait {
     fn wait(word: &AtomicU32, value: u32);
     /// Wakes one sleeper.
     fn wake_one(word: &AtomicU32);
+    /// Whether a lock may be freed without an atomic exchange, which costs as much as taking it.
+    /// Somebody who goes to sleep in that very moment is then not woken: `wait` has to return by
+    /// itself after a while. For locks that hardly anybody ever waits for.
+    const IS_WAKE_LOSABLE: bool = false;
     /// Called before each sleep, with the lock not held: the place to notice that the holder can
     /// not come back, as in the child of a fork that nobody announced.
     fn before_wait() {}
@@ -128,6 +132,11 @@ impl<T, W: Wait> Lock<T, W> {
 
     fn unlock(&self) {
         self.holder.store(0, Ordering::Relaxed);
+        if W::IS_WAKE_LOSABLE && self.word.load(Ordering::Relaxed) == TAKEN {
+            // Release: pairs with the Acquire in `lock`.
+            self.word.store(FREE, Ordering::Release);
+            return;
+        }
         // Release: pairs with the Acquire in `lock`.
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             W::wake_one(&self.word);
@@ -152,6 +161,15 @@ impl<T, W: Wait> Lock<T, W> {
     ///   child, whose parent's thread did so before the fork.
     pub unsafe fn force_unlock(&self) {
         self.unlock();
+    }
+
+    /// The value, for a thread that took the lock and forgot the guard.
+    ///
+    /// # Safety
+    /// - The calling thread holds the lock while the reference lives, and makes no other one.
+    pub unsafe fn value_while_held(&self) -> &T {
+        // SAFETY: the caller's promise: nobody else is inside.
+        unsafe { &*self.value.get() }
     }
 }
 

@@ -81,6 +81,14 @@ impl RemoteQueue {
         self.head.load(Ordering::Relaxed).is_null()
     }
 
+    /// The block pushed last, which leads to all others; null when there are none or the queue is
+    /// closed. They stay where they are, so this is for who keeps the owner from taking them.
+    pub fn first(&self) -> *mut Link {
+        // Acquire: pairs with the Release in `push`; the links can be read.
+        let head = self.head.load(Ordering::Acquire);
+        if head == closed() { core::ptr::null_mut() } else { head }
+    }
+
     /// All blocks, linked, the last pushed first; null when there are none. For the owner of an
     /// open queue.
     pub fn take(&self) -> *mut Link {

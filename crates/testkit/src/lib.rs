@@ -4,6 +4,7 @@
 //! # Not here
 //! Anything a released crate needs: this crate is only ever a dev-dependency.
 
+pub mod culprits;
 mod latency;
 pub mod programs;
 mod random;

@@ -22,11 +22,59 @@ pub struct Frame {
     /// of a tree of stacks. Kept as long as that path is unchanged.
     pub tag: u32,
     bits: u16,
-    unused: u16,
+    /// How many steps outward from here take no more than a return address each; fewer if there
+    /// are not so many frames.
+    plain_run: u16,
+}
+
+/// What a frame needs to know of the next one outward.
+#[derive(Clone, Copy)]
+pub(crate) struct Outside {
+    /// Whether its frame pointer decides how the walk goes on.
+    fp_matters: bool,
+    plain_run: u16,
+}
+
+/// `Frame::bits` by whether the frame pointer matters outside and by the rule's low bits.
+///
+/// A table, so that there is no jump: the kinds of a program's frames follow no pattern that a
+/// CPU could learn.
+static BITS: [[u16; 256]; 2] = {
+    let mut table = [[0; 256]; 2];
+    let mut rule_bits = 0;
+    while rule_bits < 256 {
+        table[0][rule_bits] = bits_of(rule_bits as u8, false);
+        table[1][rule_bits] = bits_of(rule_bits as u8, true);
+        rule_bits += 1;
+    }
+    table
+};
+
+/// The bits of a frame that the rule with these low bits leads on from, or which is the last one.
+const fn bits_of(rule_bits: u8, matters_outside: bool) -> u16 {
+    let rule = Rule::from_bits(rule_bits as u64);
+    let kind = rule.kind();
+    // A signal's context or a realigned frame is stepped over by its rule each time, which loads
+    // the frame pointer afresh.
+    let by_rule = matches!(kind, Kind::Realigned | Kind::Signal);
+    let uses_fp = matches!(kind, Kind::FramePointer | Kind::Realigned | Kind::Guess);
+    let loads_fp = rule.fp_words() > FP_UNCHANGED;
+    let passes_fp = !(loads_fp || by_rule);
+    let mut bits = rule_bits as u16;
+    if uses_fp || passes_fp && matters_outside {
+        bits |= FP_MATTERS;
+    }
+    if loads_fp && matters_outside {
+        bits |= CHECKS_FP;
+    }
+    if by_rule {
+        bits |= BY_RULE;
+    }
+    bits
 }
 
 impl Frame {
-    pub(crate) const NONE: Self = Self { pc: 0, sp: 0, fp: 0, tag: 0, bits: 0, unused: 0 };
+    pub(crate) const NONE: Self = Self { pc: 0, sp: 0, fp: 0, tag: 0, bits: 0, plain_run: 0 };
 
     /// The address that execution continues at. The byte before it belongs to the instruction
     /// that was being executed (the call), so look up symbols by `return_address() - 1`.
@@ -42,32 +90,31 @@ impl Frame {
     }
 
     /// Makes this the frame at `at`, which the rule with these low bits led on from, or the last
-    /// one; the tag stays. `matters_outside` says of the next frame outward whether its frame
-    /// pointer matters; the answer says it of this one.
-    ///
-    /// Without a jump: the kinds of a program's frames follow no pattern that a CPU could learn.
+    /// one; the tag stays. The answer is what the next frame inward needs to know of this one.
     #[inline(always)]
-    pub(crate) fn set(&mut self, at: Registers, rule_bits: u8, matters_outside: bool) -> bool {
-        let kind = u32::from(Rule::from_bits(u64::from(rule_bits)).kind_bits());
-        let matters_outside = u32::from(matters_outside);
-        // A signal's context or a realigned frame is stepped over by its rule each time, which
-        // loads the frame pointer afresh.
-        let by_rule = (1 << Kind::Realigned as u32 | 1 << Kind::Signal as u32) >> kind & 1;
-        let uses_fp = (1 << Kind::FramePointer as u32
-            | 1 << Kind::Realigned as u32
-            | 1 << Kind::Guess as u32)
-            >> kind
-            & 1;
-        let fp_words = Rule::from_bits(u64::from(rule_bits)).fp_words();
-        let loads_fp = u32::from(fp_words > FP_UNCHANGED);
-        let passes_fp = (loads_fp | by_rule) ^ 1;
-        let fp_matters = uses_fp | passes_fp & matters_outside;
-        let bits = u32::from(rule_bits)
-            | fp_matters << FP_MATTERS.trailing_zeros()
-            | (loads_fp & matters_outside) << CHECKS_FP.trailing_zeros()
-            | by_rule << BY_RULE.trailing_zeros();
-        (self.pc, self.sp, self.fp, self.bits) = (at.pc, at.sp, at.fp, bits as u16);
-        fp_matters != 0
+    pub(crate) fn set(&mut self, at: Registers, rule_bits: u8, outside: Outside) -> Outside {
+        let bits = BITS[usize::from(outside.fp_matters)][usize::from(rule_bits)];
+        let is_plain = bits & (CHECKS_FP | BY_RULE) == 0;
+        let plain_run = if is_plain { outside.plain_run + 1 } else { 0 };
+        (self.pc, self.sp, self.fp) = (at.pc, at.sp, at.fp);
+        (self.bits, self.plain_run) = (bits, plain_run);
+        Outside { fp_matters: bits & FP_MATTERS != 0, plain_run }
+    }
+
+    /// What the next frame inward needs to know of this one; of none for the outermost.
+    #[inline(always)]
+    pub(crate) fn outside(frame: Option<&Self>) -> Outside {
+        frame.map_or(Outside { fp_matters: false, plain_run: 0 }, |frame| Outside {
+            fp_matters: frame.fp_matters(),
+            plain_run: frame.plain_run,
+        })
+    }
+
+    /// How many steps outward from here take no more than a return address each; there may be
+    /// fewer frames.
+    #[inline(always)]
+    pub(crate) fn plain_run(&self) -> usize {
+        usize::from(self.plain_run)
     }
 
     /// The rule that led on from here, without its CFA.
@@ -89,11 +136,6 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn fp_matters(&self) -> bool {
         self.bits & FP_MATTERS != 0
-    }
-
-    #[inline(always)]
-    pub(crate) fn needs_more_than_return_address(&self) -> bool {
-        self.bits & (CHECKS_FP | BY_RULE) != 0
     }
 
     #[inline(always)]

@@ -55,16 +55,6 @@ impl Fresh {
         rule_bits: [0; FRAME_COUNT_MAX],
     };
 
-    /// The first `count` frames, the last of them first.
-    #[inline(always)]
-    fn outermost_first(&self, count: usize) -> impl Iterator<Item = (Registers, u8)> {
-        let registers = self.pc[..count].iter().zip(&self.sp[..count]).zip(&self.fp[..count]);
-        registers
-            .zip(&self.rule_bits[..count])
-            .rev()
-            .map(|(((&pc, &sp), &fp), &rule_bits)| (Registers { pc, sp, fp }, rule_bits))
-    }
-
     #[inline(always)]
     fn set(&mut self, index: usize, at: Registers, rule_bits: u8) {
         self.pc[index] = at.pc;
@@ -184,15 +174,96 @@ impl Memo {
     /// - As for [`capture`](Self::capture).
     #[inline(never)]
     unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> Capture {
-        let registers = Registers { pc, sp, fp };
         let generation = rule_generation();
         if self.rule_generation != generation {
             self.rule_generation = generation;
             self.depth = 0;
         }
-        let window = self.home.window(registers.sp);
-        Walk { at: registers, window, candidates: self.depth, fresh: 0, leaps: false }.run(self)
+        let window = self.home.window(sp);
+        // The usual case in locals: all new frames are common ones, and the rest is as it was.
+        let walked = walk_fast(self, Registers { pc, sp, fp }, window, self.depth, 0);
+        if walked.is_met && self.end == End::COMPLETE && self.is_within(&window) {
+            let join = walked.candidates - 1;
+            self.frames[join].fp = walked.at.fp;
+            if self.verify_within(join, &window) == 0 {
+                return splice(self, walked.candidates, walked.fresh, false, End::COMPLETE);
+            }
+        }
+        self.capture_slow(walked, window)
     }
+
+    /// Goes on where a first fast walk ended.
+    #[inline(never)]
+    fn capture_slow(&mut self, walked: Walked, window: Window) -> Capture {
+        let Walked { at, candidates, fresh, is_met } = walked;
+        Walk { at, window, candidates, fresh, leaps: false }.run(self, is_met)
+    }
+
+    /// Whether the slots of all return addresses outward of a frame lie in the window.
+    #[inline(always)]
+    fn is_within(&self, window: &Window) -> bool {
+        self.ascending && window.contains_up_to(self.frames[0].sp)
+    }
+
+    /// [`verify`] from `join` outward, where [`Memo::is_within`] holds.
+    #[inline(always)]
+    fn verify_within(&self, join: usize, window: &Window) -> usize {
+        debug_assert!(self.is_within(window));
+        verify(&self.frames[..=join], window, |frame| {
+            // SAFETY: a return-address slot: one word below a caller's stack pointer, so aligned
+            // (`step_to` loaded it); above this frame's stack pointer, where the window starts at
+            // the latest, and below the outermost one's (I8), up to which it reaches.
+            let word = unsafe { window.load_unchecked(frame.sp.wrapping_sub(8)) };
+            word ^ frame.pc
+        })
+    }
+}
+
+/// Where a fast walk ended.
+#[derive(Clone, Copy)]
+struct Walked {
+    /// The frame to go on from; not among the fresh ones.
+    at: Registers,
+    /// Frames of the memo that may still be met.
+    candidates: usize,
+    /// How many fresh frames there are.
+    fresh: usize,
+    /// Whether a frame of the memo, `candidates - 1`, is met.
+    is_met: bool,
+}
+
+/// Steps outward from `at` as long as the steps are of the common kinds and lead to no frame of
+/// the memo.
+#[inline(always)]
+fn walk_fast(
+    memo: &mut Memo,
+    mut at: Registers,
+    window: Window,
+    mut candidates: usize,
+    mut fresh: usize,
+) -> Walked {
+    let mut candidate_sp = candidate_sp(memo, candidates);
+    let is_met = loop {
+        if at.sp >= candidate_sp {
+            // The memo is sorted by stack pointer, but for signals on other stacks, where
+            // passing over a frame only costs time.
+            while candidate_sp < at.sp {
+                candidates -= 1;
+                candidate_sp = self::candidate_sp(memo, candidates);
+            }
+            if candidates > 0 && memo.frames[candidates - 1].is_at(at) {
+                break true;
+            }
+        }
+        let Some(stepped) = step_fast(at, &window) else { break false };
+        if fresh >= FRAME_COUNT_MAX {
+            break false;
+        }
+        memo.fresh.set(fresh, at, stepped.rule.low_bits());
+        fresh += 1;
+        at = stepped.registers;
+    };
+    Walked { at, candidates, fresh, is_met }
 }
 
 /// One capture under way: the frames reached so far are `fresh[..fresh]`.
@@ -209,10 +280,8 @@ struct Walk {
 }
 
 impl Walk {
-    #[inline(always)]
-    fn run(mut self, memo: &mut Memo) -> Capture {
+    fn run(mut self, memo: &mut Memo, mut is_met: bool) -> Capture {
         loop {
-            let is_met = self.walk_fast(memo);
             let end = if is_met {
                 self.follow(memo)
             } else {
@@ -222,39 +291,10 @@ impl Walk {
             if let Some(end) = end {
                 return splice(memo, self.candidates, self.fresh, self.leaps, end);
             }
+            let walked = walk_fast(memo, self.at, self.window, self.candidates, self.fresh);
+            (self.at, self.candidates, self.fresh) = (walked.at, walked.candidates, walked.fresh);
+            is_met = walked.is_met;
         }
-    }
-
-    /// Steps outward as long as the steps are of the common kinds. True when a frame of the
-    /// memo, `candidates - 1`, is met.
-    #[inline(always)]
-    fn walk_fast(&mut self, memo: &mut Memo) -> bool {
-        // Locals, so that they stay in registers.
-        let mut at = Registers { pc: self.at.pc, sp: self.at.sp, fp: self.at.fp };
-        let (window, mut candidates, mut fresh) = (self.window, self.candidates, self.fresh);
-        let mut candidate_sp = candidate_sp(memo, candidates);
-        let is_met = loop {
-            if at.sp >= candidate_sp {
-                // The memo is sorted by stack pointer, but for signals on other stacks, where
-                // passing over a frame only costs time.
-                while candidate_sp < at.sp {
-                    candidates -= 1;
-                    candidate_sp = self::candidate_sp(memo, candidates);
-                }
-                if candidates > 0 && memo.frames[candidates - 1].is_at(at) {
-                    break true;
-                }
-            }
-            let Some(stepped) = step_fast(at, &window) else { break false };
-            if fresh >= FRAME_COUNT_MAX {
-                break false;
-            }
-            memo.fresh.set(fresh, at, stepped.rule.low_bits());
-            fresh += 1;
-            at = stepped.registers;
-        };
-        (self.at, self.candidates, self.fresh) = (at, candidates, fresh);
-        is_met
     }
 
     /// Keeps the frame `at` and goes on to its caller; the end if there is none.
@@ -307,17 +347,13 @@ impl Walk {
         loop {
             // Asked anew each time, since a step over a signal's frame moves the window.
             let in_window = memo.ascending && self.window.reaches(memo.frames[0].sp);
-            let frames = &memo.frames[..=index];
             index = if in_window {
-                verify(frames, &self.window, |slot| {
-                    // SAFETY: a return-address slot: one word below a caller's stack pointer, so
-                    // aligned (`step_to` loaded it); above this frame's stack pointer, where the
-                    // window starts at the latest, and below the outermost one's (I8), up to
-                    // which it reaches.
-                    Some(unsafe { self.window.load_unchecked(slot) })
-                })
+                memo.verify_within(index, &self.window)
             } else {
-                verify(frames, &self.window, |slot| self.window.load(slot))
+                let window = &self.window;
+                verify(&memo.frames[..=index], window, |frame| {
+                    window.load(frame.sp.wrapping_sub(8)).map_or(1, |word| word ^ frame.pc)
+                })
             };
             if index == 0 && (memo.end == End::COMPLETE || self.is_at_limit(memo)) {
                 return Some(memo.end);
@@ -371,7 +407,7 @@ impl Walk {
 ///
 /// The counts come by themselves, not in the [`Walk`]: copying that would read by pairs what was
 /// written by words, which stalls.
-#[inline(always)]
+#[inline(never)]
 fn splice(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool, end: End) -> Capture {
     let depth = kept + fresh_count;
     if depth > FRAME_COUNT_MAX {
@@ -385,9 +421,12 @@ fn splice(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool, end: En
         unchanged += 1;
     }
     let (outer, inner) = memo.frames[..depth].split_at_mut(kept);
-    let mut fp_matters = outer.last().is_some_and(Frame::fp_matters);
-    for (slot, (at, rule_bits)) in inner.iter_mut().zip(memo.fresh.outermost_first(fresh_count)) {
-        fp_matters = slot.set(at, rule_bits, fp_matters);
+    let mut outside = Frame::outside(outer.last());
+    let (pc, sp) = (&memo.fresh.pc[..fresh_count], &memo.fresh.sp[..fresh_count]);
+    let (fp, rule_bits) = (&memo.fresh.fp[..fresh_count], &memo.fresh.rule_bits[..fresh_count]);
+    for (index, slot) in (0..fresh_count).rev().zip(inner) {
+        let at = Registers { pc: pc[index], sp: sp[index], fp: fp[index] };
+        outside = slot.set(at, rule_bits[index], outside);
     }
     memo.depth = depth;
     memo.end = end;
@@ -420,25 +459,45 @@ fn candidate_sp(memo: &Memo, candidates: usize) -> usize {
 }
 
 /// The outermost frame of `frames` up to which, from the innermost one, the stack holds the
-/// words that the walk loaded when it made them. `load` gives a return address.
+/// words that the walk loaded when it made them. `differs` compares the return address that leads
+/// to a frame: 0 if it is as it was.
 #[inline(always)]
-fn verify(frames: &[Frame], window: &Window, load: impl Fn(usize) -> Option<usize>) -> usize {
+fn verify(frames: &[Frame], window: &Window, differs: impl Fn(&Frame) -> usize) -> usize {
     let mut index = frames.len() - 1;
-    let mut inner = &frames[index];
-    for outer in frames[..index].iter().rev() {
-        if inner.needs_more_than_return_address() {
-            let fp_slot = outer.sp.wrapping_sub(inner.fp_words() * 8);
-            if inner.goes_by_rule() || window.load(fp_slot) != Some(outer.fp) {
-                break;
-            }
+    while index > 0 {
+        let run = frames[index].plain_run().min(index);
+        let unchanged = unchanged_run(&frames[index - run..index], &differs);
+        index -= unchanged;
+        if unchanged < run || index == 0 {
+            break;
         }
-        if load(outer.sp.wrapping_sub(8)) != Some(outer.pc) {
+        // The run is over because this frame needs more.
+        let (outer, inner) = (&frames[index - 1], &frames[index]);
+        let fp_slot = outer.sp.wrapping_sub(inner.fp_words() * 8);
+        if inner.goes_by_rule() || window.load(fp_slot) != Some(outer.fp) || differs(outer) != 0 {
             break;
         }
         index -= 1;
-        inner = outer;
     }
     index
+}
+
+/// How many of `frames`, from the innermost one, are still returned to.
+#[inline(always)]
+fn unchanged_run(frames: &[Frame], differs: &impl Fn(&Frame) -> usize) -> usize {
+    let mut rest = frames;
+    // Four at a time, without a jump between them.
+    while let Some((outer, [a, b, c, d])) = rest.split_last_chunk()
+        && differs(a) | differs(b) | differs(c) | differs(d) == 0
+    {
+        rest = outer;
+    }
+    while let Some((last, outer)) = rest.split_last()
+        && differs(last) == 0
+    {
+        rest = outer;
+    }
+    frames.len() - rest.len()
 }
 
 /// The true frame pointer at `frames[index]`, where the innermost frame's is true and the stack

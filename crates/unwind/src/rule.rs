@@ -77,7 +77,7 @@ impl Rule {
 
     /// The rule with these bits, as [`Rule::bits`] gave them.
     #[inline(always)]
-    pub(crate) fn from_bits(bits: u64) -> Self {
+    pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
@@ -87,7 +87,7 @@ impl Rule {
     }
 
     #[inline(always)]
-    pub(crate) fn kind(self) -> Kind {
+    pub(crate) const fn kind(self) -> Kind {
         match self.0 & ((1 << KIND_BITS) - 1) {
             0 => Kind::Empty,
             1 => Kind::StackPointer,
@@ -98,12 +98,6 @@ impl Rule {
             6 => Kind::Guess,
             _ => Kind::Unsupported,
         }
-    }
-
-    /// The number of the kind.
-    #[inline(always)]
-    pub(crate) fn kind_bits(self) -> u8 {
-        self.0 as u8 & ((1 << KIND_BITS) - 1)
     }
 
     /// For the two common kinds, which register the CFA is counted from, as a mask: none of the
@@ -118,7 +112,7 @@ impl Rule {
     /// Words between the CFA and the slot of the caller's frame pointer; [`FP_UNCHANGED`] when
     /// the frame pointer is unchanged.
     #[inline(always)]
-    pub(crate) fn fp_words(self) -> usize {
+    pub(crate) const fn fp_words(self) -> usize {
         (self.0 >> FP_WORDS_SHIFT) as usize & ((1 << FP_WORDS_BITS) - 1)
     }
 

@@ -138,11 +138,17 @@ impl Window {
         unsafe { word.read_volatile() }
     }
 
+    /// Whether the window reaches up to `end`, as it is.
+    #[inline(always)]
+    pub(crate) fn contains_up_to(&self, end: usize) -> bool {
+        end.wrapping_sub(self.low) <= self.bytes
+    }
+
     /// Whether all of `[start, end)` lies in the window, which is made to reach so far when the
     /// kernel says that it may.
     #[inline(always)]
     pub(crate) fn reaches(&mut self, end: usize) -> bool {
-        end.wrapping_sub(self.low) <= self.bytes || self.reach_slow(end)
+        self.contains_up_to(end) || self.reach_slow(end)
     }
 
     #[cold]

@@ -32,9 +32,10 @@ const GUESTS: [Guest; 4] = [
 pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     let tool = workspace.root.join("tools/numa-guest");
     let placement = binary(workspace, &["--package", "heapwright-regions", "--test", "placement"])?;
+    let malloc = binary(workspace, &["--package", "heapwright-malloc", "--test", "nodes"])?;
     let os = binary(workspace, &["--package", "heapwright-os", "--lib"])?;
     for guest in &GUESTS {
-        for program in [&placement, &os] {
+        for program in [&placement, &malloc, &os] {
             let mut command = Command::new(&tool);
             command
                 .args(["--nodes", &guest.nodes.to_string(), "--smp", &guest.cpus.to_string()])

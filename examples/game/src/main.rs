@@ -1,8 +1,8 @@
 //! A game's frame loop: entities with components, particles, draw commands, assets.
 //!
 //! `game --malloc` makes everything with `Box` and `Vec`, as a first version does; `game --ours`
-//! gives each kind of memory its allocator: a frame arena, pools under handles, a buddy heap for
-//! assets. Both play the same seeded game and print the same check sum.
+//! gives each kind of memory its allocator: a frame arena, pools under handles, a compacting
+//! heap for assets, which has a little of each frame. Both play the same seeded game and print the same check sum.
 
 mod malloc;
 mod ours;

@@ -5,21 +5,12 @@ use crate::rules::{
     ASSET_COUNT, DrawCommand, ENTITY_COUNT, Entity, FRAMES_A_ROOM, Particle, asset_bytes, digest,
     is_hit, sort,
 };
-use heapwright_regions::{AllocError, AnonymousPages, Buddy, Handle, HandlePool, Linear, Tails};
+use heapwright_regions::{AllocError, AnonymousPages, CompactingHeap, Handle, HandlePool, Linear};
 use heapwright_testkit::Random;
-use std::alloc::Layout;
-use std::ptr::NonNull;
+use std::time::Duration;
 
-/// Room for all assets and what moves between them.
-const ASSET_HEAP_BYTES: usize = 64 << 20;
-const ASSET_LEAF_BYTES: usize = 4096;
-
-/// A loaded asset.
-#[derive(Clone, Copy)]
-struct Asset {
-    start: NonNull<u8>,
-    layout: Layout,
-}
+/// What a frame has for closing the gaps that assets of former rooms left.
+const COMPACTION_TIME: Duration = Duration::from_micros(100);
 
 /// The state between frames.
 pub(crate) struct OurGame {
@@ -28,8 +19,8 @@ pub(crate) struct OurGame {
     order: Vec<Handle<Entity>>,
     particles: HandlePool<Particle, AnonymousPages>,
     sparks: Vec<Handle<Particle>>,
-    heap: Buddy<AnonymousPages>,
-    assets: Vec<Asset>,
+    heap: CompactingHeap<AnonymousPages>,
+    assets: Vec<Handle<[u8]>>,
     /// Blocks of a frame; the last frame's are there for the renderer while this one is made.
     arenas: [Linear<AnonymousPages>; 2],
 }
@@ -42,7 +33,7 @@ impl OurGame {
         for _ in 0..ENTITY_COUNT {
             order.push(put(&mut entities, Entity::spawn(&mut random))?);
         }
-        let heap = Buddy::new_in(AnonymousPages, ASSET_HEAP_BYTES, ASSET_LEAF_BYTES, Tails::Trim)?;
+        let heap = CompactingHeap::new_in(AnonymousPages);
         let mut assets = Vec::new();
         for _ in 0..ASSET_COUNT {
             assets.push(load_asset(&heap, &mut random)?);
@@ -57,9 +48,8 @@ impl OurGame {
             let index = self.random.below(ASSET_COUNT as u64) as usize;
             let fresh = load_asset(&self.heap, &mut self.random)?;
             let old = std::mem::replace(&mut self.assets[index], fresh);
-            // SAFETY: a live block of the heap, of that layout, which nothing refers to any more.
-            let freed = unsafe { self.heap.free(old.start, old.layout) };
-            debug_assert!(freed.is_ok(), "{freed:?}");
+            let removed = self.heap.remove(old);
+            debug_assert!(removed.is_ok(), "{removed:?}");
         }
         Ok(())
     }
@@ -68,7 +58,8 @@ impl OurGame {
         if number % FRAMES_A_ROOM == FRAMES_A_ROOM - 1 {
             self.next_room()?;
         }
-        let Self { random, entities, order, particles, sparks, assets, arenas, .. } = self;
+        let Self { random, entities, order, particles, sparks, heap, assets, arenas } = self;
+        heap.compact_for(COMPACTION_TIME, |_| {});
         let arena = &mut arenas[number as usize % 2];
         arena.reset();
         let most = order.len() + sparks.len() + order.len() * 6;
@@ -105,8 +96,7 @@ impl OurGame {
         // SAFETY: the first `count` were written above.
         let commands = unsafe { commands[..count].assume_init_mut() };
         sort(commands);
-        // SAFETY: a live block of at least one byte, filled when it was loaded.
-        let used = unsafe { assets[number as usize % ASSET_COUNT].start.read() };
+        let used = heap.pin(assets[number as usize % ASSET_COUNT]).map_or(0, |asset| asset[0]);
         Ok(digest(commands, label_bytes + used as usize))
     }
 }
@@ -123,13 +113,15 @@ fn put<T>(pool: &mut HandlePool<T, AnonymousPages>, value: T) -> Result<Handle<T
     }
 }
 
-fn load_asset(heap: &Buddy<AnonymousPages>, random: &mut Random) -> Result<Asset, AllocError> {
-    let too_large = AllocError::TooLarge { requested_bytes: usize::MAX };
-    let layout = Layout::from_size_align(asset_bytes(random), 16).map_err(|_| too_large)?;
-    let start = heap.try_alloc(layout)?;
-    // SAFETY: a fresh block of that length.
-    unsafe { start.write_bytes(7, layout.size()) };
-    Ok(Asset { start, layout })
+fn load_asset(
+    heap: &CompactingHeap<AnonymousPages>,
+    random: &mut Random,
+) -> Result<Handle<[u8]>, AllocError> {
+    let asset = heap.insert_zeroed(asset_bytes(random))?;
+    if let Ok(mut bytes) = heap.pin_mut(asset) {
+        bytes.fill(7);
+    }
+    Ok(asset)
 }
 
 /// The bytes of an entity's label, made in the arena.

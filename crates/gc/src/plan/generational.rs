@@ -8,7 +8,8 @@ use core::ptr::NonNull;
 
 use crate::HeapError;
 use crate::mark::Marker;
-use crate::mutation::Barrier;
+use crate::model::Model;
+use crate::mutator::Barrier;
 use crate::object::prefetch;
 use crate::plan::mark_sweep::mark_and_sweep;
 use crate::plan::{Common, Extent, Grant, Plan};
@@ -19,17 +20,17 @@ use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
 /// Log entries between prefetch and visit: cells lie anywhere in the old space.
 const LOG_AHEAD: usize = 16;
 
-pub(crate) struct Generational {
+pub(crate) struct Generational<M: Model> {
     nursery: BumpSpace,
     /// Promotes; has the old space.
-    copier: Copier,
-    marker: Marker,
+    copier: Copier<M>,
+    marker: Marker<M>,
     /// Nursery memory that stays resident: the most of recent use, so that mutations which need
     /// more than the nursery's size do not fault its pages in again each time.
     kept_bytes: usize,
 }
 
-impl Generational {
+impl<M: Model> Generational<M> {
     pub(crate) fn new(
         old: NonNull<u8>,
         old_bytes: usize,
@@ -50,7 +51,7 @@ impl Generational {
         self.copier.blocks.as_ref().map_or(0, BlockSpace::occupied_bytes)
     }
 
-    fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common) {
+    fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
         let copier = &mut self.copier;
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
@@ -70,7 +71,7 @@ impl Generational {
         }
         common.large.age();
         copier.drain();
-        common.settle(false, copier);
+        common.settle(roots, false, copier);
         let recent = self.kept_bytes - self.kept_bytes / 8;
         let used = self.nursery.occupied_bytes();
         self.kept_bytes = recent.max(used).max(common.config.nursery_bytes);
@@ -79,7 +80,7 @@ impl Generational {
     }
 }
 
-impl Plan for Generational {
+impl<M: Model> Plan<M> for Generational<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
         self.nursery.grant(cursor, bytes).map(Grant::Bump)
     }
@@ -92,12 +93,12 @@ impl Plan for Generational {
         self.nursery.occupied_bytes()
     }
 
-    fn is_due(&self, common: &Common) -> bool {
+    fn is_due(&self, common: &Common<M>) -> bool {
         self.nursery.occupied_bytes() >= common.controller.nursery_bytes
             || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
         self.minor(roots, common);
         if extent == Extent::Due && !common.is_full_due(self.old_bytes(), 0) {
             return;

@@ -11,7 +11,8 @@ use heapwright_os::monotonic_ns;
 
 use crate::HeapError;
 use crate::mark::Marker;
-use crate::mutation::Barrier;
+use crate::model::Model;
+use crate::mutator::Barrier;
 use crate::plan::mark_sweep::grant_from;
 use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
@@ -37,21 +38,21 @@ enum Phase {
     Blocks,
 }
 
-pub(crate) struct Incremental {
+pub(crate) struct Incremental<M: Model> {
     blocks: BlockSpace,
-    marker: Marker,
+    marker: Marker<M>,
     phase: Phase,
     pacer: Pacer,
 }
 
-impl Incremental {
+impl<M: Model> Incremental<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
         let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
         Ok(Self { blocks, marker, phase: Phase::Idle, pacer: Pacer::new() })
     }
 
-    fn begin<R: Roots>(&mut self, roots: &mut R, common: &mut Common) {
+    fn begin<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
         common.trace_roots(roots, &mut self.marker);
@@ -61,14 +62,19 @@ impl Incremental {
     }
 
     /// Works until the deadline; returns whether the cycle has ended.
-    fn work(&mut self, common: &mut Common, deadline_ns: Option<u64>) -> bool {
+    fn work<R: Roots>(
+        &mut self,
+        roots: &mut R,
+        common: &mut Common<M>,
+        deadline_ns: Option<u64>,
+    ) -> bool {
         let is_late = || deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline);
         while self.phase == Phase::Marking {
             if !self.marker.drain(deadline_ns) {
                 return false;
             }
             if !common.reach_more(true, &mut self.marker) {
-                common.settle_weak(true, &self.marker);
+                common.settle_weak(roots, true, &self.marker);
                 common.begin_drops(0);
                 self.phase = Phase::Dropping;
             } else if is_late() {
@@ -108,12 +114,12 @@ impl Incremental {
         true
     }
 
-    fn total_bytes(&self, common: &Common) -> usize {
+    fn total_bytes(&self, common: &Common<M>) -> usize {
         self.blocks.occupied_bytes() + common.other_bytes()
     }
 }
 
-impl Plan for Incremental {
+impl<M: Model> Plan<M> for Incremental<M> {
     fn grant(&mut self, _cursor: *mut u8, bytes: usize) -> Option<Grant> {
         grant_from(&mut self.blocks, bytes)
     }
@@ -122,27 +128,27 @@ impl Plan for Incremental {
         self.blocks.occupied_bytes()
     }
 
-    fn is_due(&self, common: &Common) -> bool {
+    fn is_due(&self, common: &Common<M>) -> bool {
         match self.phase {
             Phase::Idle => common.is_full_due(self.occupied_bytes(), 0),
             _ => common.is_urgent || self.pacer.is_due(self.total_bytes(common)),
         }
     }
 
-    fn keeps_hole(&self, common: &Common, extent: Extent) -> bool {
+    fn keeps_hole(&self, common: &Common<M>, extent: Extent) -> bool {
         // Holes given out in a cycle are marked (B3); earlier ones are not.
         self.phase != Phase::Idle && extent == Extent::Due && !common.is_urgent
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
         common.statistics.slices += 1;
         if extent == Extent::Full || common.is_urgent {
             // What the running cycle keeps may be dead by now: end it, and run a whole one.
             if self.phase != Phase::Idle {
-                self.work(common, None);
+                self.work(roots, common, None);
             }
             self.begin(roots, common);
-            self.work(common, None);
+            self.work(roots, common, None);
             return;
         }
         let begin_ns = monotonic_ns();
@@ -154,8 +160,10 @@ impl Plan for Incremental {
         // The limit comes before the pause.
         let hurries = self.pacer.must_hurry(occupied, common);
         common.statistics.hurried_cycles += u64::from(hurries);
-        let deadline_ns = begin_ns + common.config.slice_us * 1000;
-        let has_ended = self.work(common, (!hurries).then_some(deadline_ns));
+        // A slice looks at the clock now and then only, and what it does to the caches costs the
+        // mutator: three quarters keep the promise.
+        let deadline_ns = begin_ns + common.config.slice_us * 750;
+        let has_ended = self.work(roots, common, (!hurries).then_some(deadline_ns));
         if !has_ended {
             let now_ns = monotonic_ns();
             let occupied = self.total_bytes(common);
@@ -167,7 +175,7 @@ impl Plan for Incremental {
         if self.phase == Phase::Marking { Barrier::Snapshot } else { Barrier::None }
     }
 
-    fn snapshot(&mut self) -> Option<&mut Marker> {
+    fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         (self.phase == Phase::Marking).then_some(&mut self.marker)
     }
 

@@ -8,21 +8,22 @@ use core::ptr::NonNull;
 use crate::HeapError;
 use crate::mark::Marker;
 use crate::memory::Reserve;
-use crate::object::{object_at, prefetch};
+use crate::model::Model;
+use crate::object::prefetch;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Slider;
 use crate::root::Roots;
 use crate::space::{AddressRange, BumpSpace, LiveSet, WordMap};
 
-pub(crate) struct MarkCompact {
+pub(crate) struct MarkCompact<M: Model> {
     space: BumpSpace,
-    marker: Marker,
-    slider: Slider,
+    marker: Marker<M>,
+    slider: Slider<M>,
     /// Keeps the memory of the word map.
     _map: Reserve,
 }
 
-impl MarkCompact {
+impl<M: Model> MarkCompact<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let (map, memory) = WordMap::new(start, bytes)?;
         Ok(Self {
@@ -67,8 +68,8 @@ impl MarkCompact {
             // Each header is needed to find the next, so the CPU does not run ahead by itself.
             prefetch(start.as_ptr().wrapping_add(AHEAD_BYTES));
             // SAFETY: the word before was not live or ended an object, so an object starts here.
-            let object = unsafe { object_at(start) };
-            let bytes = object.total_bytes(object.desc());
+            let object = unsafe { M::at(start) };
+            let bytes = M::total_bytes(object);
             self.slider.scan(object);
             end = offset + bytes;
             if end - from >= SCAN_BYTES {
@@ -80,11 +81,11 @@ impl MarkCompact {
 }
 
 /// How far ahead of the walk memory is asked for.
-const AHEAD_BYTES: usize = 2 << 10;
+const AHEAD_BYTES: usize = 4 << 10;
 /// How far references are replaced ahead of the move: a part of the nearest cache.
 const SCAN_BYTES: usize = 16 << 10;
 
-impl Plan for MarkCompact {
+impl<M: Model> Plan<M> for MarkCompact<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
         self.space.grant(cursor, bytes).map(Grant::Bump)
     }
@@ -93,12 +94,12 @@ impl Plan for MarkCompact {
         self.space.occupied_bytes()
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, _extent: Extent) {
         let used = self.space.occupied_bytes();
         self.marker.begin(common.flip_mark(), LiveSet::Words(self.slider.map));
         common.trace_roots(roots, &mut self.marker);
         self.marker.drain(None);
-        common.settle(true, &mut self.marker);
+        common.settle(roots, true, &mut self.marker);
         common.large.sweep(common.mark);
 
         let live = self.slider.plan(used);
@@ -107,6 +108,7 @@ impl Plan for MarkCompact {
             self.slider.scan(common.large.object(index));
         }
         self.slider.flush();
+        roots.settle(&mut |object| Some(self.slider.map.target(object)));
         common.pairs.slide(|object| self.slider.map.target(object));
         common.finals.slide(|object| self.slider.map.target(object));
         common.identities.slide(|object| self.slider.map.target(object));

@@ -4,16 +4,17 @@ use core::ptr::NonNull;
 
 use crate::HeapError;
 use crate::mark::Marker;
+use crate::model::Model;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LINE_BYTES, LiveSet};
 
-pub(crate) struct MarkSweep {
+pub(crate) struct MarkSweep<M: Model> {
     blocks: BlockSpace,
-    marker: Marker,
+    marker: Marker<M>,
 }
 
-impl MarkSweep {
+impl<M: Model> MarkSweep<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
         let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
@@ -21,7 +22,7 @@ impl MarkSweep {
     }
 }
 
-impl Plan for MarkSweep {
+impl<M: Model> Plan<M> for MarkSweep<M> {
     fn grant(&mut self, _cursor: *mut u8, bytes: usize) -> Option<Grant> {
         grant_from(&mut self.blocks, bytes)
     }
@@ -30,7 +31,7 @@ impl Plan for MarkSweep {
         self.blocks.occupied_bytes()
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, _extent: Extent) {
         mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
     }
 
@@ -49,16 +50,16 @@ pub(crate) fn grant_from(blocks: &mut BlockSpace, bytes: usize) -> Option<Grant>
 }
 
 /// A whole collection of blocks and large objects.
-pub(crate) fn mark_and_sweep<R: Roots>(
-    marker: &mut Marker,
+pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
+    marker: &mut Marker<M>,
     blocks: &mut BlockSpace,
     roots: &mut R,
-    common: &mut Common,
+    common: &mut Common<M>,
 ) {
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     common.trace_roots(roots, marker);
     marker.drain(None);
-    common.settle(true, marker);
+    common.settle(roots, true, marker);
     common.large.sweep(common.mark);
     blocks.begin_sweep();
     blocks.sweep(usize::MAX, common.keep_bytes());

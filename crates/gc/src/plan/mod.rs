@@ -16,7 +16,8 @@ use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
 use crate::memory::{Reserve, Table};
-use crate::mutation::Barrier;
+use crate::model::Model;
+use crate::mutator::Barrier;
 use crate::object::{MARK, ObjectRef};
 use crate::relocate::Copier;
 use crate::root::Roots;
@@ -42,10 +43,10 @@ pub(crate) enum Grant {
 
 /// A field whose cell was written and that may hold a reference from an old object to a young one.
 #[derive(Clone, Copy)]
-pub(crate) struct LoggedCell {
+pub(crate) struct LoggedCell<M: Model> {
     pub(crate) cell: NonNull<u8>,
     /// Shows the cell's value to the copier.
-    pub(crate) copy: unsafe fn(NonNull<u8>, &mut Copier),
+    pub(crate) copy: unsafe fn(NonNull<u8>, &mut Copier<M>),
 }
 
 /// How far the table of destructors has been looked at: entries before `kept` stay, those up to
@@ -57,7 +58,7 @@ pub(crate) struct DropCursor {
 }
 
 /// What all plans share.
-pub(crate) struct Common {
+pub(crate) struct Common<M: Model> {
     pub(crate) config: Config,
     pub(crate) large: LargeSpace,
     /// Counts the external bytes.
@@ -77,7 +78,7 @@ pub(crate) struct Common {
     pub(crate) pauses: Table<Pause>,
     /// The mark bit of new objects, and of marked ones while a cycle marks.
     pub(crate) mark: usize,
-    pub(crate) log: Table<LoggedCell>,
+    pub(crate) log: Table<LoggedCell<M>>,
     pub(crate) statistics: Statistics,
     pub(crate) controller: Controller,
     /// A full collection is due when this much is occupied.
@@ -88,7 +89,7 @@ pub(crate) struct Common {
     pub(crate) is_urgent: bool,
 }
 
-impl Common {
+impl<M: Model> Common<M> {
     /// Changes the meaning of the mark bit: nothing is marked now.
     pub(crate) fn flip_mark(&mut self) -> usize {
         self.mark ^= MARK;
@@ -98,11 +99,11 @@ impl Common {
     /// Ends the search for what is reachable: ephemerons and objects with finalisers first, then
     /// weak references are cleared, then destructors of the dead run. In a minor collection only
     /// young ones can be concerned.
-    pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &mut V) {
+    pub(crate) fn settle<R: Roots, V: Reach>(&mut self, roots: &mut R, all: bool, visitor: &mut V) {
         while self.reach_more(all, visitor) {
             visitor.finish();
         }
-        self.settle_weak(all, visitor);
+        self.settle_weak(roots, all, visitor);
         self.begin_drops(if all { 0 } else { self.young_drops_from });
         self.settle_drops(usize::MAX, visitor);
     }
@@ -119,7 +120,13 @@ impl Common {
     }
 
     /// Clears weak references to the dead, and takes over where the others are.
-    pub(crate) fn settle_weak<V: Reach>(&mut self, all: bool, visitor: &V) {
+    pub(crate) fn settle_weak<R: Roots, V: Reach>(
+        &mut self,
+        roots: &mut R,
+        all: bool,
+        visitor: &V,
+    ) {
+        roots.settle(&mut |object| visitor.fate(object));
         self.pairs.settle(all, visitor);
         self.finals.settle(all, visitor);
         self.identities.settle(all, visitor);
@@ -139,7 +146,7 @@ impl Common {
                 }
                 // SAFETY: not reached from any root, so nobody uses the payload again; the cursor
                 // has passed the entry, so this happens once.
-                None => unsafe { object.drop_payload() },
+                None => unsafe { M::drop_payload(object) },
             }
         }
         cursor.next = end;
@@ -210,7 +217,7 @@ pub(crate) enum Extent {
 }
 
 /// A collector over its spaces.
-pub(crate) trait Plan {
+pub(crate) trait Plan<M: Model> {
     /// Memory for an object of `bytes`, at most [`crate::space::LARGE_BYTES`]. `cursor` is where
     /// the unused rest of the last hole begins, or null.
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant>;
@@ -224,12 +231,12 @@ pub(crate) trait Plan {
     }
 
     /// Whether there is something to do after this mutation.
-    fn is_due(&self, common: &Common) -> bool {
+    fn is_due(&self, common: &Common<M>) -> bool {
         common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
     }
 
     /// Whether the mutator may go on with its hole after `collect`.
-    fn keeps_hole(&self, _common: &Common, _extent: Extent) -> bool {
+    fn keeps_hole(&self, _common: &Common<M>, _extent: Extent) -> bool {
         false
     }
 
@@ -239,7 +246,7 @@ pub(crate) trait Plan {
     }
 
     /// Collects. The mutator has no hole: it gets a new one afterwards.
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent);
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent);
 
     /// The barrier that writes need now.
     fn barrier(&self) -> Barrier {
@@ -247,7 +254,7 @@ pub(crate) trait Plan {
     }
 
     /// The value before a write, for the snapshot: the marker that takes it.
-    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker> {
+    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker<M>> {
         None
     }
 
@@ -256,16 +263,16 @@ pub(crate) trait Plan {
 }
 
 /// The addresses of a heap, cut by plan.
-pub(crate) struct Layout {
+pub(crate) struct Layout<M: Model> {
     pub(crate) memory: Reserve,
-    pub(crate) plan: AnyPlan,
+    pub(crate) plan: AnyPlan<M>,
     pub(crate) large: LargeSpace,
     /// What is older than the nursery, for the barrier.
     pub(crate) tenured: AddressRange,
     pub(crate) nursery: AddressRange,
 }
 
-impl Layout {
+impl<M: Model> Layout<M> {
     /// Reserves addresses and makes the plan that `config` names.
     pub(crate) fn new(config: &Config) -> Result<Self, HeapError> {
         let limit = config.limit_bytes;
@@ -317,13 +324,13 @@ impl Layout {
 }
 
 /// The plan that was chosen.
-pub(crate) enum AnyPlan {
+pub(crate) enum AnyPlan<M: Model> {
     Null(Null),
-    MarkSweep(MarkSweep),
-    MarkCompact(MarkCompact),
-    Semispace(Semispace),
-    Generational(Generational),
-    Incremental(Incremental),
+    MarkSweep(MarkSweep<M>),
+    MarkCompact(MarkCompact<M>),
+    Semispace(Semispace<M>),
+    Generational(Generational<M>),
+    Incremental(Incremental<M>),
 }
 
 /// Calls the chosen plan.
@@ -340,44 +347,44 @@ macro_rules! on_plan {
     };
 }
 
-impl Plan for AnyPlan {
+impl<M: Model> Plan<M> for AnyPlan<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        on_plan!(self, plan => plan.grant(cursor, bytes))
+        on_plan!(self, plan => Plan::<M>::grant(plan, cursor, bytes))
     }
 
     fn occupied_bytes(&self) -> usize {
-        on_plan!(self, plan => plan.occupied_bytes())
+        on_plan!(self, plan => Plan::<M>::occupied_bytes(plan))
     }
 
     fn reserve_bytes(&self) -> usize {
-        on_plan!(self, plan => plan.reserve_bytes())
+        on_plan!(self, plan => Plan::<M>::reserve_bytes(plan))
     }
 
     fn marks_all(&self) -> bool {
-        on_plan!(self, plan => plan.marks_all())
+        on_plan!(self, plan => Plan::<M>::marks_all(plan))
     }
 
-    fn keeps_hole(&self, common: &Common, extent: Extent) -> bool {
+    fn keeps_hole(&self, common: &Common<M>, extent: Extent) -> bool {
         on_plan!(self, plan => plan.keeps_hole(common, extent))
     }
 
-    fn is_due(&self, common: &Common) -> bool {
+    fn is_due(&self, common: &Common<M>) -> bool {
         on_plan!(self, plan => plan.is_due(common))
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
         on_plan!(self, plan => plan.collect(roots, common, extent))
     }
 
     fn barrier(&self) -> Barrier {
-        on_plan!(self, plan => plan.barrier())
+        on_plan!(self, plan => Plan::<M>::barrier(plan))
     }
 
-    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker> {
+    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker<M>> {
         on_plan!(self, plan => plan.snapshot())
     }
 
     fn used(&self) -> [AddressRange; 2] {
-        on_plan!(self, plan => plan.used())
+        on_plan!(self, plan => Plan::<M>::used(plan))
     }
 }

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use crate::model::Model;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
 use crate::space::{AddressRange, BumpSpace};
@@ -16,7 +17,7 @@ impl Null {
     }
 }
 
-impl Plan for Null {
+impl<M: Model> Plan<M> for Null {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
         self.space.grant(cursor, bytes).map(Grant::Bump)
     }
@@ -25,11 +26,11 @@ impl Plan for Null {
         self.space.occupied_bytes()
     }
 
-    fn is_due(&self, _common: &Common) -> bool {
+    fn is_due(&self, _common: &Common<M>) -> bool {
         false
     }
 
-    fn collect<R: Roots>(&mut self, _roots: &mut R, common: &mut Common, _extent: Extent) {
+    fn collect<R: Roots>(&mut self, _roots: &mut R, common: &mut Common<M>, _extent: Extent) {
         common.is_urgent = false;
     }
 

@@ -7,6 +7,7 @@ use core::cell::Cell;
 
 use heapwright_os::monotonic_ns;
 
+use crate::model::Model;
 use crate::plan::Common;
 
 /// Never less between two slices, unless a mutation allocates less than that at a time.
@@ -64,7 +65,7 @@ impl Pacer {
 
     /// A cycle begins with `occupied` bytes in use. It may let the heap grow by a quarter, or by
     /// half of what is left to the limit.
-    pub(crate) fn begin(&mut self, occupied: usize, common: &Common) {
+    pub(crate) fn begin<M: Model>(&mut self, occupied: usize, common: &Common<M>) {
         let headroom = common.config.limit_bytes.saturating_sub(occupied);
         self.begin_bytes = occupied;
         self.spent_ns = 0;
@@ -78,7 +79,12 @@ impl Pacer {
     }
 
     /// A slice begins at `now_ns`: looks at how fast the mutator has allocated since the last.
-    pub(crate) fn begin_slice(&mut self, now_ns: u64, occupied: usize, common: &Common) {
+    pub(crate) fn begin_slice<M: Model>(
+        &mut self,
+        now_ns: u64,
+        occupied: usize,
+        common: &Common<M>,
+    ) {
         if self.last_end_ns == 0 {
             return;
         }
@@ -99,7 +105,7 @@ impl Pacer {
 
     /// Whether the slices that are left would not end before the limit. At least one mutation as
     /// long as the recent ones must still fit.
-    pub(crate) fn must_hurry(&mut self, occupied: usize, common: &Common) -> bool {
+    pub(crate) fn must_hurry<M: Model>(&mut self, occupied: usize, common: &Common<M>) -> bool {
         let stride = occupied.saturating_sub(self.last_bytes);
         self.stride_bytes = stride.max(self.stride_bytes - self.stride_bytes / 16);
         let headroom = common.config.limit_bytes.saturating_sub(occupied);
@@ -111,12 +117,12 @@ impl Pacer {
     }
 
     /// A slice has ended after `spent_ns`.
-    pub(crate) fn end_slice(
+    pub(crate) fn end_slice<M: Model>(
         &mut self,
         now_ns: u64,
         spent_ns: u64,
         occupied: usize,
-        common: &Common,
+        common: &Common<M>,
     ) {
         self.spent_ns += spent_ns;
         let slices = self.slices_left(common.config.slice_us);

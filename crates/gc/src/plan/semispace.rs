@@ -5,18 +5,19 @@
 
 use core::ptr::NonNull;
 
+use crate::model::Model;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BumpSpace, Hole};
 
-pub(crate) struct Semispace {
+pub(crate) struct Semispace<M: Model> {
     current: BumpSpace,
     other: BumpSpace,
-    copier: Copier,
+    copier: Copier<M>,
 }
 
-impl Semispace {
+impl<M: Model> Semispace<M> {
     /// Two halves of `bytes` each.
     pub(crate) fn new(first: NonNull<u8>, second: NonNull<u8>, bytes: usize, guards: bool) -> Self {
         let mut current = BumpSpace::new(first, bytes);
@@ -29,7 +30,7 @@ impl Semispace {
     }
 }
 
-impl Plan for Semispace {
+impl<M: Model> Plan<M> for Semispace<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
         self.current.grant(cursor, bytes).map(Grant::Bump)
     }
@@ -47,7 +48,7 @@ impl Plan for Semispace {
         false
     }
 
-    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common, _extent: Extent) {
+    fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, _extent: Extent) {
         let copier = &mut self.copier;
         copier.mark = common.flip_mark();
         copier.from = self.current.range();
@@ -57,7 +58,7 @@ impl Plan for Semispace {
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
         copier.drain();
-        common.settle(true, copier);
+        common.settle(roots, true, copier);
         common.large.sweep(common.mark);
         let live = copier.copied_bytes;
         common.end_full(live);

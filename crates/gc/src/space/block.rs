@@ -15,7 +15,6 @@ use core::ptr::NonNull;
 
 use crate::HeapError;
 use crate::memory::{Reserve, Table, purge};
-use crate::object::prefetch;
 use crate::space::{AddressRange, Hole};
 
 /// Freed and given out as a whole. The size of the source, four or eight OS pages.
@@ -33,13 +32,6 @@ pub(crate) struct LineMap {
 }
 
 impl LineMap {
-    /// Asks for the byte of the line at `address`.
-    #[inline]
-    pub(crate) fn prefetch(&self, address: usize) {
-        let offset = address.wrapping_sub(self.range.start);
-        prefetch(self.bytes.as_ptr().wrapping_add(offset / LINE_BYTES));
-    }
-
     /// Marks the lines of `bytes` from `start`, if they lie in the space.
     #[inline]
     pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {

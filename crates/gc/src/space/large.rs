@@ -80,8 +80,13 @@ impl LargeSpace {
 
     /// Registers the object that was made in the last place. Gives the memory up if there is no
     /// room in the table.
-    pub(crate) fn add(&mut self, object: ObjectRef, total_bytes: usize) -> Option<()> {
-        let start = object.start(object.desc()).addr().get();
+    pub(crate) fn add(
+        &mut self,
+        object: ObjectRef,
+        start: NonNull<u8>,
+        total_bytes: usize,
+    ) -> Option<()> {
+        let start = start.addr().get();
         let run = Run { offset: start - self.start.addr().get(), bytes: run_bytes(total_bytes)? };
         self.objects.try_push(LargeObject { object, run }).ok()?;
         self.occupied_bytes += run.bytes;

@@ -69,15 +69,6 @@ pub(crate) enum LiveSet {
 }
 
 impl LiveSet {
-    /// Asks for the part of the map that is about the object at `address`.
-    #[inline]
-    pub(crate) fn prefetch(&self, address: usize) {
-        match self {
-            Self::Lines(lines) => lines.prefetch(address),
-            Self::Words(words) => words.prefetch(address),
-        }
-    }
-
     /// Records `bytes` from `start` as live; objects of other spaces are ignored.
     #[inline]
     pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {

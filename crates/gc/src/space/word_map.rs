@@ -60,6 +60,25 @@ impl WordMap {
         prefetch(self.groups.as_ptr().wrapping_add(offset / GROUP_BYTES).cast());
     }
 
+    /// Sets the bit of the word at the payload of `object`; returns whether it was not set. Always
+    /// true for objects of other spaces.
+    #[inline]
+    pub(crate) fn claim(&mut self, object: ObjectRef) -> bool {
+        let offset = object.address().wrapping_sub(self.range.start);
+        if offset >= self.range.bytes {
+            return true;
+        }
+        // SAFETY: the offset lies in the space, which has a group for each 512 bytes.
+        let mut group = unsafe { self.groups.add(offset / GROUP_BYTES) };
+        // SAFETY: as above; the map is used by the heap's own thread only, and no borrow of it
+        // lasts.
+        let group = unsafe { group.as_mut() };
+        let bit = 1 << (offset / WORD_BYTES % GROUP_WORDS);
+        let is_fresh = group.bits & bit == 0;
+        group.bits |= bit;
+        is_fresh
+    }
+
     /// Records `bytes` from `start` as live, if they lie in the space.
     #[inline]
     pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {

@@ -1,6 +1,7 @@
 //! A pass over the heap: finds the windows that may share pages, plans, merges, within the budget
 //! of mappings and the one of time.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use heapwright_os::{
@@ -101,23 +102,27 @@ pub(crate) fn pass(barrier: &Barrier) -> Done {
 }
 
 fn whole_heap(barrier: &Barrier, scratch: &mut Scratch, worth: Worth, done: &mut Done) {
-    let (mut next, end) = extent();
-    while next < end && !done.is_stopped {
-        let (candidates, groups) = scratch.parts();
-        let mut count = 0;
-        while next < end && count + SLICE_WINDOWS <= BATCH_COUNT {
-            count += collect(next, &mut candidates[count..]);
-            next += 1;
+    // A NUMA node's part by itself, so that no window's memory moves to another node.
+    let mut part = 0;
+    while let Some(slices) = slices_of(part) {
+        let mut next = slices.start;
+        while next < slices.end && !done.is_stopped {
+            let (candidates, groups) = scratch.parts();
+            let mut count = 0;
+            while next < slices.end && count + SLICE_WINDOWS <= BATCH_COUNT {
+                count += collect(next, &mut candidates[count..]);
+                next += 1;
+            }
+            let taken = pack(&mut candidates[..count], &mut groups[..count], worth);
+            execute(barrier, &candidates[..taken], done);
         }
-        let taken = pack(&mut candidates[..count], &mut groups[..count], worth);
-        execute(barrier, &candidates[..taken], done);
+        part += 1;
     }
 }
 
-/// The slices ever used.
-fn extent() -> (SliceIndex, SliceIndex) {
-    let pool = lock();
-    (pool.runs.first(), pool.runs.frontier())
+/// The slices ever used of the region's part `part`; none when there is no such part.
+fn slices_of(part: usize) -> Option<Range<SliceIndex>> {
+    lock().runs.ranges().nth(part)
 }
 
 /// Mappings that merging may still make.
@@ -131,15 +136,14 @@ fn mappings_left() -> usize {
 fn may_be_merged(span: Span) -> bool {
     let head = span.head();
     head.owner.load(Ordering::Relaxed) == PASSIVE
-        && span.geometry().slices == 1
         && head.bit_count.load(Ordering::Relaxed) > 0
         && (0..SLICE_WINDOWS).any(|window| is_open(span, window))
 }
 
 /// How many spans may have windows to merge.
 fn count_sparse() -> usize {
-    let (first, end) = extent();
-    (first..end).filter(|index| may_be_merged(Span::at(*index))).count()
+    let parts = (0..).map_while(slices_of);
+    parts.flatten().filter(|index| may_be_merged(Span::at(*index))).count()
 }
 
 /// Writes the windows of the span at `index` that may be merged to `candidates`, of which there

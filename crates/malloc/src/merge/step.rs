@@ -144,11 +144,11 @@ fn freeze(pool: &mut ClassPool, span: Span, window: usize, mask: &Mask) {
     };
     head.epoch.store(merged | 1 << window, Ordering::Relaxed);
     let first = window * WINDOW_PAGES;
-    let mut clean = head.extra.load(Ordering::Relaxed);
+    let mut touched = span.touched();
     for page in (0..WINDOW_PAGES).filter(|page| !mask.has_page(*page)) {
-        clean |= 1 << (first + page);
+        touched &= !(1 << (first + page));
     }
-    head.extra.store(clean, Ordering::Relaxed);
+    span.set_touched(touched);
 }
 
 /// Makes a merged span without used slots ordinary memory again, all zero; whether the kernel
@@ -163,7 +163,7 @@ pub(crate) fn thaw(span: Span) -> bool {
     }
     let merged = head.epoch.swap(0, Ordering::Relaxed);
     crate::merge::statistics::note_thawed(merged.count_ones() as usize);
-    head.extra.store(u64::MAX, Ordering::Relaxed);
+    span.set_touched(0);
     span.set_place(Place::Packed);
     true
 }

@@ -41,31 +41,31 @@ struct Entry<T> {
 ///
 /// A handle of a value that was removed never names another one. Only the pool that gave it knows
 /// it: another pool of the same type may have a value of that name.
-pub struct Handle<T> {
+pub struct Handle<T: ?Sized> {
     index: u32,
     generation: NonZero<u32>,
     /// A name owns nothing.
     value: PhantomData<fn() -> T>,
 }
 
-impl<T> Clone for Handle<T> {
+impl<T: ?Sized> Clone for Handle<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<T> Copy for Handle<T> {}
-impl<T> PartialEq for Handle<T> {
+impl<T: ?Sized> Copy for Handle<T> {}
+impl<T: ?Sized> PartialEq for Handle<T> {
     fn eq(&self, other: &Self) -> bool {
         (self.index, self.generation) == (other.index, other.generation)
     }
 }
-impl<T> Eq for Handle<T> {}
-impl<T> Hash for Handle<T> {
+impl<T: ?Sized> Eq for Handle<T> {}
+impl<T: ?Sized> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.index, self.generation).hash(state);
     }
 }
-impl<T> fmt::Debug for Handle<T> {
+impl<T: ?Sized> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handle({}, generation {})", self.index, self.generation)
     }

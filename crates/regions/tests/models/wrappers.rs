@@ -45,24 +45,21 @@ fn a_locked_region_serves_all_threads() {
     static HEAP: Locked<Slab<AnonymousPages>> =
         Locked::new(|| Slab::new_in(AnonymousPages, 1 << 26, Lines::Packed));
     std::thread::scope(|scope| {
-        for seed in 0..3 {
+        for seed in 0..3u8 {
             scope.spawn(move || {
-                let shape =
-                    Shape { bytes_max: 500, align_log2_max: 6, steps: 0, allocs_per_100: 50 };
-                run(&HEAP, seed, shape);
                 for size in 1..2000usize {
                     let layout = Layout::from_size_align(size, 8).expect("a layout");
                     // SAFETY: the size is not 0.
                     let block = unsafe { HEAP.alloc(layout) };
                     assert!(!block.is_null());
                     // SAFETY: live, of that size.
-                    unsafe { block.write_bytes(seed as u8, size) };
+                    unsafe { block.write_bytes(seed, size) };
                     // SAFETY: live; not used after.
                     let longer = unsafe { HEAP.realloc(block, layout, size * 3) };
                     // SAFETY: inside the block.
                     let last = unsafe { longer.add(size - 1) };
                     // SAFETY: as above; it was copied.
-                    assert_eq!(unsafe { last.read() }, seed as u8);
+                    assert_eq!(unsafe { last.read() }, seed);
                     let layout = Layout::from_size_align(size * 3, 8).expect("a layout");
                     // SAFETY: live, unused from here.
                     unsafe { HEAP.dealloc(longer, layout) };

@@ -54,7 +54,49 @@ pub fn compile_with_sites(
     site_of: &dyn Fn(StackId) -> Option<u32>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Plan, ReplayError> {
-    let mut builder = PlanBuilder::new(recording, process, shape)?;
+    let builder = PlanBuilder::new(recording, process, shape)?;
+    feed(builder, recording, process, progress, |builder, event, change| {
+        let (time, thread) = event;
+        match site_of_birth(change, site_of) {
+            Some(site) => builder.site_change(time, thread, change, site),
+            None => builder.change(time, thread, change),
+        }
+    })
+}
+
+/// As [`compile`], and keeps for every block the call site that `site_of` tells for its stack, so
+/// that stock can be taken of the live blocks ([`crate::take_stock`]).
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_with_births(
+    recording: &Recording,
+    process: usize,
+    shape: Shape,
+    site_of: &dyn Fn(StackId) -> Option<u32>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Plan, ReplayError> {
+    let builder = PlanBuilder::with_births(recording, process, shape)?;
+    feed(builder, recording, process, progress, |builder, event, change| {
+        builder.birth_change(event.0, event.1, change, site_of_birth(change, site_of));
+    })
+}
+
+fn site_of_birth(change: &Change, site_of: &dyn Fn(StackId) -> Option<u32>) -> Option<u32> {
+    match change {
+        Change::Born { stack, .. } => site_of(*stack),
+        _ => None,
+    }
+}
+
+/// Passes every change of the process, with its time and thread, to `take`.
+fn feed(
+    mut builder: PlanBuilder,
+    recording: &Recording,
+    process: usize,
+    progress: &mut dyn FnMut(&Progress),
+    take: impl Fn(&mut PlanBuilder, (u64, u32), &Change),
+) -> Result<Plan, ReplayError> {
     let mut merged = MergedEvents::new(recording, process);
     let mut objects = Objects::new();
     let events_total = recording.processes()[process].events;
@@ -62,14 +104,7 @@ pub fn compile_with_sites(
     let mut events = 0u64;
     while let Some(event) = merged.next() {
         objects.feed(&event, merged.stacks(), |change| {
-            let site = match change {
-                Change::Born { stack, .. } => site_of(stack),
-                _ => None,
-            };
-            match site {
-                Some(site) => builder.site_change(event.time, event.thread, &change, site),
-                None => builder.change(event.time, event.thread, &change),
-            }
+            take(&mut builder, (event.time, event.thread), &change);
         });
         events += 1;
         if events.is_multiple_of(1 << 17) {

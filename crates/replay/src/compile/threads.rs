@@ -32,6 +32,8 @@ pub(crate) struct ThreadWords {
     pub(crate) is_main: bool,
     /// Whether the thread's end is in the recording.
     pub(crate) ended: bool,
+    /// The call site of each block that it makes, in order; empty unless asked for.
+    pub(crate) births: Vec<u32>,
     peak_serial: u64,
     words_at_peak: u32,
 }

@@ -15,8 +15,10 @@ use super::board::Board;
 use super::growth::Growth;
 use super::heap::Heap;
 use super::lane::Lane;
+use super::ledger::Ledger;
 use super::operate::{Bench, OnExhausted, Tally, Totals};
 use super::order::Order;
+use super::stocktaker::Stocktaker;
 use super::view::{PlanView, ThreadView};
 use crate::op;
 use crate::result::{Field, STATE_DONE, STATE_RUNNING, Sample};
@@ -39,6 +41,7 @@ pub(crate) struct Engine<H: Heap> {
     finish: AtomicU32,
     on_failure: fn(&str) -> !,
     route: Option<SiteRoute>,
+    stocktaker: Option<Stocktaker>,
 }
 
 /// Which threads have been started and which have finished.
@@ -103,6 +106,7 @@ impl<H: Heap> Engine<H> {
             plan,
             slots: zeroes::<AtomicPtr<u8>>(slot_count)?,
             written_pages: zeroes::<AtomicU32>(if measure { slot_count } else { 0 })?,
+            ledger: Ledger::default(),
             order: Order::new(remaining, need),
             growth: Growth::new()?,
             mapping_ns: AtomicU64::new(0),
@@ -127,7 +131,19 @@ impl<H: Heap> Engine<H> {
             finish: AtomicU32::new(0),
             on_failure,
             route: None,
+            stocktaker: None,
         })
+    }
+
+    /// Takes stock at the samples that `stocktaker` names (memory runs).
+    ///
+    /// # Errors
+    /// What mapping memory gives.
+    pub(crate) fn take_stock_by(&mut self, stocktaker: Stocktaker) -> io::Result<()> {
+        let count = self.bench.slots.len();
+        self.bench.ledger = Ledger::new(zeroes::<AtomicU64>(count)?, zeroes::<AtomicU32>(count)?);
+        self.stocktaker = Some(stocktaker);
+        Ok(())
     }
 
     /// Lets a region serve the blocks of one call site.
@@ -149,6 +165,9 @@ impl<H: Heap> Engine<H> {
         }
         if MEASURE {
             self.board.set(Field::BaselineBytes, self.bench.growth.begin());
+            if let Some(stocktaker) = &self.stocktaker {
+                self.must(stocktaker.take_before(&self.bench));
+            }
         }
         self.board.set(Field::State, STATE_RUNNING);
         let faults = sys::page_faults();
@@ -183,7 +202,7 @@ impl<H: Heap> Engine<H> {
     }
 
     fn replay<const MEASURE: bool>(&self, thread: &ThreadView) {
-        let mut tally = Tally::default();
+        let mut tally = Tally { births: thread.births, ..Tally::default() };
         let mut lane = Lane::new(self.route);
         let mut start = 0;
         for &segment in thread.segments {
@@ -226,6 +245,18 @@ impl<H: Heap> Engine<H> {
             threads: u64::from(self.running.load(Ordering::Relaxed)),
         };
         self.board.set_sample(index, sample);
+        if let Some(stocktaker) = &self.stocktaker
+            && stocktaker.is_due(index)
+        {
+            self.must(stocktaker.take(&self.bench, index, sample.resident_bytes));
+        }
+    }
+
+    /// Ends this run where stock could not be taken.
+    fn must(&self, taken: io::Result<()>) {
+        if let Err(error) = taken {
+            (self.on_failure)(&format!("stock could not be taken: {error}"));
+        }
     }
 
     /// Starts the threads whose first epoch may be entered soon when `completed` are done.
@@ -322,5 +353,7 @@ fn zeroes<T: Zeroed>(count: usize) -> io::Result<&'static [T]> {
 unsafe trait Zeroed {}
 // SAFETY: an atomic zero.
 unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: an atomic zero.
+unsafe impl Zeroed for AtomicU64 {}
 // SAFETY: an atomic null.
 unsafe impl Zeroed for AtomicPtr<u8> {}

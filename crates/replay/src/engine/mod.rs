@@ -8,11 +8,15 @@ mod crew;
 mod growth;
 mod heap;
 mod lane;
+mod ledger;
 mod operate;
 mod order;
+mod resident_pages;
+mod stocktaker;
 mod view;
 
 pub(crate) use board::Board;
 pub(crate) use crew::Engine;
 pub(crate) use heap::{Heap, NullHeap, ProcessHeap};
+pub(crate) use stocktaker::Stocktaker;
 pub(crate) use view::PlanView;

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use super::growth::Growth;
 use super::heap::{Heap, ProcessHeap};
 use super::lane::Lane;
+use super::ledger::Ledger;
 use super::order::Order;
-use super::view::PlanView;
+use super::view::{Births, PlanView};
 use crate::op::{self, How};
+use crate::plan::SITE_MAPPED;
 use crate::sys;
 
 /// Operations whose slots are fetched into the cache ahead of time: enough to hide a miss of
@@ -25,6 +27,8 @@ pub(super) struct Tally {
     pub(super) untouched_bytes: i64,
     /// Written bytes of the program's own mappings.
     pub(super) mapped_bytes: i64,
+    /// The call sites of the blocks that the thread is still to make.
+    pub(super) births: Births,
 }
 
 /// The sum over all threads, as of their last whole epochs.
@@ -47,7 +51,7 @@ impl Totals {
         add(&self.usable_bytes, tally.usable_bytes);
         add(&self.untouched_bytes, tally.untouched_bytes);
         add(&self.mapped_bytes, tally.mapped_bytes);
-        *tally = Tally::default();
+        *tally = Tally { births: tally.births, ..Tally::default() };
     }
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Bench<H> {
     pub(super) slots: &'static [AtomicPtr<u8>],
     /// For each slot the written pages of its large block; empty in timing runs.
     pub(super) written_pages: &'static [AtomicU32],
+    /// Whose block is in which slot; kept only where stock is taken.
+    pub(super) ledger: Ledger,
     pub(super) order: Order,
     pub(super) growth: Growth,
     /// CPU time that the program's own mappings cost.
@@ -90,6 +96,7 @@ impl<H: Heap> Bench<H> {
                     let block = self.checked(self.heap.alloc(slot, size), at, slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
+                    self.note_birth::<MEASURE>(tally, slot, size);
                     self.put(slot, block);
                     at += 1;
                 }
@@ -105,6 +112,7 @@ impl<H: Heap> Bench<H> {
                     let block = self.checked(self.heap.alloc_zeroed(slot, size), at, slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
+                    self.note_birth::<MEASURE>(tally, slot, size);
                     self.put(slot, block);
                     at += 1;
                 }
@@ -120,6 +128,7 @@ impl<H: Heap> Bench<H> {
                         self.write_all(block, old_size, size);
                     }
                     self.count_birth::<MEASURE>(tally, block, size);
+                    self.note_move::<MEASURE>(slot, op::low(words[at + 1]), Some(size));
                     self.put(op::low(words[at + 1]), block);
                     at += 2;
                 }
@@ -130,6 +139,7 @@ impl<H: Heap> Bench<H> {
                     let block = self.checked(block, at, slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
+                    self.note_birth::<MEASURE>(tally, slot, size);
                     self.put(slot, block);
                     at += 2;
                 }
@@ -281,6 +291,7 @@ impl<H: Heap> Bench<H> {
                         tally.untouched_bytes -= bytes;
                     }
                 }
+                self.note_move::<MEASURE>(slot, op::low(words[1]), None);
                 self.put(op::low(words[1]), block);
             }
             op::TRIM => {
@@ -298,6 +309,7 @@ impl<H: Heap> Bench<H> {
                     tally.mapped_bytes -= i64::from(known - left) * self.plan.page_bytes as i64;
                     self.set_written_pages(op::low(words[1]), left);
                 }
+                self.note_move::<MEASURE>(slot, op::low(words[1]), None);
                 self.put(op::low(words[1]), block);
             }
             _ => {}
@@ -325,8 +337,13 @@ impl<H: Heap> Bench<H> {
                 tally.untouched_bytes += size as i64 - self.written_bytes(slot, size);
             }
         }
-        if !is_mapped {
+        if is_mapped {
+            if MEASURE {
+                self.ledger.enter(slot, size, SITE_MAPPED);
+            }
+        } else {
             self.count_birth::<MEASURE>(tally, block, size);
+            self.note_birth::<MEASURE>(tally, slot, size);
         }
         self.put(slot, block);
     }
@@ -362,6 +379,7 @@ impl<H: Heap> Bench<H> {
             tally.untouched_bytes += size as i64 - self.written_bytes(target, size);
         }
         self.count_birth::<MEASURE>(tally, block, size);
+        self.note_move::<MEASURE>(slot, target, Some(size));
         self.put(target, block);
     }
 
@@ -514,6 +532,21 @@ impl<H: Heap> Bench<H> {
                 // SAFETY: the block is still live.
                 tally.usable_bytes -= unsafe { self.heap.usable_bytes(block) } as i64;
             }
+        }
+    }
+
+    #[inline(always)]
+    fn note_birth<const MEASURE: bool>(&self, tally: &mut Tally, slot: u32, size: usize) {
+        if MEASURE && self.ledger.is_kept() {
+            self.ledger.enter(slot, size, tally.births.take());
+        }
+    }
+
+    /// The block of `slot` goes to `target`, with another size if one is given.
+    #[inline(always)]
+    fn note_move<const MEASURE: bool>(&self, slot: u32, target: u32, size: Option<usize>) {
+        if MEASURE && self.ledger.is_kept() {
+            self.ledger.transfer(slot, target, size);
         }
     }
 

@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io;
 
 use crate::op;
-use crate::plan::{HEAD_WORDS, PLAN_MAGIC, THREAD_ENDS, THREAD_MAIN, THREAD_WORDS, head};
+use crate::plan::{
+    HEAD_WORDS, PLAN_MAGIC, SITE_UNKNOWN, THREAD_ENDS, THREAD_MAIN, THREAD_WORDS, head,
+};
 use crate::sys;
 
 /// A thread of a plan.
@@ -22,12 +24,34 @@ pub(crate) struct ThreadView {
     pub(crate) is_main: bool,
     /// Whether it ends within the recording.
     pub(crate) ends: bool,
+    /// The call sites of the blocks it makes, in order.
+    pub(crate) births: Births,
 }
 
 impl ThreadView {
     /// Its first epoch.
     pub(crate) fn first_epoch(&self) -> u32 {
         self.segments.first().map_or(0, |&segment| op::low(segment))
+    }
+}
+
+/// The call sites of the blocks that a thread makes: two a word, read one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Births {
+    words: &'static [u64],
+    count: usize,
+    next: usize,
+}
+
+impl Births {
+    /// The next block's call site; [`SITE_UNKNOWN`] when none are kept.
+    pub(crate) fn take(&mut self) -> u32 {
+        let at = self.next;
+        self.next += 1;
+        match self.words.get(at / 2) {
+            Some(&word) if at < self.count => (word >> (32 * (at % 2))) as u32,
+            _ => SITE_UNKNOWN,
+        }
     }
 }
 
@@ -79,6 +103,7 @@ impl PlanView {
         let marks = take(all[head::MARKS])?;
         let lists = take(all[head::LISTS])?;
         let runs = take(2 * all[head::RUNS])?;
+        let births = take(all[head::BIRTHS])?;
         let words = take(all[head::OP_WORDS])?;
         let part = |from: &'static [u64], start: u64, count: u64| {
             from.get(start as usize..(start + count) as usize).ok_or_else(|| invalid("torn"))
@@ -91,6 +116,11 @@ impl PlanView {
                     words: part(words, thread[2], thread[3])?,
                     is_main: thread[4] & THREAD_MAIN != 0,
                     ends: thread[4] & THREAD_ENDS != 0,
+                    births: Births {
+                        words: part(births, thread[5], thread[6].div_ceil(2))?,
+                        count: thread[6] as usize,
+                        next: 0,
+                    },
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;

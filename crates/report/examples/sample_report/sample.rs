@@ -3,9 +3,9 @@
 //! The same arguments give the same report, so tests can rely on it. Nothing here was measured.
 
 use heapwright_advise::schema::{
-    Advice, AllocatorPoint, AllocatorRow, Blame, Flame, HistogramBar, LivePoint, Machine, Overhead,
-    Predicted, ProcessInfo, RecordingInfo, ReportData, RunFigures, Site, Sizes, StackFrame,
-    Verdict,
+    Advice, AllocatorPoint, AllocatorRow, Blame, Flame, Fragmentation, FragmentationClass,
+    FragmentationPoint, HistogramBar, LivePoint, Machine, Overhead, Predicted, ProcessInfo,
+    RecordingInfo, ReportData, RunFigures, Site, Sizes, StackFrame, Verdict,
 };
 use std::collections::HashMap;
 
@@ -54,6 +54,7 @@ pub fn report(site_count: usize, flame_nodes: usize) -> ReportData {
         pinned_bytes: site.live_at_end_bytes * 5 / 2 + 4096,
         releasable_bytes: site.live_at_end_bytes * 7 / 5,
     });
+    let blame: Vec<Blame> = blame.collect();
     let allocators = allocators(&mut chance);
     let advice = Advice {
         schema: 1,
@@ -75,7 +76,8 @@ pub fn report(site_count: usize, flame_nodes: usize) -> ReportData {
         recording: recording(),
         verdict: verdict(&allocators),
         allocators,
-        fragmentation_blame: blame.collect(),
+        fragmentation: Some(fragmentation(&blame)),
+        fragmentation_blame: blame,
         sites,
         leaks,
         temporaries,
@@ -111,6 +113,50 @@ fn verdict(rows: &[AllocatorRow]) -> Verdict {
         confidence: "high".into(),
         repeats: 7,
         confirmed_by: "run".into(),
+    }
+}
+
+/// What resident memory is for, with the blamed part as the blame has it.
+fn fragmentation(blame: &[Blame]) -> Fragmentation {
+    let pinned_bytes: u64 = blame.iter().map(|one| one.pinned_bytes).sum();
+    let live_bytes: u64 = blame.iter().map(|one| one.live_bytes).sum();
+    let class = |shift: u32| FragmentationClass {
+        class_bytes: 16 << shift,
+        blocks: 90_000 >> shift,
+        live_bytes: live_bytes >> (shift / 2 + 1),
+        pinned_bytes: pinned_bytes >> (shift + 1),
+        internal: 0.04,
+        external: 0.6 / f64::from(shift + 1),
+        largest_free_bytes: 4096 << shift,
+    };
+    let classes: Vec<FragmentationClass> = (0..9).map(class).collect();
+    let point = |at: u64| FragmentationPoint {
+        events: EVENTS * (at + 1) / 32,
+        time_s: DURATION_S * (at + 1) as f64 / 32.0,
+        resident_bytes: (at + 1) * (8 << 20),
+        pinned_bytes: pinned_bytes * at / 32,
+        empty_bytes: at * at * 65_536,
+        internal: 0.03,
+        external: 0.1 + at as f64 / 64.0,
+        largest_free_bytes: at << 19,
+        classes: Vec::new(),
+    };
+    Fragmentation {
+        allocator: "system".into(),
+        moment: "worst".into(),
+        events: EVENTS * 3 / 4,
+        time_s: DURATION_S * 0.75,
+        resident_bytes: live_bytes + live_bytes / 25 + pinned_bytes + (24 << 20),
+        requested_bytes: live_bytes,
+        slack_bytes: live_bytes / 25,
+        pinned_bytes,
+        empty_bytes: 24 << 20,
+        internal: 0.04,
+        external: 0.55,
+        largest_free_bytes: 12 << 20,
+        classes,
+        series: (0..32).map(point).collect(),
+        ..Fragmentation::default()
     }
 }
 

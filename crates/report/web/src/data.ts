@@ -6,7 +6,7 @@ export interface Machine {
   architecture: string;
 }
 export interface ProcessInfo {
-  pid: number; exe: string; events: number; share: number; chosen: boolean;
+  pid: number; exe: string; name: string; events: number; share: number; chosen: boolean;
 }
 export interface LivePoint { time_s: number; events: number; live_bytes: number }
 export interface RecordingInfo {
@@ -38,7 +38,24 @@ export interface Advice {
   exit_status: number | null;
   overhead: { method: string; native_s: number; recorded_s: number };
   processes: ProcessInfo[]; recording: RecordingInfo; allocators: AllocatorRow[];
-  verdict: Verdict; notes: string[];
+  verdict: Verdict; fragmentation: Fragmentation | null; notes: string[];
+}
+export interface FragmentationClass {
+  class_bytes: number; blocks: number; live_bytes: number; pinned_bytes: number;
+  internal: number; external: number; largest_free_bytes: number;
+}
+export interface FragmentationPoint {
+  events: number; time_s: number; resident_bytes: number; pinned_bytes: number;
+  empty_bytes: number; internal: number; external: number; largest_free_bytes: number;
+  classes: FragmentationClass[];
+}
+/** What resident memory was for at a moment; the parts add up to `resident_bytes`. */
+export interface Fragmentation {
+  allocator: string; moment: string; events: number; time_s: number; resident_bytes: number;
+  requested_bytes: number; slack_bytes: number; pinned_bytes: number; empty_bytes: number;
+  mapped_bytes: number; stack_bytes: number; earlier_bytes: number; internal: number;
+  external: number; largest_free_bytes: number; classes: FragmentationClass[];
+  series: FragmentationPoint[];
 }
 export interface Predicted {
   time_ratio: number; peak_ratio: number; worst_case_held_bytes: number;

@@ -121,3 +121,7 @@ export function place(file: string, line: number): string {
 /** A sentence whose numbers stay with their units. */
 export const prose = (sentence: string): string =>
   sentence.replace(/(\d) (?=(?:%|[KMGT]?i?B|[kMG]|ns|µs|ms|s)(?![\w]))/g, `$1${NBSP}`);
+
+/** What a process is called: the link by which it was started, else its file. */
+export const processName = (process: { exe: string; name?: string }): string =>
+  process.name || fileName(process.exe);

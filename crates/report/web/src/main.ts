@@ -1,5 +1,6 @@
 // Unpacks the data and draws the report, top to bottom in the order a reader asks.
 import { allocatorsSection } from "./allocators";
+import { blameSection } from "./blame";
 import { unpack } from "./data";
 import { el } from "./dom";
 import { flameSection } from "./flame/section";
@@ -8,7 +9,7 @@ import { inflate } from "./inflate";
 import { masthead, subject } from "./masthead";
 import { recordingSection } from "./recording";
 import type { SiteContext } from "./site_cells";
-import { blameSection, leaksSection, sitesSection, temporariesSection } from "./sites";
+import { leaksSection, sitesSection, temporariesSection } from "./sites";
 import { timelineSection } from "./timeline";
 import { verdictSection } from "./verdict";
 

@@ -1,7 +1,7 @@
 // The strip at the top: whose report this is, the way to each section, colours.
 import type { Advice } from "./data";
 import { el, svg } from "./dom";
-import { fileName } from "./format";
+import { fileName, processName } from "./format";
 import { themeButton } from "./theme";
 
 const SHORT: Record<string, string> = {
@@ -14,7 +14,8 @@ const SHORT: Record<string, string> = {
 export function subject({ command, processes }: Advice): string {
   const [program, ...words] = command;
   if (program) return [fileName(program), ...words].join(" ");
-  return fileName(processes.find((p) => p.chosen)?.exe ?? "");
+  const chosen = processes.find((p) => p.chosen);
+  return chosen ? processName(chosen) : "";
 }
 
 /** The strip; marks the section being read. */

@@ -1,7 +1,7 @@
 // What was recorded, what recording cost, where, and how far to trust it.
 import type { Advice, ProcessInfo, Report } from "./data";
 import { type Child, el, empty, figure, section } from "./dom";
-import { bytes, count, fileName, percent, prose, seconds } from "./format";
+import { bytes, count, percent, processName, prose, seconds } from "./format";
 import { Table } from "./table";
 
 const fact = (name: string, ...value: Child[]): HTMLElement =>
@@ -29,8 +29,8 @@ function processes(rows: ProcessInfo[]): HTMLElement | null {
     new Table<ProcessInfo>({
       id: "processes-table", caption: "Processes", rows, sorted: null, pageRows: 10, together: true,
       columns: [
-        { key: "exe", label: "Executable", text: true, wide: true, value: (p) => p.exe,
-          cell: (p) => el("span", { title: p.exe }, el("code", {}, fileName(p.exe) || "–"),
+        { key: "exe", label: "Executable", text: true, wide: true, value: (p) => processName(p),
+          cell: (p) => el("span", { title: p.exe }, el("code", {}, processName(p) || "–"),
             p.chosen ? el("span", { class: "chosen" }, "this report") : null) },
         { key: "pid", label: "Process id", value: (p) => p.pid, cell: (p) => el("span", { class: "figure" }, String(p.pid)) },
         { key: "events", label: "Events", value: (p) => p.events, cell: (p) => figure(count(p.events)) },

@@ -1,6 +1,6 @@
-// The sections that list call sites: all of them, temporaries, leaks, fragmentation blame.
-import type { Blame, Report, Site } from "./data";
-import { el, empty, figure, section } from "./dom";
+// The sections that list call sites: all of them, temporaries, leaks.
+import type { Report, Site } from "./data";
+import { empty, figure, section } from "./dom";
 import { bytes, count, percent } from "./format";
 import {
   type SiteContext, adviceColumn, functionColumn, numberColumn, siteDetail, siteSearch, sizesColumn,
@@ -97,30 +97,4 @@ export function leaksSection(report: Report, context: SiteContext): HTMLElement 
   });
   return section("leaks", title,
     [figure(bytes(end)), " were alive at the end. Caches and tables meant to last count here too."], table.element);
-}
-
-/** Sites whose live blocks hold free memory; nothing at all when none is known. */
-export function blameSection(report: Report, context: SiteContext): HTMLElement | null {
-  const rows = report.blame;
-  if (rows.length === 0) return null;
-  const top = most(rows, (b) => b.pinned_bytes);
-  const own = functionColumn();
-  const number = (key: keyof Omit<Blame, "site">, label: string, hint: string, share?: (b: Blame) => number): Column<Blame> => ({
-    key, label, hint, value: (b) => b[key], cell: (b) => figure(bytes(b[key])), ...(share ? { share } : {}),
-  });
-  const table = new Table<Blame>({
-    id: "blame-table", caption: "Fragmentation blame", rows, sorted: null, pageRows: 10,
-    columns: [
-      { key: own.key, label: own.label, text: true, wide: true, value: (b) => own.value(b.site),
-        cell: (b) => own.cell(b.site) },
-      number("pinned_bytes", "Pins", "Free bytes on OS pages its blocks keep, shared out by live bytes", (b) => b.pinned_bytes / top),
-      number("live_bytes", "Live", "Its own live bytes"),
-      number("releasable_bytes", "Would release", "What would go back if this site alone died"),
-      { key: "ratio", label: "Pins per live byte", value: (b) => (b.live_bytes > 0 ? b.pinned_bytes / b.live_bytes : NaN),
-        cell: (b) => el("span", { class: "figure" }, b.live_bytes > 0 ? (b.pinned_bytes / b.live_bytes).toFixed(1) : "–") },
-    ],
-    detail: (b) => siteDetail(b.site, context),
-  });
-  return section("blame", "Fragmentation blame",
-    "Memory that is free and yet cannot be given back, by the sites whose live blocks hold it.", table.element);
 }

@@ -7,7 +7,7 @@ import { colourTokens, swatch } from "./palette";
 import { onThemeChange } from "./theme";
 
 type Axis = "time_s" | "events";
-type Measure = "resident" | "external" | "internal";
+type Measure = "resident" | "external" | "internal" | "held";
 interface Line { name: string; token: string; x: Record<Axis, number[]>; y: number[] }
 
 /** Powers of two, so that the marks of a byte axis are round. */
@@ -16,12 +16,21 @@ const LIVE = "live";
 
 /** The series of a measure; resident memory stands on the live bytes. */
 function lines(report: Report, measure: Measure): Line[] {
-  const { allocators, recording } = report.advice;
+  const { allocators, recording, fragmentation } = report.advice;
+  if (measure === "held") {
+    const points = fragmentation?.series ?? [];
+    const x = { time_s: points.map((p) => p.time_s), events: points.map((p) => p.events) };
+    return [
+      { name: "free beside live blocks", token: "series-own", x, y: points.map((p) => p.pinned_bytes) },
+      { name: "without live blocks", token: "series-system", x, y: points.map((p) => p.empty_bytes) },
+      { name: "largest free piece", token: "series-1", x, y: points.map((p) => p.largest_free_bytes) },
+    ];
+  }
   const tokens = colourTokens(allocators);
   const all = allocators.filter((row) => row.timeline.length > 0).map((row) => ({
     name: row.name, token: tokens.get(row.name)!,
     x: { time_s: row.timeline.map((p) => p.time_s), events: row.timeline.map((p) => p.events) },
-    y: row.timeline.map((p) => (measure === "resident" ? p.rss_kb * 1024 : p[measure])),
+    y: row.timeline.map((p) => (measure === "resident" ? p.rss_kb * 1024 : p[measure as "external" | "internal"])),
   }));
   if (measure !== "resident" || recording.timeline.length === 0) return all;
   const points = recording.timeline;
@@ -51,8 +60,9 @@ function aligned(series: Line[], axis: Axis): uPlot.AlignedData {
 }
 
 const showX = (axis: Axis, x: number): Figure => (axis === "time_s" ? seconds(x) : count(x, "events"));
+const isBytes = (measure: Measure): boolean => measure === "resident" || measure === "held";
 const showY = (measure: Measure, y: number | null | undefined): Figure =>
-  (measure === "resident" ? bytes(y === null || y === undefined ? y : Math.round(y)) : percent(y));
+  (isBytes(measure) ? bytes(y === null || y === undefined ? y : Math.round(y)) : percent(y));
 
 /** The section. */
 export function timelineSection(report: Report): HTMLElement {
@@ -89,7 +99,7 @@ class Timeline {
     this.element = el("div", { class: "chart" },
       el("div", { class: "toolbar" },
         choice<Measure>("Measure", [["resident", "Memory"], ["external", "External fragmentation"],
-          ["internal", "Internal"]], this.measure, (value) => { this.measure = value; this.build(); }),
+          ["internal", "Internal"], ...this.held()], this.measure, (value) => { this.measure = value; this.build(); }),
         choice<Axis>("Horizontal axis", [["time_s", "Time"], ["events", "Events"]], this.axis,
           (value) => { this.axis = value; this.build(); }),
         this.back),
@@ -107,6 +117,12 @@ class Timeline {
       if (this.plot) this.plot.setSize(this.size());
       else this.build();
     }).observe(this.stage);
+  }
+
+  /** Free memory over time is known of one allocator, where stock was taken. */
+  private held(): [Measure, string][] {
+    const points = this.report.advice.fragmentation?.series.length ?? 0;
+    return points > 1 ? [["held", "Free memory"]] : [];
   }
 
   private size() {
@@ -132,14 +148,14 @@ class Timeline {
       legend: { show: false },
       scales: {
         x: { time: false },
-        y: { range: (_, __, max) => [0, this.measure === "resident" ? max * 1.06 || 1 : Math.min(1, max * 1.1 || 1)] },
+        y: { range: (_, __, max) => [0, isBytes(this.measure) ? max * 1.06 || 1 : Math.min(1, max * 1.1 || 1)] },
       },
       axes: [
         { ...axisStyle, grid: { show: false }, space: narrow ? 64 : 90, gap: 6, size: 34,
           values: (_, marks) => marks.map((x) => this.mark(x)) },
         { ...axisStyle, size: narrow ? 56 : 66, gap: 6, space: 44,
-          ...(this.measure === "resident" ? { incrs: BINARY_STEPS } : {}),
-          values: (_, marks) => marks.map((y) => (this.measure === "resident" ? bytes(y, true).text
+          ...(isBytes(this.measure) ? { incrs: BINARY_STEPS } : {}),
+          values: (_, marks) => marks.map((y) => (isBytes(this.measure) ? bytes(y, true).text
             : `${Math.round(y * 1000) / 10}\u00a0%`)) },
       ],
       cursor: {

@@ -8,12 +8,20 @@ const FLOORS: [&[&str]; 6] = [
     &["heapwright-core", "heapwright-sync", "heapwright-gc-derive"],
     &["heapwright-os", "heapwright-unwind"],
     &["heapwright-regions", "heapwright-format"],
-    &["heapwright-malloc", "heapwright-guard", "heapwright-gc", "heapwright-record"],
+    &[
+        "heapwright-malloc",
+        "heapwright-hardened",
+        "heapwright-guard",
+        "heapwright-gc",
+        "heapwright-record",
+        "heapwright-watch",
+    ],
     &[
         "heapwright-capi",
         "heapwright-c",
         "heapwright-preload",
         "heapwright-preload-check",
+        "heapwright-preload-hardened",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",
@@ -36,9 +44,15 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// On one floor these may lean on these, in the order written: never on one further right.
-const SAME_FLOOR: [&[&str]; 4] = [
+const SAME_FLOOR: [&[&str]; 5] = [
     &["heapwright-os", "heapwright-unwind"],
-    &["heapwright-capi", "heapwright-preload", "heapwright-preload-check"],
+    &["heapwright-malloc", "heapwright-watch"],
+    &[
+        "heapwright-capi",
+        "heapwright-preload",
+        "heapwright-preload-check",
+        "heapwright-preload-hardened",
+    ],
     &[
         "heapwright-capi",
         "heapwright-peer-jemalloc",
@@ -54,6 +68,7 @@ const SAME_FLOOR: [&[&str]; 4] = [
         "heapwright-replay",
         "heapwright-advise",
         "heapwright-report",
+        "heapwright-monitor",
         "heapwright-tune",
         "heapwright-cli",
     ],

@@ -1,47 +1,68 @@
 //! Fragmentation to failure: one workload under one budget, until a request fails.
 //!
 //! Question: when a request fails though more than its size is free, did the statistics say so
-//! before? Expected: `largest_free_bytes` was below the request's size all the while; buddy, slab
-//! and tight hold more before that.
+//! before, and who holds out longest? Expected: `largest_free_bytes` was below the request's size
+//! all the while; buddy, slab and tight hold more before that, and what moves its blocks holds all.
 //!
 //! The budget is filled with blocks whose sizes' logarithms are even, nine tenths of them by bytes
 //! stay while random ones are exchanged, and then larger and larger requests come until one is
 //! refused. The system's `malloc` has its budget by the kernel's limit on data, in a process of
-//! its own; its largest free block is found by asking.
+//! its own; its largest free block is found by asking. The compacting heap compacts when it
+//! refuses, and asks itself again.
 
 use std::alloc::{Layout, System};
 use std::env;
 use std::process::{Command, ExitCode};
 use std::ptr::NonNull;
 
-use heapwright_regions::{AnonymousPages, Buddy, Lines, Pools, Region, Slab, Tails, Tight};
+use heapwright_regions::{
+    AnonymousPages, Buddy, CompactingHeap, Handle, Lines, Overflow, Pools, Region, Slab, Tails,
+    Tight,
+};
 use heapwright_testkit::Random;
 use serde_json::{Value, json};
 
 use super::rows::{Options, Row};
+use super::survivors::survive;
 
 const BUDGET_BYTES: usize = 8 << 20;
 const EXCHANGES: usize = 100_000;
-const SUBJECTS: [&str; 6] = ["pool", "slab", "tight", "buddy", "buddy trim", "malloc"];
+const SUBJECTS: [&str; 7] =
+    ["pool", "slab", "tight", "buddy", "buddy trim", "compacting", "malloc"];
+const WORKLOADS: [&str; 2] = ["fragmentation", "survivors"];
 
 /// Where blocks come from, and what it says of itself.
-trait Heap {
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>>;
-    fn give(&self, block: NonNull<u8>, layout: Layout);
+pub(crate) trait Heap {
+    /// What names a block.
+    type Block: Copy;
+
+    fn take(&self, layout: Layout) -> Option<Self::Block>;
+    fn give(&self, block: Self::Block, layout: Layout);
+    /// Writes the block's bytes.
+    fn fill(&self, block: Self::Block, layout: Layout);
     /// Free bytes and the largest of them in one piece; `live` are requested.
     fn free(&self, live: usize) -> (usize, usize);
     /// Usable bytes of live blocks, if it tells.
     fn usable(&self) -> Option<usize>;
+    /// Gives memory back, as well as it can.
+    fn trim(&self) -> Value;
 }
 
 impl<R: Region> Heap for R {
+    type Block = NonNull<u8>;
+
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
         self.try_alloc_block(layout).ok()
     }
 
     fn give(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: `exhaust` gives each block back once.
+        // SAFETY: each block is given back once.
         unsafe { self.free_block(block, layout) }
+    }
+
+    fn fill(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: a live block of that size.
+        unsafe { block.write_bytes(1, layout.size()) };
     }
 
     fn free(&self, _: usize) -> (usize, usize) {
@@ -53,12 +74,18 @@ impl<R: Region> Heap for R {
     fn usable(&self) -> Option<usize> {
         self.region_statistics().live_bytes.value()
     }
+
+    fn trim(&self) -> Value {
+        Value::Null
+    }
 }
 
 /// The system's, under the kernel's limit.
 struct Malloc;
 
 impl Heap for Malloc {
+    type Block = NonNull<u8>;
+
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
         // SAFETY: no size here is 0.
         NonNull::new(unsafe { std::alloc::GlobalAlloc::alloc(&System, layout) })
@@ -67,6 +94,11 @@ impl Heap for Malloc {
     fn give(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: made above, given back once.
         unsafe { std::alloc::GlobalAlloc::dealloc(&System, block.as_ptr(), layout) }
+    }
+
+    fn fill(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: a live block of that size.
+        unsafe { block.write_bytes(1, layout.size()) };
     }
 
     fn free(&self, live: usize) -> (usize, usize) {
@@ -86,9 +118,73 @@ impl Heap for Malloc {
     fn usable(&self) -> Option<usize> {
         None
     }
+
+    fn trim(&self) -> Value {
+        // SAFETY: it may be called at any time.
+        unsafe { libc::malloc_trim(0) };
+        json!({ "trimmed_by": "malloc_trim" })
+    }
 }
 
-fn draw(random: &mut Random) -> Layout {
+/// Moves its blocks rather than refuse.
+struct Compacting(CompactingHeap<AnonymousPages>);
+
+impl Heap for Compacting {
+    type Block = Handle<[u8]>;
+
+    fn take(&self, layout: Layout) -> Option<Handle<[u8]>> {
+        self.0.insert_zeroed(layout.size()).ok().or_else(|| {
+            self.0.compact();
+            self.0.insert_zeroed(layout.size()).ok()
+        })
+    }
+
+    fn give(&self, block: Handle<[u8]>, _: Layout) {
+        self.0.remove(block).expect("live, not pinned");
+    }
+
+    fn fill(&self, block: Handle<[u8]>, _: Layout) {
+        self.0.pin_mut(block).expect("live, not pinned").fill(1);
+    }
+
+    fn free(&self, live: usize) -> (usize, usize) {
+        self.0.compact();
+        // Some of the budget may not be committed: it is free, and in one piece with the top.
+        let seen = self.0.statistics();
+        let more = BUDGET_BYTES.saturating_sub(seen.committed_bytes);
+        (BUDGET_BYTES.saturating_sub(live), seen.largest_free_bytes + more)
+    }
+
+    fn usable(&self) -> Option<usize> {
+        self.0.statistics().live_bytes.value()
+    }
+
+    /// In the steps that a program with frames would do.
+    fn trim(&self) -> Value {
+        let mut steps_ns = Vec::new();
+        let (mut moved_bytes, mut released_bytes) = (0, 0);
+        loop {
+            let start = heapwright_os::thread_cpu_ns();
+            let done = self.0.compact_for(std::time::Duration::from_micros(900), |_| {});
+            steps_ns.push(heapwright_os::thread_cpu_ns() - start);
+            moved_bytes += done.moved_bytes;
+            released_bytes += done.released_bytes;
+            if done.finished {
+                break;
+            }
+        }
+        steps_ns.sort_unstable();
+        json!({
+            "steps": steps_ns.len(),
+            "step_us_p50": steps_ns[steps_ns.len() / 2] / 1000,
+            "step_us_max": steps_ns[steps_ns.len() - 1] / 1000,
+            "moved_bytes": moved_bytes,
+            "released_bytes": released_bytes,
+        })
+    }
+}
+
+pub(crate) fn draw(random: &mut Random) -> Layout {
     Layout::from_size_align(random.log_uniform(16, 4096) as usize, 16).expect("a layout")
 }
 
@@ -100,8 +196,7 @@ fn exhaust<H: Heap>(heap: &H) -> Value {
     loop {
         let layout = draw(random);
         let Some(block) = heap.take(layout) else { break };
-        // SAFETY: a fresh block of 16 bytes or more.
-        unsafe { block.write(1) };
+        heap.fill(block, layout);
         live.push((block, layout));
         sum += layout.size();
     }
@@ -123,7 +218,7 @@ fn exhaust<H: Heap>(heap: &H) -> Value {
         }
     }
     let usable = heap.usable();
-    // Twice as large each time, once, until one is refused.
+    // Half as large again each time, until one is refused.
     let mut request = 4096;
     let (mut free, mut largest) = heap.free(sum);
     while let Some(block) = Layout::from_size_align(request, 16).ok().and_then(|one| heap.take(one))
@@ -135,10 +230,11 @@ fn exhaust<H: Heap>(heap: &H) -> Value {
     }
     json!({
         "budget_bytes": BUDGET_BYTES,
-        "payload_fresh": fresh as f64 / BUDGET_BYTES as f64,
+        "payload_fresh": share(fresh, BUDGET_BYTES),
+        "payload_at_failure": share(sum, BUDGET_BYTES),
         "refused_in_churn": refused,
-        "internal_fragmentation": usable.map(|usable| 1.0 - most.min(usable) as f64 / usable as f64),
-        "external_fragmentation": if free == 0 { 0.0 } else { 1.0 - largest as f64 / free as f64 },
+        "internal_fragmentation": usable.map(|usable| 1.0 - share(most.min(usable), usable)),
+        "external_fragmentation": if free == 0 { 0.0 } else { 1.0 - share(largest, free) },
         "failed_request_bytes": request,
         "free_bytes": free,
         "largest_free_bytes": largest,
@@ -146,37 +242,58 @@ fn exhaust<H: Heap>(heap: &H) -> Value {
     })
 }
 
-fn run(subject: &str) -> Option<Value> {
-    let seen = match subject {
+/// Of both, to four digits.
+pub(crate) fn share(part: usize, whole: usize) -> f64 {
+    (part as f64 / whole as f64 * 10_000.0).round() / 10_000.0
+}
+
+/// One workload on a heap, which is as large as `bytes`.
+fn measure<H: Heap>(workload: &str, heap: Option<H>) -> Option<Value> {
+    match workload {
+        "survivors" => Some(survive(&heap?)),
+        _ => Some(exhaust(&heap?)),
+    }
+}
+
+fn run(workload: &str, subject: &str) -> Option<Value> {
+    let bytes = if workload == "survivors" { super::survivors::SPACE_BYTES } else { BUDGET_BYTES };
+    match subject {
         "pool" => {
-            // As many classes as fit the sizes, each with its share of the budget.
+            // As many classes as fit the sizes, each with its share of the budget; or growing.
             let sizes = core::array::from_fn::<usize, 9, _>(|class| 16 << class);
-            let share = BUDGET_BYTES / sizes.len();
+            let share = bytes / sizes.len();
             let pools = sizes.map(|size| (size, share / size));
-            exhaust(
-                &Pools::bounded(AnonymousPages, pools, heapwright_regions::Overflow::Larger)
-                    .ok()?,
-            )
+            if workload == "survivors" {
+                return measure(workload, Some(Pools::new_in(AnonymousPages, sizes)));
+            }
+            measure(workload, Pools::bounded(AnonymousPages, pools, Overflow::Larger).ok())
         }
-        "slab" => exhaust(&Slab::new_in(AnonymousPages, BUDGET_BYTES, Lines::Packed).ok()?),
-        "tight" => exhaust(&Tight::new_in(AnonymousPages, BUDGET_BYTES / 129 * 128).ok()?),
-        "buddy" => exhaust(&Buddy::new_in(AnonymousPages, BUDGET_BYTES, 16, Tails::Keep).ok()?),
-        "buddy trim" => {
-            exhaust(&Buddy::new_in(AnonymousPages, BUDGET_BYTES, 16, Tails::Trim).ok()?)
+        "slab" => measure(workload, Slab::new_in(AnonymousPages, bytes, Lines::Packed).ok()),
+        "tight" => {
+            let tight: Option<Tight<_>> = Tight::new_in(AnonymousPages, bytes / 129 * 128).ok();
+            measure(workload, tight)
         }
-        "malloc" => exhaust(&Malloc),
-        _ => return None,
-    };
-    Some(seen)
+        "buddy" | "buddy trim" => {
+            let tails = if subject == "buddy" { Tails::Keep } else { Tails::Trim };
+            let buddy: Option<Buddy<_>> = Buddy::new_in(AnonymousPages, bytes, 16, tails).ok();
+            measure(workload, buddy)
+        }
+        "compacting" => {
+            let heap = CompactingHeap::with_capacity_max(AnonymousPages, bytes);
+            measure(workload, Some(Compacting(heap)))
+        }
+        "malloc" => measure(workload, Some(Malloc)),
+        _ => None,
+    }
 }
 
 /// One subject in this process; `malloc` sets its limit first.
-pub(crate) fn run_once(subject: &str) -> ExitCode {
-    if subject == "malloc" && !limit_data() {
+pub(crate) fn run_once(workload: &str, subject: &str) -> ExitCode {
+    if workload == "fragmentation" && subject == "malloc" && !limit_data() {
         eprintln!("heapwright-bench-regions: no limit for malloc (prlimit is of util-linux)");
         return ExitCode::from(125);
     }
-    match run(subject) {
+    match run(workload, subject) {
         Some(seen) => {
             println!("{seen}");
             ExitCode::SUCCESS
@@ -198,29 +315,32 @@ fn limit_data() -> bool {
     set.is_ok_and(|status| status.success())
 }
 
-/// A row for each subject, each in a process of its own.
+/// A row for each workload and subject, each in a process of its own.
 pub(crate) fn rows(options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
-    for subject in SUBJECTS {
-        let name = if subject == "malloc" { "malloc" } else { "heapwright" };
-        if !options.wants("fragmentation", name) {
-            continue;
-        }
-        let output = env::current_exe()
-            .and_then(|own| Command::new(own).args(["--fragment-once", subject]).output());
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        let seen: Option<Row> = text.ok().and_then(|text| serde_json::from_str(&text).ok());
-        let mut row = Row::new();
-        row.insert("workload".into(), "fragmentation".into());
-        row.insert("subject".into(), name.into());
-        row.insert("variant".into(), if name == subject { "" } else { subject }.into());
-        match seen {
-            Some(seen) => row.extend(seen),
-            None => {
-                row.insert("error".into(), "no result".into());
+    for workload in WORKLOADS {
+        for subject in SUBJECTS {
+            let name = if subject == "malloc" { "malloc" } else { "heapwright" };
+            if !options.wants(workload, name) {
+                continue;
             }
+            let output = env::current_exe().and_then(|own| {
+                Command::new(own).args(["--fragment-once", workload, subject]).output()
+            });
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let seen: Option<Row> = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+            let mut row = Row::new();
+            row.insert("workload".into(), workload.into());
+            row.insert("subject".into(), name.into());
+            row.insert("variant".into(), if name == subject { "" } else { subject }.into());
+            match seen {
+                Some(seen) => row.extend(seen),
+                None => {
+                    row.insert("error".into(), "no result".into());
+                }
+            }
+            rows.push(row);
         }
-        rows.push(row);
     }
     rows
 }

@@ -19,6 +19,7 @@ mod linear;
 mod measure;
 mod pools;
 mod rows;
+mod survivors;
 mod threads;
 
 use std::env;
@@ -43,10 +44,10 @@ fn main() -> ExitCode {
     {
         return rows::run_once(&workloads(), workload, subject, count);
     }
-    if let [run, subject] = arguments.as_slice()
+    if let [run, workload, subject] = arguments.as_slice()
         && run == "--fragment-once"
     {
-        return fragmentation::run_once(subject);
+        return fragmentation::run_once(workload, subject);
     }
     let mut options = Options::default();
     let mut suite = "regions";

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-use heapwright_regions::{AnonymousPages, Lines, Pool, SharedPool, Slab, Upstream};
+use heapwright_regions::{AnonymousPages, CompactingPool, Lines, Pool, SharedPool, Slab, Upstream};
 
 use super::floor::List;
 use super::measure::{Probe, Sizes, Subject, Workload, churn, ours, peer, touched};
@@ -19,6 +19,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             ours("bounded", bounded::<LIVE>),
             ours("threads", shared::<LIVE>),
             ours("slab", slab_ours::<LIVE>),
+            ours("compacting", compacting::<LIVE>),
             peer("slab", slab_peer::<LIVE>),
             peer("opool", opool_peer::<LIVE>),
             Subject {
@@ -77,6 +78,15 @@ fn slab_ours<const LIVE: usize>(probe: &mut Probe) {
     let take = |layout| touched(slab.try_alloc(layout).expect("memory"));
     // SAFETY: `churn` gives each block back once.
     churn(probe, LIVE, LINE, take, |block, layout| unsafe { slab.free(block, layout) });
+}
+
+/// Handles instead of pointers, and whole values.
+fn compacting<const LIVE: usize>(probe: &mut Probe) {
+    let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
+    let take = |_| pool.insert([1; 8]).expect("memory");
+    churn(probe, LIVE, LINE, take, |handle, _| {
+        pool.remove(handle).expect("live");
+    });
 }
 
 /// Keys instead of pointers.

@@ -5,7 +5,23 @@ use core::num::NonZero;
 
 use super::Handle;
 
-impl<T> Handle<T> {
+impl<T: ?Sized> Handle<T> {
+    /// A handle of its parts; a generation is not zero.
+    #[inline(always)]
+    pub(crate) const fn of_parts(index: u32, generation: u32) -> Self {
+        debug_assert!(generation > 0);
+        match NonZero::new(generation) {
+            Some(generation) => Self { index, generation, value: PhantomData },
+            None => Self { index, generation: NonZero::<u32>::MIN, value: PhantomData },
+        }
+    }
+
+    /// Index and generation.
+    #[inline(always)]
+    pub(crate) const fn parts(self) -> (u32, u32) {
+        (self.index, self.generation.get())
+    }
+
     /// The handle as a number, never zero.
     pub const fn to_bits(self) -> u64 {
         (self.generation.get() as u64) << 32 | self.index as u64

@@ -1,0 +1,223 @@
+//! Mutator: allocation by bumping and the log of writes, for any model of objects. What a
+//! [`crate::Mutation`] and a [`crate::vm::VmHeap`] have in common.
+//!
+//! # Invariants
+//! - A1: `cursor..limit` is unused memory of the heap, or both are null.
+//! - A2: the state is borrowed for slow paths only, and no slow path runs code of the program.
+
+use core::cell::{Cell, RefCell};
+use core::ptr::NonNull;
+
+use heapwright_os::{monotonic_ns, thread_cpu_ns};
+
+use crate::model::Model;
+use crate::object::ObjectRef;
+use crate::plan::{Extent, Grant, LoggedCell, Plan};
+use crate::relocate::Copier;
+use crate::root::{HeapRoots, Roots};
+use crate::space::{AddressRange, LARGE_BYTES};
+use crate::state::State;
+use crate::verify::Verifier;
+use crate::{Collector, LimitReached, Pause, PauseKind};
+
+/// What a write must do besides the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    None,
+    /// Log cells outside the nursery that get a reference into it.
+    Generational,
+    /// Show the overwritten references to the marker.
+    Snapshot,
+}
+
+/// Log entries at which repetitions are removed for the first time.
+const LOG_LEN_FIRST: usize = 64 << 10;
+
+/// Allocation and barriers of one heap.
+pub(crate) struct Mutator<M: Model> {
+    cursor: Cell<*mut u8>,
+    limit: Cell<*mut u8>,
+    pub(crate) mark: Cell<usize>,
+    pub(crate) barrier: Cell<Barrier>,
+    pub(crate) is_due: Cell<bool>,
+    /// Whether a collection has begun and not ended.
+    pub(crate) is_lost: Cell<bool>,
+    log_limit: Cell<usize>,
+    pub(crate) tenured: AddressRange,
+    pub(crate) nursery: AddressRange,
+    pub(crate) state: RefCell<State<M>>,
+}
+
+impl<M: Model> Mutator<M> {
+    pub(crate) fn new(state: State<M>) -> Self {
+        Self {
+            cursor: Cell::new(core::ptr::null_mut()),
+            limit: Cell::new(core::ptr::null_mut()),
+            mark: Cell::new(state.common.mark),
+            barrier: Cell::new(state.plan.barrier()),
+            is_due: Cell::new(false),
+            is_lost: Cell::new(false),
+            log_limit: Cell::new(LOG_LEN_FIRST),
+            tenured: state.tenured,
+            nursery: state.nursery,
+            state: RefCell::new(state),
+        }
+    }
+
+    /// Takes over what a collection has changed.
+    pub(crate) fn refresh(&self) {
+        let state = self.state.borrow();
+        self.mark.set(state.common.mark);
+        self.barrier.set(state.plan.barrier());
+        self.is_due.set(state.is_due());
+    }
+
+    /// Looks again whether a collection is due.
+    pub(crate) fn note_due(&self) {
+        self.is_due.set(self.state.borrow().is_due());
+    }
+
+    /// `bytes` of unused memory.
+    #[inline]
+    pub(crate) fn place(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
+        let start = self.cursor.get();
+        // A2: nobody changes the hole in between.
+        if bytes <= self.limit.get().addr() - start.addr() && bytes <= LARGE_BYTES {
+            self.cursor.set(start.wrapping_add(bytes));
+            return NonNull::new(start).ok_or(LimitReached);
+        }
+        self.place_slow(bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn place_slow(&self, bytes: usize) -> Result<NonNull<u8>, LimitReached> {
+        let mut state = self.state.borrow_mut();
+        let grant = state.grant(self.cursor.get(), bytes);
+        self.is_due.set(state.is_due());
+        match grant {
+            None => Err(LimitReached),
+            Some(Grant::Single(place)) => Ok(place),
+            Some(Grant::Bump(mut hole)) => {
+                let place = hole.take(bytes).ok_or(LimitReached)?;
+                self.cursor.set(hole.start.as_ptr());
+                self.limit.set(hole.start.as_ptr().wrapping_add(hole.bytes));
+                Ok(place)
+            }
+        }
+    }
+
+    /// Registers a complete object; for most types this is nothing.
+    #[inline]
+    pub(crate) fn register(
+        &self,
+        object: ObjectRef,
+        has_drop: bool,
+        bytes: usize,
+    ) -> Result<(), LimitReached> {
+        if bytes > LARGE_BYTES || has_drop {
+            return self.register_slow(object, has_drop, bytes);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn register_slow(
+        &self,
+        object: ObjectRef,
+        has_drop: bool,
+        bytes: usize,
+    ) -> Result<(), LimitReached> {
+        let is_large = bytes > LARGE_BYTES;
+        if self.state.borrow_mut().register(object, has_drop, bytes, is_large) {
+            Ok(())
+        } else {
+            Err(LimitReached)
+        }
+    }
+
+    /// Notes that `cell`, outside the nursery, holds a reference into it; `copy` shows its value.
+    #[inline(never)]
+    pub(crate) fn log_cell(&self, cell: NonNull<u8>, copy: unsafe fn(NonNull<u8>, &mut Copier<M>)) {
+        let mut state = self.state.borrow_mut();
+        let log = &mut state.common.log;
+        log.push(LoggedCell { cell, copy });
+        if log.as_slice().len() >= self.log_limit.get() {
+            // A cell that is written again and again is needed once.
+            let entries = log.as_mut_slice();
+            entries.sort_unstable_by_key(|entry| entry.cell);
+            let mut kept = 0;
+            for index in 0..entries.len() {
+                if kept == 0 || entries[kept - 1].cell != entries[index].cell {
+                    entries[kept] = entries[index];
+                    kept += 1;
+                }
+            }
+            log.truncate(kept);
+            self.log_limit.set(LOG_LEN_FIRST.max(2 * kept));
+        }
+    }
+
+    /// Shows `object` to the marker, if a snapshot is being marked.
+    #[inline]
+    pub(crate) fn show(&self, object: ObjectRef) {
+        if self.barrier.get() == Barrier::Snapshot
+            && let Some(marker) = self.state.borrow_mut().plan.snapshot()
+        {
+            marker.push(object);
+        }
+    }
+
+    /// Runs a collection between mutations.
+    ///
+    /// # Panics
+    /// If an earlier collection panicked.
+    pub(crate) fn collect<R: Roots>(&self, outer: &mut R, extent: Extent) {
+        assert!(!self.is_lost.get(), "{LOST}");
+        let state = &mut *self.state.borrow_mut();
+        let State { plan, common, dynamic, locals, .. } = state;
+        let extent = if common.config.stress { Extent::Full } else { extent };
+        if !plan.keeps_hole(common, extent) {
+            self.cursor.set(core::ptr::null_mut());
+            self.limit.set(core::ptr::null_mut());
+        }
+        let occupied = plan.occupied_bytes() + common.other_bytes();
+        let peak = &mut common.statistics.occupied_bytes_max;
+        *peak = occupied.max(*peak);
+        let verify = common.config.verify;
+        let mut roots = HeapRoots { outer, dynamic, locals };
+        let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
+        let full = common.statistics.full_collections;
+        // Stays set if what follows panics.
+        self.is_lost.set(true);
+        let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
+        plan.collect(&mut roots, common, extent);
+        let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
+        let wall_ns = monotonic_ns() - begin_ns;
+        common.statistics.add_pause(wall_ns, cpu_ns);
+        if common.statistics.full_collections == full {
+            common.controller.after_minor(&common.config, cpu_ns);
+        }
+        if common.config.record_pauses {
+            let kind = if common.config.collector == Collector::Incremental {
+                PauseKind::Slice
+            } else if common.statistics.full_collections > full {
+                PauseKind::Full
+            } else {
+                PauseKind::Minor
+            };
+            // Without memory for it the entry is lost, and nothing else.
+            let _ = common.pauses.try_push(Pause { begin_ns, wall_ns, cpu_ns, kind });
+        }
+        let has_marked = full != common.statistics.full_collections && plan.marks_all();
+        let mark = has_marked.then_some(common.mark);
+        let after = verify.then(|| Verifier::run(&mut roots, plan, common, mark));
+        // What is kept for finalisers was not reachable before, and is now.
+        let same = if common.finals.has_queue() { before <= after } else { before == after };
+        assert!(same, "reachable before {before:?}, after {after:?}");
+        self.is_lost.set(false);
+    }
+}
+
+pub(crate) const LOST: &str = "the heap is lost: a collection of it panicked";

@@ -1,0 +1,119 @@
+//! Allocation: a slot off the thread's stack, looked at and armed.
+
+use core::ptr::null_mut;
+
+use crate::class::{class, load, store};
+use crate::fill::is_zero;
+use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
+use crate::large;
+use crate::refill::{reject, take_slow};
+use crate::tls;
+use crate::word::{Family, Word};
+
+/// A block of `bytes`, aligned to 16; null without memory. 0 bytes are a block whose every byte is
+/// out of bounds. Some 40 instructions for a small block.
+#[inline(always)]
+pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
+    match class_for(bytes) {
+        Some(class_index) => alloc_small(class_index, bytes, family).0,
+        None => large::alloc(bytes, 1, family),
+    }
+}
+
+/// A block of `bytes` if a slot for it is at hand, else null, and [`alloc`] is to be asked: the
+/// part that is worth inlining. Calls nothing on its way to a block.
+#[inline(always)]
+pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
+    let Some(class_index) = class_for_tiny(bytes) else { return NO_BLOCK };
+    let Some(cache) = tls::cache() else { return NO_BLOCK };
+    let Some(slot) = cache.pop(class_index) else { return NO_BLOCK };
+    if arm(class_index, slot, bytes, family).is_some() { slot } else { NO_BLOCK }
+}
+
+/// A block of `bytes` that are all 0; else as [`alloc`].
+#[inline]
+pub fn alloc_zeroed(bytes: usize, family: Family) -> *mut u8 {
+    let Some(class_index) = class_for(bytes) else { return large::alloc(bytes, 1, family) };
+    let (block, was) = alloc_small(class_index, bytes, family);
+    let zeroed_bytes = if cfg!(heapwright_hardened_without = "zero") {
+        0
+    } else {
+        class(class_index).zeroed_bytes()
+    };
+    if bytes > zeroed_bytes && was != Word::FRESH && !block.is_null() {
+        let rest = block.wrapping_add(zeroed_bytes);
+        // SAFETY: a block of ours of more than so many bytes that nobody else has.
+        unsafe { rest.write_bytes(0, bytes - zeroed_bytes) };
+    }
+    block
+}
+
+/// A block of `bytes` at a multiple of `align_bytes`, a power of two; else as [`alloc`].
+pub fn alloc_aligned(align_bytes: usize, bytes: usize, family: Family) -> *mut u8 {
+    match class_for_aligned(bytes, align_bytes) {
+        Some(class_index) => alloc_small(class_index, bytes, family).0,
+        None => large::alloc(bytes, align_bytes, family),
+    }
+}
+
+/// A block in a slot, and what the slot's word said before.
+#[inline(always)]
+fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Word) {
+    if let Some(cache) = tls::cache()
+        && let Some(slot) = cache.pop(class_index)
+        && let Some(was) = arm(class_index, slot, bytes, family)
+    {
+        return (slot, was);
+    }
+    alloc_slow(class_index, bytes, family)
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Word) {
+    loop {
+        let slot = take_slow(class_index);
+        if slot.is_null() {
+            // No address or memory left in the class; a mapping may still be had.
+            let block = large::alloc(bytes, 1 << class_align_log2(class_index), family);
+            return (block, Word::FRESH);
+        }
+        if let Some(was) = arm(class_index, slot, bytes, family) {
+            return (slot, was);
+        }
+    }
+}
+
+/// log2 of what all slots of a class are aligned to.
+fn class_align_log2(class_index: usize) -> u32 {
+    class(class_index).slot_bytes().max(16).trailing_zeros()
+}
+
+/// Makes a slot, taken from a stack or a span, a live block; what its word said before. None when
+/// something is wrong with it: that is told, and the slot is out of use.
+#[inline(always)]
+fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Option<Word> {
+    let class = class(class_index);
+    let word = class.word_at(slot);
+    let was = load(word);
+    let looks = cfg!(not(heapwright_hardened_without = "reuse"))
+        && cfg!(not(heapwright_hardened_without = "zero"));
+    if was == Word::FREED {
+        // SAFETY: a freed slot off a stack: it is this thread's alone.
+        if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
+            return reject(class_index, slot);
+        }
+    } else if was != Word::FRESH {
+        return reject(class_index, slot);
+    }
+    store(word, Word::live(family, class.slot_bytes() - bytes));
+    if cfg!(not(heapwright_hardened_without = "canary")) {
+        let end = slot.wrapping_add(bytes);
+        // SAFETY: the class has room for a canary behind `bytes` (`geometry`).
+        unsafe { end.cast::<u64>().write_unaligned(class.canary(end)) };
+    }
+    Some(was)
+}
+
+/// No block.
+pub(crate) const NO_BLOCK: *mut u8 = null_mut();

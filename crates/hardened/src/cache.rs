@@ -1,0 +1,197 @@
+//! A thread's slots: for each class a stack of those to hand out, and a quarantine before it.
+//!
+//! A freed slot takes a random place of the quarantine and pushes the slot there onto the stack:
+//! so it waits for as many frees as the quarantine is long, give or take, and nobody can say how
+//! many. What is on the stack is near in time, for the caches' sake; it is looked at when it
+//! leaves.
+//!
+//! # Invariants
+//! - C1: a slot is in one place of one row, or has a bit in its span, or is live, or retired.
+//! - C2: the first `count` places of a stack hold slots of its class, the others nothing that is
+//!   looked at; the places of a quarantine hold slots of its class or null.
+
+use core::cell::Cell;
+use core::ptr::null_mut;
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
+
+use crate::geometry::{KEPT_MAX, STACK};
+use crate::random::step;
+
+/// A thread's rows; pooled, never freed.
+#[repr(C, align(64))]
+pub(crate) struct Cache {
+    counts: [Cell<u32>; CLASS_COUNT],
+    random: Cell<u64>,
+    turns: Cell<u64>,
+    turn_step: Cell<u64>,
+    /// How often the end of the thread was put off.
+    pub(crate) end_rounds: Cell<u32>,
+    /// Thread pointer of the thread that has it; 0 when there is none.
+    pub(crate) owner: AtomicUsize,
+    /// Next in the list of all caches there ever were.
+    pub(crate) next: AtomicPtr<Cache>,
+    /// Next in the list of caches without a thread; under its lock.
+    pub(crate) next_idle: AtomicPtr<Cache>,
+    rows: [Row; CLASS_COUNT],
+}
+
+#[repr(C)]
+struct Row {
+    kept: [Cell<*mut u8>; KEPT_MAX],
+    stack: [Cell<*mut u8>; STACK],
+}
+
+impl Cache {
+    /// Makes fresh zeroed memory a cache without slots.
+    pub(crate) fn begin(&self, random: u64) {
+        self.random.set(random);
+        self.turns.set(self.random());
+        self.turn_step.set(self.random() | 1);
+    }
+
+    /// 64 bits of which the high ones are good.
+    #[inline(always)]
+    pub(crate) fn random(&self) -> u64 {
+        let value = step(self.random.get());
+        self.random.set(value);
+        value
+    }
+
+    /// Slots of a stack.
+    #[inline(always)]
+    pub(crate) fn length(&self, class_index: usize) -> usize {
+        self.counts[class_index].get() as usize
+    }
+
+    /// The slot on top of the stack.
+    #[inline(always)]
+    pub(crate) fn pop(&self, class_index: usize) -> Option<*mut u8> {
+        let count = &self.counts[class_index];
+        let above = count.get().checked_sub(1)?;
+        let slot = self.rows[class_index].stack.get(above as usize)?.get();
+        count.set(above);
+        Some(slot)
+    }
+
+    /// Puts a slot into the quarantine, of `kept` places, a power of two, and the slot that was
+    /// there onto the stack. False when the stack is full: nothing is done then.
+    #[inline(always)]
+    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: usize) -> bool {
+        let row = &self.rows[class_index];
+        let count = &self.counts[class_index];
+        let above = count.get() as usize;
+        if above >= STACK {
+            return false;
+        }
+        // A sequence of even steps of a secret length: a multiplication would be waited for.
+        let turns = self.turns.get().wrapping_add(self.turn_step.get());
+        self.turns.set(turns);
+        let turn = (turns >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
+        let old = row.kept[turn].replace(slot);
+        row.stack[above].set(old);
+        count.set((above + usize::from(!old.is_null())) as u32);
+        true
+    }
+
+    /// Puts a slot onto the stack, which is not full, anywhere above the first `since`.
+    pub(crate) fn put_above(&self, class_index: usize, slot: *mut u8, since: usize) {
+        let stack = &self.rows[class_index].stack;
+        let above = self.length(class_index);
+        debug_assert!(above < STACK && since <= above, "C2");
+        let choices = (above - since + 1) as u64;
+        let number = since + (((self.random() >> 32) * choices) >> 32) as usize;
+        // The new place itself is one of them: then nothing changes places.
+        stack[above].set(slot);
+        stack[above].swap(&stack[number]);
+        self.counts[class_index].set(above as u32 + 1);
+    }
+
+    /// Takes any slot out, also of the quarantine.
+    pub(crate) fn pop_any(&self, class_index: usize) -> Option<*mut u8> {
+        self.pop(class_index).or_else(|| {
+            let kept = &self.rows[class_index].kept;
+            kept.iter().map(|place| place.replace(null_mut())).find(|slot| !slot.is_null())
+        })
+    }
+
+    /// Takes the lowest `wished` slots of a stack out, and moves the others down.
+    pub(crate) fn take_lowest(
+        &self,
+        class_index: usize,
+        wished: usize,
+        mut give: impl FnMut(*mut u8),
+    ) {
+        let stack = &self.rows[class_index].stack;
+        let length = self.length(class_index);
+        let wished = wished.min(length);
+        for place in &stack[..wished] {
+            give(place.get());
+        }
+        for number in wished..length {
+            stack[number - wished].set(stack[number].get());
+        }
+        self.counts[class_index].set((length - wished) as u32);
+    }
+}
+
+/// A cache that no thread has; the end of a list.
+pub(crate) const NO_CACHE: *mut Cache = null_mut();
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::vec::Vec;
+
+    use super::Cache;
+    use crate::geometry::STACK;
+
+    #[test]
+    fn a_freed_slot_waits_and_none_is_lost() {
+        let layout = Layout::new::<Cache>();
+        // SAFETY: the layout is not empty.
+        let place = unsafe { alloc_zeroed(layout) }.cast::<Cache>();
+        // SAFETY: zeroed memory is a cache without slots.
+        let cache = unsafe { &*place };
+        cache.begin(42);
+        let slot = |number: usize| core::ptr::without_provenance_mut::<u8>(16 * (number + 1));
+        for number in 0..16 {
+            cache.put_above(3, slot(number), 0);
+        }
+        assert_eq!((cache.length(3), cache.length(4)), (16, 0));
+        let mut waits = Vec::new();
+        for _ in 0..400 {
+            let first = cache.pop(3).expect("there are more than are kept");
+            assert!(cache.push(3, first, 8));
+            let mut waited = 0;
+            loop {
+                let other = cache.pop(3).expect("there are more than are kept");
+                assert!(cache.push(3, other, 8));
+                if other == first {
+                    break;
+                }
+                waited += 1;
+            }
+            waits.push(waited);
+        }
+        let sum: usize = waits.iter().sum();
+        assert!((4 * 400..20 * 400).contains(&sum), "about 8 each: {sum}");
+        assert!(waits.iter().max() > waits.iter().min());
+        let mut seen = Vec::new();
+        while let Some(slot) = cache.pop_any(3) {
+            seen.push(slot.addr());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..16).map(|number| slot(number).addr()).collect::<Vec<_>>());
+        for number in 0..STACK {
+            cache.put_above(3, slot(number), 0);
+        }
+        assert!(!cache.push(3, slot(99), 8), "full");
+        let mut lowest = Vec::new();
+        cache.take_lowest(3, 10, |slot| lowest.push(slot));
+        assert_eq!((lowest.len(), cache.length(3)), (10, STACK - 10));
+        // SAFETY: allocated above with this layout; not used any more.
+        unsafe { dealloc(place.cast(), layout) };
+    }
+}

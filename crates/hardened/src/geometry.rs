@@ -1,0 +1,226 @@
+//! How classes and spans are cut, as arithmetic.
+//!
+//! A span is 256 KiB of addresses of one class, the last of them a guard. Its metadata is a piece
+//! of the class's metadata: head, a word for each slot, a bit for each slot.
+#![forbid(unsafe_code)]
+
+use heapwright_core::size_class::{
+    CLASS_COUNT, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned,
+};
+
+use crate::word::SLACK_BYTES_MAX;
+
+/// Bytes behind each small block that nobody asked for: its canary.
+pub(crate) const CANARY_BYTES: usize = size_of::<u64>();
+/// log2 of a span's addresses.
+pub(crate) const SPAN_LOG2: u32 = 18;
+/// Addresses of a span, its guard included.
+pub(crate) const SPAN_BYTES: usize = 1 << SPAN_LOG2;
+/// The guard at a span's end: a whole number of pages, also where they are large.
+pub(crate) const GUARD_BYTES: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 65_536 };
+/// Bytes of a span that hold slots.
+pub(crate) const SPAN_SLOTS_BYTES: usize = SPAN_BYTES - GUARD_BYTES;
+/// Bytes of a span's head.
+pub(crate) const HEAD_BYTES: usize = 64;
+/// Requests with a class found by table.
+pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
+/// Largest request that lies in a slot.
+pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SMALL_BYTES_MAX - CANARY_BYTES;
+/// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
+pub(crate) const ZEROED_BYTES_MAX: usize = 256;
+/// Places of a thread's stack of a class.
+pub(crate) const STACK: usize = 48;
+/// Places of a thread's quarantine of a class, at most.
+pub(crate) const KEPT_MAX: usize = 16;
+/// Bytes of slots in a quarantine, about.
+const KEPT_BYTES: usize = 2048;
+/// Bytes of slots that a refill brings, about.
+const BATCH_BYTES: usize = 4096;
+/// Slots that a refill brings, at most.
+const BATCH_MAX: usize = 24;
+/// Alignments above this are for large blocks.
+const ALIGN_BYTES_MAX: usize = 4096;
+/// Fraction bits of a reciprocal.
+const RECIPROCAL_LOG2: u32 = 40;
+
+const _: () = assert!(SMALL_BYTES_MAX < SPAN_SLOTS_BYTES);
+// The largest slack: of a request just above a multiple of its alignment.
+const _: () = assert!(ALIGN_BYTES_MAX + SMALL_BYTES_MAX / 9 + CANARY_BYTES <= SLACK_BYTES_MAX);
+
+/// Class of each request of at most [`TINY_BYTES_MAX`], its canary included.
+static TINY_CLASSES: [u8; TINY_BYTES_MAX + 1] = {
+    let mut table = [0; TINY_BYTES_MAX + 1];
+    let mut bytes = 0;
+    while bytes < table.len() {
+        table[bytes] = class_of(bytes + CANARY_BYTES) as u8;
+        bytes += 1;
+    }
+    table
+};
+
+/// How one class is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Bytes of a slot.
+    pub(crate) slot_bytes: u32,
+    /// Slots of a span.
+    pub(crate) slot_count: u32,
+    /// Of the slot's bytes, for [`slot_at`].
+    pub(crate) reciprocal: u64,
+    /// log2 of the bytes of a span's metadata.
+    pub(crate) meta_log2: u32,
+    /// Bytes of a slot that are zeroed at its free.
+    pub(crate) zeroed_bytes: u32,
+    /// Slots that wait in a thread's quarantine; a power of two.
+    pub(crate) kept_count: u32,
+    /// Slots that a refill brings.
+    pub(crate) batch_count: u32,
+}
+
+impl Cut {
+    /// Of `class_index`.
+    pub(crate) const fn of(class_index: usize) -> Self {
+        let bytes = class_bytes(class_index);
+        let count = SPAN_SLOTS_BYTES / bytes;
+        let meta_bytes = HEAD_BYTES + words_bytes(bytes) + bits_bytes(count);
+        let kept = KEPT_BYTES / bytes;
+        let kept = if kept < 2 {
+            2
+        } else if kept > KEPT_MAX {
+            KEPT_MAX
+        } else {
+            1 << kept.ilog2()
+        };
+        let batch = BATCH_BYTES / bytes;
+        let batch = if batch < 2 {
+            2
+        } else if batch > BATCH_MAX {
+            BATCH_MAX
+        } else {
+            batch
+        };
+        let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
+        Self {
+            slot_bytes: bytes as u32,
+            slot_count: count as u32,
+            reciprocal: (1u64 << RECIPROCAL_LOG2).div_ceil(bytes as u64),
+            meta_log2: meta_bytes.next_power_of_two().ilog2(),
+            zeroed_bytes: zeroed as u32,
+            kept_count: kept as u32,
+            batch_count: batch as u32,
+        }
+    }
+
+    /// Where a span's bits start in its metadata.
+    pub(crate) fn bits_offset(&self) -> usize {
+        HEAD_BYTES + words_bytes(self.slot_bytes as usize)
+    }
+}
+
+/// Bytes of the words: one for each slot that would begin in the span, its guard included, so that
+/// any address of the span has a word.
+const fn words_bytes(slot_bytes: usize) -> usize {
+    (SPAN_BYTES.div_ceil(slot_bytes) * size_of::<u16>()).next_multiple_of(8)
+}
+
+const fn bits_bytes(slot_count: usize) -> usize {
+    slot_count.div_ceil(64) * 8
+}
+
+/// The slot that the byte `offset` of a span lies in.
+#[inline(always)]
+pub(crate) fn slot_at(offset: usize, reciprocal: u64) -> usize {
+    ((offset as u64 * reciprocal) >> RECIPROCAL_LOG2) as usize
+}
+
+/// The slot that the byte `offset` of a span lies in, and whether it is the slot's first: the
+/// product's fraction is then less than that of one byte more.
+#[inline(always)]
+pub(crate) fn slot_and_start(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u64 * reciprocal;
+    let fraction = product & ((1 << RECIPROCAL_LOG2) - 1);
+    ((product >> RECIPROCAL_LOG2) as usize, fraction < reciprocal)
+}
+
+/// Class of a request of `bytes` if the table has it.
+#[inline(always)]
+pub(crate) fn class_for_tiny(bytes: usize) -> Option<usize> {
+    TINY_CLASSES.get(bytes).map(|class| usize::from(*class))
+}
+
+/// Class of a request of `bytes`; none for large ones.
+#[inline(always)]
+pub(crate) fn class_for(bytes: usize) -> Option<usize> {
+    match TINY_CLASSES.get(bytes) {
+        Some(class) => Some(usize::from(*class)),
+        None if bytes <= SMALL_REQUEST_BYTES_MAX => Some(class_of(bytes + CANARY_BYTES)),
+        None => None,
+    }
+}
+
+/// Class of a request of `bytes` at multiples of `align_bytes`, a power of two; none for those
+/// that need a mapping.
+pub(crate) fn class_for_aligned(bytes: usize, align_bytes: usize) -> Option<usize> {
+    if bytes > SMALL_REQUEST_BYTES_MAX || align_bytes > ALIGN_BYTES_MAX {
+        return None;
+    }
+    class_of_aligned(bytes + CANARY_BYTES, align_bytes)
+}
+
+/// The class of `class_index`, which is below [`CLASS_COUNT`].
+pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
+    let mut cuts = [Cut::of(0); CLASS_COUNT];
+    let mut class_index = 0;
+    while class_index < CLASS_COUNT {
+        cuts[class_index] = Cut::of(class_index);
+        class_index += 1;
+    }
+    cuts
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        CANARY_BYTES, CUTS, KEPT_MAX, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, STACK, class_for,
+        class_for_aligned, slot_and_start, slot_at,
+    };
+    use crate::word::SLACK_BYTES_MAX;
+
+    #[test]
+    fn every_byte_of_a_span_leads_to_its_slot() {
+        for cut in &CUTS {
+            let bytes = cut.slot_bytes as usize;
+            for slot in 0..SPAN_BYTES / bytes {
+                assert_eq!(slot_at(slot * bytes, cut.reciprocal), slot);
+                for distance in 0..bytes.min(SPAN_BYTES - slot * bytes) {
+                    let found = slot_and_start(slot * bytes + distance, cut.reciprocal);
+                    assert_eq!(found, (slot, distance == 0));
+                }
+                assert_eq!(slot_at(slot * bytes + bytes - 1, cut.reciprocal), slot);
+            }
+            let meta_bytes = 1 << cut.meta_log2;
+            assert!(cut.bits_offset() + (cut.slot_count as usize).div_ceil(64) * 8 <= meta_bytes);
+            assert!(cut.kept_count.is_power_of_two());
+            assert!(cut.kept_count as usize <= KEPT_MAX);
+            assert!((cut.batch_count as usize) < STACK / 2 + 1, "a refill fits");
+        }
+    }
+
+    #[test]
+    fn each_request_has_room_for_its_canary_and_a_slack_that_its_word_holds() {
+        for bytes in 0..=SMALL_REQUEST_BYTES_MAX {
+            let class_index = class_for(bytes).expect("small");
+            let slack = CUTS[class_index].slot_bytes as usize - bytes;
+            assert!((CANARY_BYTES..=SLACK_BYTES_MAX).contains(&slack));
+            for align in [16, 32, 512, 4096] {
+                let Some(class_index) = class_for_aligned(bytes, align) else { continue };
+                let slot_bytes = CUTS[class_index].slot_bytes as usize;
+                assert!(slot_bytes.is_multiple_of(align));
+                assert!((CANARY_BYTES..=SLACK_BYTES_MAX).contains(&(slot_bytes - bytes)));
+            }
+        }
+        assert_eq!(class_for(SMALL_REQUEST_BYTES_MAX + 1), None);
+        assert_eq!(class_for(usize::MAX), None);
+        assert_eq!(class_for_aligned(16, 8192), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! A class's spans, shared by all threads under the class's lock: where rings get slots from and
+//! where they bring them back.
+//!
+//! # Invariants
+//! - P1: the list has exactly the spans with room, but for those of `clean` and the retired ones.
+//! - P2: spans from `frontier` on were never committed.
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::{AtomicUsize, Ordering};
+
+use crate::class::span_count;
+use crate::space::{commit_span, purge_span};
+use crate::span::{NO_SPAN, Span};
+use crate::wait::Lock;
+
+/// Empty spans keep their memory up to this, over all classes, or up to a share of what is in use.
+const EMPTY_BYTES_MIN: usize = 16 << 20;
+const EMPTY_SHARE: usize = 8;
+
+/// Bytes of spans whose touched slots all have a bit, over all classes.
+static EMPTY_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of spans that hold slots now, over all classes.
+pub(crate) static SPAN_BYTES_IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// Spans of one class.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// First span of the list of those with room.
+    head: u32,
+    /// Committed spans without touched slots, linked by `next`.
+    clean: u32,
+    /// The first committed span.
+    pub(crate) first: u32,
+    /// Behind the last committed span.
+    pub(crate) frontier: u32,
+}
+
+static POOLS: [Lock<Pool>; CLASS_COUNT] = [const { Lock::new(Pool::new()) }; CLASS_COUNT];
+
+/// The pool of `class_index`, to be locked.
+pub(crate) fn pool(class_index: usize) -> &'static Lock<Pool> {
+    &POOLS[class_index]
+}
+
+/// Bytes of a span that were ever touched.
+fn span_memory(span: Span) -> usize {
+    span.touched() as usize * span.cut.slot_bytes as usize
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0 }
+    }
+
+    /// The class's spans begin at `number`: once, before the first of them.
+    pub(crate) fn begin_at(&mut self, number: u32) {
+        debug_assert_eq!(self.first, self.frontier);
+        self.first = number;
+        self.frontier = number;
+    }
+
+    /// Takes about `wished` slots of `class_index`, which is the pool's, and calls `give` with the
+    /// start of each; how many: 0 when there is no memory.
+    pub(crate) fn take(
+        &mut self,
+        class_index: usize,
+        wished: u32,
+        random: u64,
+        mut give: impl FnMut(*mut u8),
+    ) -> u32 {
+        let mut taken = 0;
+        while taken < wished {
+            if self.head == NO_SPAN && !self.add_span(class_index) {
+                break;
+            }
+            let span = Span::at(class_index, self.head);
+            let was_empty = span.touched() > 0 && span.free_count() == span.touched();
+            if was_empty {
+                EMPTY_BYTES.fetch_sub(span_memory(span), Ordering::Relaxed);
+            }
+            taken += span.take(wished - taken, random, &mut give);
+            if !span.has_room() {
+                self.unlink(class_index, span);
+            }
+        }
+        taken
+    }
+
+    /// Takes back the free slot of `class_index` that starts at `start`; whether it was out, and
+    /// is free.
+    #[inline]
+    pub(crate) fn give(&mut self, class_index: usize, start: *mut u8) -> bool {
+        let (span, slot) = Span::around(class_index, start);
+        let free_count = span.free_count();
+        if !span.give(slot) {
+            return false;
+        }
+        let touched = span.touched();
+        if free_count == 0 && touched == span.cut.slot_count {
+            self.link(class_index, span);
+        }
+        if free_count + 1 == touched {
+            self.note_empty(class_index, span);
+        }
+        true
+    }
+
+    #[cold]
+    fn note_empty(&mut self, class_index: usize, span: Span) {
+        let empty = EMPTY_BYTES.fetch_add(span_memory(span), Ordering::Relaxed);
+        let in_use = SPAN_BYTES_IN_USE.load(Ordering::Relaxed);
+        if empty > EMPTY_BYTES_MIN.max(in_use / EMPTY_SHARE) {
+            self.clean(class_index, span);
+        }
+    }
+
+    /// Gives the memory of an empty span back.
+    fn clean(&mut self, class_index: usize, span: Span) {
+        let bytes = span_memory(span);
+        if !purge_span(span.slot_start(0), bytes) {
+            return;
+        }
+        EMPTY_BYTES.fetch_sub(bytes, Ordering::Relaxed);
+        self.unlink(class_index, span);
+        span.forget();
+        span.head.next.store(self.clean, Ordering::Relaxed);
+        self.clean = span.number;
+        SPAN_BYTES_IN_USE.fetch_sub(crate::geometry::SPAN_BYTES, Ordering::Relaxed);
+    }
+
+    /// Puts a span without touched slots into the list; whether there was one.
+    fn add_span(&mut self, class_index: usize) -> bool {
+        let number = if self.clean != NO_SPAN {
+            let number = self.clean;
+            self.clean = Span::at(class_index, number).head.next.load(Ordering::Relaxed);
+            number
+        } else {
+            if self.frontier as usize >= span_count()
+                || !commit_span(class_index, self.frontier as usize)
+            {
+                return false;
+            }
+            self.frontier += 1;
+            self.frontier - 1
+        };
+        SPAN_BYTES_IN_USE.fetch_add(crate::geometry::SPAN_BYTES, Ordering::Relaxed);
+        self.link(class_index, Span::at(class_index, number));
+        true
+    }
+
+    fn link(&mut self, class_index: usize, span: Span) {
+        span.head.prev.store(NO_SPAN, Ordering::Relaxed);
+        span.head.next.store(self.head, Ordering::Relaxed);
+        if self.head != NO_SPAN {
+            let first = Span::at(class_index, self.head);
+            first.head.prev.store(span.number, Ordering::Relaxed);
+        }
+        self.head = span.number;
+    }
+
+    fn unlink(&mut self, class_index: usize, span: Span) {
+        let next = span.head.next.load(Ordering::Relaxed);
+        let prev = span.head.prev.load(Ordering::Relaxed);
+        if next != NO_SPAN {
+            Span::at(class_index, next).head.prev.store(prev, Ordering::Relaxed);
+        }
+        if prev == NO_SPAN {
+            self.head = next;
+        } else {
+            Span::at(class_index, prev).head.next.store(next, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Between a thread's rows and spans: slots come shuffled, and go back oldest first.
+
+use heapwright_core::size_class::CLASS_COUNT;
+
+use crate::alloc::NO_BLOCK;
+use crate::cache::Cache;
+use crate::class::{class, load, store};
+use crate::fill::first_set;
+use crate::geometry::{CUTS, STACK};
+use crate::pool::{Pool, pool};
+use crate::random::step;
+use crate::report::{Misuse, Noticed, tell};
+use crate::thread;
+use crate::wait::hold;
+use crate::word::Word;
+
+/// A slot of `class_index` whose stack has none to give; null without memory.
+#[cold]
+pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
+    let Some(cache) = thread::cache() else { return take_one(class_index) };
+    let since = cache.length(class_index);
+    if since == 0 {
+        let give = |slot| cache.put_above(class_index, slot, since);
+        let wished = CUTS[class_index].batch_count;
+        hold(pool(class_index)).take(class_index, wished, cache.random(), give);
+    }
+    // When memory ends, those that should wait are handed out.
+    cache.pop_any(class_index).unwrap_or(NO_BLOCK)
+}
+
+/// A slot for a thread without a cache: at its end, or when there is no memory for one.
+fn take_one(class_index: usize) -> *mut u8 {
+    if !thread::is_started() {
+        return NO_BLOCK;
+    }
+    let mut found = NO_BLOCK;
+    let random = step(heapwright_os::cycle_counter());
+    hold(pool(class_index)).take(class_index, 1, random, |slot| found = slot);
+    found
+}
+
+/// Takes in a freed slot whose stack is full.
+#[cold]
+#[inline(never)]
+pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
+    let Some(cache) = thread::cache() else {
+        give_back(class_index, |giver| giver.give(slot));
+        return;
+    };
+    if cache.length(class_index) >= STACK {
+        give_back(class_index, |giver| {
+            cache.take_lowest(class_index, STACK / 2, |slot| giver.give(slot));
+        });
+    }
+    let is_taken = cache.push(class_index, slot, class(class_index).kept_count());
+    debug_assert!(is_taken, "half of the stack is free");
+}
+
+/// Takes all slots of a thread back to their spans.
+pub(crate) fn bring_all_back(cache: &Cache) {
+    for class_index in 0..CLASS_COUNT {
+        if let Some(first) = cache.pop_any(class_index) {
+            give_back(class_index, |giver| {
+                giver.give(first);
+                while let Some(slot) = cache.pop_any(class_index) {
+                    giver.give(slot);
+                }
+            });
+        }
+    }
+}
+
+/// Who gives slots of one class back, under its lock.
+struct Giver<'a> {
+    pool: &'a mut Pool,
+    class_index: usize,
+    /// A slot that was not free.
+    doubted: *mut u8,
+}
+
+impl Giver<'_> {
+    #[inline]
+    fn give(&mut self, slot: *mut u8) {
+        if !self.pool.give(self.class_index, slot) {
+            self.doubted = slot;
+        }
+    }
+}
+
+/// Gives the slots that `bring` brings to their spans: one in which a block lies stays there.
+fn give_back(class_index: usize, bring: impl FnOnce(&mut Giver<'_>)) {
+    let mut pool = hold(pool(class_index));
+    let mut giver = Giver { pool: &mut pool, class_index, doubted: NO_BLOCK };
+    bring(&mut giver);
+    let doubted = giver.doubted;
+    drop(pool);
+    if !doubted.is_null() {
+        // It is in two places: somebody has it already, so nothing is lost.
+        let slot_bytes = class(class_index).slot_bytes();
+        tell(Misuse::RacingFree { slot_bytes }, doubted.addr(), Noticed::Reuse);
+    }
+}
+
+/// Tells what is wrong with a slot that was about to be handed out, and puts it out of use.
+#[cold]
+#[inline(never)]
+pub(crate) fn reject(class_index: usize, slot: *mut u8) -> Option<Word> {
+    let class = class(class_index);
+    let word = class.word_at(slot);
+    let slot_bytes = class.slot_bytes();
+    if load(word) == Word::FREED {
+        // SAFETY: a slot of ours.
+        let distance = unsafe { first_set(slot, class.zeroed_bytes()) }.unwrap_or(0);
+        store(word, Word::RETIRED);
+        let misuse = Misuse::WriteToFree { distance, slot_bytes };
+        tell(misuse, slot.addr() + distance, Noticed::Reuse);
+    } else {
+        // Live: handed out by another thread that had it, too. It stays that thread's.
+        tell(Misuse::RacingFree { slot_bytes }, slot.addr(), Noticed::Reuse);
+    }
+    None
+}

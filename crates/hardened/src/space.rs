@@ -1,0 +1,91 @@
+//! Addresses: one reservation for the blocks of all classes, one for what is known of them.
+
+use core::ptr::NonNull;
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_os::{
+    Advice, Protection, address_space_limit_bytes, advise, commit, guard, page_bytes, release,
+    reserve,
+};
+use heapwright_sync::atomic::{AtomicUsize, Ordering};
+
+use crate::class::{Layout, class};
+use crate::geometry::{CUTS, GUARD_BYTES, SPAN_BYTES, SPAN_LOG2, SPAN_SLOTS_BYTES};
+
+/// Addresses of one class, at most and at least.
+const CLASS_LOG2_MAX: u32 = 34;
+const CLASS_LOG2_MIN: u32 = 20;
+/// Metadata stays away from its neighbours by so much.
+const MARGIN_BYTES: usize = 1 << 20;
+
+/// Spans whose guard the kernel refused: counted, and told by the statistics.
+pub(crate) static UNGUARDED_SPANS: AtomicUsize = AtomicUsize::new(0);
+
+/// Reserves both; none when there are too few addresses even for the smallest.
+pub(crate) fn reserve_layout() -> Option<Layout> {
+    let limit_bytes = address_space_limit_bytes().unwrap_or(usize::MAX);
+    (CLASS_LOG2_MIN..=CLASS_LOG2_MAX).rev().find_map(|class_log2| {
+        let data_bytes = CLASS_COUNT << class_log2;
+        let meta_bytes: usize =
+            (0..CLASS_COUNT).map(|index| Layout::meta_bytes(index, class_log2)).sum();
+        // A quarter of a limit: large blocks, stacks and the program's own mappings need the rest.
+        if data_bytes + meta_bytes > limit_bytes / 4 {
+            return None;
+        }
+        let base = reserve(data_bytes + SPAN_BYTES, Protection::None).ok()?;
+        // Readable, so that the word of any address can be asked for.
+        let Ok(meta) = reserve(meta_bytes + 2 * MARGIN_BYTES, Protection::Read) else {
+            // SAFETY: the mapping made above, which nobody has seen. A refusal loses addresses.
+            let _ = unsafe { release(base, data_bytes + SPAN_BYTES) };
+            return None;
+        };
+        let base = base.as_ptr().map_addr(|address| address.next_multiple_of(SPAN_BYTES));
+        let meta = meta.as_ptr().wrapping_add(MARGIN_BYTES);
+        Some(Layout { base: NonNull::new(base)?, class_log2, meta: NonNull::new(meta)? })
+    })
+}
+
+/// Makes `span` of `class_index` and its metadata usable, and guards its end; whether the kernel
+/// agreed.
+pub(crate) fn commit_span(class_index: usize, span: usize) -> bool {
+    let class = class(class_index);
+    let page = page_bytes();
+    let meta = class.span_meta(span);
+    let first = meta.map_addr(|address| address / page * page);
+    let end = (meta.addr() + (1 << CUTS[class_index].meta_log2)).next_multiple_of(page);
+    let (Some(first), Some(start)) = (NonNull::new(first), NonNull::new(class.span_start(span)))
+    else {
+        return false;
+    };
+    // SAFETY: whole pages inside the reservation of metadata, which has margins.
+    if unsafe { commit(first, end - first.as_ptr().addr()) }.is_err() {
+        return false;
+    }
+    // SAFETY: a span inside the reservation; only more access is given.
+    if unsafe { commit(start, SPAN_BYTES) }.is_err() {
+        return false;
+    }
+    if cfg!(not(heapwright_hardened_without = "guards")) {
+        // SAFETY: inside the span; no slot lies in its guard.
+        let at = unsafe { start.add(SPAN_SLOTS_BYTES) };
+        // SAFETY: whole pages of the span that hold no slot.
+        if unsafe { guard(at, GUARD_BYTES) }.is_err() {
+            UNGUARDED_SPANS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    true
+}
+
+/// Gives the memory of the first `bytes` of a span back; they read as zero then. Whether the
+/// kernel agreed.
+pub(crate) fn purge_span(start: *mut u8, bytes: usize) -> bool {
+    let page = page_bytes();
+    // Not over the guard: the range ends where slots end.
+    let bytes = bytes.next_multiple_of(page).min(SPAN_SLOTS_BYTES);
+    let Some(start) = NonNull::new(start) else { return false };
+    // SAFETY: whole pages of a span without live blocks, under its class's lock.
+    unsafe { advise(start, bytes, Advice::DontNeed) }.is_ok()
+}
+
+const _: () = assert!(CLASS_LOG2_MIN > SPAN_LOG2);
+const _: () = assert!(SPAN_SLOTS_BYTES.is_multiple_of(GUARD_BYTES));

@@ -1,0 +1,51 @@
+//! Figures for the user.
+
+use heapwright_core::size_class::CLASS_COUNT;
+use heapwright_sync::atomic::Ordering;
+
+use crate::geometry::CUTS;
+use crate::large::large;
+use crate::pool::{SPAN_BYTES_IN_USE, pool};
+use crate::space::UNGUARDED_SPANS;
+use crate::span::Span;
+use crate::thread::is_started;
+use crate::wait::hold;
+
+/// What the heap holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes of spans in use, exact.
+    pub small_span_bytes: usize,
+    /// Bytes of slots that are live or wait in a thread's ring.
+    pub small_used_bytes: usize,
+    /// Bytes of large blocks, whole pages, exact.
+    pub large_bytes: usize,
+    /// Large blocks, exact.
+    pub large_count: usize,
+    /// Spans whose guard the kernel refused.
+    pub unguarded_spans: usize,
+}
+
+/// Counts. O(spans), one lock after the other, so the sums are of no one moment.
+pub fn statistics() -> Statistics {
+    let mut small_used_bytes = 0;
+    for (class_index, cut) in CUTS.iter().enumerate().take(CLASS_COUNT) {
+        if !is_started() {
+            break;
+        }
+        let pool = hold(pool(class_index));
+        for number in pool.first..pool.frontier {
+            let span = Span::at(class_index, number);
+            let used = span.touched() - span.free_count();
+            small_used_bytes += used as usize * cut.slot_bytes as usize;
+        }
+    }
+    let large = hold(large());
+    Statistics {
+        small_span_bytes: SPAN_BYTES_IN_USE.load(Ordering::Relaxed),
+        small_used_bytes,
+        large_bytes: large.room_bytes,
+        large_count: large.table.len(),
+        unguarded_spans: UNGUARDED_SPANS.load(Ordering::Relaxed),
+    }
+}

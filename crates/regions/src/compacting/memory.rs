@@ -1,0 +1,303 @@
+//! One extent, used from both ends: blocks upwards, the directory of names downwards.
+
+use core::alloc::Layout;
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use heapwright_core::backing::{Backing, BackingError, Extent};
+use heapwright_core::bump::align_up;
+use heapwright_core::region_error::AllocError;
+
+use super::header::{GRANULE_BYTES, Header};
+
+/// Taken where neither program nor backing says how much.
+const UNASKED_BYTES: usize = 1 << 20;
+/// What is committed at once where commit is a call of its own.
+const COMMIT_BYTES: usize = 64 << 10;
+/// A heap commits an eighth of what it has, up to this.
+const COMMIT_BYTES_MAX: usize = 4 << 20;
+const COMMIT_SHARE_LOG2: u32 = 3;
+/// Places are 31 bits of granules.
+const EXTENT_BYTES_MAX: usize = GRANULE_BYTES << 31;
+const EXTENT_ALIGN: usize = 64;
+
+/// The memory of a compacting heap. Places are counted in granules from its start.
+#[derive(Debug)]
+pub(super) struct Memory<B: Backing> {
+    /// The extent's start; dangling before the first use.
+    start: Cell<NonNull<u8>>,
+    /// One past the extent, as far as it is used.
+    end: Cell<NonNull<u8>>,
+    extent: Cell<Option<Extent>>,
+    bytes_max: usize,
+    /// Committed from the start.
+    low_bytes: Cell<usize>,
+    /// Committed from this offset to the end.
+    high_from: Cell<usize>,
+    /// Offset of the directory: blocks end below.
+    ceiling: Cell<usize>,
+    pub(super) backing: B,
+}
+
+impl<B: Backing> Memory<B> {
+    pub(super) const fn new(backing: B, bytes_max: usize) -> Self {
+        Self {
+            start: Cell::new(NonNull::dangling()),
+            end: Cell::new(NonNull::dangling()),
+            extent: Cell::new(None),
+            bytes_max,
+            low_bytes: Cell::new(0),
+            high_from: Cell::new(0),
+            ceiling: Cell::new(0),
+            backing,
+        }
+    }
+
+    /// Takes the addresses, if that was not done.
+    pub(super) fn ensure(&self) -> Result<(), AllocError> {
+        if self.extent.get().is_some() {
+            return Ok(());
+        }
+        let least = 4 * GRANULE_BYTES;
+        let mut bytes = match self.bytes_max {
+            usize::MAX => match self.backing.reserve_hint(least) {
+                hint if hint == least => UNASKED_BYTES,
+                hint => hint,
+            },
+            given => given.max(least),
+        };
+        bytes = bytes.min(EXTENT_BYTES_MAX);
+        let extent = loop {
+            let too_large = AllocError::TooLarge { requested_bytes: bytes };
+            let layout = Layout::from_size_align(bytes, EXTENT_ALIGN).map_err(|_| too_large)?;
+            match self.backing.reserve(layout) {
+                Ok(extent) => break extent,
+                // Who said how much wants that much.
+                Err(error) if self.bytes_max != usize::MAX || bytes / 2 < least => {
+                    return Err(error.into());
+                }
+                Err(_) => bytes /= 2,
+            }
+        };
+        let whole = extent.reserved_bytes.min(bytes.max(extent.step_bytes)).min(EXTENT_BYTES_MAX);
+        let whole = whole & !(extent.step_bytes.max(GRANULE_BYTES) - 1);
+        self.start.set(extent.start);
+        // SAFETY: at most the extent's length.
+        self.end.set(unsafe { extent.start.add(whole) });
+        self.low_bytes.set(extent.committed_bytes.min(whole));
+        self.high_from.set(whole);
+        self.ceiling.set(whole);
+        self.extent.set(Some(extent));
+        Ok(())
+    }
+
+    /// Commits a range, of which parts may be committed; by a step more if that is to be had.
+    fn commit(&self, from: usize, to: usize) -> Result<(), BackingError> {
+        if from >= to {
+            return Ok(());
+        }
+        let Some(extent) = self.extent.get() else {
+            return Err(BackingError::Exhausted { requested_bytes: to, available_bytes: 0 });
+        };
+        // SAFETY: a live extent of this backing, whole steps inside it.
+        unsafe { self.backing.commit(&extent, from..to) }
+    }
+
+    fn step_bytes(&self) -> usize {
+        self.extent.get().map_or(1, |extent| extent.step_bytes)
+    }
+
+    /// Makes blocks usable up to `bytes` from the start.
+    ///
+    /// # Errors
+    /// Full, if the directory is in the way; the backing's.
+    pub(super) fn commit_low(&self, bytes: usize) -> Result<(), AllocError> {
+        let low = self.low_bytes.get();
+        if bytes <= low.min(self.ceiling.get()) {
+            return Ok(());
+        }
+        let high = self.high_from.get();
+        if bytes > self.ceiling.get() {
+            return Err(AllocError::Full {
+                requested_bytes: bytes - low.min(bytes),
+                largest_free_bytes: 0,
+                capacity_bytes: self.whole_bytes(),
+            });
+        }
+        let least = align_up(bytes, self.step_bytes()).unwrap_or(usize::MAX).min(high);
+        let ahead = (low >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES, COMMIT_BYTES_MAX);
+        let ahead = align_up(low.saturating_add(ahead), self.step_bytes()).unwrap_or(usize::MAX);
+        let most = ahead.clamp(least, high.max(least));
+        if most > least && self.commit(low, most).is_ok() {
+            self.low_bytes.set(most);
+            return Ok(());
+        }
+        self.commit(low, least)?;
+        self.low_bytes.set(low.max(least));
+        Ok(())
+    }
+
+    /// Makes the directory `bytes` longer; `top_bytes` of blocks are in use.
+    ///
+    /// # Errors
+    /// Full, if blocks are in the way; the backing's.
+    pub(super) fn grow_high(&self, bytes: usize, top_bytes: usize) -> Result<(), AllocError> {
+        let ceiling = self.ceiling.get();
+        let full = AllocError::Full {
+            requested_bytes: bytes,
+            largest_free_bytes: ceiling - top_bytes,
+            capacity_bytes: self.whole_bytes(),
+        };
+        let ceiling = ceiling.checked_sub(bytes).filter(|at| *at >= top_bytes).ok_or(full)?;
+        let from = ceiling & !(self.step_bytes() - 1);
+        let from = from.max(self.low_bytes.get());
+        if from < self.high_from.get() {
+            self.commit(from, self.high_from.get())?;
+            self.high_from.set(from);
+        }
+        self.ceiling.set(ceiling);
+        Ok(())
+    }
+
+    /// Makes the directory `bytes` shorter; its pages stay.
+    pub(super) fn shrink_high(&self, bytes: usize) {
+        debug_assert!(self.ceiling.get() + bytes <= self.whole_bytes());
+        self.ceiling.set(self.ceiling.get() + bytes);
+    }
+
+    /// Gives up to `bytes_max` of committed memory above `top_bytes` back, from the far end.
+    /// None if there is none or the backing keeps what it gave.
+    pub(super) fn give_back(&self, top_bytes: usize, bytes_max: usize) -> Option<usize> {
+        let extent = self.extent.get()?;
+        let step = extent.step_bytes;
+        let low = self.low_bytes.get();
+        let keep = align_up(top_bytes, step)?;
+        if low <= keep {
+            return None;
+        }
+        let from = keep.max(low.saturating_sub(bytes_max.max(step)) & !(step - 1));
+        if from >= low || !low.is_multiple_of(step) {
+            return None;
+        }
+        // SAFETY: a live extent; whole steps above all blocks and below the directory, committed.
+        unsafe { self.backing.decommit(&extent, from..low) }.ok()?;
+        self.low_bytes.set(from);
+        Some(low - from)
+    }
+
+    /// The header of the block at `place`.
+    ///
+    /// # Safety
+    /// - A block begins at `place`, and its header was written.
+    #[inline(always)]
+    pub(super) unsafe fn header(&self, place: u32) -> &Header {
+        let at = self.at(place).cast::<Header>();
+        // SAFETY: the caller's promise: a header, aligned as the extent is to granules. It is
+        // changed through cells, and moved only by `compaction`, which holds no reference.
+        unsafe { at.as_ref() }
+    }
+
+    /// Begins a block or a hole at `place`.
+    ///
+    /// # Safety
+    /// - The header's granule there is committed and nobody's.
+    #[inline(always)]
+    pub(super) unsafe fn write_header(&self, place: u32, header: Header) {
+        // SAFETY: the caller's promise; aligned to a granule.
+        unsafe { self.at(place).cast::<Header>().write(header) };
+    }
+
+    /// The byte where the block at `place` has its header.
+    #[inline(always)]
+    pub(super) fn at(&self, place: u32) -> NonNull<u8> {
+        debug_assert!((place as usize) * GRANULE_BYTES <= self.whole_bytes());
+        // SAFETY: places are inside the extent, or one past it.
+        unsafe { self.start.get().add(place as usize * GRANULE_BYTES) }
+    }
+
+    /// The first byte of the block at `place`.
+    #[inline(always)]
+    pub(super) fn data(&self, place: u32) -> NonNull<u8> {
+        self.at(place + 1)
+    }
+
+    /// The record `index` of the directory, which is one granule long.
+    ///
+    /// # Safety
+    /// - `index` is below the directory's count.
+    #[inline(always)]
+    pub(super) unsafe fn record<R>(&self, index: u32) -> &R {
+        const { assert!(size_of::<R>() == GRANULE_BYTES && align_of::<R>() <= GRANULE_BYTES) };
+        debug_assert!((index as usize + 1) * GRANULE_BYTES <= self.directory_bytes());
+        let back = (index as usize + 1) * GRANULE_BYTES;
+        // SAFETY: the directory reaches that far down from the end.
+        let at = unsafe { self.end.get().sub(back) }.cast::<R>();
+        // SAFETY: written when the directory grew over it; changed through cells only.
+        unsafe { at.as_ref() }
+    }
+
+    /// Writes the record `index` for the first time.
+    pub(super) fn write_record<R>(&self, index: u32, record: R) {
+        let back = (index as usize + 1) * GRANULE_BYTES;
+        assert!(back <= self.directory_bytes() && size_of::<R>() == GRANULE_BYTES);
+        // SAFETY: the directory reaches that far down from the end.
+        let at = unsafe { self.end.get().sub(back) }.cast::<R>();
+        // SAFETY: inside the directory, committed, aligned to a granule.
+        unsafe { at.write(record) };
+    }
+
+    fn directory_bytes(&self) -> usize {
+        self.whole_bytes() - self.ceiling.get()
+    }
+
+    /// Bytes of the extent that are used.
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.end.get().as_ptr().addr() - self.start.get().as_ptr().addr()
+    }
+
+    /// Bytes between the start and the directory.
+    pub(super) fn ceiling_bytes(&self) -> usize {
+        self.ceiling.get()
+    }
+
+    /// Bytes that may be touched below the directory.
+    pub(super) fn low_bytes(&self) -> usize {
+        self.low_bytes.get()
+    }
+
+    /// Addresses taken.
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.extent.get().map_or(0, |extent| extent.reserved_bytes)
+    }
+
+    /// Bytes that may be touched.
+    pub(super) fn committed_bytes(&self) -> usize {
+        self.low_bytes.get() + (self.whole_bytes() - self.high_from.get())
+    }
+
+    /// Bytes that are there, as far as the backing can tell.
+    pub(super) fn resident_bytes(&self) -> Option<usize> {
+        let extent = self.extent.get()?;
+        let mut sum = 0;
+        for range in [0..self.low_bytes.get(), self.high_from.get()..self.whole_bytes()] {
+            if !range.is_empty() {
+                // SAFETY: a live extent of this backing, and a range of it.
+                sum += unsafe { self.backing.resident_bytes(&extent, range) }?;
+            }
+        }
+        Some(sum)
+    }
+}
+
+impl<B: Backing> Drop for Memory<B> {
+    fn drop(&mut self) {
+        if let Some(extent) = self.extent.get() {
+            let committed_bytes = self.committed_bytes().max(
+                // What came committed and is beyond the granules that are used.
+                if self.low_bytes.get() == self.whole_bytes() { extent.committed_bytes } else { 0 },
+            );
+            // SAFETY: the extent, once; nothing of it is used any more.
+            unsafe { self.backing.release(Extent { committed_bytes, ..extent }) };
+        }
+    }
+}

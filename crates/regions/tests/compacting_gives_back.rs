@@ -1,0 +1,70 @@
+//! A compacting heap holds little more than what is live, whatever was kept of whatever was made.
+
+use heapwright_regions::{AnonymousPages, CompactingHeap, CompactingPool};
+use heapwright_testkit::Random;
+
+/// Resident over live, bookkeeping included.
+fn blowup(seen: &heapwright_regions::RegionStatistics) -> f64 {
+    let resident = seen.resident_bytes.value().expect("the kernel tells");
+    resident as f64 / seen.live_bytes.value().expect("counted") as f64
+}
+
+#[test]
+fn blocks_of_mixed_sizes_hold_a_tenth_more_than_is_live_after_any_survivors() {
+    for (seed, one_in) in [(1, 1), (2, 2), (3, 4), (4, 16), (5, 64)] {
+        let heap = CompactingHeap::new_in(AnonymousPages);
+        let random = &mut Random::new(seed);
+        let mut handles = Vec::new();
+        for _ in 0..60_000 {
+            let bytes = random.log_uniform(32, 4096) as usize;
+            handles.push(heap.insert(&vec![seed as u8; bytes]).expect("memory"));
+        }
+        for handle in handles {
+            if random.below(one_in) != 0 {
+                heap.remove(handle).expect("live");
+            }
+        }
+        let before = blowup(&heap.statistics());
+        let done = heap.compact();
+        let after = blowup(&heap.statistics());
+        println!("1 in {one_in}: {before:.2} x live, then {after:.3}; {done:?}");
+        assert!(done.finished && after <= 1.1, "1 in {one_in}: {after}");
+    }
+}
+
+#[test]
+fn blocks_of_one_size_hold_a_tenth_more_from_half_a_kilobyte_on() {
+    for one_in in [2, 16, 64] {
+        let pool: CompactingPool<[u64; 64], _> = CompactingPool::new_in(AnonymousPages);
+        let random = &mut Random::new(7);
+        let values: Vec<_> =
+            (0..50_000_u64).map(|n| pool.insert([n; 64]).expect("memory")).collect();
+        for value in values {
+            if random.below(one_in) != 0 {
+                pool.remove(value).expect("live");
+            }
+        }
+        // As a program would: in steps, until nothing is left to do.
+        while !pool.compact_step(100_000, |_| {}).finished {}
+        let after = blowup(&pool.statistics());
+        println!("1 in {one_in}: {after:.3} x live");
+        assert!(after <= 1.1, "1 in {one_in}: {after}");
+    }
+}
+
+#[test]
+fn the_next_burst_fits_where_the_first_was() {
+    let heap = CompactingHeap::new_in(AnonymousPages);
+    let mut most = [0, 0];
+    for most in &mut most {
+        let handles: Vec<_> =
+            (0..20_000).map(|n| heap.insert(&[n as u8; 700]).expect("memory")).collect();
+        *most = heap.statistics().committed_bytes;
+        for handle in handles {
+            heap.remove(handle).expect("live");
+        }
+        heap.compact();
+        assert!(heap.statistics().committed_bytes < 100 << 10, "an empty heap keeps little");
+    }
+    assert!(most[1] <= most[0] + (64 << 10), "{most:?}");
+}
