@@ -268,6 +268,7 @@ pub(crate) fn adopt_orphans_of(head: &Descriptor) {
     // The heap's structure was lost in a fork of a fork. The span stays as it is, passive, in no
     // list, and its free slots are lost.
     head.bit_count.store(0, Ordering::Relaxed);
+    head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
     head.owner.store(PASSIVE, Ordering::Relaxed);
 }
 

@@ -327,8 +327,7 @@ impl Reader {
         }
         // Acquire: pairs with the Release in `push_local`; the links can be read.
         let linked = head.local_free.load(Ordering::Acquire);
-        let is_pending =
-            head.owner.load(Ordering::Relaxed) == PASSIVE && span.place().is_pending();
+        let is_pending = head.owner.load(Ordering::Relaxed) == PASSIVE && span.place().is_pending();
         if !is_pending {
             // Its owner adds at the front, and takes blocks in slow paths only.
             self.note_chain(linked);

@@ -6,7 +6,12 @@
 //! `docs/design/compact.md`.
 #![no_std]
 
-use core::ffi::CStr;
+#[path = "../../preload/src/control.rs"]
+mod control;
+
+use core::ffi::{CStr, c_int};
+
+pub use control::{Visit, heapwright_option, heapwright_set_option, heapwright_walk};
 
 use heapwright_capi::{CAllocator, Entry, FreeEntry, Usage};
 
@@ -31,7 +36,7 @@ unsafe impl CAllocator for Heapwright {
     };
 
     #[inline(always)]
-    fn malloc_at_once(bytes: usize) -> *mut u8 {
+    fn malloc_at_once(bytes: usize, _entry: Entry) -> *mut u8 {
         heapwright_malloc::alloc_at_once(bytes)
     }
 
@@ -81,6 +86,18 @@ unsafe impl CAllocator for Heapwright {
         heapwright_malloc::trim()
     }
 
+    /// As bionic: `M_PURGE` and `M_PURGE_ALL` give all free memory back. glibc's parameters are of
+    /// things that do not exist here.
+    fn set_parameter(parameter: c_int, _value: c_int) -> bool {
+        const M_PURGE: c_int = -101;
+        const M_PURGE_ALL: c_int = -104;
+        let is_purge = matches!(parameter, M_PURGE | M_PURGE_ALL);
+        if is_purge {
+            heapwright_malloc::trim();
+        }
+        is_purge
+    }
+
     fn usage() -> Usage {
         let statistics = heapwright_malloc::statistics();
         Usage {
@@ -98,6 +115,7 @@ unsafe impl CAllocator for Heapwright {
 
 heapwright_capi::export_c_symbols!(Heapwright);
 heapwright_capi::export_jemalloc_symbols!(Heapwright);
+heapwright_watch::watch_from_load_to_exit!();
 
 /// Runs before the program's own code.
 #[used]
