@@ -1,6 +1,7 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+mod checked;
 pub mod heap;
 pub mod numa;
 pub mod options;
@@ -8,5 +9,6 @@ mod recorded;
 pub mod regions;
 
 pub use allocator::Heapwright;
+pub use checked::Checked;
 pub use heapwright_malloc::{Limits, Statistics};
 pub use recorded::Recorded;

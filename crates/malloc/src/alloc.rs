@@ -30,12 +30,20 @@ pub fn alloc(bytes: usize) -> *mut u8 {
 /// empty or `bytes` is above 32 KiB.
 #[inline(always)]
 pub fn alloc_at_once(bytes: usize) -> *mut u8 {
-    let class_index = match class_of_tiny(bytes) {
-        Some(class_index) => class_index,
-        None if bytes <= SMALL_BYTES_MAX => class_of(bytes),
-        None => return core::ptr::null_mut(),
-    };
-    ThreadBlock::pop(class_index).cast()
+    match class_of_tiny(bytes) {
+        Some(class_index) => ThreadBlock::pop(class_index).cast(),
+        None => alloc_medium_at_once(bytes),
+    }
+}
+
+/// [`alloc_at_once`] above 1 KiB; apart, so that the way of the smaller ones is straight.
+#[cold]
+#[inline(never)]
+fn alloc_medium_at_once(bytes: usize) -> *mut u8 {
+    if bytes > SMALL_BYTES_MAX {
+        return core::ptr::null_mut();
+    }
+    ThreadBlock::pop(class_of(bytes)).cast()
 }
 
 #[cold]
