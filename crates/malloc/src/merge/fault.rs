@@ -14,18 +14,18 @@ pub enum Step {
     Map = 3,
 }
 
-#[cfg(feature = "merge-faults")]
+#[cfg(any(test, feature = "merge-faults"))]
 static FAILING: heapwright_sync::atomic::AtomicU32 = heapwright_sync::atomic::AtomicU32::new(0);
 
 /// Lets `step` fail in every other window from now on; none: nothing fails any more.
-#[cfg(feature = "merge-faults")]
+#[cfg(any(test, feature = "merge-faults"))]
 pub fn fail_merge_step(step: Option<Step>) {
     let value = step.map_or(0, |step| step as u32);
     FAILING.store(value, heapwright_sync::atomic::Ordering::Relaxed);
 }
 
 /// Fails when a test wants `step` to.
-#[cfg(feature = "merge-faults")]
+#[cfg(any(test, feature = "merge-faults"))]
 pub(crate) fn inject(step: Step) -> Result<(), Errno> {
     use heapwright_sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -35,8 +35,68 @@ pub(crate) fn inject(step: Step) -> Result<(), Errno> {
 }
 
 /// Nothing fails on purpose.
-#[cfg(not(feature = "merge-faults"))]
+#[cfg(not(any(test, feature = "merge-faults")))]
 #[inline(always)]
 pub(crate) fn inject(_step: Step) -> Result<(), Errno> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::println;
+    use std::vec::Vec;
+
+    use heapwright_sync::atomic::Ordering;
+
+    use super::{Step, fail_merge_step};
+    use crate::merge::statistics::{MERGED, REFUSED};
+    use crate::merge::{MergeState, allow_merging, merge_statistics};
+    use crate::{alloc, free, trim};
+
+    /// Blocks of which one in sixteen is left, each with its number in every byte.
+    fn sparse(bytes: usize) -> Vec<(*mut u8, usize)> {
+        let all: Vec<_> = (0..4096usize)
+            .map(|number| {
+                let block = alloc(bytes);
+                assert!(!block.is_null());
+                // SAFETY: just allocated.
+                unsafe { block.write_bytes(number as u8, bytes) };
+                (block, number)
+            })
+            .collect();
+        let is_kept = |number: usize| (number * 7 + number / 64) % 16 == 0;
+        for (block, _) in all.iter().filter(|(_, number)| !is_kept(*number)) {
+            // SAFETY: live, and not kept.
+            unsafe { free(*block) };
+        }
+        all.into_iter().filter(|(_, number)| is_kept(*number)).collect()
+    }
+
+    #[test]
+    fn a_merge_that_fails_at_any_step_leaves_every_byte() {
+        for step in [Step::Memory, Step::Take, Step::Map] {
+            let blocks = sparse(300 + step as usize * 100);
+            let refused = REFUSED.load(Ordering::Relaxed);
+            let merged = MERGED.load(Ordering::Relaxed);
+            fail_merge_step(Some(step));
+            allow_merging(true);
+            trim();
+            fail_merge_step(None);
+            for (block, number) in blocks {
+                // SAFETY: live, of at least that length.
+                let contents = unsafe { std::slice::from_raw_parts(block, 300) };
+                assert!(contents.iter().all(|byte| *byte == number as u8), "{step:?}");
+                // SAFETY: live.
+                unsafe { free(block) };
+            }
+            if merge_statistics().state == MergeState::Works {
+                assert!(REFUSED.load(Ordering::Relaxed) > refused, "{step:?}");
+                assert!(MERGED.load(Ordering::Relaxed) > merged, "{step:?}: every other one goes");
+            } else {
+                println!("merging {}", merge_statistics().state.name());
+            }
+        }
+        allow_merging(false);
+    }
 }
