@@ -65,7 +65,7 @@ mod tests {
                 (block, number)
             })
             .collect();
-        let is_kept = |number: usize| (number * 7 + number / 64) % 16 == 0;
+        let is_kept = |number: usize| (number * 7 + number / 64).is_multiple_of(16);
         for (block, _) in all.iter().filter(|(_, number)| !is_kept(*number)) {
             // SAFETY: live, and not kept.
             unsafe { free(*block) };
