@@ -5,7 +5,7 @@ use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::class_pool::{Freed, lock_class};
-use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, Place, THREAD_MIN, ZONE};
+use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, THREAD_MIN, ZONE};
 use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
 use crate::large;
@@ -214,7 +214,7 @@ unsafe fn free_slow(ptr: *mut u8, taker: u8) {
 /// well used.
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
-    let is_listed = span.place() != Place::Pending && nodes::is_near(span.part());
+    let is_listed = span.place().is_adoptable() && nodes::is_near(span.part());
     if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
@@ -251,7 +251,7 @@ pub(crate) fn free_redirected(
             let mut pool = lock_class(span.class_index());
             if let Some(entered) = adopter.as_deref_mut()
                 && head.owner.load(Ordering::Relaxed) == PASSIVE
-                && span.place() != Place::Pending
+                && span.place().is_adoptable()
             {
                 pool.activate(span, entered.heap, entered.owner);
                 drop(pool);

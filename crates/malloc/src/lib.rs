@@ -14,6 +14,7 @@
 //!    spans of threads that do nothing. `huge`: what is dense and old becomes huge pages.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
+//!    `merge`: in mode compact, what is left shares pages.
 //!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
 //! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`, `spans`,
 //!    `beat`: what the user sees.
@@ -39,6 +40,7 @@ mod huge;
 mod large;
 mod life;
 mod limits;
+mod merge;
 mod nodes;
 mod options;
 mod outbox;
@@ -65,6 +67,9 @@ pub use beat::{HeartbeatHook, set_heartbeat};
 pub use free::{free, free_by, usable_bytes};
 pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
+pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_statistics};
+#[cfg(feature = "merge-faults")]
+pub use merge::{Step, fail_merge_step};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
 pub use sampling::{

@@ -28,7 +28,7 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block::Block;
 use crate::descriptor::{
-    Descriptor, FREE_RUN, LARGE, ORPHANED, PASSIVE, Place, SliceIndex, THREAD_MIN, ZONE,
+    Descriptor, FREE_RUN, LARGE, ORPHANED, PASSIVE, SliceIndex, THREAD_MIN, ZONE,
 };
 use crate::fork::{lock_everything, unlock_everything};
 use crate::free::head_of;
@@ -327,8 +327,7 @@ impl Reader {
         }
         // Acquire: pairs with the Release in `push_local`; the links can be read.
         let linked = head.local_free.load(Ordering::Acquire);
-        let is_pending =
-            head.owner.load(Ordering::Relaxed) == PASSIVE && span.place() == Place::Pending;
+        let is_pending = head.owner.load(Ordering::Relaxed) == PASSIVE && span.place().is_pending();
         if !is_pending {
             // Its owner adds at the front, and takes blocks in slow paths only.
             self.note_chain(linked);
