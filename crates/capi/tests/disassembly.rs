@@ -18,7 +18,7 @@ const STEPS_MAX: [(&str, u32); 11] = [
     ("free-64", 16),
     ("malloc-1000", 11),
     ("free-1000", 16),
-    ("malloc-3000", 21),
+    ("malloc-3000", 34),
     ("free-3000", 16),
     ("new-64", 11),
     ("delete-64", 16),

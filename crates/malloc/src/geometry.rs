@@ -65,12 +65,20 @@ const fn geometry(class_index: usize) -> Geometry {
 /// The first refills of a class hand out no more than this, the next ones twice as much each.
 const FIRST_HAND_OUT_BYTES: usize = 512;
 
+/// From this refill of a class on, two slots at least, so that not each allocation is a refill.
+const PAIR_REFILL_COUNT: u8 = 16;
+/// But not of slots larger than this: filling one costs more than a refill.
+const PAIR_SLOT_BYTES_MAX: u32 = 8 * 1024;
+
 impl Geometry {
     /// Slots to hand out at a refill when there were `refill_count` before.
     #[inline]
     pub(crate) fn hand_out(&self, refill_count: u8) -> usize {
         let bytes = FIRST_HAND_OUT_BYTES << refill_count.min(4);
-        (bytes / self.slot_bytes as usize).clamp(1, usize::from(self.hand_out_count))
+        let is_pair = refill_count >= PAIR_REFILL_COUNT && self.slot_bytes <= PAIR_SLOT_BYTES_MAX;
+        (bytes / self.slot_bytes as usize)
+            .max(if is_pair { 2 } else { 1 })
+            .min(usize::from(self.hand_out_count))
     }
 
     /// Of the spans of `class_index`.

@@ -188,7 +188,7 @@ impl Span {
         if self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend() {
+        if !self.extend(wished) {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -268,8 +268,9 @@ impl Span {
     }
 
     /// Links slots that were never handed out, a page at a time, since linking touches them and a
-    /// page fault costs ten times what a refill does; whether there were any.
-    fn extend(self) -> bool {
+    /// page fault costs ten times what a refill does, but `at_least` as many; whether there were
+    /// any.
+    fn extend(self, at_least: usize) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -284,7 +285,7 @@ impl Span {
             page += 1;
         }
         let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let wished = wished.clamp(1, usize::from(geometry.hand_out_count));
+        let wished = wished.min(usize::from(geometry.hand_out_count)).max(at_least);
         let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
