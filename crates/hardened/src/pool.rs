@@ -114,6 +114,21 @@ impl Pool {
         }
     }
 
+    /// Gives the memory of all empty spans back; whether there was one.
+    pub(crate) fn trim(&mut self, class_index: usize) -> bool {
+        let mut is_any = false;
+        let mut next = self.head;
+        while next != NO_SPAN {
+            let span = Span::at(class_index, next);
+            next = span.head.next.load(Ordering::Relaxed);
+            if span.touched() > 0 && span.free_count() == span.touched() {
+                self.clean(class_index, span);
+                is_any |= span.touched() == 0;
+            }
+        }
+        is_any
+    }
+
     /// Gives the memory of an empty span back.
     fn clean(&mut self, class_index: usize, span: Span) {
         let bytes = span_memory(span);

@@ -1,6 +1,7 @@
 //! Memory management for Rust programs: a global allocator and its instruments.
 
 mod allocator;
+mod checked;
 pub mod heap;
 mod line_aligned;
 pub mod numa;
@@ -9,6 +10,7 @@ mod recorded;
 pub mod regions;
 
 pub use allocator::Heapwright;
+pub use checked::Checked;
 pub use heapwright_malloc::{Limits, Statistics};
 pub use line_aligned::LineAligned;
 pub use recorded::Recorded;

@@ -62,7 +62,7 @@ mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use beat::{HeartbeatHook, set_heartbeat};
-pub use free::{free, usable_bytes};
+pub use free::{free, free_by, usable_bytes};
 pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use nodes::NodeWish;

@@ -36,6 +36,8 @@ pub(super) struct Memory<B: Backing> {
     high_from: Cell<usize>,
     /// Offset of the directory: blocks end below.
     ceiling: Cell<usize>,
+    /// The backing takes nothing back before the end.
+    keeps: Cell<bool>,
     pub(super) backing: B,
 }
 
@@ -49,6 +51,7 @@ impl<B: Backing> Memory<B> {
             low_bytes: Cell::new(0),
             high_from: Cell::new(0),
             ceiling: Cell::new(0),
+            keeps: Cell::new(false),
             backing,
         }
     }
@@ -165,22 +168,29 @@ impl<B: Backing> Memory<B> {
         self.ceiling.set(self.ceiling.get() + bytes);
     }
 
+    /// Whether a step or more is committed above `top_bytes` that may go back.
+    pub(super) fn has_spare(&self, top_bytes: usize) -> bool {
+        let (step, low) = (self.step_bytes(), self.low_bytes.get());
+        !self.keeps.get()
+            && low.is_multiple_of(step)
+            && align_up(top_bytes, step).is_some_and(|keep| keep < low)
+    }
+
     /// Gives up to `bytes_max` of committed memory above `top_bytes` back, from the far end.
     /// None if there is none or the backing keeps what it gave.
     pub(super) fn give_back(&self, top_bytes: usize, bytes_max: usize) -> Option<usize> {
         let extent = self.extent.get()?;
-        let step = extent.step_bytes;
-        let low = self.low_bytes.get();
+        if !self.has_spare(top_bytes) {
+            return None;
+        }
+        let (step, low) = (extent.step_bytes, self.low_bytes.get());
         let keep = align_up(top_bytes, step)?;
-        if low <= keep {
-            return None;
-        }
         let from = keep.max(low.saturating_sub(bytes_max.max(step)) & !(step - 1));
-        if from >= low || !low.is_multiple_of(step) {
+        // SAFETY: a live extent; whole steps above all blocks and below the directory, committed.
+        if unsafe { self.backing.decommit(&extent, from..low) }.is_err() {
+            self.keeps.set(true);
             return None;
         }
-        // SAFETY: a live extent; whole steps above all blocks and below the directory, committed.
-        unsafe { self.backing.decommit(&extent, from..low) }.ok()?;
         self.low_bytes.set(from);
         Some(low - from)
     }
