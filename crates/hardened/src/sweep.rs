@@ -89,14 +89,16 @@ fn look_at_live(class_index: usize, start: *mut u8, word: Word) {
     }
 }
 
-/// A slot that is free must be 0 as far as its class says.
+/// A slot that is free must be 0 as far as its class says, an unused one to its end.
 fn look_at_zeroes(class: &Class, start: *mut u8, was_used: bool) {
     if cfg!(heapwright_hardened_without = "zero") {
         return;
     }
+    let slot_bytes = class.slot_bytes();
+    // What was never handed out is as the kernel gave it: 0 to its end.
+    let known_bytes = if was_used { class.zeroed_bytes() } else { slot_bytes };
     // SAFETY: inside the slot, which is committed.
-    if let Some(distance) = unsafe { first_set(start, class.zeroed_bytes()) } {
-        let slot_bytes = class.slot_bytes();
+    if let Some(distance) = unsafe { first_set(start, known_bytes) } {
         let misuse = match was_used {
             true => Misuse::WriteToFree { distance, slot_bytes },
             false => Misuse::WriteToUnused { distance, slot_bytes },
