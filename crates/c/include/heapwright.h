@@ -413,7 +413,7 @@ int32_t hw_file_heap_statistics(const hw_file_heap *heap, hw_statistics *out);
 /* ---------------------------------------------------------------- heaps */
 
 /* A heap of one's own: blocks of any size, allocated, resized and freed by any thread, within a
- * budget if it has one, and all gone when it is deleted: O(64 KiB held), whatever lives in it. One
+ * budget if it has one, and all gone when it is deleted: O(32 KiB held), whatever lives in it. One
  * lock. Unlike all other objects here a heap is a name and may be used by threads at a time; one
  * that was deleted is HW_STALE, also when others were made since. */
 typedef struct hw_heap {

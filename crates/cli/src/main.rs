@@ -30,6 +30,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod serve;
 mod source;
 mod top;
 mod top_text;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         Command::Export(options) => export::run(&options, &console),
         Command::Diff(options) => diff::run(&options, &console),
         Command::Run(options) => run::run(&options, &console),
+        Command::Serve(options) => serve::run(&options, &console),
         Command::Top(options) => top::run(&options, &console),
         Command::Profile(options) => profile::run(&options, &console),
         Command::Doctor(options) => doctor::run(&options, &console),

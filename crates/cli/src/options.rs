@@ -5,7 +5,7 @@
 
 use crate::{
     advise, bench, compare, demo, diff, doctor, export, gc, generate, profile, record, replay,
-    report, run, top,
+    report, run, serve, top,
 };
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Run(run::RunOptions),
     /// Watch a live process: live against resident memory, classes, heaps, sites, a heap map
     Top(top::TopOptions),
+    /// The same as a web page on the loopback, and for scrapers on a Unix socket
+    Serve(serve::ServeOptions),
     /// The sampling heap profile of a live process: who holds memory, and who pins it
     Profile(profile::ProfileOptions),
     /// Say what this machine offers, and what is done instead where it does not

@@ -10,6 +10,9 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// The variable that the hardened object reads.
+const HARDENED_VARIABLE: &str = "HEAPWRIGHT_HARDENED";
+
 /// Which allocator, and the program.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
@@ -27,6 +30,17 @@ pub(crate) struct RunOptions {
     profile_rate: Option<u64>,
     #[command(flatten)]
     check: crate::check::CheckOptions,
+    /// With --mode fast or hardened: one block in N lies on pages of its own, and errors with it
+    /// are told with all stacks
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2000",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    sample: Option<u32>,
+    /// With --mode hardened: what follows an error: abort, continue, or exit:N
+    #[arg(long, value_name = "REACTION", value_parser = reaction)]
+    on_error: Option<String>,
+    /// With --mode hardened: look at all blocks when CMD ends
+    #[arg(long)]
+    sweep: bool,
     /// CMD keeps its allocator and gets a recorder that waits for `heapwright record --pid`
     #[arg(long, conflicts_with = "mode")]
     dormant: bool,
@@ -78,9 +92,7 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
     if let Some(remedy) = program.reach().remedy() {
         return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
     }
-    if options.mode != Mode::Check && options.check.is_used() {
-        return Err(Failure::ours("these options need --mode check; see `heapwright run --help`"));
-    }
+    refuse_what_does_not_fit(options)?;
     let objects = Objects::of_this_binary()?;
     let mut command = Command::new(program.path());
     command.args(&options.command[1..]).stdout(console.child_stdout()?);
@@ -98,12 +110,33 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         )),
     })?;
     let object = PreloadObject::check(&path)?;
-    if options.mode == Mode::Check {
-        return crate::check::run(&options.check, console, &program, &options.command, &object);
+    let variable = hardened_words(options).map(|words| (HARDENED_VARIABLE, words));
+    if options.mode == Mode::Check || options.sample.is_some() {
+        let sample = options.sample.map(|one_in| crate::check::Sample { mode, one_in, variable });
+        let checked = &options.check;
+        return crate::check::run(checked, console, &program, &options.command, &object, sample);
     }
+    command.envs(variable);
     command.env("LD_PRELOAD", object.ld_preload());
     watch(&mut command, options)?;
     start(command, &program, mode, &object, options, console)
+}
+
+/// Options that the mode has no use for.
+fn refuse_what_does_not_fit(options: &RunOptions) -> Result<(), Failure> {
+    let is_sampled = options.sample.is_some();
+    if is_sampled && !matches!(options.mode, Mode::Fast | Mode::Hardened) {
+        return Err(Failure::ours("--sample needs --mode fast or --mode hardened"));
+    }
+    if (options.on_error.is_some() || options.sweep) && options.mode != Mode::Hardened {
+        return Err(Failure::ours("--on-error and --sweep need --mode hardened"));
+    }
+    let checked = &options.check;
+    let used = if is_sampled { checked.is_for_check_only() } else { checked.is_used() };
+    if used && options.mode != Mode::Check {
+        return Err(Failure::ours("these options need --mode check; see `heapwright run --help`"));
+    }
+    Ok(())
 }
 
 /// Tells the allocator in `command` what to let others see.
@@ -124,6 +157,23 @@ fn watch(command: &mut Command, options: &RunOptions) -> Result<(), Failure> {
         command.env("HEAPWRIGHT_PROFILE_RATE", bytes.to_string());
     }
     Ok(())
+}
+
+/// What `--on-error` takes.
+fn reaction(text: &str) -> Result<String, String> {
+    let is_exit = text.strip_prefix("exit:").is_some_and(|status| status.parse::<u8>().is_ok());
+    match text {
+        "abort" | "continue" => Ok(text.to_owned()),
+        _ if is_exit => Ok(text.to_owned()),
+        _ => Err("it takes abort, continue, or exit:N with N from 0 to 255".to_owned()),
+    }
+}
+
+/// The words for the hardened object, if anything was asked for.
+fn hardened_words(options: &RunOptions) -> Option<String> {
+    let reaction = options.on_error.iter().map(|reaction| format!("on-error={reaction}"));
+    let words: Vec<String> = reaction.chain(options.sweep.then(|| "sweep=1".to_owned())).collect();
+    (!words.is_empty()).then(|| words.join(","))
 }
 
 /// Becomes `command`, or with `--json` starts it and tells how it went.

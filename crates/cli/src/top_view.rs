@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const HISTORY: usize = 240;
 /// How long a request of the user's may take before the view goes on without an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Looks for which a message stays.
+const MESSAGE_LOOKS: u32 = 12;
 const KEYS: &str = " q quit   r give free memory back   p begin or read the profile   space pause";
 
 /// What the view shows.
@@ -24,6 +26,8 @@ pub(crate) struct View {
     live: Vec<u64>,
     blame: Option<Blame>,
     message: String,
+    /// Looks for which the message stays.
+    message_looks: u32,
     is_paused: bool,
 }
 
@@ -53,6 +57,7 @@ impl View {
             look,
             blame: None,
             message: String::new(),
+            message_looks: 0,
             is_paused: false,
         }
     }
@@ -103,12 +108,14 @@ impl View {
             KeyCode::Char('q') | KeyCode::Esc => return true,
             KeyCode::Char('c') if is_control => return true,
             KeyCode::Char('r') => {
+                self.message_looks = MESSAGE_LOOKS;
                 self.message = match watched.ask(Request::Release, PATIENCE) {
                     Ok(()) => "free memory was given back".to_owned(),
                     Err(error) => error.to_string(),
                 };
             }
             KeyCode::Char('p') => {
+                self.message_looks = MESSAGE_LOOKS;
                 self.message = match self.profile(watched) {
                     Ok(message) => message,
                     Err(error) => error.to_string(),
@@ -146,6 +153,7 @@ impl View {
             }
         }
         self.look = look;
+        self.message_looks = self.message_looks.saturating_sub(1);
     }
 
     /// Draws everything; works in any size.
@@ -177,7 +185,7 @@ impl View {
             self.draw_heaps(frame, heaps);
         }
         self.draw_map(frame, map);
-        let foot_text = if self.message.is_empty() { KEYS } else { self.message.as_str() };
+        let foot_text = if self.message_looks == 0 { KEYS } else { self.message.as_str() };
         frame.render_widget(Paragraph::new(foot_text).style(dim()), foot);
     }
 
@@ -194,7 +202,7 @@ impl View {
         let lines = vec![
             Line::from(vec![
                 Span::styled(format!("{} ", look.name), bold),
-                Span::raw(format!("process {}, {} threads  ", look.pid, look.threads)),
+                Span::raw(format!("process {}, threads {}  ", look.pid, look.threads)),
                 Span::styled(state, dim()),
             ]),
             Line::from(format!(

@@ -254,3 +254,64 @@ fn real_programs_print_the_same() {
         assert_eq!(String::from_utf8_lossy(&checked.stderr), "", "{command:?}");
     }
 }
+
+#[test]
+fn sampling_every_block_tells_with_all_stacks_in_both_modes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [bad, good] = twins(directory.path(), "use_after_free_read.c");
+    for mode in ["fast", "hardened"] {
+        let sampled = |program: &Path| {
+            let mut command = heapwright();
+            command.args(["--json", "run", "--mode", mode, "--sample", "1", "--"]).arg(program);
+            let output = command.output().expect("heapwright starts");
+            let value: Value = serde_json::from_slice(&output.stdout).expect("one object");
+            assert_eq!(value["mode"], mode);
+            value["findings"].as_array().expect("findings").clone()
+        };
+        let found = sampled(&bad);
+        assert_eq!(found.len(), 1, "{mode}: {found:?}");
+        assert_eq!(found[0]["kind"], "use-after-free");
+        assert_eq!(function(&found[0], "stack"), "bug");
+        for stack in ["alloc_stack", "free_stack"] {
+            assert!(!function(&found[0], stack).is_empty(), "{mode}: {stack}");
+        }
+        assert_eq!(sampled(&good), Vec::<Value>::new(), "{mode}");
+    }
+}
+
+#[test]
+fn hardened_mode_ends_the_program_and_its_options_are_refused_elsewhere() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [bad, good] = twins(directory.path(), "double_free.c");
+    let run = |words: &[&str], program: &Path| {
+        let mut command = heapwright();
+        command.arg("run").args(words).arg("--").arg(program);
+        command.output().expect("heapwright starts")
+    };
+    let output = run(&["--mode", "hardened", "--on-error", "exit:77"], &bad);
+    assert_eq!(output.status.code(), Some(77));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.starts_with("heapwright: double free"), "{told}");
+    let output = run(&["--mode", "hardened"], &good);
+    assert!(output.status.success() && output.stderr.is_empty());
+    let output = run(&["--on-error", "continue"], &good);
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn findings_are_written_as_sarif() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [bad, _] = twins(directory.path(), "use_after_free_write.c");
+    let file = directory.path().join("log.sarif");
+    check(&bad, &["--sarif", file.to_str().expect("a path")]);
+    let text = std::fs::read(file).expect("the log");
+    let log: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(log["version"], "2.1.0");
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "use-after-free");
+    let place = &result["locations"][0]["physicalLocation"];
+    let uri = place["artifactLocation"]["uri"].as_str().expect("a file");
+    assert!(uri.ends_with("use_after_free_write.c"), "{uri}");
+    assert!(place["region"]["startLine"].as_u64().is_some_and(|line| line > 0));
+    assert_eq!(result["stacks"].as_array().map(Vec::len), Some(3));
+}

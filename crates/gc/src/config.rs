@@ -88,6 +88,11 @@ pub struct Config {
     /// grows, within its limit, until it is so. Where it conflicts with the pause target the
     /// pause wins, which is counted. Default: none.
     pub throughput_percent: Option<u8>,
+    /// Threads that mark in a full collection of mark-sweep, mark-compact and generational, the
+    /// heap's own included; others exist while they mark only. 1 to 64; default 1. More than one
+    /// asks libc for threads, which may call malloc; a payload's `trace` then runs on any of them,
+    /// while the heap's own thread waits.
+    pub threads: usize,
     /// What is written when the heap is dropped. Anything but [`LogFormat::Off`] records pauses.
     pub log: LogFormat,
     /// Keeps every pause with its time, 32 bytes each, for [`crate::Heap::with_pauses`].
@@ -113,6 +118,7 @@ impl Default for Config {
             slice_us: 1000,
             pause_target: None,
             throughput_percent: None,
+            threads: 1,
             log: LogFormat::Off,
             record_pauses: false,
             stress: false,
@@ -132,6 +138,7 @@ impl Config {
     pub(crate) fn clamped(mut self) -> Self {
         self.limit_bytes = self.limit_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(1 << 20);
         self.growth_percent = self.growth_percent.clamp(101, 100_000);
+        self.threads = self.threads.clamp(1, 64);
         self.record_pauses |= self.log != LogFormat::Off;
         self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);
         self

@@ -7,13 +7,14 @@ use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::mutator::LOST;
+use crate::object::ObjectRef;
 use crate::plan::Extent;
 use crate::root::{HeapRoots, Root, Rootable, TracedRoot};
 use crate::state::State;
 #[cfg(feature = "alloc")]
 use crate::verify::Each;
 use crate::verify::Verifier;
-use crate::{Config, HeapError, Pause, Refusal, Statistics};
+use crate::{Config, HeapError, LimitReached, Pause, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -155,7 +156,8 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         let mutation = self.engine.mutation();
         assert!(!mutation.core().is_lost.get(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
-        let State { plan, common, dynamic, locals, .. } = state;
+        let State { plan, common, dynamic, .. } = state;
+        let locals = &mutation.core().locals;
         let mut outer = TracedRoot(&mut self.root);
         let mut roots = HeapRoots { outer: &mut outer, dynamic, locals };
         Verifier::run(&mut roots, plan, common, None)
@@ -167,18 +169,34 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         let mutation = self.engine.mutation();
         assert!(!mutation.core().is_lost.get(), "{LOST}");
         let state = &mut *mutation.state().borrow_mut();
-        let State { plan, common, dynamic, locals, .. } = state;
+        let State { plan, common, dynamic, .. } = state;
+        let locals = &mutation.core().locals;
         let mut outer = TracedRoot(&mut self.root);
         let mut roots = HeapRoots { outer: &mut outer, dynamic, locals };
         Verifier::list(&mut roots, plan, common, each);
     }
 
     pub(crate) fn locals_len(&self) -> usize {
-        self.engine.mutation().state().borrow().locals.as_slice().len()
+        self.engine.mutation().core().locals.len()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.engine.mutation().address()
+    }
+
+    /// The object of the handle with this index.
+    pub(crate) fn local(&self, index: usize) -> ObjectRef {
+        self.engine.mutation().core().locals.get(index)
+    }
+
+    /// Keeps `object` in a new handle; returns its index.
+    pub(crate) fn push_local(&mut self, object: ObjectRef) -> Result<usize, LimitReached> {
+        let locals = &self.engine.mutation().core().locals;
+        locals.push(object).map_err(|HeapError::Reserve { .. }| LimitReached)
     }
 
     pub(crate) fn truncate_locals(&mut self, len: usize) {
-        self.engine.mutation().state().borrow_mut().locals.truncate(len);
+        self.engine.mutation().core().locals.truncate(len);
     }
 
     #[cold]

@@ -7,12 +7,14 @@
 //! ASPLOS 2004.
 
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 
 use heapwright_os::monotonic_ns;
 
 use crate::memory::Table;
 use crate::model::Model;
 use crate::object::{Field, MARK, ObjectRef, prefetch};
+use crate::parallel::{self, Pool};
 use crate::space::{LiveSet, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
@@ -44,12 +46,21 @@ pub(crate) struct Marker<M: Model> {
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
+    /// Where work goes that others may do, while several threads mark.
+    pool: Option<NonNull<Pool>>,
     model: PhantomData<M>,
 }
 
 impl<M: Model> Marker<M> {
     pub(crate) fn new(live: LiveSet) -> Self {
-        Self { stack: Table::new(), rests: Table::new(), mark: 0, live, model: PhantomData }
+        Self {
+            stack: Table::new(),
+            rests: Table::new(),
+            mark: 0,
+            live,
+            pool: None,
+            model: PhantomData,
+        }
     }
 
     /// Starts a cycle in which marked objects have the bit `mark` and are recorded in `live`.
@@ -57,6 +68,37 @@ impl<M: Model> Marker<M> {
         debug_assert!(mark & !MARK == 0 && self.stack.as_slice().is_empty());
         self.mark = mark;
         self.live = live;
+    }
+
+    /// What [`Marker::begin`] was given.
+    pub(crate) fn cycle(&self) -> (usize, LiveSet) {
+        (self.mark, self.live)
+    }
+
+    pub(crate) fn set_pool(&mut self, pool: Option<NonNull<Pool>>) {
+        self.pool = pool;
+    }
+
+    pub(crate) fn stack_mut(&mut self) -> &mut Table<ObjectRef> {
+        &mut self.stack
+    }
+
+    /// Lets other threads help.
+    #[inline(never)]
+    fn share(&mut self) {
+        if let Some(pool) = self.pool {
+            // SAFETY: the pool lives as long as the marker has it (`set_pool`).
+            unsafe { pool.as_ref() }.share(&mut self.stack);
+        }
+    }
+
+    /// As [`Marker::drain`] to the end, by up to `threads` threads.
+    pub(crate) fn drain_by(&mut self, threads: usize) {
+        if threads > 1 {
+            parallel::mark(self, threads);
+        } else {
+            self.drain(None);
+        }
     }
 
     /// Will mark `object` and what it refers to.
@@ -82,6 +124,10 @@ impl<M: Model> Marker<M> {
             match next {
                 Some(object) => {
                     prefetch(object.payload().as_ptr().wrapping_sub(8));
+                    // Claiming an object waits for the stores before it, this one's among them.
+                    if let (LiveSet::Lines(lines), Some(_)) = (&self.live, self.pool) {
+                        lines.prefetch(object.address());
+                    }
                     idle = 0;
                 }
                 None if self.visit_part() => {
@@ -100,6 +146,7 @@ impl<M: Model> Marker<M> {
             // Counts objects visited, so that every slice gets on.
             if to_clock == 0 {
                 to_clock = CLOCK_OBJECTS;
+                self.share();
                 if deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline) {
                     ahead.into_iter().flatten().for_each(|object| self.stack.push(object));
                     return self.stack.as_slice().is_empty() && self.rests.as_slice().is_empty();
@@ -116,6 +163,8 @@ impl<M: Model> Marker<M> {
         let (mut seen, mut found) = ([None; AHEAD], [None; AHEAD]);
         let mut at = 0;
         let mut idle = 0;
+        let mut to_share = CLOCK_OBJECTS;
+        let is_shared = self.pool.is_some();
         while idle < 2 * AHEAD {
             let next = self.stack.pop();
             if let Some(object) = next {
@@ -126,7 +175,8 @@ impl<M: Model> Marker<M> {
             } else {
                 idle += 1;
             }
-            let fresh = core::mem::replace(&mut seen[at], next).filter(|one| map.claim(*one));
+            let fresh =
+                core::mem::replace(&mut seen[at], next).filter(|one| map.claim(*one, is_shared));
             if let Some(object) = fresh {
                 prefetch(object.payload().as_ptr().wrapping_sub(8));
                 idle = 0;
@@ -136,16 +186,28 @@ impl<M: Model> Marker<M> {
                 idle = 0;
             }
             at = (at + 1) % AHEAD;
+            to_share -= 1;
+            if to_share == 0 {
+                to_share = CLOCK_OBJECTS;
+                self.share();
+            }
         }
     }
 
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
-        if object.mark_bit() == self.mark {
-            return;
+        if self.pool.is_none() {
+            if object.mark_bit() == self.mark {
+                return;
+            }
+            object.flip_mark();
+            self.live.record(M::start(object), M::total_bytes(object));
+        } else {
+            if !object.claim(self.mark) {
+                return;
+            }
+            self.live.record_shared(M::start(object), M::total_bytes(object));
         }
-        object.flip_mark();
-        self.live.record(M::start(object), M::total_bytes(object));
         if M::needs_trace(object) {
             if M::has_parts(object, PART_BYTES) {
                 self.rests.push(Rest { array: object, from: 0 });

@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{Advice, Protection, advise, page_bytes, release, reserve};
+use heapwright_os::{Advice, Protection, advise, page_bytes, release, remap, reserve};
 
 use crate::HeapError;
 
@@ -28,6 +28,21 @@ impl Reserve {
 
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// The same contents with room for `bytes`, elsewhere as a rule. The kernel moves the pages, so
+    /// that a table that grows in a slice of a collection does not copy what it holds. Gives the
+    /// reserve back when the kernel refuses.
+    fn grown(self, bytes: usize) -> Result<Self, (Self, HeapError)> {
+        let bytes = bytes.next_multiple_of(page_bytes());
+        // SAFETY: the reserve owns the whole mapping (M1), and its old address goes with `self`.
+        match unsafe { remap(self.start, self.bytes, bytes, true) } {
+            Ok(start) => {
+                core::mem::forget(self);
+                Ok(Self { start, bytes })
+            }
+            Err(errno) => Err((self, HeapError::Reserve { bytes, errno })),
+        }
     }
 
     /// Asks for huge pages in the whole 2 MiB units of `bytes` from `offset`, the first few KiB
@@ -147,18 +162,30 @@ impl<T: Copy> Table<T> {
         unsafe { core::slice::from_raw_parts_mut(self.items.as_ptr(), self.len) }
     }
 
+    /// Where the items lie, and for how many there is room.
+    pub(crate) fn items(&self) -> NonNull<T> {
+        self.items
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Doubles the room.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) -> Result<(), HeapError> {
+    pub(crate) fn grow(&mut self) -> Result<(), HeapError> {
         const { assert!(size_of::<T>() > 0 && align_of::<T>() <= 4096) };
         let bytes = (self.capacity * 2 * size_of::<T>()).max(16 << 10);
-        let memory = Reserve::new(bytes)?;
-        let items = memory.start().cast::<T>();
-        // SAFETY: `len` items are initialised in the old memory, and the new one is twice as
-        // long, page aligned and does not overlap it.
-        unsafe { items.copy_from_nonoverlapping(self.items, self.len) };
-        self.items = items;
-        self.capacity = bytes / size_of::<T>();
+        let memory = match self.memory.take() {
+            None => Reserve::new(bytes),
+            Some(memory) => memory.grown(bytes).map_err(|(memory, error)| {
+                self.memory = Some(memory);
+                error
+            }),
+        }?;
+        self.items = memory.start().cast();
+        self.capacity = memory.bytes / size_of::<T>();
         self.memory = Some(memory);
         Ok(())
     }

@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 
 use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
+use crate::locals::LocalStack;
 use crate::model::Model;
 use crate::object::ObjectRef;
 use crate::plan::{Extent, Grant, LoggedCell, Plan};
@@ -45,6 +46,8 @@ pub(crate) struct Mutator<M: Model> {
     log_limit: Cell<usize>,
     pub(crate) tenured: AddressRange,
     pub(crate) nursery: AddressRange,
+    /// What handle scopes keep.
+    pub(crate) locals: LocalStack,
     pub(crate) state: RefCell<State<M>>,
 }
 
@@ -60,6 +63,7 @@ impl<M: Model> Mutator<M> {
             log_limit: Cell::new(LOG_LEN_FIRST),
             tenured: state.tenured,
             nursery: state.nursery,
+            locals: LocalStack::new(),
             state: RefCell::new(state),
         }
     }
@@ -176,7 +180,7 @@ impl<M: Model> Mutator<M> {
     pub(crate) fn collect<R: Roots>(&self, outer: &mut R, extent: Extent) {
         assert!(!self.is_lost.get(), "{LOST}");
         let state = &mut *self.state.borrow_mut();
-        let State { plan, common, dynamic, locals, .. } = state;
+        let State { plan, common, dynamic, .. } = state;
         let extent = if common.config.stress { Extent::Full } else { extent };
         if !plan.keeps_hole(common, extent) {
             self.cursor.set(core::ptr::null_mut());
@@ -186,7 +190,7 @@ impl<M: Model> Mutator<M> {
         let peak = &mut common.statistics.occupied_bytes_max;
         *peak = occupied.max(*peak);
         let verify = common.config.verify;
-        let mut roots = HeapRoots { outer, dynamic, locals };
+        let mut roots = HeapRoots { outer, dynamic, locals: &self.locals };
         let before = verify.then(|| Verifier::run(&mut roots, plan, common, None));
         let full = common.statistics.full_collections;
         // Stays set if what follows panics.

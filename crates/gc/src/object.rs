@@ -18,6 +18,8 @@
 
 use core::ptr::NonNull;
 
+use heapwright_sync::atomic::{AtomicPtr, Ordering};
+
 use crate::desc::TypeDesc;
 use crate::model::Model;
 
@@ -80,8 +82,30 @@ impl ObjectRef {
 
     #[inline]
     fn header(self) -> *const TypeDesc {
-        // SAFETY: the header is initialised and no one writes it now (O1).
-        unsafe { self.header_place().read() }
+        // SAFETY: the header is initialised and aligned (O1); whoever writes it while several
+        // threads mark does so atomically, too.
+        let header = unsafe { AtomicPtr::from_ptr(self.header_place().as_ptr().cast()) };
+        // Relaxed: the descriptor is static, and the mark bit publishes nothing.
+        header.load(Ordering::Relaxed)
+    }
+
+    /// Gives the object the mark bit `mark`; returns whether it had the other one. Of several
+    /// threads one is told so.
+    #[inline]
+    pub(crate) fn claim(self, mark: usize) -> bool {
+        if self.mark_bit() == mark {
+            return false;
+        }
+        // SAFETY: as in `header`.
+        let header =
+            unsafe { AtomicPtr::<TypeDesc>::from_ptr(self.header_place().as_ptr().cast()) };
+        // Relaxed: as there.
+        let before = if mark == 0 {
+            header.fetch_and(!MARK, Ordering::Relaxed)
+        } else {
+            header.fetch_or(MARK, Ordering::Relaxed)
+        };
+        before.addr() & MARK != mark
     }
 
     #[inline]

@@ -3,8 +3,8 @@
 use core::marker::PhantomData;
 
 use crate::dynamic_root::RootTable;
-use crate::memory::Table;
-use crate::object::{Field, ObjectRef};
+use crate::locals::LocalStack;
+use crate::object::ObjectRef;
 use crate::trace::{Trace, Visitor};
 
 /// A type for each brand; [`rootable!`](crate::rootable) makes one.
@@ -54,16 +54,14 @@ impl<'gc, T: Trace<'gc>> Roots for TracedRoot<'_, T> {
 pub(crate) struct HeapRoots<'a, R> {
     pub(crate) outer: &'a mut R,
     pub(crate) dynamic: &'a RootTable,
-    pub(crate) locals: &'a mut Table<ObjectRef>,
+    pub(crate) locals: &'a LocalStack,
 }
 
 impl<R: Roots> Roots for HeapRoots<'_, R> {
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
         self.outer.trace(visitor);
         self.dynamic.trace(visitor);
-        for object in self.locals.as_mut_slice() {
-            visitor.visit(Field::of(object));
-        }
+        self.locals.trace(visitor);
     }
 
     fn settle(&mut self, fate: &mut dyn FnMut(ObjectRef) -> Option<ObjectRef>) {

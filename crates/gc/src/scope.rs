@@ -39,7 +39,7 @@ impl<'s, K: ?Sized + for<'gc> Rootable<'gc>> Local<'s, K> {
     #[inline]
     pub fn get<'gc>(self, mutation: &Mutation<'gc>) -> Gc<'gc, Root<'gc, K>> {
         assert!(self.heap == mutation.address(), "a handle of another heap");
-        let object = mutation.state().borrow().locals.as_slice()[self.index];
+        let object = mutation.core().locals.get(self.index);
         // SAFETY: H1: the object was a `Gc` of this type under an earlier brand of the same heap;
         // collections keep the stack up to date.
         unsafe { Gc::from_payload(object.payload().cast()) }
@@ -69,10 +69,8 @@ impl<'s, 'gc> Locals<'s, 'gc> {
         self,
         object: Gc<'gc, Root<'gc, K>>,
     ) -> Result<Local<'s, K>, LimitReached> {
-        let mut state = self.mutation.state().borrow_mut();
-        let pushed = state.locals.try_push(object.object());
-        pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
-        let index = state.locals.as_slice().len() - 1;
+        let pushed = self.mutation.core().locals.push(object.object());
+        let index = pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
         let heap = self.mutation.address();
         Ok(Local { index, heap, scope: PhantomData, kind: PhantomData })
     }
@@ -97,6 +95,42 @@ impl<'s, R: ?Sized + for<'gc> Rootable<'gc>> HandleScope<'s, R> {
     /// scope stay usable in it.
     pub fn scope<T>(&mut self, f: impl for<'i> FnOnce(&mut HandleScope<'i, R>) -> T) -> T {
         self.heap.scope(f)
+    }
+
+    /// As [`HandleScope::scope`], for one object that comes out of it: the handle that `f` returns
+    /// is exchanged for one of this scope.
+    ///
+    /// ```
+    /// use heapwright_gc::{Config, Heap, rootable};
+    ///
+    /// type Number = rootable!['gc => u64];
+    /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ())?;
+    /// let sum = heap.scope(|scope| {
+    ///     let sum = scope.escape::<Number>(|inner| {
+    ///         let part = inner.mutate(|mu, _, locals| locals.keep::<Number>(mu.alloc(20)?))?;
+    ///         inner.mutate(|mu, _, locals| locals.keep(mu.alloc(*part.get(mu) + 1)?))
+    ///     })?;
+    ///     Ok::<_, heapwright_gc::LimitReached>(scope.mutate(|mu, _, _| *sum.get(mu)))
+    /// });
+    /// assert_eq!(sum, Ok(21));
+    /// # Ok::<(), heapwright_gc::HeapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `f` returns, or [`LimitReached`] if there is no memory for the handle.
+    pub fn escape<K: ?Sized + for<'gc> Rootable<'gc>>(
+        &mut self,
+        f: impl for<'i> FnOnce(&mut HandleScope<'i, R>) -> Result<Local<'i, K>, LimitReached>,
+    ) -> Result<Local<'s, K>, LimitReached> {
+        let base = self.heap.locals_len();
+        let mut inner = HandleScope { heap: self.heap, base };
+        let Local { index, heap, .. } = f(&mut inner)?;
+        // H1: the inner scope has not ended, so the handle is there, unless it is of another heap.
+        assert!(heap == inner.heap.address(), "a handle of another heap");
+        let object = inner.heap.local(index);
+        drop(inner);
+        let index = self.heap.push_local(object)?;
+        Ok(Local { index, heap, scope: PhantomData, kind: PhantomData })
     }
 }
 

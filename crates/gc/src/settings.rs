@@ -15,7 +15,7 @@ const MEMORY_FILES: [&core::ffi::CStr; 2] =
     [c"/sys/fs/cgroup/memory.max", c"/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
 /// The keys, with the names of their variables.
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     ("collector", "HEAPWRIGHT_GC_COLLECTOR"),
     ("limit", "HEAPWRIGHT_GC_LIMIT"),
     ("growth", "HEAPWRIGHT_GC_GROWTH"),
@@ -24,6 +24,7 @@ const KEYS: [(&str, &str); 11] = [
     ("slice_us", "HEAPWRIGHT_GC_SLICE_US"),
     ("pause_us", "HEAPWRIGHT_GC_PAUSE_US"),
     ("throughput", "HEAPWRIGHT_GC_THROUGHPUT"),
+    ("threads", "HEAPWRIGHT_GC_THREADS"),
     ("log", "HEAPWRIGHT_GC_LOG"),
     ("stress", "HEAPWRIGHT_GC_STRESS"),
     ("verify", "HEAPWRIGHT_GC_VERIFY"),
@@ -95,6 +96,7 @@ impl Config {
             "growth" => self.growth_percent = number()?,
             "trigger" => self.trigger_bytes_min = bytes(value).ok_or(wrong)?,
             "nursery" => self.nursery_bytes = bytes(value).ok_or(wrong)?,
+            "threads" => self.threads = number()?,
             "slice_us" => self.slice_us = number()? as u64,
             "pause_us" => self.pause_target = Some(Duration::from_micros(number()? as u64)),
             "throughput" => {

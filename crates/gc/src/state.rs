@@ -21,8 +21,6 @@ pub(crate) struct State<M: Model> {
     pub(crate) plan: AnyPlan<M>,
     pub(crate) common: Common<M>,
     pub(crate) dynamic: RootTable,
-    /// What handle scopes keep.
-    pub(crate) locals: Table<ObjectRef>,
     pub(crate) refusal: Option<Refusal>,
     /// When the heap was made, and the CPU time of its thread then.
     pub(crate) begin_ns: u64,
@@ -62,7 +60,6 @@ impl<M: Model> State<M> {
             plan,
             common,
             dynamic,
-            locals: Table::new(),
             refusal: None,
             begin_ns: monotonic_ns(),
             begin_cpu_ns: thread_cpu_ns(),

@@ -52,6 +52,8 @@ pub trait Visitor: sealed::Sealed {
 ///   program could see; it does not panic.
 /// - `NEEDS_TRACE` is true if there can be one; `HAS_CELLS` is true if the value contains a
 ///   [`crate::GcCell`] or [`crate::GcRefCell`].
+/// - `trace` may run on another thread, while the thread of the heap waits: it uses nothing that
+///   belongs to a thread.
 /// - Dropping the value does not look at anything a `Gc` in it points to.
 pub unsafe trait Trace<'gc> {
     /// Whether a value can contain a [`crate::Gc`]. If not, it is never visited.

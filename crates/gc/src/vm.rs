@@ -389,8 +389,9 @@ impl<L: Layout> VmHeap<L> {
     /// If a reference leads to no object, or the heap is lost.
     pub fn verify<R: Roots>(&mut self, roots: &mut R) -> (usize, usize) {
         assert!(!self.mutator.is_lost.get(), "{LOST}");
-        let State { plan, common, dynamic, locals, .. } = self.mutator.state.get_mut();
+        let State { plan, common, dynamic, .. } = self.mutator.state.get_mut();
         let mut outer = Outer(roots);
+        let locals = &self.mutator.locals;
         let mut roots = HeapRoots { outer: &mut outer, dynamic, locals };
         Verifier::run(&mut roots, plan, common, None)
     }

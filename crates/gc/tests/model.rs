@@ -369,6 +369,7 @@ fn random_programs_agree_with_the_model_on_every_collector() {
                 nursery_bytes: 64 << 10,
                 limit_bytes: 256 << 20,
                 slice_us: seed / 2,
+                threads: 1 + seed as usize % 3,
                 ..Config::with(collector)
             };
             run(&config, Source::Random(Random::new(seed)), 600);
@@ -384,6 +385,7 @@ fn a_collection_after_every_mutation_changes_nothing() {
             let config = Config {
                 stress: true,
                 guards: true,
+                threads: if seed == 102 { 2 } else { 1 },
                 limit_bytes: 128 << 20,
                 ..Config::with(collector)
             };

@@ -10,7 +10,7 @@ use crate::packed::{BEFORE_BYTES, Packed};
 use crate::pages::{PAGE_BYTES, Room};
 use crate::record::{BlockId, Record, State, Watch};
 use crate::thread::{Trace, me, trace};
-use crate::{boot, canary};
+use crate::{boot, canary, sampled};
 
 /// Blocks larger than this cannot be had.
 const BLOCK_BYTES_MAX: usize = 1 << 43;
@@ -65,7 +65,8 @@ impl Heap {
     /// A record that nobody uses: a fresh one, or the one of the block freed longest ago when
     /// enough are kept.
     fn take_record(&self, books: &mut Books) -> Option<BlockId> {
-        let kept = FREED_COUNT_LEAST.max(self.allowance_bytes() / 8 / size_of::<Record>());
+        let least = if sampled::is_on() { sampled::FREED_COUNT } else { FREED_COUNT_LEAST };
+        let kept = least.max(self.allowance_bytes() / 8 / size_of::<Record>());
         if books.freed.count > kept {
             let id = books.freed.pop(&self.records);
             if let Some(record) = self.records.get(id as usize).filter(|_| id != 0) {
@@ -87,7 +88,7 @@ impl Heap {
     }
 
     /// A block on pages of its own; null when there are none.
-    fn alloc_guarded(
+    pub(crate) fn alloc_guarded(
         &self,
         request: Request,
         trace: &Trace,
@@ -132,7 +133,8 @@ impl Heap {
     /// Where a block begins in its room: its end as near to the guard as its alignment allows,
     /// or its start.
     fn place(&self, room: Room, request: Request) -> usize {
-        if self.options.has(Flag::Left) || request.align_bytes > PAGE_BYTES {
+        let is_left = self.options.has(Flag::Left) || sampled::wants_left(room.home);
+        if is_left || request.align_bytes > PAGE_BYTES {
             return room.home;
         }
         let exact = self.options.has(Flag::Exact) && request.align_bytes <= ALIGN_BYTES;

@@ -10,6 +10,7 @@ use crate::packed::{Packed, PackedState};
 use crate::pages::{Cursor, PAGE_BYTES, Pages};
 use crate::record::{BlockId, Family, Record, State, Watch};
 use crate::report::Reporter;
+use crate::sampled;
 use crate::sites::Sites;
 use crate::table::Table;
 use crate::thread::{self, Trace};
@@ -205,11 +206,11 @@ impl Heap {
             && self.packed.begin()
             && self.records.reserve_up_to(RECORD_COUNT_MAX, RECORD_COUNT_LEAST)
             && self.depot.begin()
-            && self.sites.begin()
+            && self.sites.begin(sampled::is_on())
             && self.reporter.begin();
         // Release: pairs with the Acquire in `ready`.
         self.stage.store(if made { READY } else { IMPOSSIBLE }, Ordering::Release);
-        if !made {
+        if !made && !sampled::is_on() {
             // Without a heap the program cannot run, and without this line nobody knows why.
             let _ = write_all(&Fd::STDERR, NO_ROOM);
             heapwright_os::abort();
@@ -283,6 +284,9 @@ impl Heap {
         let live = self.counts.live_bytes.load(Ordering::Relaxed) + PROGRAM_BYTES;
         let slabs = self.counts.slab_bytes.load(Ordering::Relaxed);
         // The program's own share, and one for the stacks and what malloc would waste.
+        if sampled::is_on() {
+            return sampled::KEPT_BYTES;
+        }
         let allowed = self.options.budget().saturating_sub(2).max(1).saturating_mul(live);
         allowed.saturating_sub(slabs).max(GUARD_BYTES_LEAST)
     }

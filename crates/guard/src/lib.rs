@@ -28,6 +28,7 @@ mod range;
 mod record;
 mod release;
 mod report;
+pub mod sampled;
 mod sites;
 mod table;
 mod thread;

@@ -37,6 +37,8 @@ pub(crate) struct Options {
     fill_bytes_max: AtomicUsize,
     /// The site whose stack is told at the end; 0 for none.
     told_site: AtomicU64,
+    /// One block in so many is guarded beside an ordinary heap; 0 for none.
+    sample: AtomicU32,
 }
 
 /// A switch.
@@ -71,6 +73,7 @@ impl Options {
             other_high: AtomicU64::new(0),
             fill_bytes_max: AtomicUsize::new(FILL_BYTES_MAX),
             told_site: AtomicU64::new(0),
+            sample: AtomicU32::new(0),
         }
     }
 
@@ -107,13 +110,14 @@ impl Options {
                 b"other" => self.other_fill.store(hexadecimal(value) as u32, Ordering::Relaxed),
                 b"low" => self.other_low.store(hexadecimal(value), Ordering::Relaxed),
                 b"high" => self.other_high.store(hexadecimal(value), Ordering::Relaxed),
+                b"sample" => self.sample.store(number(value) as u32, Ordering::Relaxed),
                 b"tell" => self.told_site.store(hexadecimal(value), Ordering::Relaxed),
                 _ => {}
             }
         }
     }
 
-    fn set(&self, flag: Flag, on: bool) {
+    pub(crate) fn set(&self, flag: Flag, on: bool) {
         let flags = self.flags.load(Ordering::Relaxed) & !(flag as u32);
         self.flags.store(if on { flags | flag as u32 } else { flags }, Ordering::Relaxed);
     }
@@ -163,6 +167,10 @@ impl Options {
         let other = site >= low && site < self.other_high.load(Ordering::Relaxed);
         let fill = if other { &self.other_fill } else { &self.fill };
         (fill.load(Ordering::Relaxed) as u8, self.fill_bytes_max.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn sample(&self) -> u32 {
+        self.sample.load(Ordering::Relaxed)
     }
 
     pub(crate) fn told_site(&self) -> u64 {

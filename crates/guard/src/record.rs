@@ -42,7 +42,8 @@ pub enum Family {
 }
 
 impl Family {
-    fn from_number(number: u32) -> Self {
+    /// The family whose number, by `as u8`, it is.
+    pub fn from_number(number: u32) -> Self {
         match number {
             1 => Self::New,
             2 => Self::NewArray,
@@ -182,6 +183,12 @@ impl Record {
             3 => State::Freed,
             _ => State::Empty,
         }
+    }
+
+    /// Says which functions made the block. Before the program has it.
+    pub(crate) fn set_family(&self, family: Family) {
+        let packed = self.packed.load(Ordering::Relaxed) & !0xff00;
+        self.packed.store(packed | (family as u32) << 8, Ordering::Relaxed);
     }
 
     pub(crate) fn family(&self) -> Family {

@@ -170,7 +170,10 @@ impl Reporter {
         let mut line = Line { buffer: &self.buffer, len: 0 };
         // A line that is too long is cut: the reader skips it and says so.
         let _ = write(&mut line, file.is_some());
-        let _ = line.write_char('\n');
+        // Some lines are for the file only.
+        if line.len > 0 {
+            let _ = line.write_char('\n');
+        }
         let Some(first) = self.buffer.get(0) else { return };
         // SAFETY: `len` bytes of the table were written just now, under the lock.
         let bytes = unsafe { core::slice::from_raw_parts(first.as_ptr(), line.len) };

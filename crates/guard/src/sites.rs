@@ -12,6 +12,7 @@ use crate::table::{Table, Zeroed};
 /// Frames that make a site: a wrapper or two around `malloc`, and who called them.
 pub(crate) const SITE_FRAME_COUNT: usize = 4;
 const SITE_COUNT_MAX: usize = 1 << 18;
+const SITE_COUNT_SMALL: usize = 1 << 12;
 /// Probes before a site shares the entry of another.
 const PROBE_COUNT_MAX: usize = 32;
 
@@ -52,14 +53,17 @@ impl Sites {
         Self { entries: Table::new(), overflow_count: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn begin(&self) -> bool {
-        self.entries.reserve(SITE_COUNT_MAX)
+    /// Takes memory for many sites, or for a few thousand when that must be little.
+    pub(crate) fn begin(&self, is_small: bool) -> bool {
+        self.entries.reserve(if is_small { SITE_COUNT_SMALL } else { SITE_COUNT_MAX })
     }
 
     /// The site with this hash, counted once more; its index and how many blocks it had before.
     pub(crate) fn count(&self, hash: u64, stack: StackId) -> (u32, u32) {
         let hash = hash.max(1);
-        let mut at = (hash ^ hash >> 29) as usize & (SITE_COUNT_MAX - 1);
+        // A power of two; 0 before the memory is there.
+        let mask = self.entries.len().wrapping_sub(1);
+        let mut at = (hash ^ hash >> 29) as usize & mask;
         for _ in 0..PROBE_COUNT_MAX {
             let Some(site) = self.entries.get(at) else { return (0, 0) };
             let found = site.hash.load(Ordering::Relaxed);
@@ -77,7 +81,7 @@ impl Sites {
             if is_ours {
                 return (at as u32, site.count.fetch_add(1, Ordering::Relaxed));
             }
-            at = (at + 1) & (SITE_COUNT_MAX - 1);
+            at = (at + 1) & mask;
         }
         self.overflow_count.fetch_add(1, Ordering::Relaxed);
         let count =
@@ -120,7 +124,7 @@ mod tests {
     #[test]
     fn a_site_keeps_its_count_among_others() {
         let sites = Sites::new();
-        assert!(sites.begin());
+        assert!(sites.begin(false));
         for round in 0..5 {
             for hash in 1..2000u64 {
                 let hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);

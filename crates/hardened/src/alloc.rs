@@ -6,12 +6,12 @@ use crate::class::{class, load, store};
 use crate::fill::is_zero;
 use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
 use crate::large;
-use crate::refill::{reject, take_slow};
+use crate::refill::{offer_slow, reject, take_slow};
 use crate::tls;
 use crate::word::{Family, Word};
 
 /// A block of `bytes`, aligned to 16; null without memory. 0 bytes are a block whose every byte is
-/// out of bounds. Some 40 instructions for a small block.
+/// out of bounds. Some 50 instructions for a small block.
 #[inline(always)]
 pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
     match class_for(bytes) {
@@ -71,12 +71,16 @@ fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wo
 #[cold]
 #[inline(never)]
 fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Word) {
+    let align_bytes = 1 << class_align_log2(class_index);
+    let guarded = offer_slow(class_index, bytes, align_bytes, family);
+    if !guarded.is_null() {
+        return (guarded, Word::FRESH);
+    }
     loop {
         let slot = take_slow(class_index);
         if slot.is_null() {
             // No address or memory left in the class; a mapping may still be had.
-            let block = large::alloc(bytes, 1 << class_align_log2(class_index), family);
-            return (block, Word::FRESH);
+            return (large::alloc(bytes, align_bytes, family), Word::FRESH);
         }
         if let Some(was) = arm(class_index, slot, bytes, family) {
             return (slot, was);

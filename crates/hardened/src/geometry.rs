@@ -35,9 +35,12 @@ pub(crate) const KEPT_MAX: usize = 16;
 /// Bytes of slots in a quarantine, about.
 const KEPT_BYTES: usize = 2048;
 /// Bytes of slots that a refill brings, about.
-const BATCH_BYTES: usize = 4096;
+const BATCH_BYTES: usize = 16 * 1024;
 /// Slots that a refill brings, at most.
 const BATCH_MAX: usize = 24;
+/// Slots that a refill brings, at least: a lock and a search for one or two would cost more than
+/// they do.
+const BATCH_MIN: usize = 4;
 /// Alignments above this are for large blocks.
 const ALIGN_BYTES_MAX: usize = 4096;
 /// Fraction bits of a reciprocal.
@@ -92,8 +95,8 @@ impl Cut {
             1 << kept.ilog2()
         };
         let batch = BATCH_BYTES / bytes;
-        let batch = if batch < 2 {
-            2
+        let batch = if batch < BATCH_MIN {
+            BATCH_MIN
         } else if batch > BATCH_MAX {
             BATCH_MAX
         } else {

@@ -18,6 +18,7 @@ use crate::geometry::CANARY_BYTES;
 use crate::large_table::{LargeTable, Record};
 use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
+use crate::sampling::{self, guard};
 use crate::wait::{Lock, hold};
 use crate::word::Family;
 
@@ -174,6 +175,14 @@ pub(crate) fn secret(large: &Large) -> u64 {
 #[inline(never)]
 pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
     crate::thread::begin();
+    if guard().is_some()
+        && let Some(cache) = crate::thread::cache()
+    {
+        let block = sampling::offer(cache, 1, bytes, align_bytes, family);
+        if !block.is_null() {
+            return block;
+        }
+    }
     let page = page_bytes();
     let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NO_BLOCK };
     let mut large = hold(&LARGE);
@@ -213,7 +222,7 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8
 #[cold]
 #[inline(never)]
 pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
-    if ptr.is_null() {
+    if ptr.is_null() || guard().is_some_and(|guard| (guard.free)(ptr, taker, told)) {
         return;
     }
     let mut large = hold(&LARGE);
@@ -264,6 +273,9 @@ pub(crate) fn usable_bytes(ptr: *mut u8) -> usize {
     if ptr.is_null() {
         return 0;
     }
+    if let Some(bytes) = guarded_bytes(ptr) {
+        return bytes;
+    }
     let found = hold(&LARGE).table.get(ptr.addr()).map(|record| record.bytes);
     found.unwrap_or_else(|| {
         tell(Misuse::SizeOfNoBlock, ptr.addr(), Noticed::Size);
@@ -275,6 +287,9 @@ pub(crate) fn usable_bytes(ptr: *mut u8) -> usize {
 #[cold]
 #[inline(never)]
 pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    if let Some(old_bytes) = guarded_bytes(ptr) {
+        return leave_guard(ptr, old_bytes, bytes);
+    }
     let mut large = hold(&LARGE);
     let secret = large.secret;
     let Some(record) = large.table.get(ptr.addr()) else {
@@ -309,6 +324,21 @@ pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     }
     carry_over(ptr, &old, new, bytes);
     free(ptr, family, None);
+    new
+}
+
+fn guarded_bytes(ptr: *mut u8) -> Option<usize> {
+    guard().and_then(|guard| (guard.usable_bytes)(ptr))
+}
+
+/// [`realloc`] of a guarded block: it always moves.
+fn leave_guard(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
+    let new = crate::alloc::alloc(bytes, Family::Malloc);
+    if !new.is_null() {
+        // SAFETY: both blocks have so many bytes, and are not the same.
+        unsafe { core::ptr::copy_nonoverlapping(ptr, new, old_bytes.min(bytes)) };
+        free(ptr, Family::Malloc, None);
+    }
     new
 }
 

@@ -1,4 +1,4 @@
-//! A class's spans, shared by all threads under the class's lock: where rings get slots from and
+//! A class's spans, shared by all threads under the class's lock: where threads get slots from and
 //! where they bring them back.
 //!
 //! # Invariants
@@ -112,6 +112,21 @@ impl Pool {
         if empty > EMPTY_BYTES_MIN.max(in_use / EMPTY_SHARE) {
             self.clean(class_index, span);
         }
+    }
+
+    /// Gives the memory of all empty spans back; whether there was one.
+    pub(crate) fn trim(&mut self, class_index: usize) -> bool {
+        let mut is_any = false;
+        let mut next = self.head;
+        while next != NO_SPAN {
+            let span = Span::at(class_index, next);
+            next = span.head.next.load(Ordering::Relaxed);
+            if span.touched() > 0 && span.free_count() == span.touched() {
+                self.clean(class_index, span);
+                is_any |= span.touched() == 0;
+            }
+        }
+        is_any
     }
 
     /// Gives the memory of an empty span back.

@@ -10,9 +10,25 @@ use crate::geometry::{CUTS, STACK};
 use crate::pool::{Pool, pool};
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
-use crate::thread;
 use crate::wait::hold;
-use crate::word::Word;
+use crate::word::{Family, Word};
+use crate::{sampling, thread};
+
+/// A guarded block in place of one of `class_index`, when it is time for one; null else.
+#[cold]
+pub(crate) fn offer_slow(
+    class_index: usize,
+    bytes: usize,
+    align_bytes: usize,
+    family: Family,
+) -> *mut u8 {
+    match thread::cache() {
+        Some(cache) => {
+            sampling::offer(cache, CUTS[class_index].batch_count, bytes, align_bytes, family)
+        }
+        None => NO_BLOCK,
+    }
+}
 
 /// A slot of `class_index` whose stack has none to give; null without memory.
 #[cold]

@@ -1,4 +1,4 @@
-//! A span's head and bits, in its metadata: which slots are free and in no ring.
+//! A span's head and bits, in its metadata: which slots are free and with no thread.
 //!
 //! # Invariants
 //! Under the lock of the span's class:

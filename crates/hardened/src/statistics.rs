@@ -6,9 +6,11 @@ use heapwright_sync::atomic::Ordering;
 use crate::geometry::CUTS;
 use crate::large::large;
 use crate::pool::{SPAN_BYTES_IN_USE, pool};
+use crate::refill::bring_all_back;
 use crate::space::UNGUARDED_SPANS;
 use crate::span::Span;
 use crate::thread::is_started;
+use crate::tls;
 use crate::wait::hold;
 
 /// What the heap holds now.
@@ -16,7 +18,7 @@ use crate::wait::hold;
 pub struct Statistics {
     /// Bytes of spans in use, exact.
     pub small_span_bytes: usize,
-    /// Bytes of slots that are live or wait in a thread's ring.
+    /// Bytes of slots that are live or wait with a thread.
     pub small_used_bytes: usize,
     /// Bytes of large blocks, whole pages, exact.
     pub large_bytes: usize,
@@ -24,6 +26,20 @@ pub struct Statistics {
     pub large_count: usize,
     /// Spans whose guard the kernel refused.
     pub unguarded_spans: usize,
+}
+
+/// Gives the memory of spans without live blocks back to the kernel, those of the calling thread's
+/// waiting slots too; whether there was any. O(spans).
+pub fn trim() -> bool {
+    if !is_started() {
+        return false;
+    }
+    if let Some(cache) = tls::cache() {
+        bring_all_back(cache);
+    }
+    // Each of them, whatever the first one says.
+    (0..CLASS_COUNT)
+        .fold(false, |is_any, class_index| hold(pool(class_index)).trim(class_index) | is_any)
 }
 
 /// Counts. O(spans), one lock after the other, so the sums are of no one moment.

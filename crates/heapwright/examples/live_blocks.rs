@@ -1,8 +1,9 @@
 //! Who holds what: every live block of the process, by size class and heap.
 //!
-//! `cargo run --example live_blocks`
+//! `cargo run --release --example live_blocks [WORDS]`
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use heapwright::Heapwright;
 use heapwright::heap::{Heap, ZoneOptions};
@@ -15,15 +16,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..500 {
         heap.alloc(std::alloc::Layout::new::<[u8; 100]>())?;
     }
-    let words: Vec<String> = (0..1000).map(|number| format!("word {number}")).collect();
+    let count = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(1000);
+    let words: Vec<String> = (0..count).map(|number| format!("word {number}")).collect();
 
+    let start = Instant::now();
+    // Other threads wait for this part only, where they need the allocator's slow paths.
+    let blocks = GLOBAL.live_blocks()?;
+    let snapshot = start.elapsed();
     let mut by_kind = BTreeMap::new();
-    for block in GLOBAL.live_blocks()? {
+    for block in blocks {
         let heap = block.zone.map_or(0, |zone| zone.id());
         let kind: &mut (usize, usize) = by_kind.entry((heap, block.usable_bytes)).or_default();
         kind.0 += 1;
         kind.1 += block.usable_bytes;
     }
+    println!("snapshot {snapshot:?}, all {:?}", start.elapsed());
     println!("{:>5} {:>12} {:>8} {:>10}", "heap", "usable bytes", "blocks", "bytes");
     for ((heap, usable_bytes), (count, bytes)) in &by_kind {
         println!("{heap:>5} {usable_bytes:>12} {count:>8} {bytes:>10}");

@@ -6,6 +6,10 @@ use heapwright_malloc as malloc;
 
 /// What C's `malloc` aligns to without being asked.
 const QUANTUM_BYTES: usize = 16;
+/// No machine has smaller OS pages.
+const PAGE_BYTES: usize = 4096;
+/// Blocks above this have OS pages of their own.
+const SMALL_BYTES_MAX: usize = 32 * 1024;
 
 /// The general allocator, for `#[global_allocator]`.
 ///
@@ -27,7 +31,7 @@ heapwright_watch::watch_from_load_to_exit!();
 
 /// Nothing here allocates or panics, and all of it may be called at any time, from any thread.
 impl Heapwright {
-    /// What the allocator holds: O(64 KiB slices ever used), some 5 ns each, under its lock.
+    /// What the allocator holds: O(slices of 32 KiB ever used), some 5 ns each, under its lock.
     pub fn stats(&self) -> malloc::Statistics {
         malloc::statistics()
     }
@@ -94,6 +98,16 @@ unsafe impl GlobalAlloc for Heapwright {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if layout.align() <= QUANTUM_BYTES {
             // SAFETY: the caller's promise: a live block of this allocator.
+            return unsafe { malloc::realloc(ptr, new_size) };
+        }
+        // SAFETY: as above.
+        let usable_bytes = unsafe { malloc::usable_bytes(ptr) };
+        if new_size <= usable_bytes && new_size >= usable_bytes / 2 {
+            return ptr;
+        }
+        if layout.align() <= PAGE_BYTES && usable_bytes.min(new_size) > SMALL_BYTES_MAX {
+            // Large blocks begin on pages, before and after they move.
+            // SAFETY: as above.
             return unsafe { malloc::realloc(ptr, new_size) };
         }
         // A moved block would be aligned as `malloc` aligns, so it is moved here.

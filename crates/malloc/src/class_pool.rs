@@ -15,6 +15,7 @@ use crate::block::Block;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::heap::Heap;
 use crate::life::before_shared_lock;
+use crate::merge;
 use crate::nodes::{self, Part};
 use crate::pool::{Futex, in_signal_handler};
 use crate::span::Span;
@@ -149,12 +150,19 @@ impl ClassPool {
         }
         span.set_bit(block);
         head.is_dirty.store(1, Ordering::Relaxed);
-        if span.place() == Place::Pending {
+        let place = span.place();
+        if place.is_pending() {
             return Freed::Kept;
         }
         if span.passive_used() == 0 {
+            if place == Place::Merged && !merge::thaw(span) {
+                return Freed::Kept;
+            }
             self.remove(span);
             return Freed::Emptied;
+        }
+        if place == Place::Merged {
+            return Freed::Kept;
         }
         let bucket = bucket_of(span);
         if bucket.map(|bucket| BUCKETS[bucket]) != Some(span.place()) {

@@ -59,6 +59,10 @@ pub(crate) enum Place {
     Bucket2 = 7,
     /// At most a quarter used.
     Bucket3 = 8,
+    /// Passive, with merged windows; in no list, and hands nothing out any more. See `merge`.
+    Merged = 9,
+    /// Merged while pending, and in the pending list still.
+    MergedPending = 10,
 }
 
 impl Place {
@@ -72,8 +76,30 @@ impl Place {
             6 => Self::Bucket1,
             7 => Self::Bucket2,
             8 => Self::Bucket3,
+            9 => Self::Merged,
+            10 => Self::MergedPending,
             _ => Self::Packed,
         }
+    }
+
+    /// Whether the span waits for its owner to be seen in a slow path.
+    pub(crate) fn is_pending(self) -> bool {
+        matches!(self, Self::Pending | Self::MergedPending)
+    }
+
+    /// Whether the span has merged windows.
+    pub(crate) fn is_merged(self) -> bool {
+        matches!(self, Self::Merged | Self::MergedPending)
+    }
+
+    /// Whether the span is in a list of its class.
+    pub(crate) fn is_bucket(self) -> bool {
+        matches!(self, Self::Bucket0 | Self::Bucket1 | Self::Bucket2 | Self::Bucket3)
+    }
+
+    /// Whether a thread may take the passive span over.
+    pub(crate) fn is_adoptable(self) -> bool {
+        self == Self::Packed || self.is_bucket()
     }
 }
 
@@ -110,7 +136,8 @@ pub(crate) struct Descriptor {
     pub(crate) is_dirty: AtomicU8,
     /// Small span: the part of the region, hence the NUMA node, that it lies in.
     pub(crate) node: AtomicU8,
-    /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`.
+    /// Free run: the epoch in which it last grew. Small span: what a purger saw last, see `purge`;
+    /// with merged windows: which ones, a bit each.
     pub(crate) epoch: AtomicU32,
     /// Head of a large block: its usable bytes. Other slices, also of free runs, but for the rest
     /// of a large block: the slice's pages of 4 KiB that may be resident, a bit each.

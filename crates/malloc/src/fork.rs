@@ -18,12 +18,14 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block;
 use crate::class_pool::{class_lock, lock_class};
-use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
+use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
 use crate::life::{set_thread_count, thread_count};
+use crate::merge;
 use crate::pool::{all_heaps, lock, pool_lock};
 use crate::purger;
+use crate::region::descriptor;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
@@ -179,8 +181,9 @@ fn unlock_heaps() {
 /// - The calling thread locked everything; or this is the only thread of a child, whose parent's
 ///   thread did.
 pub(crate) unsafe fn unlock_everything() {
-    unlock_classes_and_pool();
+    // The pool last: while it is locked no heap and no zone is made whose lock is not ours.
     unlock_heaps();
+    unlock_classes_and_pool();
 }
 
 pub(crate) unsafe extern "C" fn before_fork() {
@@ -198,6 +201,7 @@ pub(crate) unsafe extern "C" fn after_fork_in_child() {
     unsafe { unlock_everything() };
     note_process();
     purger::forget();
+    merge::after_fork();
     let own = ThreadBlock::current().heap.get();
     set_thread_count(u32::from(!own.is_null()));
     for heap in all_heaps() {
@@ -265,6 +269,7 @@ pub(crate) fn adopt_orphans_of(head: &Descriptor) {
     // The heap's structure was lost in a fork of a fork. The span stays as it is, passive, in no
     // list, and its free slots are lost.
     head.bit_count.store(0, Ordering::Relaxed);
+    head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
     head.owner.store(PASSIVE, Ordering::Relaxed);
 }
 
@@ -279,7 +284,7 @@ fn dissolve(heap: &'static Heap) -> bool {
     while let Some(index) = take_any(&mut inside) {
         let span = Span::at(index);
         let mut pool = lock_class(span.class_index());
-        if span.place() == Place::Pending {
+        if span.place().is_pending() {
             // As in `Entered::settle_pending`: one block, whose link means nothing.
             let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
             if !late.is_null() {
@@ -351,7 +356,15 @@ pub(crate) fn look_for_raw_fork() {
     zone_place::break_locks(me);
     let own = ThreadBlock::current().heap.get();
     for heap in all_heaps() {
-        if core::ptr::eq(heap, own) || heap.owner.load(Ordering::Relaxed) <= ORPHAN {
+        if core::ptr::eq(heap, own) {
+            // A purger was visiting it.
+            if heap.inside.break_if_held_by_other(me) {
+                heap.lock_inside().forget();
+                disown_spans_of(me);
+            }
+            continue;
+        }
+        if heap.owner.load(Ordering::Relaxed) <= ORPHAN {
             continue;
         }
         if heap.inside.break_if_held_by_other(me) {
@@ -360,5 +373,21 @@ pub(crate) fn look_for_raw_fork() {
         } else {
             make_orphan(heap);
         }
+    }
+}
+
+/// Makes the spans of this thread nobody's: the lists that they are in were lost.
+fn disown_spans_of(me: usize) {
+    let mut part = 0;
+    loop {
+        let slices = lock().runs.ranges().nth(part);
+        let Some(slices) = slices else { return };
+        for index in slices {
+            let head = descriptor(index);
+            if head.owner.load(Ordering::Relaxed) == me {
+                head.owner.store(ORPHANED, Ordering::Relaxed);
+            }
+        }
+        part += 1;
     }
 }

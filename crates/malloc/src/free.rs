@@ -5,7 +5,7 @@ use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::class_pool::{Freed, lock_class};
-use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, Place, THREAD_MIN, ZONE};
+use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, THREAD_MIN, ZONE};
 use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
 use crate::large;
@@ -31,9 +31,20 @@ const ADOPT_SHARE: i32 = 4;
 ///
 /// # Safety
 /// - `ptr` is null or a live block of this allocator, and nobody uses it after the call.
-#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 pub unsafe fn free(ptr: *mut u8) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { free_by(ptr, 0) }
+}
+
+/// [`free`] with a number for [`GuardHooks::free`](crate::GuardHooks): which function the program
+/// called. A constant costs nothing where the block is no guarded one.
+///
+/// # Safety
+/// - As for [`free`].
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
     if let Some(head) = descriptor_of(ptr)
         && head.owner.load(Ordering::Relaxed) == ThreadBlock::token()
     {
@@ -44,19 +55,17 @@ pub unsafe fn free(ptr: *mut u8) {
         return;
     }
     // SAFETY: the caller's promise, passed on.
-    unsafe { free_slow(ptr) };
+    unsafe { free_slow(ptr, taker) };
 }
 
-/// Frees the block at `ptr`; null is nothing.
-///
-/// The owner's own free is sixteen instructions. A pointer into the region that is no block ends
-/// the process where that is noticed; a pointer of another allocator is ignored.
+/// [`free`] with a number for [`GuardHooks::free`](crate::GuardHooks): which function the program
+/// called. A constant costs nothing where the block is no guarded one.
 ///
 /// # Safety
-/// - `ptr` is null or a live block of this allocator, and nobody uses it after the call.
+/// - As for [`free`].
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub unsafe fn free(ptr: *mut u8) {
+pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
     // In assembly, since the compiler folds no atomic load into a comparison and no decrement into
     // one instruction, which makes seven more. The same as for other processors above, by
     // `descriptor_of`, `token` and `push_local`; each store is one instruction, in that order.
@@ -89,7 +98,7 @@ pub unsafe fn free(ptr: *mut u8) {
             until_wake = const core::mem::offset_of!(Descriptor, until_wake),
             slow = label {
                 // SAFETY: the caller's promise, passed on.
-                unsafe { free_slow(ptr) }
+                unsafe { free_slow(ptr, taker) }
             },
             wake = label { wake_span_of(ptr) },
             out("rax") _,
@@ -146,10 +155,10 @@ fn wake(head: &'static Descriptor) {
 /// - As for [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slow(ptr: *mut u8) {
+unsafe fn free_slow(ptr: *mut u8, taker: u8) {
     let Some(head) = head_of(ptr) else {
         if !ptr.is_null() {
-            if sampling::guard().is_some_and(|guard| (guard.free)(ptr)) {
+            if sampling::guard().is_some_and(|guard| (guard.free)(ptr, taker)) {
                 return;
             }
             // Whether it was ours or another allocator's, there is nothing more to do.
@@ -205,7 +214,7 @@ unsafe fn free_slow(ptr: *mut u8) {
 /// well used.
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
-    let is_listed = span.place() != Place::Pending && nodes::is_near(span.part());
+    let is_listed = span.place().is_adoptable() && nodes::is_near(span.part());
     if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
@@ -242,7 +251,7 @@ pub(crate) fn free_redirected(
             let mut pool = lock_class(span.class_index());
             if let Some(entered) = adopter.as_deref_mut()
                 && head.owner.load(Ordering::Relaxed) == PASSIVE
-                && span.place() != Place::Pending
+                && span.place().is_adoptable()
             {
                 pool.activate(span, entered.heap, entered.owner);
                 drop(pool);

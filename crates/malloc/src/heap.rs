@@ -23,6 +23,7 @@ use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::geometry::Geometry;
 use crate::life;
+use crate::merge;
 use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
@@ -521,9 +522,14 @@ fn is_all_listed(span: Span, list: Block) -> bool {
 /// Lists a span that has just become passive, or gives it back when it is empty.
 pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
     span.head().heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-    if span.passive_used() == 0 {
+    let is_merged = span.place().is_merged();
+    if span.passive_used() == 0 && (!is_merged || merge::thaw(span)) {
         span.set_place(Place::Packed);
         lock().give_span(span);
+        return;
+    }
+    if is_merged {
+        span.set_place(Place::Merged);
         return;
     }
     pool.insert(span);

@@ -11,9 +11,10 @@
 //!    owner's own free is three stores, another thread's goes through its outbox (`outbox`) and
 //!    the owner's remote queue.
 //! 5. `purge`, `purger`: memory without live blocks goes back to the kernel, also from inside the
-//!    spans of threads that do nothing.
+//!    spans of threads that do nothing. `huge`: what is dense and old becomes huge pages.
 //! 6. `large`: blocks over 32 KiB are runs of their own. `direct`: when the region cannot be had,
 //!    a block is a mapping of its own. `zone`: heaps that are destroyed at once. `nodes`: NUMA.
+//!    `merge`: in mode compact, what is left shares pages.
 //!    `sampling`, `sampled_lists`: a few blocks are profiled or guarded, at no cost to the others.
 //! 7. `life`, `fork`: thread ends, forks. `limits`, `options`, `statistics`, `walk`, `spans`,
 //!    `beat`: what the user sees.
@@ -35,9 +36,11 @@ mod fork;
 mod free;
 mod geometry;
 mod heap;
+mod huge;
 mod large;
 mod life;
 mod limits;
+mod merge;
 mod nodes;
 mod options;
 mod outbox;
@@ -61,9 +64,12 @@ mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use beat::{HeartbeatHook, set_heartbeat};
-pub use free::{free, usable_bytes};
+pub use free::{free, free_by, usable_bytes};
 pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
+pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_statistics};
+#[cfg(feature = "merge-faults")]
+pub use merge::{Step, fail_merge_step};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
 pub use sampling::{

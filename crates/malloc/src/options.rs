@@ -11,9 +11,10 @@
 use core::fmt;
 
 use heapwright_os::{env_var, has_environment, is_secure};
-use heapwright_sync::atomic::{AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::limits::{Limits, allow_purger, is_purger_allowed, limits, set_limits};
+use crate::purge::note_work;
 
 /// What kind of value an option has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +74,13 @@ impl core::error::Error for OptionError {}
 
 /// 1 when the region is not to be divided among NUMA nodes.
 static IS_NUMA_OFF: AtomicU32 = AtomicU32::new(0);
+/// 1 when dense, old memory is to be made of huge pages.
+static HUGE_PAGES: AtomicUsize = AtomicUsize::new(0);
 /// 1 when the environment was read.
 static IS_ENVIRONMENT_READ: AtomicU32 = AtomicU32::new(0);
 
 /// The table of options.
-pub static OPTIONS: [OptionRow; 4] = [
+pub static OPTIONS: [OptionRow; 5] = [
     OptionRow {
         name: "soft_limit",
         variable: "HEAPWRIGHT_SOFT_LIMIT",
@@ -114,11 +117,29 @@ pub static OPTIONS: [OptionRow; 4] = [
         set: |is_on| IS_NUMA_OFF.store(u32::from(is_on == 0), Ordering::Relaxed),
         get: || usize::from(is_numa_wanted()),
     },
+    OptionRow {
+        name: "huge_pages",
+        variable: "HEAPWRIGHT_HUGE_PAGES",
+        kind: OptionKind::Switch,
+        is_changeable: true,
+        text: "whether memory that is dense and old is made of huge pages",
+        set: |is_on| {
+            HUGE_PAGES.store(is_on, Ordering::Relaxed);
+            note_work();
+        },
+        get: || HUGE_PAGES.load(Ordering::Relaxed),
+    },
 ];
 
 /// Whether each NUMA node has a pool of its own.
 pub(crate) fn is_numa_wanted() -> bool {
     IS_NUMA_OFF.load(Ordering::Relaxed) == 0
+}
+
+/// Whether dense, old memory is to be made of huge pages.
+#[inline]
+pub(crate) fn are_huge_pages_wanted() -> bool {
+    HUGE_PAGES.load(Ordering::Relaxed) == 1
 }
 
 /// Sets the option `name` to `value`, as text; for what is allocated from now on. O(1).

@@ -28,6 +28,7 @@ use crate::class_pool::lock_class;
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Entered, Heap, Inside};
+use crate::huge;
 use crate::nodes::{Part, part_count};
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, slice_start};
@@ -90,7 +91,8 @@ pub(crate) fn purge_shared(eagerness: Eagerness) -> bool {
     for class_index in 0..CLASS_COUNT {
         is_more |= purge_class(class_index, eagerness);
     }
-    is_more | purge_runs(eagerness)
+    is_more |= purge_runs(eagerness);
+    is_more | huge::round()
 }
 
 /// Purges free runs, the lock not held while the kernel works.
@@ -160,6 +162,9 @@ fn is_unchanged(span: Span) -> bool {
 
 /// Purges the pages of a passive span that have no used slot. The class's lock is held.
 pub(crate) fn purge_pages(span: Span) {
+    if huge::keeps_whole(span) {
+        return;
+    }
     let head = span.head();
     head.is_dirty.store(0, Ordering::Relaxed);
     let group = (page_bytes() / PAGE_UNIT_BYTES).max(1);
@@ -183,6 +188,7 @@ pub(crate) fn purge_pages(span: Span) {
         if done.is_err() {
             return;
         }
+        huge::note_purged(span.index(), 1);
         note_purged((unit - start) * PAGE_UNIT_BYTES);
         touched &= !((u64::MAX >> (64 - (unit - start))) << start);
         span.set_touched(touched);

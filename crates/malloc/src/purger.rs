@@ -13,8 +13,10 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
+use crate::huge;
 use crate::life::thread_count;
 use crate::limits::is_purger_allowed;
+use crate::merge::{Merger, REQUESTS, round_alone};
 use crate::options::read_environment;
 use crate::pool::all_heaps;
 use crate::purge::{
@@ -44,8 +46,6 @@ const REFUSED: u32 = 2;
 
 static STATE: AtomicU32 = AtomicU32::new(NONE);
 static NEXT_CYCLES: AtomicU64 = AtomicU64::new(0);
-/// A word that nobody changes, to sleep on.
-static NEVER: AtomicU32 = AtomicU32::new(0);
 
 /// Called at the end of slow paths, without a lock: sees to it that what is overdue is purged.
 #[inline]
@@ -80,6 +80,15 @@ fn see_to_it() {
     if round_of_owner(Eagerness::Overdue) {
         note_work();
     }
+    round_alone();
+}
+
+/// Sees to it that there is a purger; whether there is one.
+pub(crate) fn ensure() -> bool {
+    if STATE.load(Ordering::Relaxed) == NONE && is_purger_allowed() {
+        start();
+    }
+    STATE.load(Ordering::Relaxed) == RUNNING
 }
 
 /// A round of the calling thread over its own heap and what is shared; whether another one is
@@ -136,14 +145,19 @@ pub(crate) fn can_visit() -> bool {
 
 unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
     let mut quiet_rounds = 0;
+    let mut merger = Merger::default();
+    let mut seen_requests = REQUESTS.load(Ordering::Relaxed);
     loop {
-        let _ = futex_wait(&NEVER, 0, Some(ROUND));
+        // Returns early when somebody asks for a merge.
+        let _ = futex_wait(&REQUESTS, seen_requests, Some(ROUND));
+        seen_requests = REQUESTS.load(Ordering::Relaxed);
         let had_work = take_work();
         let mut is_more = false;
         if can_visit() {
             is_more |= round_over_others(Eagerness::Overdue);
         }
         is_more |= purge_shared(Eagerness::Overdue);
+        is_more |= merger.round(had_work || is_more);
         beat();
         quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
         // When no other thread is left, the process may only be waiting for us.
@@ -166,5 +180,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 /// In the child of a fork: the purger is not here.
 pub(crate) fn forget() {
     walk::forget();
+    huge::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }

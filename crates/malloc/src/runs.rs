@@ -18,8 +18,10 @@ use heapwright_os::{Advice, advise, monotonic_ns};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
+use crate::huge;
 use crate::limits::limits;
-use crate::purge::note_purged;
+use crate::options::are_huge_pages_wanted;
+use crate::purge::{note_purged, note_work};
 use crate::region::{
     COMMIT_SLICES, Extent, SLICE_BYTES, SLICE_LOG2, commit_slices, descriptor, slice_start,
 };
@@ -367,6 +369,10 @@ impl Runs {
         let index = self.frontier;
         let end = index.checked_add(slices).filter(|end| *end <= self.limit)?;
         if end > self.committed {
+            // What is young now may be huge one day.
+            if are_huge_pages_wanted() {
+                note_work();
+            }
             let least = end.next_multiple_of(COMMIT_SLICES).min(self.limit);
             let step = ((self.committed - self.floor) / 8)
                 .clamp(COMMIT_STEP_SLICES_MIN, COMMIT_STEP_SLICES_MAX)
@@ -465,6 +471,7 @@ pub(crate) fn note_touched(index: SliceIndex, slices: SliceIndex, bytes: usize) 
 
 /// Gives a run's pages to the kernel; whether it took them.
 pub(crate) fn purge(index: SliceIndex, slices: SliceIndex) -> bool {
+    huge::note_purged(index, slices);
     let Some(start) = NonNull::new(slice_start(index)) else { return false };
     // SAFETY: the caller's free run, whose pages are ours and whose contents nobody needs.
     let is_done =

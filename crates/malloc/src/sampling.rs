@@ -82,8 +82,9 @@ pub struct GuardHooks {
     /// A block outside the allocator's memory for a request of so many bytes at such an
     /// alignment; null leaves it with an ordinary one.
     pub replace: fn(requested_bytes: usize, align_bytes: usize) -> *mut u8,
-    /// Frees a block outside the allocator's memory; whether it was the guard's.
-    pub free: fn(*mut u8) -> bool,
+    /// Frees a block outside the allocator's memory; whether it was the guard's. The number is the
+    /// one given to [`free_by`](crate::free_by), 0 for `free` and `realloc`.
+    pub free: fn(*mut u8, u8) -> bool,
     /// Usable bytes of a block outside the allocator's memory, if it is the guard's.
     pub usable_bytes: fn(*mut u8) -> Option<usize>,
 }

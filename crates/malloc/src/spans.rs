@@ -85,6 +85,13 @@ pub struct RegionFacts {
     pub held_bytes: usize,
 }
 
+impl RunFacts {
+    /// Length of the run.
+    pub fn bytes(&self) -> usize {
+        self.slices as usize * SLICE_BYTES
+    }
+}
+
 /// Calls `visit` for each run in order of address: O(runs), under the pool's lock, so `visit`
 /// must not allocate or free. Some 5 ns a run.
 pub fn survey(mut visit: impl FnMut(&RunFacts)) -> RegionFacts {

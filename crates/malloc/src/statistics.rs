@@ -4,6 +4,7 @@ use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
 use crate::descriptor::{ORPHANED, PASSIVE, THREAD_MIN, ZONE};
+use crate::merge::merge_now;
 use crate::pool::lock;
 use crate::purge::Eagerness;
 use crate::purger::{can_visit, round_of_owner, round_over_others};
@@ -69,5 +70,6 @@ pub fn trim() -> bool {
         round_over_others(Eagerness::All);
     }
     round_of_owner(Eagerness::All);
-    before > 0
+    let is_merged = merge_now();
+    before > 0 || is_merged
 }

@@ -28,7 +28,7 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block::Block;
 use crate::descriptor::{
-    Descriptor, FREE_RUN, LARGE, ORPHANED, PASSIVE, Place, SliceIndex, THREAD_MIN, ZONE,
+    Descriptor, FREE_RUN, LARGE, ORPHANED, PASSIVE, SliceIndex, THREAD_MIN, ZONE,
 };
 use crate::fork::{lock_everything, unlock_everything};
 use crate::free::head_of;
@@ -141,7 +141,7 @@ impl LiveBlocks {
     ///
     /// Other threads wait as long as they need a slow path: some 20 ns a span and a few a free
     /// block. The snapshot is 1/128 of the addresses in use, of which the kernel provides what is
-    /// written: the bits of free slots, and 32 bytes for each 64 KiB in use.
+    /// written: the bits of free slots, and 32 bytes for each slice in use.
     ///
     /// # Errors
     /// [`WalkError::OutOfMemory`].
@@ -327,8 +327,7 @@ impl Reader {
         }
         // Acquire: pairs with the Release in `push_local`; the links can be read.
         let linked = head.local_free.load(Ordering::Acquire);
-        let is_pending =
-            head.owner.load(Ordering::Relaxed) == PASSIVE && span.place() == Place::Pending;
+        let is_pending = head.owner.load(Ordering::Relaxed) == PASSIVE && span.place().is_pending();
         if !is_pending {
             // Its owner adds at the front, and takes blocks in slow paths only.
             self.note_chain(linked);

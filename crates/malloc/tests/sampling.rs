@@ -200,7 +200,7 @@ fn replace(requested_bytes: usize, align_bytes: usize) -> *mut u8 {
     block
 }
 
-fn free_guarded(block: *mut u8) -> bool {
+fn free_guarded(block: *mut u8, _taker: u8) -> bool {
     let mut live = GUARDED_LIVE.lock().unwrap();
     let Some(found) = live.iter().position(|address| *address == block.addr()) else {
         return false;

@@ -84,8 +84,12 @@ fn work(random: &mut Random, own: &mut Vec<Held>, shared: &Mutex<Vec<Held>>, zon
                 }
             }
             75..85 => {
-                let taken = shared.lock().expect("no panic").pop();
-                if let Some(held) = taken {
+                let mut others = shared.lock().expect("no panic");
+                if !others.is_empty() {
+                    // Mostly another thread's.
+                    let place = random.below(others.len());
+                    let held = others.swap_remove(place);
+                    drop(others);
                     release(held);
                 }
             }
@@ -123,6 +127,8 @@ fn a_walk_is_exact_when_nobody_works() {
     let all = &Mutex::new(Vec::new());
     let (worked, walked) = (&Barrier::new(THREAD_COUNT + 1), &Barrier::new(THREAD_COUNT + 1));
     const ROUND_COUNT: usize = 6;
+    // Told after the threads have ended, which wait for each other.
+    let mut wrong = Vec::new();
     std::thread::scope(|scope| {
         for thread in 0..THREAD_COUNT {
             scope.spawn(move || {
@@ -144,15 +150,22 @@ fn a_walk_is_exact_when_nobody_works() {
             model.extend_from_slice(&shared.lock().expect("no panic"));
             let model = expected(&model);
             let walk = seen(LiveBlocks::take().expect("memory"));
-            assert!(walk == model, "round {round}: {}", difference(&walk, &model));
+            if walk != model {
+                wrong.push(format!("round {round}: {}", difference(&walk, &model)));
+            }
             for zone in zones {
                 let of_zone = seen(LiveBlocks::of_zone(*zone).expect("memory"));
-                assert_eq!(of_zone.len(), zone.live_count().expect("there"));
-                assert!(of_zone.values().all(|(_, id)| *id == Some(zone.id())));
+                let live_count = zone.live_count().expect("there");
+                if of_zone.len() != live_count
+                    || of_zone.values().any(|(_, id)| *id != Some(zone.id()))
+                {
+                    wrong.push(format!("{zone:?}: {} blocks, not {live_count}", of_zone.len()));
+                }
             }
             walked.wait();
         }
     });
+    assert_eq!(wrong, Vec::<String>::new());
     // The threads are gone.
     let left = std::mem::take(&mut *shared.lock().expect("no panic"));
     let (walk, model) = (seen(LiveBlocks::take().expect("memory")), expected(&left));
@@ -194,6 +207,7 @@ fn a_walk_is_right_about_what_does_not_change_while_others_work() {
         release(Held { block, zone: None });
         bytes
     };
+    let mut wrong = Vec::new();
     std::thread::scope(|scope| {
         for thread in 0..THREAD_COUNT {
             scope.spawn(move || {
@@ -214,11 +228,11 @@ fn a_walk_is_right_about_what_does_not_change_while_others_work() {
                 let mut live: Vec<Held> = Vec::new();
                 while !done.load(Ordering::Relaxed) {
                     for _ in 0..200 {
-                        let bytes = [16, 24, 100, 300, 1000, 9000][random.below(6)];
-                        let block = alloc(bytes);
-                        // The program's own words where links were.
+                        let other = kept[random.below(kept.len())].block;
+                        let block = alloc(usable(other));
+                        // A pointer to a live block of the class, where a link was.
                         // SAFETY: a fresh block of at least 16 bytes.
-                        unsafe { block.cast::<usize>().write(random.below(usize::MAX)) };
+                        unsafe { block.cast::<*mut u8>().write(other) };
                         live.push(Held { block, zone: None });
                         if random.below(2) == 0 {
                             let place = random.below(live.len());
@@ -247,18 +261,19 @@ fn a_walk_is_right_about_what_does_not_change_while_others_work() {
             let walk = seen(LiveBlocks::take().expect("memory"));
             let mut end = 0;
             for (start, (bytes, _)) in &walk {
-                assert!(*start >= end, "walk {walk_number}: blocks overlap");
-                assert_ne!(*bytes, dead_usable, "walk {walk_number}: dead block at {start:x}");
+                if *start < end || *bytes == dead_usable {
+                    wrong.push(format!("walk {walk_number}: overlapping or dead at {start:x}"));
+                }
                 end = start + bytes;
             }
-            for (start, value) in &model {
-                assert_eq!(walk.get(start), Some(value), "walk {walk_number}: at {start:x}");
-            }
+            let missing = model.iter().filter(|(start, value)| walk.get(start) != Some(value));
+            wrong.extend(missing.map(|at| format!("walk {walk_number}: {at:x?} is missing")));
             std::thread::yield_now();
         }
         done.store(true, Ordering::Relaxed);
         ready.wait();
     });
+    assert_eq!(wrong, Vec::<String>::new());
     let left = std::mem::take(&mut *shared.lock().expect("no panic"));
     left.into_iter().for_each(release);
     assert_eq!(LiveBlocks::take().expect("memory").count(), 0);

@@ -7,6 +7,7 @@
 //!   hold how much, and how much free memory they pin, with intervals.
 //! - [`Look`]: all of that at one moment, as JSON; [`open_metrics`] the same for a scraper;
 //!   [`Threshold`]: figures that alarm.
+//! - [`Server`]: the same over HTTP, on the loopback or a Unix socket, and as a web page.
 //!
 //! The reader only ever writes one word of the page, the request. It attaches to nothing and
 //! reads none of the process's memory. The design page is `docs/design/watching.md`.
@@ -22,6 +23,7 @@ mod pprof_export;
 mod processes;
 mod raw_profile;
 mod residence;
+mod serve;
 mod smaps;
 mod threshold;
 
@@ -35,4 +37,5 @@ pub use pprof_export::pprof;
 pub use processes::{WatchedProcess, directories, watched_processes};
 pub use raw_profile::{LiveSample, ProfileError, RawProfile, SampledSite};
 pub use residence::Residence;
+pub use serve::{Reach, ServeError, Server};
 pub use threshold::{Quantity, Threshold, ThresholdError};

@@ -15,6 +15,8 @@ impl Errno {
     pub const EINTR: Self = Self(libc::EINTR);
     /// Try again.
     pub const EAGAIN: Self = Self(libc::EAGAIN);
+    /// Busy.
+    pub const EBUSY: Self = Self(libc::EBUSY);
     /// Out of memory, or out of mappings.
     pub const ENOMEM: Self = Self(libc::ENOMEM);
     /// Bad address.

@@ -24,6 +24,19 @@ const SIGNAL_SET_BYTES: usize = 8;
 /// threads, so that calls which concern all threads (`setuid`) concern them too. Refused when libc
 /// has no threads, or a limit or a sandbox forbids one more. libc may allocate inside.
 pub fn spawn_helper(main: ThreadMain, stack_bytes: usize) -> bool {
+    // SAFETY: `main` is code, which needs no argument.
+    unsafe { spawn_helper_with(main, core::ptr::null_mut(), stack_bytes) }
+}
+
+/// As [`spawn_helper`], with an argument for `main`.
+///
+/// # Safety
+/// - `main` may be called with `argument` by another thread, now or later.
+pub unsafe fn spawn_helper_with(
+    main: ThreadMain,
+    argument: *mut c_void,
+    stack_bytes: usize,
+) -> bool {
     let (create, init) = (weak::create(), weak::attr_init());
     let (set_stack, set_detach) = (weak::attr_set_stack(), weak::attr_set_detach());
     if [create, init, set_stack, set_detach].iter().any(|address| address.is_null()) {
@@ -50,9 +63,8 @@ pub fn spawn_helper(main: ThreadMain, stack_bytes: usize) -> bool {
     }
     let old_mask = block_signals(!0);
     let mut thread = 0;
-    // SAFETY: the attributes are filled; `main` is code, which needs no argument.
-    let result =
-        unsafe { create(&raw mut thread, &raw const attributes, main, core::ptr::null_mut()) };
+    // SAFETY: the attributes are filled; the caller lets a thread run `main` with the argument.
+    let result = unsafe { create(&raw mut thread, &raw const attributes, main, argument) };
     block_signals(old_mask);
     result == 0
 }

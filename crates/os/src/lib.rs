@@ -51,6 +51,7 @@ mod thread_variable;
 mod threads;
 mod time;
 mod topology;
+mod user_faults;
 
 pub use anonymous::AnonymousPages;
 pub use barrier::{barrier_on_all_threads, register_barriers};
@@ -72,7 +73,7 @@ pub use file_pages::{FilePages, FilePagesError};
 pub use futex::{futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
 pub use guard_marker::{install_guards, remove_guards, renew};
-pub use helper_thread::{ThreadMain, spawn_helper};
+pub use helper_thread::{ThreadMain, spawn_helper, spawn_helper_with};
 pub use huge::{
     HugePage, advise_huge, collapse, free_huge_pages, huge_bytes, map_huge,
     transparent_huge_page_bytes,
@@ -107,3 +108,7 @@ pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin
 pub use threads::thread_ids;
 pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns, thread_cpu_ns};
 pub use topology::{DISTANCE_LOCAL, NODE_COUNT_MAX, NodeSet, Topology, node_free_bytes};
+pub use user_faults::{
+    FaultScope, UserFaults, block_signals, leave_descriptors, map_private_at, map_zeroed_at,
+    restore_signals,
+};

@@ -108,7 +108,8 @@ pub unsafe fn set_signal_action(signal: i32, action: SignalAction) -> Result<Sig
     Ok(SignalAction { handler: old.handler, flags: old.flags, mask: old.mask })
 }
 
-/// Gives the calling thread a signal stack unless it has one; whether it was done.
+/// Gives the calling thread a signal stack unless it has one that is as large; whether it was done.
+/// A smaller one, such as Rust's threads have, is replaced unless it is in use.
 ///
 /// # Safety
 /// - The memory is used for nothing else until [`drop_signal_stack`] or the thread's end.
@@ -119,7 +120,9 @@ pub unsafe fn offer_signal_stack(start: NonNull<u8>, bytes: usize) -> bool {
         unsafe { syscall3(libc::SYS_sigaltstack, 0, old.as_mut_ptr().expose_provenance(), 0) };
     // SAFETY: zeroed above; every bit pattern is valid.
     let old = unsafe { old.assume_init() };
-    if asked.is_err() || old.ss_flags & libc::SS_DISABLE == 0 {
+    let has_one = old.ss_flags & libc::SS_DISABLE == 0;
+    let is_in_use = old.ss_flags & libc::SS_ONSTACK != 0;
+    if asked.is_err() || is_in_use || (has_one && old.ss_size >= bytes) {
         return false;
     }
     let new = libc::stack_t { ss_sp: start.as_ptr().cast(), ss_flags: 0, ss_size: bytes };

@@ -5,6 +5,8 @@
 //! `docs/design/hardened.md`.
 #![no_std]
 
+mod sampled;
+
 use core::ffi::CStr;
 
 use heapwright_capi::{CAllocator, Entry, FreeEntry, Told, Usage};
@@ -24,6 +26,7 @@ static AT_END: extern "C" fn() = at_end;
 
 extern "C" fn at_end() {
     heapwright_hardened::at_exit();
+    sampled::at_end();
 }
 
 /// The hardened heap behind the C table.
@@ -114,6 +117,10 @@ unsafe impl CAllocator for Hardened {
     unsafe fn usable_bytes(ptr: *mut u8) -> usize {
         // SAFETY: the caller's promise about `ptr`.
         unsafe { heapwright_hardened::usable_bytes(ptr) }
+    }
+
+    fn trim() -> bool {
+        heapwright_hardened::trim()
     }
 
     fn usage() -> Usage {

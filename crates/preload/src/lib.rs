@@ -5,6 +5,7 @@
 #![no_std]
 
 mod control;
+mod sampled;
 
 use core::ffi::{CStr, c_int};
 
@@ -37,8 +38,10 @@ unsafe impl CAllocator for Heapwright {
     }
 
     #[inline(always)]
-    unsafe fn malloc(bytes: usize, _entry: Entry) -> *mut u8 {
-        heapwright_malloc::alloc(bytes)
+    unsafe fn malloc(bytes: usize, entry: Entry) -> *mut u8 {
+        let block = heapwright_malloc::alloc(bytes);
+        sampled::note_maker(block, entry);
+        block
     }
 
     #[inline(always)]
@@ -62,14 +65,16 @@ unsafe impl CAllocator for Heapwright {
     }
 
     #[inline(always)]
-    unsafe fn memalign(align_bytes: usize, bytes: usize, _entry: Entry) -> *mut u8 {
-        heapwright_malloc::alloc_aligned(align_bytes, bytes)
+    unsafe fn memalign(align_bytes: usize, bytes: usize, entry: Entry) -> *mut u8 {
+        let block = heapwright_malloc::alloc_aligned(align_bytes, bytes);
+        sampled::note_maker(block, entry);
+        block
     }
 
     #[inline(always)]
-    unsafe fn free(ptr: *mut u8, _entry: FreeEntry) {
+    unsafe fn free(ptr: *mut u8, entry: FreeEntry) {
         // SAFETY: the caller's promise about `ptr`.
-        unsafe { heapwright_malloc::free(ptr) }
+        unsafe { heapwright_malloc::free_by(ptr, sampled::taker(entry)) }
     }
 
     #[inline(always)]

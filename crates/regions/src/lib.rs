@@ -5,7 +5,7 @@
 //! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
 //! | that end in the opposite order of their making | [`Stack`] |
 //! | with a frame of a game, or the next one | [`Frames`] |
-//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`] |
+//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`], [`BrandedPool`] |
 //! | under handles, and their memory must go back whatever is left | [`CompactingHeap`]; values: [`CompactingPool`] |
 //! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
@@ -20,6 +20,14 @@
 //! [`StaticBuffer`], another allocator ([`Upstream`]); [`Limited`] by a quota, [`Chained`] to a
 //! second one, or [`Failing`] in tests. `Vec`, `Box` and hash tables work over a shared reference
 //! to an allocator, with the features `aa2-02`, `aa2-03` and `aa2-04`.
+//!
+//! What trusts an address of its caller is `unsafe`:
+//! ```compile_fail,E0133
+//! # use heapwright_regions::{AnonymousPages, Pool};
+//! let pool: Pool<_> = Pool::new_in(AnonymousPages, core::alloc::Layout::new::<u64>());
+//! let block = pool.try_alloc().unwrap();
+//! pool.free(block);
+//! ```
 //!
 //! # Not here
 //! A whole program's blocks of unknown life and size: that is `heapwright-malloc`.
@@ -76,8 +84,8 @@ pub use locked::Locked;
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
 pub use pool::{
-    Handle, HandlePool, Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool,
-    TypedPool, Values as HandleValues,
+    BrandedHandle, BrandedPool, Handle, HandleError, HandlePool, Iter as HandleIter, Overflow,
+    Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool, Values as HandleValues,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};

@@ -96,6 +96,15 @@ impl<R: Region, const N: usize> Tagged<R, N> {
         self.tags.iter().map(|(tag, counts)| (*tag, counts.get()))
     }
 
+    /// A snapshot for each tag, in their order: what it has live, asked for and was refused, with
+    /// the region's own figures in the other fields.
+    pub fn statistics_by_tag(&self) -> impl Iterator<Item = (Tag, RegionStatistics)> {
+        self.tags.iter().map(|(tag, counts)| {
+            let part = Part { region: &self.region, tag, counts };
+            (*tag, part.region_statistics())
+        })
+    }
+
     /// What the region holds, with the sums of the tags.
     pub fn statistics(&self) -> RegionStatistics {
         let sum = |field: fn(TagStatistics) -> usize| {
@@ -172,6 +181,7 @@ unsafe impl<R: Region> Region for Part<'_, R> {
             requested_bytes: Figure::Exact(self.counts.get().requested_bytes),
             failure_count: Figure::Exact(self.counts.get().failure_count),
             live_bytes: Figure::Unknown,
+            peak_live_bytes: Figure::Unknown,
             ..self.region.region_statistics()
         }
     }

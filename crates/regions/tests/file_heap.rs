@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use heapwright_os::{Fd, is_readable};
 use heapwright_regions::{
@@ -17,6 +18,7 @@ use heapwright_regions::{
 use heapwright_testkit::Random;
 
 const APPLICATION: u64 = 0x7465_7374;
+const PATIENCE: Duration = Duration::from_secs(20);
 const SHAPE: FileHeapShape = FileHeapShape { bytes: 1 << 20, leaf_bytes: 64, tails: Tails::Trim };
 
 /// A path that no file has; removed at the end.
@@ -38,7 +40,21 @@ impl Place {
         FileHeap::create(&self.c(), APPLICATION, SHAPE).expect("a fresh file")
     }
 
+    /// Opens the heap, which nobody has open. A child that another test starts may have the file,
+    /// and so the lock, until it runs its own program.
     fn open(&self) -> Result<FileHeap, FileHeapError> {
+        let start = Instant::now();
+        loop {
+            match self.open_at_once() {
+                Err(FileHeapError::InUse) if start.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_at_once(&self) -> Result<FileHeap, FileHeapError> {
         FileHeap::open(&self.c(), APPLICATION)
     }
 
@@ -155,7 +171,7 @@ fn misuse_is_refused_with_the_numbers() {
     let large = Layout::from_size_align(1 << 21, 1).expect("a layout");
     assert!(matches!(heap.try_alloc(large), Err(AllocError::Unfit { .. })));
     assert_eq!(heap.statistics().failure_count.value(), Some(2));
-    assert_eq!(place.open().map(drop), Err(FileHeapError::InUse));
+    assert_eq!(place.open_at_once().map(drop), Err(FileHeapError::InUse));
     drop(heap);
     for bytes in [0, 63] {
         let refused = FileHeap::create(&place.c(), 1, FileHeapShape { bytes, ..SHAPE });

@@ -14,6 +14,8 @@
 
 mod page_data;
 mod render;
+mod style;
 mod text;
 
 pub use render::render;
+pub use style::STYLE_SHEETS;

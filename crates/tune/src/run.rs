@@ -1,14 +1,13 @@
 //! One run of the program under one setting.
 
 use crate::setting::Setting;
-use heapwright_os::wait_child;
+use heapwright_launch::Running;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 /// What a run took.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -76,19 +75,11 @@ pub fn measure(
     if let Some(limit) = limit {
         child.env("HEAPWRIGHT_GC_LIMIT", limit);
     }
-    let begin = Instant::now();
-    let child = child.spawn().map_err(|error| RunError::Start(error.to_string()))?;
-    let ended = loop {
-        match wait_child(child.id(), true) {
-            Ok(Some(ended)) => break ended,
-            Ok(None) => {}
-            Err(errno) if errno == heapwright_os::Errno::EINTR => {}
-            Err(errno) => return Err(RunError::Start(errno.to_string())),
-        }
-    };
-    let time_s = begin.elapsed().as_secs_f64();
-    if ended.wait_status != 0 {
-        return Err(RunError::Status(format!("wait status {:#x}", ended.wait_status)));
+    let start = |error: std::io::Error| RunError::Start(error.to_string());
+    let ended = Running::start_in_our_group(&mut child).and_then(|mut run| run.wait());
+    let ended = ended.map_err(start)?;
+    if !ended.status.success() {
+        return Err(RunError::Status(ended.status.to_string()));
     }
     let text = fs::read_to_string(log).unwrap_or_default();
     let heaps: Vec<serde_json::Value> =
@@ -101,7 +92,7 @@ pub fn measure(
     };
     let sum = |field: &str| heaps.iter().filter_map(|heap| heap[field].as_u64()).sum();
     Ok(Measured {
-        time_s,
+        time_s: ended.wall.as_secs_f64(),
         cpu_s: (ended.usage.user + ended.usage.system).as_secs_f64(),
         peak_rss_kb: ended.usage.peak_rss_bytes >> 10,
         pause_ms_max: most("max"),

@@ -1,4 +1,5 @@
-//! The allocator's heartbeats: two loads and a look at the cycle counter, as a rule.
+//! The allocator's heartbeats: where the helper thread runs, one test; else two more loads and a
+//! look at the cycle counter, as a rule.
 
 use heapwright_core::live_page::{
     REQUEST_PROFILE, REQUEST_PROFILE_OFF, REQUEST_PROFILE_ON, REQUEST_RELEASE, WORD_ANSWERED,
@@ -22,8 +23,16 @@ pub(crate) static HOOK: HeartbeatHook = HeartbeatHook { beat };
 /// 1 when a signal has asked for the profile.
 pub(crate) static IS_SIGNALLED: AtomicU32 = AtomicU32::new(0);
 
-pub(crate) fn beat() {
-    let Some(state) = state() else { return };
+fn beat() {
+    if let Some(state) = state()
+        && state.has_helper.load(Ordering::Relaxed) == 0
+    {
+        look(state);
+    }
+}
+
+/// Does what is due.
+pub(crate) fn look(state: &State) {
     let page = state.page.load(Ordering::Relaxed);
     if IS_SIGNALLED.load(Ordering::Relaxed) != 0 {
         end::write_at_signal();
@@ -56,7 +65,7 @@ pub(crate) fn open(state: &State) -> bool {
     // Release: pairs with nothing in this process but the address dependency of whoever uses it.
     state.page.store(page, Ordering::Release);
     if !end::is_passive() {
-        helper::start();
+        helper::start(state);
     }
     true
 }

@@ -11,6 +11,7 @@ use crate::profile::{rate_bytes, start_profile};
 use crate::raw_profile::write_profile;
 use crate::settings::Settings;
 use crate::state::{make_state, state};
+use crate::text::PathText;
 use crate::{page_file, profile};
 
 static IS_WATCHED: AtomicU32 = AtomicU32::new(0);
@@ -24,6 +25,11 @@ static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
 /// Whether the environment asks for the page.
 pub(crate) fn is_watched() -> bool {
     IS_WATCHED.load(Ordering::Relaxed) != 0
+}
+
+/// Where the page and profiles on request go; none before the start.
+pub(crate) fn directory() -> Option<PathText> {
+    kept().map(|settings| settings.directory)
 }
 
 /// Whether the environment forbids a thread.

@@ -89,7 +89,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn add(&mut self, run: &RunFacts) {
-        let bytes = u64::from(run.slices) << 16;
+        let bytes = run.bytes() as u64;
         let figures = &mut self.figures;
         let mut full = 15;
         let cell = match run.kind {

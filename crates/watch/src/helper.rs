@@ -6,9 +6,10 @@ use core::time::Duration;
 
 use heapwright_malloc::thread_count;
 use heapwright_os::{futex_wait, spawn_helper};
-use heapwright_sync::atomic::AtomicU32;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 
-use crate::beat::beat;
+use crate::beat::look;
+use crate::state::{State, state};
 
 /// Time between two looks for requests.
 const ROUND: Duration = Duration::from_millis(50);
@@ -22,16 +23,21 @@ const ROUNDS_ALONE_MAX: u32 = 20;
 static NEVER: AtomicU32 = AtomicU32::new(0);
 
 /// Starts it. Without it, after a refusal, heartbeats do all the work.
-pub(crate) fn start() {
-    let _ = spawn_helper(main, STACK_BYTES);
+pub(crate) fn start(state: &State) {
+    state.has_helper.store(1, Ordering::Relaxed);
+    if !spawn_helper(main, STACK_BYTES) {
+        state.has_helper.store(0, Ordering::Relaxed);
+    }
 }
 
 unsafe extern "C" fn main(_: *mut c_void) -> *mut c_void {
+    let Some(state) = state() else { return core::ptr::null_mut() };
     let mut rounds_alone = 0;
     while rounds_alone < ROUNDS_ALONE_MAX {
         let _ = futex_wait(&NEVER, 0, Some(ROUND));
         rounds_alone = if thread_count() == 0 { rounds_alone + 1 } else { 0 };
-        beat();
+        look(state);
     }
+    state.has_helper.store(0, Ordering::Relaxed);
     core::ptr::null_mut()
 }

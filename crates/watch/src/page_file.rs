@@ -13,10 +13,12 @@ use heapwright_os::{
 };
 use heapwright_sync::atomic::{AtomicU64, Ordering};
 
+use crate::end;
 use crate::text::PathText;
 
-/// The directory of the user's pages.
-fn directory() -> PathText {
+/// The directory of the user's pages, by the environment as it is now: at the start, before the
+/// program changes it.
+pub(crate) fn directory_by_environment() -> PathText {
     let runtime = env_var("XDG_RUNTIME_DIR").map(core::ffi::CStr::to_bytes);
     match runtime.filter(|path| path.first() == Some(&b'/')) {
         Some(path) => PathText::new().push(path).push(b"/heapwright"),
@@ -24,6 +26,10 @@ fn directory() -> PathText {
             .push(b"/dev/shm/heapwright-")
             .push_number(u64::from(effective_user_id())),
     }
+}
+
+fn directory() -> PathText {
+    end::directory().unwrap_or_else(directory_by_environment)
 }
 
 /// The path of this process's file with that ending.

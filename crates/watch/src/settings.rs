@@ -12,6 +12,7 @@
 
 use heapwright_os::{env_var, has_environment, is_secure};
 
+use crate::page_file::directory_by_environment;
 use crate::text::PathText;
 
 /// The wishes.
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) is_profiled: bool,
     /// Where the profile goes at exit; none for nowhere.
     pub(crate) profile_path: Option<PathText>,
+    /// Directory of the page and of profiles on request.
+    pub(crate) directory: PathText,
     pub(crate) rate_bytes: u32,
     pub(crate) signal: Option<i32>,
 }
@@ -47,6 +50,7 @@ impl Settings {
             is_passive: watch == Some(b"passive"),
             is_profiled: profile.is_some(),
             profile_path: profile.filter(|text| *text != b"1").map(|text| expand(text, process)),
+            directory: directory_by_environment(),
             rate_bytes: text_of("HEAPWRIGHT_PROFILE_RATE").and_then(parse_bytes).unwrap_or(0),
             signal: signal.filter(|signal| (1..=64).contains(signal)).map(|signal| signal as i32),
         })

@@ -11,6 +11,8 @@ pub(crate) struct State {
     pub(crate) page: AtomicPtr<AtomicU64>,
     /// 1 while a thread is at it.
     pub(crate) is_busy: AtomicU32,
+    /// 1 while the helper thread runs: it does everything, and heartbeats nothing.
+    pub(crate) has_helper: AtomicU32,
     /// 1 when the page was tried in this process.
     pub(crate) is_tried: AtomicU32,
     /// Cycle count before which the page is not written again.

@@ -7,6 +7,9 @@ mod bundle;
 mod demo;
 mod dist;
 mod hot_path;
+mod interpreted;
+mod mutants;
+mod mutants_hardened;
 mod numa;
 mod package;
 mod setup;
@@ -26,7 +29,11 @@ usage: cargo xtask COMMAND
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test; with --tier NAME
            only that long tier (forks, programs): build and run its ignored tests
-           (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM)
+           (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM;
+           --tier mutants: region allocators and hardened mode without one check each, whose
+            tests must fail;
+           --tier miri, --tier asan: region allocators under a nightly toolchain's tools;
+           --tier load: the examples under ten minutes of load each)
   bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
            safety), or, without one, compare allocators on the bundled program
   tidy     dependency directions, links, unsafe arguments, machine paths

@@ -1,7 +1,7 @@
 //! `test`: every check and every test, the cheap ones first.
 
 use crate::workspace::Workspace;
-use crate::{build, hot_path, numa, setup, shell, tidy};
+use crate::{build, hot_path, interpreted, mutants, mutants_hardened, numa, setup, shell, tidy};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -22,6 +22,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     match arguments {
         [] => {}
         [flag, name] if flag == "--tier" && name == "numa" => return numa::run(workspace),
+        [flag, name] if flag == "--tier" && name == "mutants" => {
+            mutants::run(workspace)?;
+            return mutants_hardened::run(workspace);
+        }
+        [flag, name] if flag == "--tier" && name == "miri" => return interpreted::miri(workspace),
+        [flag, name] if flag == "--tier" && name == "asan" => return interpreted::asan(workspace),
         [flag, name] if flag == "--tier" => return tier(workspace, name),
         _ => return Err("test: it takes nothing, or --tier NAME".into()),
     }

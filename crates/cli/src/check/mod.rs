@@ -3,6 +3,7 @@
 
 mod finding;
 mod lines;
+mod sarif;
 mod suppressions;
 mod text;
 mod uninitialised;
@@ -70,17 +71,26 @@ pub(crate) struct CheckOptions {
     /// With --mode check: write the report to FILE
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// With --mode check: also write the findings to FILE, as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
 }
 
 impl CheckOptions {
     /// Whether anything but the budget was asked for.
     pub(crate) fn is_used(&self) -> bool {
-        let switches = [self.both, self.uninit, self.keep_going, self.no_leaks, self.exact];
-        switches.contains(&true)
+        self.is_for_check_only()
+            || self.keep_going
             || self.error_exit.is_some()
-            || self.guard_first.is_some()
             || self.suppressions.is_some()
             || self.report.is_some()
+            || self.sarif.is_some()
+    }
+
+    /// Whether something was asked for that sampling has not.
+    pub(crate) fn is_for_check_only(&self) -> bool {
+        let switches = [self.both, self.uninit, self.no_leaks, self.exact];
+        switches.contains(&true) || self.guard_first.is_some()
     }
 }
 
@@ -111,6 +121,8 @@ pub(crate) struct Session<'a> {
     program: &'a Program,
     command: &'a [OsString],
     object: &'a PreloadObject,
+    /// One block in so many is guarded; none: all that can be.
+    sample: Option<Sample>,
     directory: PathBuf,
     symbolizer: Symbolizer,
     suppressions: Suppressions,
@@ -121,6 +133,17 @@ pub(crate) struct Session<'a> {
     runs: u32,
 }
 
+/// Sampled guarding in a mode that is not check.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// The mode's name.
+    pub mode: &'static str,
+    /// One block in so many.
+    pub one_in: u32,
+    /// A variable for the object of that mode, and its words.
+    pub variable: Option<(&'static str, String)>,
+}
+
 /// Runs and tells; the exit status.
 pub(crate) fn run(
     options: &CheckOptions,
@@ -128,6 +151,7 @@ pub(crate) fn run(
     program: &Program,
     command: &[OsString],
     object: &PreloadObject,
+    sample: Option<Sample>,
 ) -> Result<u8, Failure> {
     if let Some(reason) = own_checks(program.image()) {
         return Err(Failure::ours(format!("{} {reason}", program.image().display())));
@@ -150,6 +174,7 @@ pub(crate) fn run(
         program,
         command,
         object,
+        sample,
         directory: directory.clone(),
         symbolizer: Symbolizer::new(),
         suppressions,
@@ -190,13 +215,14 @@ impl Session<'_> {
             self.close_report();
             status = self.options.error_exit.unwrap_or(status);
         }
+        self.write_sarif()?;
         if self.console.json() {
             let words = self.command.iter().map(|word| word.to_string_lossy().into_owned());
             self.console.print_json(&CheckResult {
                 schema: 1,
                 heapwright_version: env!("CARGO_PKG_VERSION"),
                 command: words.collect(),
-                mode: "check",
+                mode: self.sample.as_ref().map_or("check", |sample| sample.mode),
                 object: self.object.path().display().to_string(),
                 exit_status: status,
                 wall_s: ended.wall.as_secs_f64(),
@@ -232,12 +258,20 @@ impl Session<'_> {
         if let Some(first) = guard_first {
             words += &format!(",first={first}");
         }
+        if let Some(Sample { one_in, .. }) = &self.sample {
+            words += &format!(",sample={one_in}");
+        }
         if !more.is_empty() {
             words += &format!(",{more}");
         }
         let mut command = Command::new(self.program.path());
         command.args(&self.command[1..]);
         command.env("LD_PRELOAD", self.object.ld_preload()).env(VARIABLE, words);
+        if let Some((name, words)) =
+            self.sample.as_ref().and_then(|sample| sample.variable.as_ref())
+        {
+            command.env(name, words);
+        }
         Ok((command, Reader::new(path)))
     }
 
@@ -304,6 +338,12 @@ impl Session<'_> {
         };
     }
 
+    fn write_sarif(&self) -> Result<(), Failure> {
+        let Some(path) = &self.options.sarif else { return Ok(()) };
+        let text = format!("{:#}\n", sarif::log(&self.findings));
+        fs::write(path, text).map_err(|error| Failure::unwritable(path, &error))
+    }
+
     /// The lines below all findings.
     fn close_report(&mut self) {
         let unguardable: u64 = self.counts.iter().map(|counts| counts.unguardable).sum();
@@ -317,7 +357,10 @@ impl Session<'_> {
                 "; {unguardable} blocks could have no guard pages and {unchecked} no check at all"
             );
         }
-        text += &format!("\nheapwright: {NOT_CHECKED}\n");
+        text += "\n";
+        if self.sample.is_none() {
+            text += &format!("heapwright: {NOT_CHECKED}\n");
+        }
         self.tell(&text);
     }
 }

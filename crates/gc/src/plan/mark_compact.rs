@@ -98,7 +98,7 @@ impl<M: Model> Plan<M> for MarkCompact<M> {
         let used = self.space.occupied_bytes();
         self.marker.begin(common.flip_mark(), LiveSet::Words(self.slider.map));
         common.trace_roots(roots, &mut self.marker);
-        self.marker.drain(None);
+        self.marker.drain_by(common.mark_threads(used));
         common.settle(roots, true, &mut self.marker);
         common.large.sweep(common.mark);
 

@@ -58,7 +58,7 @@ pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
 ) {
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     common.trace_roots(roots, marker);
-    marker.drain(None);
+    marker.drain_by(common.mark_threads(blocks.occupied_bytes()));
     common.settle(roots, true, marker);
     common.large.sweep(common.mark);
     blocks.begin_sweep();

@@ -57,6 +57,9 @@ pub(crate) struct DropCursor {
     pub(crate) next: usize,
 }
 
+/// Below this one thread has marked everything before a second has begun.
+const PARALLEL_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 16 << 20 };
+
 /// What all plans share.
 pub(crate) struct Common<M: Model> {
     pub(crate) config: Config,
@@ -174,6 +177,13 @@ impl<M: Model> Common<M> {
     pub(crate) fn trace_roots<R: Roots, V: Visitor>(&mut self, roots: &mut R, visitor: &mut V) {
         roots.trace(visitor);
         self.finals.trace(visitor);
+    }
+
+    /// How many threads are worth it to mark what is reachable in a heap with as much in use
+    /// outside the large space.
+    pub(crate) fn mark_threads(&self, small_bytes: usize) -> usize {
+        let bytes = small_bytes + self.large.occupied_bytes();
+        if bytes >= PARALLEL_BYTES_MIN { self.config.threads } else { 1 }
     }
 
     /// Bytes of large objects and outside the heap.

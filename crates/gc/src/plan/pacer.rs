@@ -73,7 +73,8 @@ impl Pacer {
         self.last_bytes = occupied;
         self.last_end_ns = 0;
         self.fair_bytes = 0;
-        self.fair_ns = 0;
+        // From the first slice on: the second must not follow at its heels.
+        self.fair_ns = Self::wanted_ns(common);
         self.next_bytes.set(0);
         self.force_bytes = 0;
     }
@@ -88,12 +89,17 @@ impl Pacer {
         if self.last_end_ns == 0 {
             return;
         }
-        let share = f64::from(common.config.throughput_percent.unwrap_or(SHARE_PERCENT)) / 100.0;
-        let wanted_ns = common.config.slice_us as f64 * 1000.0 * share / (1.0 - share);
+        let wanted_ns = Self::wanted_ns(common);
         let bytes = occupied.saturating_sub(self.last_bytes) as f64;
         let took_ns = now_ns.saturating_sub(self.last_end_ns).max(1) as f64;
-        self.fair_bytes = (bytes * wanted_ns / took_ns) as usize;
-        self.fair_ns = wanted_ns as u64;
+        self.fair_bytes = (bytes * wanted_ns as f64 / took_ns) as usize;
+        self.fair_ns = wanted_ns;
+    }
+
+    /// How long the mutator works between two slices to have its share.
+    fn wanted_ns<M: Model>(common: &Common<M>) -> u64 {
+        let share = f64::from(common.config.throughput_percent.unwrap_or(SHARE_PERCENT)) / 100.0;
+        (common.config.slice_us as f64 * 1000.0 * share / (1.0 - share)) as u64
     }
 
     fn slices_left(&self, slice_us: u64) -> usize {

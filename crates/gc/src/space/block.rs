@@ -13,8 +13,11 @@
 
 use core::ptr::NonNull;
 
+use heapwright_sync::atomic::{AtomicU8, Ordering};
+
 use crate::HeapError;
 use crate::memory::{Reserve, Table, purge};
+use crate::object::prefetch;
 use crate::space::{AddressRange, Hole};
 
 /// Freed and given out as a whole. The size of the source, four or eight OS pages.
@@ -32,6 +35,13 @@ pub(crate) struct LineMap {
 }
 
 impl LineMap {
+    /// Asks for the byte of the line at `address`.
+    #[inline]
+    pub(crate) fn prefetch(&self, address: usize) {
+        let offset = address.wrapping_sub(self.range.start);
+        prefetch(self.bytes.as_ptr().wrapping_add(offset / LINE_BYTES));
+    }
+
     /// Marks the lines of `bytes` from `start`, if they lie in the space.
     #[inline]
     pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {
@@ -40,8 +50,10 @@ impl LineMap {
             for line in offset / LINE_BYTES..=(offset + bytes - 1) / LINE_BYTES {
                 // SAFETY: the object ends inside the space, and the map has a byte a line.
                 let place = unsafe { self.bytes.add(line) };
-                // SAFETY: as above; the map is written by the heap's own thread only.
-                unsafe { place.write(self.cycle) };
+                // SAFETY: as above; while several threads mark, all write through here.
+                let place = unsafe { AtomicU8::from_ptr(place.as_ptr()) };
+                // Relaxed: the map is read when marking has ended.
+                place.store(self.cycle, Ordering::Relaxed);
             }
         }
     }

@@ -69,6 +69,15 @@ pub(crate) enum LiveSet {
 }
 
 impl LiveSet {
+    /// As [`LiveSet::record`], while other threads do so, too.
+    #[inline]
+    pub(crate) fn record_shared(&mut self, start: NonNull<u8>, bytes: usize) {
+        match self {
+            Self::Lines(lines) => lines.record(start, bytes),
+            Self::Words(words) => words.record_shared(start, bytes),
+        }
+    }
+
     /// Records `bytes` from `start` as live; objects of other spaces are ignored.
     #[inline]
     pub(crate) fn record(&mut self, start: NonNull<u8>, bytes: usize) {

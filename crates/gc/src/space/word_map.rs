@@ -9,6 +9,8 @@
 
 use core::ptr::NonNull;
 
+use heapwright_sync::atomic::{AtomicU64, Ordering};
+
 use crate::memory::Reserve;
 use crate::object::{ObjectRef, WORD_BYTES, prefetch};
 use crate::space::AddressRange;
@@ -61,22 +63,53 @@ impl WordMap {
     }
 
     /// Sets the bit of the word at the payload of `object`; returns whether it was not set. Always
-    /// true for objects of other spaces.
+    /// true for objects of other spaces. Of several threads one is told so if `is_shared`.
     #[inline]
-    pub(crate) fn claim(&mut self, object: ObjectRef) -> bool {
+    pub(crate) fn claim(&mut self, object: ObjectRef, is_shared: bool) -> bool {
         let offset = object.address().wrapping_sub(self.range.start);
         if offset >= self.range.bytes {
             return true;
         }
-        // SAFETY: the offset lies in the space, which has a group for each 512 bytes.
-        let mut group = unsafe { self.groups.add(offset / GROUP_BYTES) };
-        // SAFETY: as above; the map is used by the heap's own thread only, and no borrow of it
-        // lasts.
-        let group = unsafe { group.as_mut() };
+        let bits = self.bits(offset / GROUP_BYTES);
         let bit = 1 << (offset / WORD_BYTES % GROUP_WORDS);
-        let is_fresh = group.bits & bit == 0;
-        group.bits |= bit;
-        is_fresh
+        // Relaxed, here and below: the map is read when marking has ended.
+        let before = bits.load(Ordering::Relaxed);
+        if before & bit != 0 {
+            return false;
+        }
+        if is_shared {
+            return bits.fetch_or(bit, Ordering::Relaxed) & bit == 0;
+        }
+        bits.store(before | bit, Ordering::Relaxed);
+        true
+    }
+
+    /// The bits of a group, which several threads may set while they mark.
+    #[inline]
+    fn bits(&self, group: usize) -> &AtomicU64 {
+        debug_assert!(group < self.range.bytes.div_ceil(GROUP_BYTES));
+        // SAFETY: the map has a group for each 512 bytes of the space; callers stay inside.
+        let group = unsafe { self.groups.add(group) };
+        // SAFETY: as above.
+        let bits = unsafe { &raw mut (*group.as_ptr()).bits };
+        // SAFETY: a live, aligned word; during marking it is used through here only.
+        unsafe { AtomicU64::from_ptr(bits) }
+    }
+
+    /// As [`WordMap::record`], while other threads do so, too.
+    pub(crate) fn record_shared(&mut self, start: NonNull<u8>, bytes: usize) {
+        let offset = start.addr().get().wrapping_sub(self.range.start);
+        if offset >= self.range.bytes {
+            return;
+        }
+        let (mut word, end) = (offset / WORD_BYTES, (offset + bytes) / WORD_BYTES);
+        while word < end {
+            let bit = word % GROUP_WORDS;
+            let count = (end - word).min(GROUP_WORDS - bit);
+            let mask = (u64::MAX >> (GROUP_WORDS - count)) << bit;
+            self.bits(word / GROUP_WORDS).fetch_or(mask, Ordering::Relaxed);
+            word += count;
+        }
     }
 
     /// Records `bytes` from `start` as live, if they lie in the space.

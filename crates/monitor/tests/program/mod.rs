@@ -1,4 +1,5 @@
 //! The example `watched_program` as a child process.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
@@ -72,14 +73,12 @@ impl Program {
     }
 
     /// Has it end, and waits for that.
-    #[allow(dead_code, reason = "each test file uses its part")]
     pub fn end(&mut self) {
         self.step("end");
         self.child.wait().expect("a child of ours");
     }
 
     /// Kills it, and waits for that.
-    #[allow(dead_code, reason = "each test file uses its part")]
     pub fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("a child of ours");

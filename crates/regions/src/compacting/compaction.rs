@@ -224,7 +224,7 @@ impl<B: Backing> CompactingHeap<B> {
     fn is_worth_a_pass(&self, is_ordered: bool) -> bool {
         let dead = self.dead_granules.get();
         if is_ordered {
-            return dead > 0 || self.memory.low_bytes() > self.top_bytes();
+            return dead > 0 || self.memory.has_spare(self.top_bytes());
         }
         let before = self.sweep.dead_before.get().min(dead);
         dead - before > self.top.get() / DEAD_SHARE

@@ -36,6 +36,8 @@ pub(super) struct Memory<B: Backing> {
     high_from: Cell<usize>,
     /// Offset of the directory: blocks end below.
     ceiling: Cell<usize>,
+    /// The backing takes nothing back before the end.
+    keeps: Cell<bool>,
     pub(super) backing: B,
 }
 
@@ -49,6 +51,7 @@ impl<B: Backing> Memory<B> {
             low_bytes: Cell::new(0),
             high_from: Cell::new(0),
             ceiling: Cell::new(0),
+            keeps: Cell::new(false),
             backing,
         }
     }
@@ -165,24 +168,39 @@ impl<B: Backing> Memory<B> {
         self.ceiling.set(self.ceiling.get() + bytes);
     }
 
+    /// Where the last whole step of blocks' memory ends: above it are records of the directory,
+    /// also in memory that was committed for blocks.
+    fn spare_end(&self) -> usize {
+        self.low_bytes.get().min(self.ceiling.get()) & !(self.step_bytes() - 1)
+    }
+
+    /// Whether a step or more is committed above `top_bytes` that may go back.
+    pub(super) fn has_spare(&self, top_bytes: usize) -> bool {
+        let keep = align_up(top_bytes, self.step_bytes());
+        !self.keeps.get() && keep.is_some_and(|keep| keep < self.spare_end())
+    }
+
     /// Gives up to `bytes_max` of committed memory above `top_bytes` back, from the far end.
     /// None if there is none or the backing keeps what it gave.
     pub(super) fn give_back(&self, top_bytes: usize, bytes_max: usize) -> Option<usize> {
         let extent = self.extent.get()?;
-        let step = extent.step_bytes;
-        let low = self.low_bytes.get();
+        if !self.has_spare(top_bytes) {
+            return None;
+        }
+        let (step, end) = (extent.step_bytes, self.spare_end());
         let keep = align_up(top_bytes, step)?;
-        if low <= keep {
-            return None;
-        }
-        let from = keep.max(low.saturating_sub(bytes_max.max(step)) & !(step - 1));
-        if from >= low || !low.is_multiple_of(step) {
-            return None;
-        }
+        let from = keep.max(end.saturating_sub(bytes_max.max(step)) & !(step - 1));
         // SAFETY: a live extent; whole steps above all blocks and below the directory, committed.
-        unsafe { self.backing.decommit(&extent, from..low) }.ok()?;
+        if unsafe { self.backing.decommit(&extent, from..end) }.is_err() {
+            self.keeps.set(true);
+            return None;
+        }
+        if self.low_bytes.get() > end {
+            // What is left of it has the directory: it is committed from the other end now.
+            self.high_from.set(end);
+        }
         self.low_bytes.set(from);
-        Some(low - from)
+        Some(end - from)
     }
 
     /// The header of the block at `place`.

@@ -2,7 +2,7 @@
 //! sliding what is live together and giving the rest back, a little at a time.
 //!
 //! # Invariants
-//! design/compacting-pool.md#M1 to design/compacting-pool.md#M8.
+//! design/compacting-pool.md#M1 to design/compacting-pool.md#M9.
 //!
 //! # Not here
 //! Moving what pointers point to: that is the collectors' business (`heapwright-gc`).

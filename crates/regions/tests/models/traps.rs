@@ -2,10 +2,11 @@
 
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use heapwright_regions::{
-    AllocError, AnonymousPages, Buddy, Failing, HandlePool, Linear, Lines, Pool, Region,
-    SharedLinear, SharedSlab, Slab, Tails, Tight,
+    AllocError, AnonymousPages, Buddy, End, Failing, FreeError, HandlePool, Linear, Lines,
+    OutOfOrder, Pool, Region, SharedLinear, SharedSlab, Slab, Stack, Tails, Tight,
 };
 
 /// Every allocator that takes layouts.
@@ -72,6 +73,47 @@ fn trap_8_alignments_are_kept_or_refused_by_all() {
             }
         }
     });
+}
+
+/// What takes an address that may be anything looks it up in bookkeeping of its own and never
+/// follows it; what trusts its caller is `unsafe` (the doc test of `crate` says so to the compiler).
+#[test]
+fn trap_9_an_address_that_is_no_block_is_refused_without_being_touched() {
+    let layout = Layout::new::<[u8; 100]>();
+    // Nothing is mapped there: to touch them would end the test.
+    let nowhere = [1 << 4, 1 << 20, usize::MAX & !15, isize::MAX as usize & !15];
+    let made_up = nowhere.map(|address| {
+        NonNull::new(std::ptr::without_provenance_mut::<u8>(address)).expect("not null")
+    });
+    let mut own = [0_u64; 64];
+    let foreign = NonNull::from(&mut own).cast::<u8>();
+
+    let buddy: Buddy<_> = Buddy::new_in(AnonymousPages, 1 << 20, 32, Tails::Trim).expect("memory");
+    let tight: Tight<_> = Tight::new_in(AnonymousPages, 1 << 20).expect("memory");
+    let pool: Pool<_> = Pool::new_in(AnonymousPages, layout);
+    let stack: Stack<_> =
+        Stack::new_in(AnonymousPages, 1 << 16, OutOfOrder::Refuse).expect("memory");
+    let block = buddy.try_alloc(layout).expect("memory");
+    pool.try_alloc().expect("memory");
+    tight.try_alloc(layout).expect("memory");
+    stack.try_alloc(End::Low, layout).expect("memory");
+    for address in made_up.into_iter().chain([foreign]) {
+        // SAFETY: none of them is a live block, which each looks at first.
+        assert!(matches!(unsafe { buddy.free(address, layout) }, Err(FreeError::NotOwned { .. })));
+        // SAFETY: as above.
+        assert!(matches!(unsafe { tight.free(address, layout) }, Err(FreeError::NotOwned { .. })));
+        // SAFETY: as above.
+        assert!(matches!(unsafe { pool.free_checked(address) }, Err(FreeError::NotOwned { .. })));
+        // SAFETY: as above.
+        assert!(matches!(unsafe { stack.free(address) }, Err(FreeError::NotOwned { .. })));
+    }
+    // SAFETY: inside a live block.
+    let interior = unsafe { block.add(32) };
+    // SAFETY: no block begins there.
+    let refused = unsafe { buddy.free(interior, layout) };
+    assert!(matches!(refused, Err(FreeError::NotBlockStart { distance_bytes: 32, .. })));
+    // SAFETY: live, unused from here.
+    assert_eq!(unsafe { buddy.free(block, layout) }, Ok(()));
 }
 
 #[test]

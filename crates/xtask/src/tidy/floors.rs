@@ -21,6 +21,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-c",
         "heapwright-preload",
         "heapwright-preload-check",
+        "heapwright-preload-compact",
         "heapwright-preload-hardened",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
@@ -51,6 +52,7 @@ const SAME_FLOOR: [&[&str]; 5] = [
         "heapwright-capi",
         "heapwright-preload",
         "heapwright-preload-check",
+        "heapwright-preload-compact",
         "heapwright-preload-hardened",
     ],
     &[

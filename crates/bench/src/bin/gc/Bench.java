@@ -1,5 +1,5 @@
 // The four workloads for the JVM: as in ours.rs, operation by operation.
-// java -cp DIR Bench WORKLOAD SIZE; prints checksum, seconds, longest gap in ms, collections.
+// java -cp DIR Bench WORKLOAD SIZE; prints checksum, seconds, CPU seconds, longest gap in ms, collections.
 import java.lang.management.GarbageCollectorMXBean;
 import java.lang.management.ManagementFactory;
 
@@ -207,6 +207,9 @@ public class Bench {
 
     public static void main(String[] arguments) {
         int size = Integer.parseInt(arguments[1]);
+        var system = (com.sun.management.OperatingSystemMXBean)
+            ManagementFactory.getOperatingSystemMXBean();
+        long beginCpu = system.getProcessCpuTime();
         long begin = System.nanoTime();
         long sum = switch (arguments[0]) {
             case "gcbench" -> gcbench(size);
@@ -215,9 +218,10 @@ public class Bench {
             default -> lru(size);
         };
         double seconds = (System.nanoTime() - begin) / 1e9;
+        double cpu = (system.getProcessCpuTime() - beginCpu) / 1e9;
         long collections = 0;
         for (GarbageCollectorMXBean bean : ManagementFactory.getGarbageCollectorMXBeans())
             collections += bean.getCollectionCount();
-        System.out.println(sum + " " + seconds + " " + gapMax / 1e6 + " " + collections);
+        System.out.println(sum + " " + seconds + " " + cpu + " " + gapMax / 1e6 + " " + collections);
     }
 }

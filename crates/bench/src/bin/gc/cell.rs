@@ -33,6 +33,15 @@ pub fn run(words: &[String]) -> Result<Value, String> {
             };
             report(&outcome)
         }
+        "handles" => {
+            let config = config(variant, settings)?;
+            match workload.as_str() {
+                "gcbench" => {
+                    report(&ours::gcbench_by_handles(config, GcBench::of(scale), &mut ticks))
+                }
+                _ => return Err(format!("`{workload}` is not written with handles")),
+            }
+        }
         "malloc" => json!({ "checksum": on_blocks(Malloc, workload, scale, &mut ticks)? }),
         "boehm" => {
             let boehm = Boehm::load()?;

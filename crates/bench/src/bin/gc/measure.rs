@@ -1,5 +1,6 @@
 //! What a process can say about itself: gaps between ticks, CPU time, memory.
 
+use heapwright_os::own_usage;
 use std::fs;
 use std::time::Instant;
 
@@ -45,12 +46,6 @@ pub fn status_kb(field: &str) -> u64 {
 
 /// User and system time of all threads of this process in seconds.
 pub fn cpu_s() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills the structure that the pointer names.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-    assert!(result == 0, "getrusage takes RUSAGE_SELF");
-    // SAFETY: zero is a value of every field, and the kernel has filled it.
-    let usage = unsafe { usage.assume_init() };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    let usage = own_usage();
+    (usage.user + usage.system).as_secs_f64()
 }

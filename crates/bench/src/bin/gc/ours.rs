@@ -4,7 +4,8 @@ use crate::measure::Ticks;
 use crate::workload::{BinaryTrees, GcBench, Graph, Lru, Random};
 use heapwright_gc::rootable;
 use heapwright_gc::{
-    Config, Gc, GcCell, Heap, LimitReached, Mutation, Pause, Rootable, Statistics, Trace,
+    Config, Gc, GcCell, HandleScope, Heap, LimitReached, Local, Mutation, Pause, Rootable,
+    Statistics, Trace,
 };
 
 /// What a run leaves: its checksum, and what the heap says.
@@ -97,6 +98,92 @@ pub fn gcbench(config: Config, size: GcBench, ticks: &mut Ticks) -> Outcome {
             sum += heap.mutate(|mu, _| {
                 let tree = Tree::bottom_up(mu, depth).expect(ROOM);
                 u64::from(tree.left.get().is_some())
+            });
+            ticks.tick();
+        }
+    }
+    sum += heap.mutate(|_, root| {
+        let array = root.array.get().expect("was stored");
+        root.tree.get().expect("was stored").count() + (array[999] * 1e6) as u64
+    });
+    outcome(sum, &heap)
+}
+
+type TreeKind = rootable!['gc => Tree<'gc>];
+type Trees<'a, 's> = &'a mut HandleScope<'s, ForestRoot>;
+
+fn leaf_by_handle<'s>(scope: Trees<'_, 's>) -> Result<Local<'s, TreeKind>, LimitReached> {
+    scope.mutate(|mu, _, locals| locals.keep(Tree::leaf(mu)?))
+}
+
+fn bottom_up_by_handles<'s>(
+    scope: Trees<'_, 's>,
+    depth: u32,
+) -> Result<Local<'s, TreeKind>, LimitReached> {
+    if depth == 0 {
+        return leaf_by_handle(scope);
+    }
+    scope.escape(|inner| {
+        let left = bottom_up_by_handles(inner, depth - 1)?;
+        let right = bottom_up_by_handles(inner, depth - 1)?;
+        inner.mutate(|mu, _, locals| {
+            let [left, right] = [left, right].map(|child| GcCell::new(Some(child.get(mu))));
+            locals.keep(mu.alloc(Tree { left, right, numbers: [0; 2] })?)
+        })
+    })
+}
+
+fn top_down_by_handles(
+    scope: Trees<'_, '_>,
+    tree: Local<'_, TreeKind>,
+    depth: u32,
+) -> Result<(), LimitReached> {
+    if depth == 0 {
+        return Ok(());
+    }
+    scope.scope(|inner| {
+        let (left, right) = inner.mutate(|mu, _, locals| {
+            let (left, right) = (Tree::leaf(mu)?, Tree::leaf(mu)?);
+            let tree = tree.get(mu);
+            tree.left.set(mu, Some(left));
+            tree.right.set(mu, Some(right));
+            Ok::<_, LimitReached>((locals.keep::<TreeKind>(left)?, locals.keep::<TreeKind>(right)?))
+        })?;
+        top_down_by_handles(inner, left, depth - 1)?;
+        top_down_by_handles(inner, right, depth - 1)
+    })
+}
+
+/// GCBench as a program writes it that never leaves: every object is held by a handle while it is
+/// worked on, and a collection may run after each.
+pub fn gcbench_by_handles(config: Config, size: GcBench, ticks: &mut Ticks) -> Outcome {
+    let mut heap = forest(config);
+    let mut sum = heap.scope(|scope| {
+        let tree = bottom_up_by_handles(scope, size.stretch_depth).expect(ROOM);
+        scope.mutate(|mu, _, _| tree.get(mu).count())
+    });
+    heap.scope(|scope| {
+        let tree = leaf_by_handle(scope).expect(ROOM);
+        top_down_by_handles(scope, tree, size.long_lived_depth).expect(ROOM);
+        scope.mutate(|mu, root, _| {
+            root.tree.set(mu, Some(tree.get(mu)));
+            let array = mu.alloc_slice(size.array_len, |index| Ok(1.0 / (index + 1) as f64));
+            root.array.set(mu, Some(array.expect(ROOM)));
+        });
+    });
+    for (depth, count) in size.trees() {
+        for _ in 0..count {
+            sum += heap.scope(|scope| {
+                let tree = leaf_by_handle(scope).expect(ROOM);
+                top_down_by_handles(scope, tree, depth).expect(ROOM);
+                scope.mutate(|mu, _, _| u64::from(tree.get(mu).left.get().is_some()))
+            });
+            ticks.tick();
+        }
+        for _ in 0..count {
+            sum += heap.scope(|scope| {
+                let tree = bottom_up_by_handles(scope, depth).expect(ROOM);
+                scope.mutate(|mu, _, _| u64::from(tree.get(mu).left.get().is_some()))
             });
             ticks.tick();
         }

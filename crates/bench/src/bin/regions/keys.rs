@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{AnonymousPages, HandlePool};
+use heapwright_regions::{AnonymousPages, CompactingPool, HandlePool, HugePages, HugeWish};
 use heapwright_testkit::Random;
 
 use super::measure::{Probe, Subject, Workload, ours, peer};
@@ -12,6 +12,8 @@ use super::measure::{Probe, Subject, Workload, ours, peer};
 type Item = [u64; 7];
 const LIVE: usize = 100_000;
 const DRAWS: usize = 1 << 16;
+/// What a program with large pools would say.
+const HUGE: HugePages = HugePages::new(HugeWish::Advised);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     let dense = |run| Subject { name: "slotmap", package: "slotmap", variant: "dense", run };
@@ -22,6 +24,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             latencies: true,
             subjects: vec![
                 ours("", replace_ours),
+                ours("huge pages", replace_huge),
+                ours("compacting", replace_compacting),
                 peer("slotmap", replace_slotmap),
                 dense(replace_dense),
                 peer("slab", replace_slab),
@@ -35,6 +39,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
                 ours("", get_ours),
+                ours("huge pages", get_huge),
+                ours("compacting", get_compacting),
                 peer("slotmap", get_slotmap),
                 dense(get_dense),
                 peer("slab", get_slab),
@@ -52,6 +58,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             latencies: false,
             subjects: vec![
                 ours("", walk_ours),
+                ours("huge pages", walk_huge),
+                ours("compacting", walk_compacting),
                 peer("slotmap", walk_slotmap),
                 dense(walk_dense),
                 peer("slab", walk_slab),
@@ -106,7 +114,7 @@ macro_rules! keyed {
             let mut sum = 0;
             let start = Instant::now();
             for _ in 0..rounds {
-                sum += $values(&map);
+                sum += $values(&mut map);
             }
             let elapsed = start.elapsed();
             // An operation is one live value.
@@ -125,6 +133,32 @@ keyed!(
     |map: &mut HandlePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    replace_huge,
+    get_huge,
+    walk_huge,
+    HandlePool::<Item, _>::new_in(HUGE),
+    |map: &mut HandlePool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
+    |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
+    |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    replace_compacting,
+    get_compacting,
+    walk_compacting,
+    CompactingPool::<Item, _>::new_in(AnonymousPages),
+    |map: &mut CompactingPool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut CompactingPool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &CompactingPool<Item, _>, key| map.pin(key).expect("live")[0],
+    |map: &mut CompactingPool<Item, _>| {
+        // As it is after a program's frames.
+        map.compact();
+        let mut sum = 0;
+        map.for_each_mut(|_, item| sum += item[0]);
+        sum
+    }
 );
 type SlotMap = slotmap::SlotMap<slotmap::DefaultKey, Item>;
 keyed!(

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{AnonymousPages, Linear, SharedLinear};
+use heapwright_regions::{AnonymousPages, HugePages, HugeWish, Linear, SharedLinear};
 
 use super::floor::Cursor;
 use super::measure::{Probe, Subject, Workload, ours, peer};
@@ -35,11 +35,23 @@ pub(crate) fn workloads() -> Vec<Workload> {
         },
         cold(
             "linear_cold_8B",
-            [cold_ours::<1>, cold_bump_scope::<1>, cold_bumpalo::<1>, cold_blink::<1>],
+            [
+                cold_ours::<1>,
+                cold_huge::<1>,
+                cold_bump_scope::<1>,
+                cold_bumpalo::<1>,
+                cold_blink::<1>,
+            ],
         ),
         cold(
             "linear_cold_64B",
-            [cold_ours::<8>, cold_bump_scope::<8>, cold_bumpalo::<8>, cold_blink::<8>],
+            [
+                cold_ours::<8>,
+                cold_huge::<8>,
+                cold_bump_scope::<8>,
+                cold_bumpalo::<8>,
+                cold_blink::<8>,
+            ],
         ),
         Workload {
             name: "linear_vecs_of_16",
@@ -55,10 +67,11 @@ pub(crate) fn workloads() -> Vec<Workload> {
     ]
 }
 
-fn cold(name: &'static str, runs: [fn(&mut Probe); 4]) -> Workload {
-    let [mine, bump_scope, bumpalo, blink] = runs;
+fn cold(name: &'static str, runs: [fn(&mut Probe); 5]) -> Workload {
+    let [mine, huge, bump_scope, bumpalo, blink] = runs;
     let subjects = vec![
         ours("", mine),
+        ours("huge pages", huge),
         peer("bump-scope", bump_scope),
         peer("bumpalo", bumpalo),
         peer("blink-alloc", blink),
@@ -196,6 +209,16 @@ fn hot_typed_arena(probe: &mut Probe) {
 fn cold_ours<const WORDS: usize>(probe: &mut Probe) {
     let start = Instant::now();
     let arena = Linear::new();
+    for number in 0..probe.count as u64 {
+        black_box(arena.alloc([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+fn cold_huge<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = Linear::<HugePages>::new_in(HugePages::new(HugeWish::Advised));
     for number in 0..probe.count as u64 {
         black_box(arena.alloc([number; WORDS]));
     }

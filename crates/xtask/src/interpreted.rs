@@ -1,0 +1,33 @@
+//! `test --tier miri` and `--tier asan`: the region allocators under what a nightly toolchain has.
+
+use crate::shell;
+use crate::workspace::Workspace;
+use std::process::Command;
+
+/// Tests that need no mappings, interpreted: aliasing, provenance and uninitialised memory. Some
+/// ten minutes. `rustup component add miri --toolchain nightly` first.
+pub(crate) fn miri(workspace: &Workspace) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["+nightly", "miri", "test", "--package", "heapwright-regions", "--lib"])
+        .args(["compacting", "bits::tests"])
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
+        .env("CARGO_TARGET_DIR", workspace.target.join("miri"))
+        .current_dir(&workspace.root);
+    shell::run(&mut command)
+}
+
+/// All tests of the region allocators with the address sanitizer, which also sees use after a
+/// reset through the poisoning that `Checked` does.
+pub(crate) fn asan(workspace: &Workspace) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["+nightly", "test", "--package", "heapwright-regions", "--lib", "--tests"])
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .env("RUSTFLAGS", "-Zsanitizer=address")
+        // Tests that end by these signals look at how.
+        .env("ASAN_OPTIONS", "handle_sigbus=0:handle_segv=0")
+        .env("CARGO_TARGET_DIR", workspace.target.join("asan"))
+        .current_dir(&workspace.root);
+    shell::run(&mut command)
+}

@@ -1,0 +1,218 @@
+//! `test --tier mutants`: what the tests of the region allocators would miss.
+//!
+//! Each soundness check is taken away in turn, in a copy of the sources; the tests must fail. A
+//! mutant that lives is a promise that nothing watches over.
+
+use crate::shell;
+use crate::workspace::Workspace;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A check taken away.
+struct Mutant {
+    /// What it promises: the invariant's name in docs/design.
+    promise: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// Which tests must see it.
+    tests: &'static [&'static str],
+}
+
+const LIB: &[&str] = &["--lib"];
+const MODELS: &[&str] = &["--test", "models"];
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        promise: "L4, L5: a block from below the scope is not the last",
+        file: "regions/src/linear/arena.rs",
+        from: "&& start >= self.floor.get()",
+        to: "",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "L2: used memory is cleared for a zeroed block",
+        file: "regions/src/linear/arena.rs",
+        from: "self.high.get().saturating_sub(start).min(layout.size())",
+        to: "0",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "P1: a slot is free once",
+        file: "regions/src/pool/blocks.rs",
+        from: "if next == Some(slot) {",
+        to: "if false {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "H1: a handle names its value only",
+        file: "regions/src/pool/handles.rs",
+        from: "if entry.generation != handle.generation.get() {",
+        to: "if false {",
+        tests: MODELS,
+    },
+    Mutant {
+        promise: "H2: a slot retires when its generation wraps",
+        file: "regions/src/pool/handles.rs",
+        from: "if entry.generation != 0 {",
+        to: "if true {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "a branded handle is of its pool",
+        file: "regions/src/pool/branded.rs",
+        from: "handle.pool == self.number",
+        to: "true",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "S2: out of order is an error",
+        file: "regions/src/stack.rs",
+        from: "} else if self.out_of_order == OutOfOrder::Refuse {",
+        to: "} else if false {",
+        tests: &["--test", "stack_buddy_model"],
+    },
+    Mutant {
+        promise: "SL5: no two blocks share a line",
+        file: "regions/src/slab/caches.rs",
+        from: "if self.lines == Lines::Whole { LINE_BYTES } else { QUANTUM_BYTES }",
+        to: "QUANTUM_BYTES",
+        tests: MODELS,
+    },
+    Mutant {
+        promise: "C1: canaries behind a block are looked at",
+        file: "regions/src/checked.rs",
+        from: "match first_other(back, BACK_BYTES, CANARY) {",
+        to: "match None::<usize> {",
+        tests: MODELS,
+    },
+    Mutant {
+        promise: "C2: a dead block is told from a live one",
+        file: "regions/src/checked.rs",
+        from: "if tag.state == self.mixed(DEAD, block) {",
+        to: "if false {",
+        tests: MODELS,
+    },
+    Mutant {
+        promise: "F1: a header with a wrong checksum is refused",
+        file: "regions/src/file_heap/header.rs",
+        from: "if stored != computed {",
+        to: "if false {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "a quota holds",
+        file: "regions/src/backing/limited.rs",
+        from: "Some(sum) if sum <= self.limit_bytes => Ok(sum),",
+        to: "Some(sum) => Ok(sum),",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "M3: a stale handle names nothing",
+        file: "regions/src/compacting/heap.rs",
+        from: "if header.generation.get() != name.1 {",
+        to: "if false {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "M5: holes before a pass are in no list",
+        file: "regions/src/compacting/heap.rs",
+        from: "if place >= self.sweep.from() {",
+        to: "if false {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "M7: a pinned block is not moved",
+        file: "regions/src/compacting/compaction.rs",
+        from: "if state != 0 && !is_names {",
+        to: "if false {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "M8: the gap is nobody's during a transit",
+        file: "regions/src/compacting/compaction.rs",
+        from: " || self.sweep.transit.get().is_some()",
+        to: "",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "M9: the directory is not given back",
+        file: "regions/src/compacting/memory.rs",
+        from: "self.low_bytes.get().min(self.ceiling.get()) & !",
+        to: "self.low_bytes.get() & !",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "nothing moves during a walk",
+        file: "regions/src/compacting/compaction.rs",
+        from: "self.walk_count.get() > 0 || ",
+        to: "",
+        tests: LIB,
+    },
+];
+
+/// Tries every mutant; all must be seen.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
+    let copy = workspace.target.join("mutants");
+    copy_sources(&workspace.root, &copy)?;
+    let target = workspace.target.join("mutants-target");
+    test(&copy, &target, LIB, "run").map_err(|_| "the tests fail without any mutant")?;
+    let mut alive = Vec::new();
+    for mutant in MUTANTS {
+        let file = copy.join("crates").join(mutant.file);
+        let text = fs::read_to_string(&file).map_err(|error| format!("{file:?}: {error}"))?;
+        if !text.contains(mutant.from) {
+            return Err(format!("{} has no {:?} any more", mutant.file, mutant.from));
+        }
+        write(&file, &text.replace(mutant.from, mutant.to))?;
+        let seen = test(&copy, &target, mutant.tests, "build")
+            .map_err(|error| format!("{}: the mutant is no program: {error}", mutant.promise))
+            .map(|()| test(&copy, &target, mutant.tests, "run").is_err());
+        write(&file, &text)?;
+        let seen = seen?;
+        println!("{}: {}", if seen { "seen " } else { "ALIVE" }, mutant.promise);
+        if !seen {
+            alive.push(mutant.promise);
+        }
+    }
+    println!("{} of {} mutants were seen", MUTANTS.len() - alive.len(), MUTANTS.len());
+    if alive.is_empty() { Ok(()) } else { Err(format!("alive: {}", alive.join("; "))) }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    fs::write(file, text).map_err(|error| format!("{file:?}: {error}"))
+}
+
+/// All files that are under version control, as they are now.
+fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
+    let list = shell::output(Command::new("git").arg("ls-files").current_dir(root))?;
+    for name in list.lines() {
+        let (from, to) = (root.join(name), copy.join(name));
+        let Ok(contents) = fs::read(&from) else { continue };
+        // The same file keeps its time, so that nothing is built anew for it.
+        if fs::read(&to).is_ok_and(|there| there == contents) {
+            continue;
+        }
+        let folder = to.parent().unwrap_or(copy);
+        fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
+        fs::write(&to, contents).map_err(|error| format!("{to:?}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Builds tests of the region allocators, or runs them for at most two minutes.
+fn test(copy: &Path, target: &Path, tests: &[&str], what: &str) -> Result<(), String> {
+    let mut command = Command::new("timeout");
+    command.args([if what == "run" { "120" } else { "600" }, "cargo", "test", "--quiet"]);
+    command.args(["--package", "heapwright-regions"]).args(tests);
+    if what != "run" {
+        command.arg("--no-run");
+    }
+    command.current_dir(copy).env("CARGO_TARGET_DIR", target).stdout(Stdio::null());
+    let output = command.stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).lines().take(5).collect::<Vec<_>>().join("\n"))
+}
