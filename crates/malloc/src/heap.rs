@@ -2,7 +2,7 @@
 //!
 //! Each class has one current span, whose free slots are handed to the thread some KiB at a time;
 //! a list of spans with room (available), the fuller ones first, and one of spans without (full).
-//! A full span comes back when a sixteenth of it is free, so that a refill is worth its while; an
+//! A full span comes back when an eighth of it is free, so that a refill is worth its while; an
 //! available span that becomes empty goes to the pool at once.
 //!
 //! The hot paths take no lock. The slow paths of the owner take the heap's, which lets a purger

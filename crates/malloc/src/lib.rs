@@ -5,8 +5,8 @@
 //!    (`thread_block`), in the common case without a lock, an atomic or a call.
 //! 2. `heap`: an empty list is refilled from one of the thread's spans (`span`, `geometry`), by
 //!    one that no thread owns (`class_pool`), or by a new one.
-//! 3. `pool`: spans are runs of 64 KiB slices of one reserved region (`region`, `descriptor`,
-//!    `runs`), shared by all threads.
+//! 3. `pool`: spans are slices of one reserved region, large blocks runs of them (`region`,
+//!    `descriptor`, `runs`), shared by all threads.
 //! 4. `free`: the address gives the slice, the slice its descriptor, the descriptor the owner; the
 //!    owner's own free is three stores, another thread's goes through its outbox (`outbox`) and
 //!    the owner's remote queue.

@@ -4,7 +4,7 @@
 //! Descriptors, side bitmap and slices are one reservation, without access at first; all three
 //! are committed from their low ends as the pool's frontier moves up. Reserving costs no memory.
 //! Slice numbers count from the start of the reservation, so descriptors need no base of their
-//! own: descriptor `i` is at `base + 64 i` and slice `i` at `base + 65536 i`; the first slices are
+//! own: descriptor `i` is at `base + 64 i` and slice `i` at `base + SLICE_BYTES * i`; the first slices are
 //! the ones that descriptors and bitmap lie in, and are never handed out.
 
 use core::ptr::NonNull;

@@ -39,7 +39,7 @@ const EPOCH_NS: u64 = 250_000_000;
 const CLOCK_INTERVAL: u32 = 8;
 /// Runs looked at in a bin whose runs may be too short.
 const BIN_LOOK_COUNT: usize = 16;
-/// The frontier is committed in steps of at least 4 MiB and at most 64 MiB.
+/// The frontier is committed in steps of at least 64 and at most 1,024 slices.
 const COMMIT_STEP_SLICES_MIN: SliceIndex = COMMIT_SLICES;
 const COMMIT_STEP_SLICES_MAX: SliceIndex = 16 * COMMIT_SLICES;
 
