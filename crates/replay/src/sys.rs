@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr::{self, NonNull};
 
 /// Stack of a replay thread: it calls nothing but the allocator.
-const STACK_BYTES: usize = 512 << 10;
+pub(crate) const STACK_BYTES: usize = 512 << 10;
 
 /// An empty file that exists in memory only.
 pub(crate) fn memory_file(name: &str) -> io::Result<File> {

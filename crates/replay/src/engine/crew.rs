@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::board::Board;
 use super::growth::Growth;
@@ -42,6 +42,8 @@ pub(crate) struct Engine<H: Heap> {
     on_failure: fn(&str) -> !,
     route: Option<SiteRoute>,
     stocktaker: Option<Stocktaker>,
+    /// An address on the stack of each thread that was started; 0 before.
+    stacks: Vec<AtomicUsize>,
 }
 
 /// Which threads have been started and which have finished.
@@ -132,6 +134,7 @@ impl<H: Heap> Engine<H> {
             on_failure,
             route: None,
             stocktaker: None,
+            stacks: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         })
     }
 
@@ -248,7 +251,7 @@ impl<H: Heap> Engine<H> {
         if let Some(stocktaker) = &self.stocktaker
             && stocktaker.is_due(index)
         {
-            self.must(stocktaker.take(&self.bench, index, sample.resident_bytes));
+            self.must(stocktaker.take(&self.bench, index, sample.resident_bytes, &self.stacks));
         }
     }
 
@@ -326,6 +329,9 @@ extern "C" fn thread_main<H: Heap, const MEASURE: bool>(ticket: *mut c_void) -> 
     // SAFETY: the engine of `run`, of this very type, which joins this thread before it ends.
     let engine = unsafe { &*ticket.engine.cast::<Engine<H>>() };
     let thread = &engine.bench.plan.threads[ticket.thread];
+    let here = 0u8;
+    // Relaxed: read where stock is taken, long after, behind the order's own fences.
+    engine.stacks[ticket.thread].store(ptr::from_ref(&here).addr(), Ordering::Relaxed);
     engine.replay::<MEASURE>(thread);
     if !thread.ends {
         // It was alive when the recording ended: so it is until everything is measured.

@@ -9,10 +9,10 @@ use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 use heapwright_regions::{
-    AnonymousPages, Buddy, End, Linear, OutOfOrder, Pool, Pools, Stack, Tails,
+    AnonymousPages, Buddy, End, Linear, Lines, OutOfOrder, Pool, Slab, Stack, Tails,
 };
 
-use crate::site::{RegionKind, SITE_SIZES_MAX, SiteRoute};
+use crate::site::{RegionKind, SiteRoute};
 
 /// Natural alignment of blocks, as `malloc` gives it.
 const ALIGN_LOG2: u32 = 4;
@@ -24,7 +24,7 @@ enum Region {
     Linear(Box<Linear<AnonymousPages>>),
     Stack(Stack<AnonymousPages>),
     Pool(Pool<AnonymousPages>),
-    Slab(Box<Pools<AnonymousPages, SITE_SIZES_MAX>>),
+    Slab(Box<Slab<AnonymousPages>>),
     Buddy(Box<Buddy<AnonymousPages>>),
 }
 
@@ -58,7 +58,7 @@ impl Lane {
             Some(Region::Linear(arena)) => arena.try_alloc_layout(layout).ok(),
             Some(Region::Stack(stack)) => stack.try_alloc(End::Low, layout).ok(),
             Some(Region::Pool(pool)) if fits(pool.block_layout(), layout) => pool.try_alloc().ok(),
-            Some(Region::Slab(pools)) => pools.try_alloc(layout).ok(),
+            Some(Region::Slab(slab)) => slab.try_alloc(layout).ok(),
             Some(Region::Buddy(buddy)) => buddy.try_alloc(layout).ok(),
             _ => None,
         };
@@ -87,7 +87,7 @@ impl Lane {
             // SAFETY: the caller's block, of this pool.
             Some(Region::Pool(pool)) => unsafe { pool.free(block) },
             // SAFETY: the caller's block and layout.
-            Some(Region::Slab(pools)) => unsafe { pools.free(block, layout) },
+            Some(Region::Slab(slab)) => unsafe { slab.free(block, layout) },
             Some(Region::Buddy(buddy)) => {
                 // SAFETY: the caller's block and layout.
                 let freed = unsafe { buddy.free(block, layout) };
@@ -102,7 +102,7 @@ impl Lane {
             Some(Region::Linear(arena)) => arena.statistics().committed_bytes,
             Some(Region::Stack(stack)) => resident(&stack.statistics()),
             Some(Region::Pool(pool)) => pool.statistics().committed_bytes,
-            Some(Region::Slab(pools)) => pools.statistics().committed_bytes,
+            Some(Region::Slab(slab)) => resident(&slab.statistics()),
             Some(Region::Buddy(buddy)) => resident(&buddy.statistics()),
             None => 0,
         }
@@ -142,27 +142,16 @@ fn make(route: &SiteRoute) -> Option<Region> {
             let size = route.sizes.iter().copied().find(|&size| size > 0)?;
             Region::Pool(Pool::new_in(pages, layout(size.next_multiple_of(16), 0)?))
         }
-        RegionKind::Slab => Region::Slab(Box::new(Pools::new_in(pages, slab_sizes(&route.sizes)))),
+        RegionKind::Slab => {
+            let bytes = route.capacity_bytes;
+            Region::Slab(Box::new(Slab::new_in(pages, bytes, Lines::Packed).ok()?))
+        }
         RegionKind::Buddy => {
             let bytes = route.capacity_bytes;
             let heap = Buddy::new_in(pages, bytes, BUDDY_LEAF_BYTES, Tails::Trim).ok()?;
             Region::Buddy(Box::new(heap))
         }
     })
-}
-
-/// The site's sizes as increasing ones with natural alignment; unused places go beyond.
-fn slab_sizes(sizes: &[usize; SITE_SIZES_MAX]) -> [usize; SITE_SIZES_MAX] {
-    let mut used: Vec<usize> =
-        sizes.iter().filter(|&&size| size > 0).map(|size| size.next_multiple_of(16)).collect();
-    used.sort_unstable();
-    used.dedup();
-    let mut next = used.last().copied().unwrap_or(16);
-    while used.len() < SITE_SIZES_MAX {
-        next += 16;
-        used.push(next);
-    }
-    std::array::from_fn(|index| used[index])
 }
 
 #[cfg(test)]

@@ -5,13 +5,17 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::heap::Heap;
 use super::operate::Bench;
 use super::resident_pages::{ResidentRun, for_each_run};
 use crate::plan::SITE_MAPPED;
 use crate::stock_record::{BEFORE, RECORD_BYTES, Record};
+use crate::sys;
+
+/// What lies above a thread's first function on its stack: its thread variables and descriptor.
+const STACK_TOP_BYTES: usize = 16 << 10;
 
 /// Records written at once.
 const BUFFERED: usize = 256;
@@ -66,6 +70,7 @@ impl Stocktaker {
         bench: &Bench<H>,
         index: usize,
         growth_bytes: u64,
+        stacks: &[AtomicUsize],
     ) -> io::Result<()> {
         let mut out = Writer::new(&self.file);
         let page_bytes = heapwright_os::page_bytes();
@@ -91,6 +96,11 @@ impl Stocktaker {
             };
             let start = block.addr() as u64;
             out.put(Record::Block { site, start, requested_bytes, usable_bytes });
+        }
+        let begun = stacks.iter().map(|stack| stack.load(Ordering::Relaxed));
+        for inside in begun.filter(|&inside| inside != 0) {
+            let start = inside.saturating_sub(sys::STACK_BYTES) as u64;
+            out.put(Record::Stack { start, bytes: (sys::STACK_BYTES + STACK_TOP_BYTES) as u64 });
         }
         out.end()
     }
