@@ -14,6 +14,7 @@ use heapwright_os::{env_var, has_environment, is_secure};
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::limits::{Limits, allow_purger, is_purger_allowed, limits, set_limits};
+use crate::merge::{MergeState, allow_merging, merge_statistics};
 use crate::purge::note_work;
 
 /// What kind of value an option has.
@@ -80,7 +81,7 @@ static HUGE_PAGES: AtomicUsize = AtomicUsize::new(0);
 static IS_ENVIRONMENT_READ: AtomicU32 = AtomicU32::new(0);
 
 /// The table of options.
-pub static OPTIONS: [OptionRow; 5] = [
+pub static OPTIONS: [OptionRow; 6] = [
     OptionRow {
         name: "soft_limit",
         variable: "HEAPWRIGHT_SOFT_LIMIT",
@@ -128,6 +129,15 @@ pub static OPTIONS: [OptionRow; 5] = [
             note_work();
         },
         get: || HUGE_PAGES.load(Ordering::Relaxed),
+    },
+    OptionRow {
+        name: "merge",
+        variable: "HEAPWRIGHT_MERGE",
+        kind: OptionKind::Switch,
+        is_changeable: true,
+        text: "whether memory whose live bytes do not overlap shares pages: mode compact",
+        set: |is_on| allow_merging(is_on == 1),
+        get: || usize::from(merge_statistics().state != MergeState::Off),
     },
 ];
 
