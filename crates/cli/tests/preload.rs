@@ -32,6 +32,22 @@ fn run_becomes_the_program() {
 }
 
 #[test]
+fn each_mode_has_an_object_and_prints_nothing_of_ours() {
+    for (mode, object) in
+        [("fast", "preload"), ("compact", "compact"), ("hardened", "hardened"), ("check", "check")]
+    {
+        let output = heapwright()
+            .args(["run", "--mode", mode, "--", "/bin/cat", "/proc/self/maps"])
+            .output()
+            .expect("heapwright starts");
+        let maps = String::from_utf8_lossy(&output.stdout);
+        assert!(maps.contains(&format!("/libheapwright_{object}.so")), "{mode}: {maps}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{mode}");
+        assert_eq!(output.status.code(), Some(0), "{mode}");
+    }
+}
+
+#[test]
 fn run_preloads_before_what_is_preloaded_already() {
     let output = heapwright()
         .args(["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"])
