@@ -1,11 +1,13 @@
-/* Argument 1 threads allocate and free until argument 2 milliseconds have passed; each keeps 64
- * blocks, which it frees a round later. Argument 3: `forks` children that allocate too, `execs`
+/* Argument 1 threads allocate and free until standard input ends, argument 2 milliseconds at most;
+ * each keeps 64 blocks, which it frees a round later. Argument 3: `forks` children that allocate
+ * too, `execs`
  * this program again (argument 4 keeps it from doing so for ever), `confined` gives system calls
  * up first. Prints `ready` at the start and `went on` at the end; status 4. */
 #include "counted.h"
 #include <pthread.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +28,11 @@ static void *churn(void *unused) {
     }
     for (unsigned i = 0; i < 64; i++) free(kept[i]);
     return NULL;
+}
+
+static int input_has_ended(void) {
+    struct pollfd input = {0, POLLIN, 0};
+    return poll(&input, 1, 0) > 0;
 }
 
 static void child(int number) {
@@ -55,7 +62,7 @@ int main(int argc, char **argv) {
         execl("/proc/self/exe", argv[0], argv[1], argv[2], NULL);
         _exit(127);
     }
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; i < rounds && !input_has_ended(); i++) {
         if (strcmp(way, "forks") == 0 && i % 4 == 0) {
             pid_t pid = fork();
             if (pid == 0) child(i);
