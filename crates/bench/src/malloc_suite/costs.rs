@@ -26,6 +26,10 @@ const LATENCIES: [(&str, &[&str]); 9] = [
 /// Runs of the program that does nothing; the least counts, since the kernel's figures wander.
 const NOTHING_RUNS: usize = 15;
 
+/// Megabytes of the burst, and seconds of rest after it.
+const BURST: (&str, &str) = ("400", "15");
+const BURST_QUICK: (&str, &str) = ("40", "3");
+
 /// Pairs between which instructions are counted.
 const PAIRS: [u32; 2] = [1000, 201_000];
 
@@ -55,6 +59,11 @@ pub(super) fn run(
             say(&name);
             idle(&name, how, subjects, tools, results);
         }
+    }
+    if options.wants("burst") {
+        say("burst");
+        let (megabytes, seconds) = if options.size == Size::Full { BURST } else { BURST_QUICK };
+        burst(&[megabytes, seconds], subjects, tools, results);
     }
     if options.wants("nothing") {
         say("nothing");
@@ -149,6 +158,28 @@ fn idle(name: &str, how: &str, subjects: &[Subject], tools: &Tools, results: &mu
             }),
             Ok(_) => results.leave_out(name, &subject.name, "it printed no figures".to_owned()),
             Err(reason) => results.leave_out(name, &subject.name, reason.clone()),
+        }
+    }
+}
+
+/// What is resident at rest after a burst of which one block in sixteen stays, and after every
+/// survivor was read.
+fn burst(arguments: &[&str], subjects: &[Subject], tools: &Tools, results: &mut Results) {
+    let runnable = program("burst", arguments, tools);
+    for subject in subjects {
+        let said = runnable.timed(subject, tools);
+        match said.map(|(_, said)| numbers(&String::from_utf8_lossy(&said))).as_deref() {
+            Ok([live_kb, idle_kb, read_kb]) => {
+                for (name, resident_kb) in [("burst", idle_kb), ("burst-read", read_kb)] {
+                    results.rows.push(Row {
+                        live_kb: Some(*live_kb),
+                        end_rss_kb: Some(*resident_kb),
+                        ..named(name, subject)
+                    });
+                }
+            }
+            Ok(_) => results.leave_out("burst", &subject.name, "it printed no figures".to_owned()),
+            Err(reason) => results.leave_out("burst", &subject.name, reason.clone()),
         }
     }
 }

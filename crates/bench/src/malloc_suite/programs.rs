@@ -7,10 +7,11 @@ use std::process::Command;
 const HEADER: &str = include_str!("../../programs/workload.h");
 
 /// Name of the program, source, flags.
-const PROGRAMS: [(&str, &str, &[&str]); 22] = [
+const PROGRAMS: [(&str, &str, &[&str]); 23] = [
     ("alloc_test", include_str!("../../programs/alloc_test.c"), &[]),
     ("barnes", include_str!("../../programs/barnes.c"), &[]),
     ("batches", include_str!("../../programs/batches.c"), &[]),
+    ("burst", include_str!("../../programs/burst.c"), &["-lm"]),
     ("cache", include_str!("../../programs/cache.c"), &[]),
     ("cfrac", include_str!("../../programs/cfrac.c"), &[]),
     ("espresso", include_str!("../../programs/espresso.c"), &[]),
