@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// The peer that is built on request only: it needs a C++20 compiler. Its crate is empty without
 /// the feature of the same name.
-const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
+pub(crate) const OPTIONAL_PEER: &str = "heapwright-peer-snmalloc";
 /// The library for C programs: its files are named for their users, and it has a header.
 pub(crate) const C_LIBRARY: &str = "heapwright-c";
 

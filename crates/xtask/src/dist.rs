@@ -1,6 +1,6 @@
 //! `dist`: a tarball and a Debian package that need no Rust where they are installed.
 
-use crate::build::C_LIBRARY;
+use crate::build::{C_LIBRARY, OPTIONAL_PEER};
 use crate::workspace::Workspace;
 use crate::{build, shell};
 use std::fs;
@@ -44,7 +44,7 @@ fn lay_out(workspace: &Workspace, stage: &Path) -> Result<(), String> {
         strip(&to)?;
     }
     for object in workspace.objects() {
-        if object.name == C_LIBRARY {
+        if object.name == C_LIBRARY || object.name == OPTIONAL_PEER {
             continue;
         }
         let file = object.object_file.clone();
