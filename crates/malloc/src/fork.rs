@@ -14,6 +14,7 @@
 
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{Advice, Protection, advise, page_bytes, release, reserve, yield_now};
+use heapwright_sync::Lock;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::block;
@@ -23,7 +24,7 @@ use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
 use crate::life::{set_thread_count, thread_count};
 use crate::merge;
-use crate::pool::{all_heaps, lock, pool_lock};
+use crate::pool::{Futex, all_heaps, in_signal_handler, lock, pool_lock};
 use crate::purger;
 use crate::region::descriptor;
 use crate::span::Span;
@@ -129,11 +130,19 @@ fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
     latest
 }
 
+/// Held by who holds every lock or is about to. Two threads that take all heaps at once would take
+/// them in different orders when a heap is made meanwhile, and wait for each other for ever.
+static EVERYTHING: Lock<(), Futex> = Lock::new(());
+
 /// Takes every lock, for a fork or a walk.
 ///
 /// # Safety
 /// - The calling thread holds none, and calls [`unlock_everything`] later.
 pub(crate) unsafe fn lock_everything() {
+    match EVERYTHING.lock(ThreadBlock::token()) {
+        Ok(guard) => core::mem::forget(guard),
+        Err(_) => in_signal_handler(),
+    }
     // Kept over the fork; freed after it, by the same thread, in both processes.
     let mut latest_zone = zone_place::lock_places_after(core::ptr::null());
     let mut latest = lock_heaps_after(core::ptr::null_mut());
@@ -184,6 +193,8 @@ pub(crate) unsafe fn unlock_everything() {
     // The pool last: while it is locked no heap and no zone is made whose lock is not ours.
     unlock_heaps();
     unlock_classes_and_pool();
+    // SAFETY: taken by `lock_everything`, the guard forgotten.
+    unsafe { EVERYTHING.force_unlock() };
 }
 
 pub(crate) unsafe extern "C" fn before_fork() {
@@ -343,6 +354,7 @@ pub(crate) fn look_for_raw_fork() {
         return;
     }
     let me = ThreadBlock::token();
+    EVERYTHING.break_if_held_by_other(me);
     purger::forget();
     set_thread_count(u32::from(!ThreadBlock::current().heap.get().is_null()));
     if pool_lock().break_if_held_by_other(me) {
