@@ -67,6 +67,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         python_malloc: std::env::var("PYTHONMALLOC").ok(),
         ..AdviceFacts::default()
     };
+    let mut replay_notes = Vec::new();
     let mut left_out = None;
     if analysis.is_sampled {
         left_out = Some("a sampled recording cannot be replayed, so no allocators are compared");
@@ -76,9 +77,11 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         let replayed = on_all(&plan, &specs, &options.effort)?;
         facts.replay_repeats = replayed.null.cpu_s.len() as u32;
         facts.allocators = results(&replayed);
+        replay_notes.clone_from(&replayed.notes);
         facts.fragmentation = blame::present(&specs, analysis.info.own_allocator.as_deref())
             .and_then(|spec| {
-                blame::fragmentation(&plan, &replayed, spec, options.blame.blame_at, console)
+                let (moment, pace) = (options.blame.blame_at, options.effort.pace);
+                blame::fragmentation(&plan, &replayed, spec, moment, pace, console)
             });
         drop(plan);
         facts.proofs = prove(&recording, process, &analysis, &options.prove, console)?;
@@ -93,6 +96,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         facts.overhead = OverheadFacts::Measured { native_s };
     }
     let mut advice = advice(&recording, process, &analysis, &facts);
+    advice.notes.append(&mut replay_notes);
     advice.notes.extend(left_out.map(str::to_owned));
     advice.notes.extend(confirmed.notes);
     write_advice(&directory.join(ADVICE_FILE), &advice)?;

@@ -45,10 +45,10 @@ pub(crate) fn prove(
     options: &ProveOptions,
     console: &Console,
 ) -> Result<Vec<SiteProof>, Failure> {
-    if options.no_sites || analysis.is_sampled {
+    if analysis.is_sampled {
         return Ok(Vec::new());
     }
-    let candidates = candidates(analysis);
+    let (candidates, others) = candidates(analysis, options.no_sites);
     let figures = measure(recording, process, analysis, &candidates)?;
     let mut proofs: Vec<SiteProof> =
         candidates.iter().zip(figures).map(|(&(site, _), figures)| proof(site, figures)).collect();
@@ -77,11 +77,13 @@ pub(crate) fn prove(
             proof.is_upheld = Some(holds);
         }
     }
+    proofs.extend(others);
     Ok(proofs)
 }
 
-/// Sites with a region to try that are large enough to matter, and have one owner.
-fn candidates(analysis: &Analysis) -> Vec<(u32, RegionKind)> {
+/// Sites with a region to try that are large enough to matter; and of the others with one, why
+/// they are not tried.
+fn candidates(analysis: &Analysis, no_sites: bool) -> (Vec<(u32, RegionKind)>, Vec<SiteProof>) {
     let all = analysis.totals.allocs.max(1) as f64;
     let peak = analysis.totals.peak_live_bytes.max(1) as f64;
     let weight =
@@ -89,11 +91,29 @@ fn candidates(analysis: &Analysis) -> Vec<(u32, RegionKind)> {
     let mut found: Vec<(&Site, RegionKind)> = analysis
         .sites
         .iter()
-        .filter(|site| site.same_thread_share >= 1.0 && weight(site) >= SHARE_MIN)
         .filter_map(|site| Some((site, RegionKind::from_name(&site.recommend)?)))
         .collect();
     found.sort_by(|a, b| weight(b.0).total_cmp(&weight(a.0)).then(a.0.id.cmp(&b.0.id)));
-    found.into_iter().take(SITES_MAX).map(|(site, kind)| (site.id, kind)).collect()
+    let mut tried = Vec::new();
+    let mut others = Vec::new();
+    for (site, kind) in found {
+        let failure = if no_sites {
+            "--no-sites was given".to_owned()
+        } else if weight(site) < SHARE_MIN {
+            format!(
+                "it has less than {} % of the allocations and of the peak, too little for a gain \
+                 to show",
+                SHARE_MIN * 100.0
+            )
+        } else if tried.len() == SITES_MAX {
+            format!("the {SITES_MAX} sites with the largest shares are tried, and it is not one")
+        } else {
+            tried.push((site.id, kind));
+            continue;
+        };
+        others.push(SiteProof { site: site.id, failure, ..SiteProof::default() });
+    }
+    (tried, others)
 }
 
 fn measure(
@@ -126,6 +146,7 @@ fn proof(site: u32, figures: SiteFigures) -> SiteProof {
     SiteProof {
         site,
         failure: figures.failure,
+        is_shared: figures.is_shared,
         gain_s: figures.gain_s,
         base_s: figures.base_s,
         noise_s: figures.noise_s,

@@ -3,14 +3,14 @@
 #![forbid(unsafe_code)]
 
 use crate::error::ReplayError;
-use crate::figures::{median, spread};
+use crate::figures::{median, memory_figures, settled_spread};
 use crate::plan::{Plan, SiteFacts};
 use crate::progress::{Phase, Progress};
 use crate::replay::Timing;
 use crate::result::Field;
 use crate::spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
 use crate::supervise::{Limits, Outcome, Task, run_once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Sizes of a slab site at most.
 pub(crate) const SITE_SIZES_MAX: usize = 8;
@@ -40,6 +40,8 @@ pub enum RegionKind {
 pub(crate) struct SiteRoute {
     pub(crate) site: u32,
     pub(crate) kind: RegionKind,
+    /// Whether all threads share one region; else each has its own.
+    pub(crate) is_shared: bool,
     /// For stack and buddy, which have a fixed length.
     pub(crate) capacity_bytes: usize,
     pub(crate) sizes: [usize; SITE_SIZES_MAX],
@@ -50,6 +52,9 @@ pub(crate) struct SiteRoute {
 pub struct SiteFigures {
     /// Why there are no figures; empty when there are.
     pub failure: String,
+    /// Whether the region is one that threads share, since some end what others made; else each
+    /// thread has one of its own.
+    pub is_shared: bool,
     /// CPU seconds that the whole replay saves: median of the runs without less that of the runs
     /// with the region.
     pub gain_s: f64,
@@ -92,20 +97,22 @@ impl SiteRoute {
     /// As one argument of a worker.
     pub(crate) fn to_argument(self) -> String {
         let sizes: Vec<String> = self.sizes.iter().map(usize::to_string).collect();
-        let Self { site, kind, capacity_bytes, .. } = self;
-        format!("{site}:{}:{capacity_bytes}:{}", kind.name(), sizes.join(","))
+        let Self { site, kind, is_shared, capacity_bytes, .. } = self;
+        let owner = if is_shared { "shared" } else { "own" };
+        format!("{site}:{}:{owner}:{capacity_bytes}:{}", kind.name(), sizes.join(","))
     }
 
     pub(crate) fn from_argument(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let site = parts.next()?.parse().ok()?;
         let kind = RegionKind::from_name(parts.next()?)?;
+        let is_shared = parts.next()? == "shared";
         let capacity_bytes = parts.next()?.parse().ok()?;
         let mut sizes = [0; SITE_SIZES_MAX];
         for (place, size) in sizes.iter_mut().zip(parts.next()?.split(',')) {
             *place = size.parse().ok()?;
         }
-        Some(Self { site, kind, capacity_bytes, sizes })
+        Some(Self { site, kind, is_shared, capacity_bytes, sizes })
     }
 }
 
@@ -131,11 +138,13 @@ pub fn measure_sites(
         .map(|(index, &kind)| {
             let facts = plan.facts().sites.get(index).copied().unwrap_or_default();
             figures[index].failure = obstacle(&facts, kind);
+            figures[index].is_shared = facts.handed_over > 0;
             let capacity = (facts.peak_live_bytes * CAPACITY_FACTOR)
                 .clamp(CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX);
             figures[index].failure.is_empty().then_some(SiteRoute {
                 site: index as u32,
                 kind,
+                is_shared: facts.handed_over > 0,
                 capacity_bytes: capacity as usize,
                 sizes: facts.sizes,
             })
@@ -155,7 +164,14 @@ pub fn measure_sites(
         done += 1;
         let system = AllocatorSpec::system();
         let limits = Limits { run: options.run_limit, stall: options.stall_limit };
-        let task = Task { allocator: Some(&system), route, is_memory, stock: None };
+        let task = Task {
+            allocator: Some(&system),
+            route,
+            is_memory,
+            // The system's allocator and the regions know no clock.
+            pace: Duration::ZERO,
+            stock: None,
+        };
         run_once(&program, plan, task, limits, &mut |_| {})
     };
     let base = run(None, true)?;
@@ -167,6 +183,11 @@ pub fn measure_sites(
         let Some(route) = *route else { continue };
         let outcome = run(Some(route), true)?;
         figures.failure = outcome.failure;
+        if figures.failure.is_empty() {
+            // The live blocks at every sample are the recording's, or nothing is said.
+            figures.failure =
+                memory_figures(plan.facts(), &outcome.result).err().unwrap_or_default();
+        }
         figures.base_peak_bytes = base.result.get(Field::PeakBytes);
         figures.peak_bytes = outcome.result.get(Field::PeakBytes);
         figures.held_bytes = outcome.result.get(Field::RegionBytes);
@@ -194,7 +215,7 @@ pub fn measure_sites(
         }
     }
     let middle = |runs: &[f64]| median(runs.iter().copied());
-    let noise_of = |runs: &[f64]| middle(runs) * spread(runs.iter().copied());
+    let noise_of = |runs: &[f64]| middle(runs) * settled_spread(runs.iter().copied());
     for (figures, runs) in figures.iter_mut().zip(&cpu_s) {
         figures.gain_s = middle(&base_s) - middle(runs);
         figures.base_s = middle(&base_s);
@@ -213,13 +234,6 @@ fn name_base_failure(figures: &mut [SiteFigures], failure: &str) {
 
 /// Why a site cannot be measured; empty when it can.
 fn obstacle(facts: &SiteFacts, kind: RegionKind) -> String {
-    if facts.handed_over > 0 {
-        let count = facts.handed_over;
-        return format!("{count} blocks are freed by another thread; a region has one owner");
-    }
-    if facts.left_out > 0 {
-        return format!("{} blocks are mapped or watched page by page", facts.left_out);
-    }
     let is_sized = matches!(kind, RegionKind::Pool | RegionKind::Slab);
     let is_single = facts.sizes[1] == 0;
     if is_sized && facts.other_sizes > 0 || kind == RegionKind::Pool && !is_single {
@@ -236,8 +250,10 @@ mod tests {
     fn a_route_is_what_it_was_after_the_way_to_the_worker() {
         for kind in RegionKind::ALL {
             let sizes = [16, 32, 0, 0, 0, 0, 0, 7];
-            let route = SiteRoute { site: 4, kind, capacity_bytes: 1 << 20, sizes };
-            assert_eq!(SiteRoute::from_argument(&route.to_argument()), Some(route));
+            for is_shared in [false, true] {
+                let route = SiteRoute { site: 4, kind, is_shared, capacity_bytes: 1 << 20, sizes };
+                assert_eq!(SiteRoute::from_argument(&route.to_argument()), Some(route));
+            }
             assert_eq!(RegionKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(SiteRoute::from_argument("-"), None);
