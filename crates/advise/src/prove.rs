@@ -38,10 +38,13 @@ pub struct SiteProof {
 }
 
 impl SiteProof {
-    /// Whether time or peak is better beyond the noise, and neither is worse.
+    /// Whether time or peak of the replay is better beyond the noise and by a share that is worth
+    /// a word, and neither is worse.
     pub fn shows_gain(&self) -> bool {
         let (time, peak) = (self.time_gain_s(), self.peak_gain_bytes());
-        (time > 0.0 || peak > 0.0) && time >= 0.0 && peak >= 0.0
+        let is_worth = time >= self.base_s * WORTH_SHARE && time > 0.0
+            || peak >= self.base_peak_bytes as f64 * WORTH_SHARE && peak > 0.0;
+        self.failure.is_empty() && is_worth && time >= 0.0 && peak >= 0.0
     }
 
     /// Seconds gained (lost, below 0) beyond the noise; 0 within it.
@@ -177,6 +180,10 @@ mod tests {
         enter(&mut site, &gain, 1.0, 0);
         assert_eq!(site.predicted.map(|one| one.worst_case_held_bytes), Some(50 * mib));
         assert!(site.why.contains("never freed would hold 50.0 MiB"), "{}", site.why);
+
+        let tiny = SiteProof { base_s: 100.0, ..gain.clone() };
+        assert!(!tiny.shows_gain() && gain.shows_gain());
+        assert!(!SiteProof { failure: "why not".into(), ..gain.clone() }.shows_gain());
 
         let fallen = SiteProof { is_upheld: Some(false), ..gain.clone() };
         assert!(entered(&fallen).predicted.is_none());

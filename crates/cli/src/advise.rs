@@ -4,7 +4,7 @@ use crate::blame::{self, BlameOptions};
 use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::prove::{ProveOptions, prove};
+use crate::prove::{ProveOptions, open_second, prove};
 use crate::record::{CaptureOptions, capture, status};
 use crate::replay::{ReplayEffort, on_all, plan_with_births, results, specs};
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
@@ -55,6 +55,7 @@ pub(crate) struct AdviseOptions {
 pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Failure> {
     let directory = &options.output;
     fs::create_dir_all(directory).map_err(|error| Failure::unwritable(directory, &error))?;
+    let second = open_second(&options.prove, console)?;
     let file = directory.join(RECORDING_FILE);
     let outcome = capture(&options.command, &options.capture, &file, console)?;
     let recording = source::open(&file, console)?;
@@ -84,7 +85,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
                 blame::fragmentation(&plan, &replayed, spec, moment, pace, console)
             });
         drop(plan);
-        facts.proofs = prove(&recording, process, &analysis, &options.prove, console)?;
+        facts.proofs = prove(&recording, process, &analysis, &options.prove, second.as_ref())?;
     }
     let by_replay = advice(&recording, process, &analysis, &facts);
     let confirmed = confirm::confirm(options, &outcome, &by_replay.verdict, console)?;

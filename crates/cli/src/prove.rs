@@ -36,14 +36,14 @@ pub(crate) struct ProveOptions {
     pub second: Option<PathBuf>,
 }
 
-/// Measures the candidates among the sites of `analysis`; what their gains are worth is for the
-/// advice to say.
+/// Measures the candidates among the sites of `analysis`, and those that gain in the `second`
+/// recording, too, if there is one; what their gains are worth is for the advice to say.
 pub(crate) fn prove(
     recording: &Recording,
     process: usize,
     analysis: &Analysis,
     options: &ProveOptions,
-    console: &Console,
+    second: Option<&Recording>,
 ) -> Result<Vec<SiteProof>, Failure> {
     if analysis.is_sampled {
         return Ok(Vec::new());
@@ -52,33 +52,67 @@ pub(crate) fn prove(
     let figures = measure(recording, process, analysis, &candidates)?;
     let mut proofs: Vec<SiteProof> =
         candidates.iter().zip(figures).map(|(&(site, _), figures)| proof(site, figures)).collect();
-    if let Some(path) = &options.second
+    if let Some(second) = second
         && proofs.iter().any(SiteProof::shows_gain)
     {
-        let second = source::open(path, console)?;
-        let process = source::choose(&second, None)?;
-        let other = source::analyse(&second, process)?;
-        // The same call, in the same place, by names: addresses differ.
-        let same = |one: &Site, two: &Site| {
-            (&one.function, &one.file, one.line) == (&two.function, &two.file, two.line)
-        };
-        let matched: Vec<Option<(u32, RegionKind)>> = candidates
-            .iter()
-            .map(|&(site, kind)| {
-                let one = &analysis.sites[site as usize];
-                other.sites.iter().find(|two| same(one, two)).map(|two| (two.id, kind))
-            })
-            .collect();
-        let there: Vec<(u32, RegionKind)> = matched.iter().flatten().copied().collect();
-        let mut figures = measure(&second, process, &other, &there)?.into_iter();
-        for (proof, place) in proofs.iter_mut().zip(&matched) {
-            let figures = place.and_then(|_| figures.next());
-            let holds = figures.is_some_and(|figures| self::proof(0, figures).shows_gain());
-            proof.is_upheld = Some(holds);
-        }
+        uphold(&mut proofs, &candidates, analysis, second, &name_of(recording, process))?;
     }
     proofs.extend(others);
     Ok(proofs)
+}
+
+/// Measures the candidates in the second recording, too, as far as they are there, and enters
+/// whether a gain shows.
+fn uphold(
+    proofs: &mut [SiteProof],
+    candidates: &[(u32, RegionKind)],
+    analysis: &Analysis,
+    second: &Recording,
+    program: &str,
+) -> Result<(), Failure> {
+    // The same program's process, else the one with most events.
+    let process =
+        source::choose(second, Some(program)).or_else(|_| source::choose(second, None))?;
+    let other = source::analyse(second, process)?;
+    // The same call, in the same place, by names: addresses differ.
+    let same = |one: &Site, two: &Site| {
+        (&one.function, &one.file, one.line) == (&two.function, &two.file, two.line)
+    };
+    let matched: Vec<Option<(u32, RegionKind)>> = candidates
+        .iter()
+        .map(|&(site, kind)| {
+            let one = &analysis.sites[site as usize];
+            other.sites.iter().find(|two| same(one, two)).map(|two| (two.id, kind))
+        })
+        .collect();
+    let there: Vec<(u32, RegionKind)> = matched.iter().flatten().copied().collect();
+    let mut figures = measure(second, process, &other, &there)?.into_iter();
+    for (proof, place) in proofs.iter_mut().zip(&matched) {
+        let figures = place.and_then(|_| figures.next());
+        proof.is_upheld = Some(figures.is_some_and(|figures| self::proof(0, figures).shows_gain()));
+    }
+    Ok(())
+}
+
+/// Opens what `--second` names, before anything else is done.
+pub(crate) fn open_second(
+    options: &ProveOptions,
+    console: &Console,
+) -> Result<Option<Recording>, Failure> {
+    let Some(path) = &options.second else { return Ok(None) };
+    let second = source::open(path, console)?;
+    source::choose(&second, None)?;
+    if second.session().sample_bytes > 0 {
+        return Err(Failure::ours(format!(
+            "{}: a sample cannot be replayed, so it upholds nothing; record again without --sample",
+            second.path().display()
+        )));
+    }
+    Ok(Some(second))
+}
+
+fn name_of(recording: &Recording, process: usize) -> String {
+    recording.processes()[process].info.display_name().to_owned()
 }
 
 /// Sites with a region to try that are large enough to matter; and of the others with one, why
