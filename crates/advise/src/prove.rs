@@ -79,7 +79,11 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     let time_share = if native_s > 0.0 { time_s / native_s } else { 0.0 };
     let peak_share = peak_bytes / all_bytes;
     let is_worse = time_share < -WORTH_SHARE || peak_share < -WORTH_SHARE;
-    let name = site.recommend.clone();
+    let name = match site.recommend.as_str() {
+        "linear" => "linear region".to_owned(),
+        "buddy" => "buddy heap".to_owned(),
+        other => other.to_owned(),
+    };
     let kind = if proof.is_shared { format!("{name} that threads share") } else { name };
     if is_worse {
         let (more, of) = if time_share < peak_share {

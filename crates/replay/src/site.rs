@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::ReplayError;
-use crate::figures::{median, memory_figures, settled_spread};
+use crate::figures::{median, memory_figures, spread};
 use crate::plan::{Plan, SiteFacts};
 use crate::progress::{Phase, Progress};
 use crate::replay::Timing;
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Sizes of a slab site at most.
 pub(crate) const SITE_SIZES_MAX: usize = 8;
+
+/// Of so many pairs of runs one may say the contrary of the rest.
+const CONTRARY_MAX_IN: usize = 5;
 
 /// A stack or a buddy heap has room for so many times the site's peak: cut-offs and order cost.
 const CAPACITY_FACTOR: u64 = 4;
@@ -55,7 +58,7 @@ pub struct SiteFigures {
     /// Whether the region is one that threads share, since some end what others made; else each
     /// thread has one of its own.
     pub is_shared: bool,
-    /// CPU seconds that the whole replay saves: median of the runs without less that of the runs
+    /// CPU seconds that the whole replay saves: median over rounds of the run without less that
     /// with the region.
     pub gain_s: f64,
     /// Median CPU seconds of the replay without a region: the program itself took no less.
@@ -192,37 +195,73 @@ pub fn measure_sites(
         figures.peak_bytes = outcome.result.get(Field::PeakBytes);
         figures.held_bytes = outcome.result.get(Field::RegionBytes);
     }
-    let mut base_s: Vec<f64> = Vec::new();
-    let mut cpu_s: Vec<Vec<f64>> = vec![Vec::new(); sites.len()];
-    for _ in 0..options.repeats {
-        let is_over = options.time_budget.is_some_and(|budget| started.elapsed() > budget);
-        if is_over && !base_s.is_empty() {
-            break;
-        }
-        let outcome = run(None, false)?;
-        if !outcome.failure.is_empty() {
-            name_base_failure(&mut figures, &outcome.failure);
-            return Ok(figures);
-        }
-        base_s.push(Timing::of(&outcome).cpu_s);
-        for (index, route) in routes.iter().enumerate() {
-            if route.is_none() || !figures[index].failure.is_empty() {
-                continue;
+    let mut pairs: Vec<Vec<Pair>> = vec![Vec::new(); sites.len()];
+    let mut wanted: Vec<usize> = (0..sites.len()).filter(|&at| routes[at].is_some()).collect();
+    // A difference that shows is looked at a second time: one site of eight shows one by chance.
+    for _ in 0..2 {
+        for round in 0..options.repeats {
+            wanted.retain(|&index| figures[index].failure.is_empty());
+            let is_over = options.time_budget.is_some_and(|budget| started.elapsed() > budget);
+            let is_first = pairs.iter().all(Vec::is_empty) && round == 0;
+            if wanted.is_empty() || is_over && !is_first {
+                break;
             }
-            let outcome = run(*route, false)?;
-            figures[index].failure.clone_from(&outcome.failure);
-            cpu_s[index].push(Timing::of(&outcome).cpu_s);
+            let base = run(None, false)?;
+            if !base.failure.is_empty() {
+                name_base_failure(&mut figures, &base.failure);
+                return Ok(figures);
+            }
+            let base_s = Timing::of(&base).cpu_s;
+            for &index in &wanted {
+                let outcome = run(routes[index], false)?;
+                pairs[index].push(Pair { base_s, region_s: Timing::of(&outcome).cpu_s });
+                figures[index].failure = outcome.failure;
+            }
         }
+        wanted.retain(|&index| Difference::of(&pairs[index]).shows());
     }
-    let middle = |runs: &[f64]| median(runs.iter().copied());
-    let noise_of = |runs: &[f64]| middle(runs) * settled_spread(runs.iter().copied());
-    for (figures, runs) in figures.iter_mut().zip(&cpu_s) {
-        figures.gain_s = middle(&base_s) - middle(runs);
-        figures.base_s = middle(&base_s);
-        figures.noise_s = (noise_of(&base_s) + noise_of(runs)) / 2.0;
-        figures.repeats = runs.len().min(base_s.len()) as u32;
+    for (figures, pairs) in figures.iter_mut().zip(&pairs) {
+        let Difference { gain_s, base_s, noise_s } = Difference::of(pairs);
+        (figures.gain_s, figures.base_s, figures.noise_s) = (gain_s, base_s, noise_s);
+        figures.repeats = pairs.len() as u32;
     }
     Ok(figures)
+}
+
+/// CPU seconds of two runs of one round: without the region and with it.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    base_s: f64,
+    region_s: f64,
+}
+
+/// What pairs say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Difference {
+    gain_s: f64,
+    base_s: f64,
+    noise_s: f64,
+}
+
+impl Difference {
+    /// The median gain. Its noise is half the sum of both spreads, and all of it where more than
+    /// one pair in five says the contrary.
+    fn of(pairs: &[Pair]) -> Self {
+        let gains = || pairs.iter().map(|pair| pair.base_s - pair.region_s);
+        let (base, region) =
+            (|| pairs.iter().map(|pair| pair.base_s), || pairs.iter().map(|pair| pair.region_s));
+        let gain_s = median(gains());
+        let base_s = median(base());
+        let spreads_s = spread(base()) * base_s + spread(region()) * median(region());
+        let contrary = gains().filter(|gain| gain * gain_s <= 0.0).count();
+        let is_agreed = contrary * CONTRARY_MAX_IN <= pairs.len();
+        let noise_s = (spreads_s / 2.0).max(if is_agreed { 0.0 } else { gain_s.abs() });
+        Self { gain_s, base_s, noise_s }
+    }
+
+    fn shows(&self) -> bool {
+        self.gain_s.abs() > self.noise_s
+    }
 }
 
 /// Without the run that a site is compared with, no site has figures.
@@ -244,7 +283,23 @@ fn obstacle(facts: &SiteFacts, kind: RegionKind) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{RegionKind, SiteRoute};
+    use super::{Difference, Pair, RegionKind, SiteRoute};
+
+    #[test]
+    fn a_difference_shows_when_it_is_above_the_noise_and_pairs_agree() {
+        let pairs = |runs: &[(f64, f64)]| -> Vec<Pair> {
+            runs.iter().map(|&(base_s, region_s)| Pair { base_s, region_s }).collect()
+        };
+        let clear = [(1.0, 0.9), (1.01, 0.91), (1.0, 0.9), (1.02, 0.9), (1.0, 0.91)];
+        let found = Difference::of(&pairs(&clear));
+        assert!(found.shows() && (found.gain_s - 0.1).abs() < 1e-9 && found.base_s == 1.0);
+        // The same median, but two of five say the contrary; then one that swamps all.
+        let torn = [(1.0, 0.9), (1.0, 0.9), (1.0, 0.9), (1.0, 1.01), (1.0, 1.01)];
+        assert!(!Difference::of(&pairs(&torn)).shows());
+        let noisy = [(1.0, 0.9), (1.0, 0.9), (1.0, 0.9), (1.0, 0.9), (1.3, 0.9)];
+        assert!(!Difference::of(&pairs(&noisy)).shows());
+        assert!(!Difference::of(&[]).shows());
+    }
 
     #[test]
     fn a_route_is_what_it_was_after_the_way_to_the_worker() {

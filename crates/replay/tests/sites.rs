@@ -56,7 +56,7 @@ fn blocks_that_pass_between_threads_are_measured_on_a_region_that_threads_share(
         passed_on(&path, sizes);
         let figures = all_on(&path, kind);
         assert_eq!(figures.failure, "", "{kind:?}");
-        assert!(figures.is_shared && figures.repeats == 1, "{figures:?}");
+        assert!(figures.is_shared && figures.repeats >= 1, "{figures:?}");
         assert!(figures.held_bytes >= 100 * 48, "{figures:?}");
         // Linear never becomes empty here: one block stays.
         let dense = matches!(kind, RegionKind::Pool | RegionKind::Slab);

@@ -20,7 +20,7 @@ enum Seat {
     Own(OwnRegion),
     /// With what a block is.
     Pool(Layout, PoolLocal<'static, AnonymousPages>),
-    Slab(SlabLocal<'static, AnonymousPages>),
+    Slab(Box<SlabLocal<'static, AnonymousPages>>),
     Locked(&'static Mutex<OwnRegion>),
 }
 
@@ -125,7 +125,7 @@ impl Lane {
     fn open(&self) -> Option<Seat> {
         match self.shared {
             Some(SharedRegion::Pool(pool)) => Some(Seat::Pool(pool.block_layout(), pool.local())),
-            Some(SharedRegion::Slab(slab)) => slab.local().ok().map(Seat::Slab),
+            Some(SharedRegion::Slab(slab)) => slab.local().ok().map(Box::new).map(Seat::Slab),
             Some(SharedRegion::Locked(region)) => Some(Seat::Locked(region)),
             None => self.route.as_ref().map(OwnRegion::new).map(Seat::Own),
         }
