@@ -237,6 +237,9 @@ impl Runs {
     /// Gives a run back. Dirty runs are kept for a while.
     pub(crate) fn give(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
         self.used_slices -= slices;
+        if is_dirty {
+            note_work();
+        }
         self.give_part(index, slices, is_dirty);
         if self.held_bytes(0) > limits().soft_bytes {
             self.purge_largest(0);
