@@ -81,6 +81,8 @@ pub(crate) fn take_work() -> bool {
 pub(crate) enum Eagerness {
     /// What nobody wanted for a while.
     Overdue,
+    /// What nobody uses now, but for free runs, which a budget keeps low: memory is short.
+    Pressed,
     /// Everything that can be.
     All,
 }
@@ -133,7 +135,7 @@ fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
                 if span.head().is_dirty.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
-                if eagerness == Eagerness::All || is_unchanged(span) {
+                if eagerness != Eagerness::Overdue || is_unchanged(span) {
                     purge_pages(span);
                     purged += 1;
                     if purged == PURGE_COUNT {
@@ -229,7 +231,7 @@ fn is_cold(span: Span, eagerness: Eagerness) -> bool {
         return false;
     }
     let now = span.used() as u32 + 1;
-    head.epoch.swap(now, Ordering::Relaxed) == now
+    head.epoch.swap(now, Ordering::Relaxed) == now || eagerness == Eagerness::Pressed
 }
 
 /// A purger's round over the heap of another thread; whether it is to come again soon.
@@ -249,7 +251,9 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
         inside.seen_entry_count = entry_count;
         inside.idle_round_count = 0;
     }
-    let is_idle = inside.idle_round_count >= IDLE_ROUND_COUNT || eagerness == Eagerness::All;
+    let is_idle = inside.idle_round_count >= IDLE_ROUND_COUNT
+        || (eagerness == Eagerness::Pressed && inside.idle_round_count > 0)
+        || eagerness == Eagerness::All;
     let list = if is_idle { heap.remote.take() } else { core::ptr::null_mut() };
     let mut taken = take_behind_owner(&mut inside, is_idle, eagerness);
     take_destinations(&mut inside, list, heap, &mut taken);

@@ -19,6 +19,7 @@ use crate::limits::is_purger_allowed;
 use crate::merge::{Merger, REQUESTS, round_alone};
 use crate::options::read_environment;
 use crate::pool::all_heaps;
+use crate::pressure;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
@@ -77,10 +78,16 @@ fn see_to_it() {
     }
     NEXT_CYCLES.store(now.wrapping_add(CYCLES), Ordering::Relaxed);
     take_work();
-    if round_of_owner(Eagerness::Overdue) {
+    if round_of_owner(eagerness_now()) {
         note_work();
     }
     round_alone();
+}
+
+/// How hard to purge in this round.
+fn eagerness_now() -> Eagerness {
+    pressure::look(0);
+    if pressure::is_tight() { Eagerness::Pressed } else { Eagerness::Overdue }
 }
 
 /// Sees to it that there is a purger; whether there is one.
@@ -152,11 +159,12 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
         let _ = futex_wait(&REQUESTS, seen_requests, Some(ROUND));
         seen_requests = REQUESTS.load(Ordering::Relaxed);
         let had_work = take_work();
+        let eagerness = eagerness_now();
         let mut is_more = false;
         if can_visit() {
-            is_more |= round_over_others(Eagerness::Overdue);
+            is_more |= round_over_others(eagerness);
         }
-        is_more |= purge_shared(Eagerness::Overdue);
+        is_more |= purge_shared(eagerness);
         is_more |= merger.round(had_work || is_more);
         beat();
         quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
@@ -181,5 +189,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 pub(crate) fn forget() {
     walk::forget();
     huge::forget();
+    pressure::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }
