@@ -48,14 +48,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "H1: a handle names its value only",
         file: "regions/src/pool/handles.rs",
-        from: "if entry.generation != handle.generation.get() {",
+        from: "if entry.header != handle.to_bits() {",
         to: "if false {",
         tests: MODELS,
     },
     Mutant {
         promise: "H2: a slot retires when its generation wraps",
         file: "regions/src/pool/handles.rs",
-        from: "if entry.generation != 0 {",
+        from: "if generation != 0 {",
         to: "if true {",
         tests: LIB,
     },

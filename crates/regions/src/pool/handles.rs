@@ -187,9 +187,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         // SAFETY: below `committed_count`, so committed, aligned and ours.
         let place = unsafe { self.entries.add(index as usize) };
         // SAFETY: as above; nothing there needs to be dropped.
-        unsafe {
-            place.write(Entry { header: header_of(0, NONE), value: MaybeUninit::uninit() })
-        };
+        unsafe { place.write(Entry { header: header_of(0, NONE), value: MaybeUninit::uninit() }) };
         self.used_count += 1;
         Ok(self.fill(index, header_of(0, NONE), value))
     }

@@ -97,7 +97,8 @@ macro_rules! keyed {
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
             let mut sum = 0;
-            probe.each_warm(WARM, |index| sum += $lookup(&map, keys[draws[index % DRAWS] as usize]));
+            probe
+                .each_warm(WARM, |index| sum += $lookup(&map, keys[draws[index % DRAWS] as usize]));
             black_box(sum);
         }
 
