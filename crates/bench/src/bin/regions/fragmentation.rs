@@ -271,7 +271,7 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
             if workload == "creep" {
                 // A record more is alive while one is exchanged.
                 let left = bytes - (RECORDS + 1) * RECORD_BYTES;
-                let buffer_bytes = left / super::creep::SESSIONS & !15;
+                let buffer_bytes = (left / super::creep::SESSIONS) & !15;
                 let pools = [(RECORD_BYTES, RECORDS + 1), (buffer_bytes, left / buffer_bytes)];
                 let pools = Pools::bounded(AnonymousPages, pools, Overflow::Refuse);
                 return measure(workload, pools.ok());
