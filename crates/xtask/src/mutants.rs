@@ -113,7 +113,7 @@ const MUTANTS: &[Mutant] = &[
         file: "regions/src/linear/arena.rs",
         from: "let skip = start.wrapping_neg() & (layout.align() - 1);",
         to: "let skip = 0;",
-        tests: LIB,
+        tests: &["--test", "linear_model"],
     },
     Mutant {
         promise: "L6: a destructor is off the list before it runs",
@@ -134,7 +134,7 @@ const MUTANTS: &[Mutant] = &[
         file: "regions/src/pool/blocks.rs",
         from: "        pool.bounded = true;\n",
         to: "",
-        tests: &["--test", "pool_model"],
+        tests: LIB,
     },
     Mutant {
         promise: "P5: a batch of the depot is whole",
@@ -176,6 +176,13 @@ const MUTANTS: &[Mutant] = &[
         file: "core/src/buddy.rs",
         from: "        self.free_leaves += 1 << order;\n",
         to: "",
+        tests: &["--test", "stack_buddy_model"],
+    },
+    Mutant {
+        promise: "B5: an address that is no block is refused",
+        file: "regions/src/buddy.rs",
+        from: "if *word & bit == 0 {",
+        to: "if false {",
         tests: &["--test", "stack_buddy_model"],
     },
     Mutant {

@@ -16,6 +16,7 @@ use heapwright_regions::{
 macro_rules! implements {
     ($type:ty: $($bound:tt)+) => {{
         struct Asked<T: ?Sized>(core::marker::PhantomData<T>);
+        #[allow(dead_code, reason = "where the bound holds it is not used")]
         trait Otherwise {
             const YES: bool = false;
         }
