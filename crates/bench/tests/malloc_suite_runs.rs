@@ -39,7 +39,7 @@ fn every_workload_prints_the_same_under_ours_or_is_named_as_missing() {
     for row in &results.rows {
         let measured = [row.time_s, row.ns_per_op, row.ns_p50, row.instructions];
         let measured =
-            measured.into_iter().flatten().chain(row.private_dirty_kb).chain(row.live_kb);
+            measured.into_iter().flatten().chain(row.private_dirty_kb).chain(row.peak_rss_kb);
         assert!(measured.count() > 0, "{row:?}");
         assert!(row.peak_rss_kb.is_none_or(|kib| kib > 500.0), "{row:?}");
     }
