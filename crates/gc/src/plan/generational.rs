@@ -7,15 +7,16 @@
 use core::ptr::NonNull;
 
 use crate::HeapError;
+use crate::evacuate::Mover;
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::mutator::Barrier;
 use crate::object::prefetch;
-use crate::plan::mark_sweep::mark_and_sweep;
+use crate::plan::mark_sweep::{mark_and_sweep, marker_of};
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
-use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
+use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
 
 /// Log entries between prefetch and visit: cells lie anywhere in the old space.
 const LOG_AHEAD: usize = 16;
@@ -25,6 +26,7 @@ pub(crate) struct Generational<M: Model> {
     /// Promotes; has the old space.
     copier: Copier<M>,
     marker: Marker<M>,
+    mover: Mover<M>,
     /// Nursery memory that stays resident: the most of recent use, so that mutations which need
     /// more than the nursery's size do not fault its pages in again each time.
     kept_bytes: usize,
@@ -39,12 +41,13 @@ impl<M: Model> Generational<M> {
         guards: bool,
     ) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(old, old_bytes)?;
-        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
+        let marker = marker_of(&mut blocks)?;
         let mut nursery = BumpSpace::new(nursery, nursery_bytes);
         if guards {
             nursery.guard();
         }
-        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0 })
+        let (copier, mover) = (Copier::new(Some(blocks)), Mover::new());
+        Ok(Self { nursery, copier, marker, mover, kept_bytes: 0 })
     }
 
     fn old_bytes(&self) -> usize {
@@ -106,7 +109,7 @@ impl<M: Model> Plan<M> for Generational<M> {
         // The sweep finds the rest of the hole again.
         self.copier.to = Hole::EMPTY;
         if let Some(blocks) = &mut self.copier.blocks {
-            mark_and_sweep(&mut self.marker, blocks, roots, common);
+            mark_and_sweep(&mut self.marker, &mut self.mover, blocks, roots, common);
         }
     }
 
