@@ -10,7 +10,11 @@
 //! al., "An algorithm for parallel incremental compaction", ISMM 2002, for remembering while
 //! marking.
 
-use crate::mark::{Marker, PART_BYTES};
+use core::marker::PhantomData;
+use core::mem::swap;
+
+use crate::mark::{Marker, REMEMBERED_PART_BYTES};
+use crate::memory::Table;
 use crate::model::Model;
 use crate::object::ObjectRef;
 use crate::plan::Common;
@@ -27,27 +31,40 @@ const PART_MAX: usize = 4;
 
 /// Moves the objects of candidates.
 pub(crate) struct Mover<M: Model> {
-    copier: Copier<M>,
     /// The candidate that is looked at next.
     next: usize,
+    /// Where the next copy goes, and whole blocks after that.
+    to: Hole,
+    spare: Table<Hole>,
+    /// The copier's stack between two steps.
+    grey: Table<ObjectRef>,
+    model: PhantomData<M>,
 }
 
 impl<M: Model> Mover<M> {
     pub(crate) fn new() -> Self {
-        Self { copier: Copier::new(None), next: 0 }
+        Self {
+            next: 0,
+            to: Hole::EMPTY,
+            spare: Table::new(),
+            grey: Table::new(),
+            model: PhantomData,
+        }
     }
 
     /// Chooses the candidates of the cycle that begins: blocks of which less than
     /// `evacuate_percent` is in use, as far as there is room for copies. The marker remembers from
-    /// now on what refers to them.
+    /// now on what refers to them; `at_once` if all will be emptied in one step.
     pub(crate) fn begin(
         &mut self,
+        at_once: bool,
         marker: &mut Marker<M>,
         blocks: &mut BlockSpace,
         common: &Common<M>,
     ) {
         self.next = 0;
         let Some(remembered) = &mut marker.remembered else { return };
+        remembered.at_once = at_once;
         let used = blocks.occupied_bytes() + common.other_bytes();
         let room = common.config.limit_bytes.saturating_sub(used) / 2;
         let bytes = room.min(blocks.occupied_bytes() / PART_MAX);
@@ -86,12 +103,11 @@ impl<M: Model> Mover<M> {
     }
 
     fn end(&mut self, marker: &mut Marker<M>, blocks: &mut BlockSpace) {
-        while let Some(hole) = self.copier.spare.pop() {
+        while let Some(hole) = self.spare.pop() {
             blocks.give_up(hole);
         }
         // The rest of the last copy's block is found by the sweep after the next cycle.
-        self.copier.to = Hole::EMPTY;
-        self.copier.moving = None;
+        self.to = Hole::EMPTY;
         marker.remember(false);
     }
 
@@ -118,16 +134,21 @@ impl<M: Model> Mover<M> {
                 bytes += blocks.live_bytes(candidate.block);
             }
         }
-        if count == 0 || !blocks.take_spare(bytes, &mut self.copier.spare) {
+        if count == 0 || !blocks.take_spare(bytes, &mut self.spare) {
             return false;
         }
-        let copier = &mut self.copier;
+        let copier = &mut Copier::new(None);
         copier.from = remembered.map.range();
         copier.moving = Some(remembered.map);
-        copier.copied_bytes = 0;
+        copier.to = self.to;
+        swap(&mut copier.spare, &mut self.spare);
+        swap(&mut copier.grey, &mut self.grey);
         common.trace_roots(roots, copier);
         // What is in weak tables of the heap is pinned; a machine's may have got more since.
         roots.settle(&mut |object| Some(copier.relocate(object)));
+        if remembered.at_once {
+            remembered.all_units().for_each(|unit| copier.visit_unit(unit));
+        }
         for index in first..self.next {
             let address = blocks.address(remembered.candidates()[index].block);
             if remembered.map.is_moving(address) {
@@ -135,6 +156,9 @@ impl<M: Model> Mover<M> {
             }
         }
         copier.drain();
+        self.to = copier.to;
+        swap(&mut copier.spare, &mut self.spare);
+        swap(&mut copier.grey, &mut self.grey);
         debug_assert!(copier.copied_bytes <= count * BLOCK_BYTES);
         common.statistics.evacuated_bytes += copier.copied_bytes as u64;
         for index in first..self.next {
@@ -172,7 +196,7 @@ impl<M: Model> Copier<M> {
             Unit::Part(array, from) => {
                 let array = array.forwarded().unwrap_or(array);
                 if !self.is_moving(array.address()) {
-                    M::copy_part(array, from, PART_BYTES, self);
+                    M::copy_part(array, from, REMEMBERED_PART_BYTES, self);
                 }
             }
             // SAFETY: the cell lies in no candidate (R3) and in nothing that was freed since (R2),

@@ -27,7 +27,9 @@ const AHEAD: usize = 16;
 const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
 /// Bytes of an array that are visited at once, so that a long one does not make a long slice.
-pub(crate) const PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 << 10 };
+const PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 << 10 };
+/// As much where the part is remembered: it is visited again for each block that it refers to.
+pub(crate) const REMEMBERED_PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 512 };
 /// Objects that a part of an array counts for between two looks at the clock.
 const PART_OBJECTS: usize = 128;
 
@@ -130,14 +132,14 @@ impl<M: Model> Marker<M> {
         if !M::needs_trace(object) {
             return;
         }
-        if !M::has_parts(object, PART_BYTES) {
+        if !M::has_parts(object, REMEMBERED_PART_BYTES) {
             self.remember_unit(Unit::Object(object), |marker| M::mark(object, marker));
             return;
         }
         let mut next = Some(0);
         while let Some(from) = next {
             self.remember_unit(Unit::Part(object, from), |marker| {
-                next = M::mark_part(object, from, PART_BYTES, marker);
+                next = M::mark_part(object, from, REMEMBERED_PART_BYTES, marker);
             });
         }
     }
@@ -300,6 +302,12 @@ impl<M: Model> Marker<M> {
         }
     }
 
+    /// Bytes of an array that are visited at once.
+    #[inline]
+    fn part_bytes(&self) -> usize {
+        if self.mode == Mode::Mark { PART_BYTES } else { REMEMBERED_PART_BYTES }
+    }
+
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
         if self.pool.is_none() {
@@ -315,7 +323,7 @@ impl<M: Model> Marker<M> {
             self.live.record_shared(M::start(object), M::total_bytes(object));
         }
         if M::needs_trace(object) {
-            if M::has_parts(object, PART_BYTES) {
+            if M::has_parts(object, self.part_bytes()) {
                 self.rests.push(Rest { array: object, from: 0 });
             } else {
                 if self.mode != Mode::Mark {
@@ -333,7 +341,7 @@ impl<M: Model> Marker<M> {
         if self.mode != Mode::Mark {
             self.set_unit(Some(Unit::Part(array, from)));
         }
-        if let Some(from) = M::mark_part(array, from, PART_BYTES, self) {
+        if let Some(from) = M::mark_part(array, from, self.part_bytes(), self) {
             self.rests.push(Rest { array, from });
         }
         true

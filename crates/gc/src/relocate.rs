@@ -55,7 +55,7 @@ pub(crate) struct Copier<M: Model> {
     pub(crate) moving: Option<CandidateMap>,
     /// Whole blocks to copy into, taken before.
     pub(crate) spare: Table<Hole>,
-    grey: Table<ObjectRef>,
+    pub(crate) grey: Table<ObjectRef>,
     ahead: Ahead,
     pub(crate) copied_bytes: usize,
     model: PhantomData<M>,

@@ -18,7 +18,7 @@ use crate::HeapError;
 use crate::mark::Marker;
 use crate::memory::{Reserve, Table};
 use crate::model::Model;
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, prefetch};
 use crate::relocate::Copier;
 use crate::space::{AddressRange, CandidateMap};
 
@@ -90,6 +90,10 @@ pub(crate) struct Remembered<M: Model> {
     /// What is being visited, and the rank of its block.
     unit: Option<Unit<M>>,
     unit_rank: u32,
+    /// All candidates are emptied in one step: there is one list for all.
+    pub(crate) at_once: bool,
+    /// The present unit is in that list.
+    is_noted: bool,
 }
 
 impl<M: Model> Remembered<M> {
@@ -104,6 +108,8 @@ impl<M: Model> Remembered<M> {
             borrowed: Table::new(),
             unit: None,
             unit_rank: 0,
+            at_once: false,
+            is_noted: false,
         })
     }
 
@@ -121,12 +127,16 @@ impl<M: Model> Remembered<M> {
     #[inline]
     pub(crate) fn set_unit(&mut self, unit: Option<Unit<M>>) {
         self.unit = unit;
+        self.is_noted = false;
         self.unit_rank = unit.map_or(0, |unit| self.map.rank(unit.address()));
     }
 
     /// The present unit refers to `target`.
     #[inline]
     pub(crate) fn note(&mut self, target: ObjectRef) {
+        if self.is_noted {
+            return;
+        }
         let rank = self.map.rank(target.address());
         if rank != 0 && rank != self.unit_rank {
             self.note_candidate(rank, target);
@@ -136,6 +146,11 @@ impl<M: Model> Remembered<M> {
     #[inline(never)]
     fn note_candidate(&mut self, rank: u32, target: ObjectRef) {
         let Some(unit) = self.unit else { return };
+        if self.at_once {
+            self.is_noted = true;
+            self.entries.push(Entry { unit, next: NONE });
+            return;
+        }
         if matches!(unit, Unit::Cell(..)) && self.unit_rank != 0 {
             // R3: the cell's object may move first, and nobody knows where it begins.
             self.map.pin(target.address());
@@ -167,6 +182,19 @@ impl<M: Model> Remembered<M> {
             let entry = self.entries.as_slice().get(next as usize)?;
             next = entry.next;
             Some(entry.unit)
+        })
+    }
+
+    /// Everything that is remembered, in the order in which it was, if all is in one list. What is
+    /// next but a few is asked for.
+    pub(crate) fn all_units(&self) -> impl Iterator<Item = Unit<M>> + '_ {
+        const AHEAD: usize = 16;
+        let entries = self.entries.as_slice();
+        entries.iter().enumerate().map(|(index, entry)| {
+            if let Some(later) = entries.get(index + AHEAD) {
+                prefetch(core::ptr::null::<u8>().wrapping_add(later.unit.address() - 8));
+            }
+            entry.unit
         })
     }
 

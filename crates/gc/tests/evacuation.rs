@@ -97,7 +97,7 @@ impl World {
         self.heap.mutate(|mu, root| {
             let places = table(root);
             let many = (len > 0).then(|| {
-                mu.alloc_slice(len, |index| Ok(GcCell::new(places[(a + index) % PLACES].get())))
+                mu.alloc_slice(len, |index| Ok(GcCell::new(places[a].get().filter(|_| index == 9))))
                     .expect("room")
             });
             let value = match places[c].get().filter(|_| !is_number) {
@@ -119,7 +119,7 @@ impl World {
                 fields: [self.places[a].filter(|_| is_linked[0]), None],
                 both: [self.places[b].filter(|_| is_linked[1]), None],
                 value: self.places[c].filter(|_| !is_number),
-                many: (0..len).map(|index| self.places[(a + index) % PLACES]).collect(),
+                many: (0..len).map(|index| self.places[a].filter(|_| index == 9)).collect(),
             },
         );
         self.places[to] = Some(name);

@@ -7,7 +7,6 @@
 use core::ptr::NonNull;
 
 use crate::HeapError;
-use crate::evacuate::Mover;
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::mutator::Barrier;
@@ -26,7 +25,6 @@ pub(crate) struct Generational<M: Model> {
     /// Promotes; has the old space.
     copier: Copier<M>,
     marker: Marker<M>,
-    mover: Mover<M>,
     /// Nursery memory that stays resident: the most of recent use, so that mutations which need
     /// more than the nursery's size do not fault its pages in again each time.
     kept_bytes: usize,
@@ -46,8 +44,7 @@ impl<M: Model> Generational<M> {
         if guards {
             nursery.guard();
         }
-        let (copier, mover) = (Copier::new(Some(blocks)), Mover::new());
-        Ok(Self { nursery, copier, marker, mover, kept_bytes: 0 })
+        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0 })
     }
 
     fn old_bytes(&self) -> usize {
@@ -109,7 +106,7 @@ impl<M: Model> Plan<M> for Generational<M> {
         // The sweep finds the rest of the hole again.
         self.copier.to = Hole::EMPTY;
         if let Some(blocks) = &mut self.copier.blocks {
-            mark_and_sweep(&mut self.marker, &mut self.mover, blocks, roots, common);
+            mark_and_sweep(&mut self.marker, blocks, roots, common);
         }
     }
 

@@ -78,7 +78,7 @@ impl<M: Model> Incremental<M> {
     }
 
     fn begin<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
-        self.mover.begin(&mut self.marker, &mut self.blocks, common);
+        self.mover.begin(false, &mut self.marker, &mut self.blocks, common);
         self.fresh.clear();
         self.fresh_large = common.large.count();
         let lines = LiveSet::Lines(self.blocks.begin_cycle());

@@ -15,14 +15,13 @@ use crate::space::{AddressRange, BlockSpace, LINE_BYTES, LiveSet};
 pub(crate) struct MarkSweep<M: Model> {
     blocks: BlockSpace,
     marker: Marker<M>,
-    mover: Mover<M>,
 }
 
 impl<M: Model> MarkSweep<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
         let marker = marker_of(&mut blocks)?;
-        Ok(Self { blocks, marker, mover: Mover::new() })
+        Ok(Self { blocks, marker })
     }
 }
 
@@ -36,8 +35,7 @@ impl<M: Model> Plan<M> for MarkSweep<M> {
     }
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, _extent: Extent) {
-        let Self { blocks, marker, mover } = self;
-        mark_and_sweep(marker, mover, blocks, roots, common);
+        mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
     }
 
     fn used(&self) -> [AddressRange; 2] {
@@ -63,14 +61,15 @@ pub(crate) fn marker_of<M: Model>(blocks: &mut BlockSpace) -> Result<Marker<M>, 
 /// A whole collection of blocks and large objects.
 pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
     marker: &mut Marker<M>,
-    mover: &mut Mover<M>,
     blocks: &mut BlockSpace,
     roots: &mut R,
     common: &mut Common<M>,
 ) {
     let threads = common.mark_threads(blocks.occupied_bytes());
+    let mut mover = Mover::new();
+    // Several markers would remember in several places.
     if threads == 1 {
-        mover.begin(marker, blocks, common);
+        mover.begin(true, marker, blocks, common);
     }
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     common.trace_roots(roots, marker);

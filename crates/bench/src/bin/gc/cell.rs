@@ -95,6 +95,8 @@ fn report(outcome: &Outcome) -> Value {
         "full": statistics.full_collections,
         "slices": statistics.slices,
         "hurried": statistics.hurried_cycles,
+        "evacuated_mb": statistics.evacuated_bytes >> 20,
+        "evacuated_blocks": statistics.evacuated_blocks,
         "live_mb": statistics.live_bytes >> 20,
         "pause_total_ms": statistics.pause_ns_total as f64 / 1e6,
         "pause_ms": { "p50": percentile(50.0), "p99": percentile(99.0), "max": percentile(100.0) },
