@@ -90,7 +90,7 @@ impl World {
     fn make(&mut self) {
         let [to, a, b, c] = std::array::from_fn(|_| self.place());
         // Few references to older nodes, so that most of those die.
-        let len = if self.random.below(20) == 0 { self.random.below(30) as usize } else { 0 };
+        let len = if self.random.below(4) == 0 { 14 + self.random.below(100) as usize } else { 0 };
         let is_linked: [bool; 2] = std::array::from_fn(|_| self.random.below(6) == 0);
         let (name, is_number) = (self.next, self.random.below(6) != 0);
         self.next += 1;
