@@ -22,7 +22,8 @@ use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
 
 /// Objects between prefetch and visit. 16 covers a memory access by the work of 16 visits.
-const AHEAD: usize = 16;
+/// Without prefetching it is a stack and nothing else.
+const AHEAD: usize = if cfg!(heapwright_gc_without = "prefetch") { 1 } else { 16 };
 /// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
 const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
