@@ -9,7 +9,8 @@ use core::time::Duration;
 pub enum Collector {
     /// Never collects: the baseline for measuring the others.
     Null,
-    /// Marks, then frees unmarked lines and blocks. Objects stay where they are.
+    /// Marks, then frees unmarked lines and blocks. Objects stay where they are, but for blocks
+    /// with little in them ([`Config::evacuate_percent`]).
     MarkSweep,
     /// Marks, then slides all objects together in address order, without a second space.
     MarkCompact,
@@ -18,7 +19,8 @@ pub enum Collector {
     /// A nursery whose survivors are copied into blocks and lines; the old space is marked and
     /// swept when it has grown. The default.
     Generational,
-    /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning.
+    /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning;
+    /// blocks with little in them are emptied in slices, too.
     Incremental,
 }
 

@@ -260,14 +260,14 @@ struct HalfBuilt<'a, 'gc, T> {
 
 impl<T> Drop for HalfBuilt<'_, '_, T> {
     fn drop(&mut self) {
-        let made = core::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.made);
-        // SAFETY: as many items were written, and nobody knows the object.
-        unsafe { core::ptr::drop_in_place(made) };
-        // Whoever walks the hole finds bytes without references.
+        // Whoever walks the hole finds bytes without references; first, as a destructor may panic.
         let (desc, mark) = (TypeDesc::of_array::<u8>(), self.mutation.core.mark.get());
         // SAFETY: the same place; an array of bytes with the same length, which is at least that
         // of an array's head and one word.
         unsafe { write_head(self.start, desc, self.bytes - desc.head_bytes(), mark) };
+        let made = core::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.made);
+        // SAFETY: as many items were written, and nobody knows the object.
+        unsafe { core::ptr::drop_in_place(made) };
         if self.bytes > LARGE_BYTES {
             self.mutation.core.state.borrow_mut().common.large.unplace(self.start, self.bytes);
         }

@@ -313,13 +313,15 @@ pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
 /// A node of three references.
 #[derive(Trace)]
 struct Knot<'gc> {
-    to: [GcCell<Option<Gc<'gc, Knot<'gc>>>>; 3],
+    to: [KnotCell<'gc>; 3],
 }
+
+type KnotCell<'gc> = GcCell<Option<Gc<'gc, Knot<'gc>>>>;
 
 #[derive(Trace)]
 struct Web<'gc> {
-    all: GcCell<Option<Gc<'gc, [GcCell<Option<Gc<'gc, Knot<'gc>>>>]>>>,
-    first: GcCell<Option<Gc<'gc, Knot<'gc>>>>,
+    all: GcCell<Option<Gc<'gc, [KnotCell<'gc>]>>>,
+    first: KnotCell<'gc>,
 }
 
 /// Collections of a web of small nodes, each of which refers to three others anywhere, and of
