@@ -81,6 +81,6 @@ pub use sampling::{
 pub use spans::{
     Pinned, RegionFacts, RunFacts, RunKind, pinned_by, pinned_in_total, slot_bytes_of, survey,
 };
-pub use statistics::{Statistics, statistics, trim};
+pub use statistics::{Statistics, release, statistics, trim};
 pub use walk::{LiveBlock, LiveBlocks, WalkError};
 pub use zone::{Zone, ZoneError, ZoneOptions, ZoneStatistics, zones};

@@ -20,6 +20,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
 use crate::huge;
 use crate::limits::limits;
+use crate::merge::note_pressure;
 use crate::options::are_huge_pages_wanted;
 use crate::pressure::{dirty_bytes_max, is_tight_before};
 use crate::purge::{note_purged, note_work};
@@ -244,6 +245,7 @@ impl Runs {
         self.give_part(index, slices, is_dirty);
         if self.held_bytes(0) > limits().soft_bytes {
             self.purge_largest(0);
+            note_pressure();
         }
         if self.clock_countdown == 0 {
             self.clock_countdown = CLOCK_INTERVAL;
