@@ -238,6 +238,15 @@ impl Entered {
                 return true;
             }
         }
+        if Geometry::of(class_index).is_coarse()
+            && let Some(span) = self.take_empty_coarse()
+        {
+            span.clear_bits();
+            let span = Span::init(span.index(), class_index);
+            lock_class(class_index).activate(span, self.heap, self.owner);
+            self.make_current(span);
+            return true;
+        }
         if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !lock().has_resident_run() {
             // Before more pages are touched.
             self.reclaim_empty(thread);
@@ -281,6 +290,21 @@ impl Entered {
         let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
         self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
         self.reclaim_rest = self.reclaim_rest_last;
+    }
+
+    /// Takes a current span of coarse slots that holds no block; no free looks at those.
+    fn take_empty_coarse(&mut self) -> Option<Span> {
+        for class_index in (0..CLASS_COUNT).rev() {
+            if !Geometry::of(class_index).is_coarse() {
+                return None;
+            }
+            let index = self.lists[class_index].current;
+            if index != NO_SLICE && Span::at(index).used() == 0 {
+                self.lists[class_index].current = NO_SLICE;
+                return Some(Span::at(index));
+            }
+        }
+        None
     }
 
     /// Makes a passive span of another NUMA node current; whether there was one.

@@ -188,7 +188,7 @@ impl Span {
         if self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend(wished) {
+        if !self.extend() {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -198,7 +198,11 @@ impl Span {
     fn take_linked(self, list: Block, wished: i32) -> Block {
         let used = self.used();
         let linked = self.passive_used() - used;
-        if linked <= wished.saturating_mul(WHOLE_LIST_FACTOR) {
+        let whole_max = match self.geometry().is_coarse() {
+            true => wished,
+            false => wished.saturating_mul(WHOLE_LIST_FACTOR),
+        };
+        if linked <= whole_max {
             self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
             self.set_used(used + linked);
             return list;
@@ -268,9 +272,8 @@ impl Span {
     }
 
     /// Links slots that were never handed out, a page at a time, since linking touches them and a
-    /// page fault costs ten times what a refill does, but `at_least` as many; whether there were
-    /// any.
-    fn extend(self, at_least: usize) -> bool {
+    /// page fault costs ten times what a refill does; whether there were any.
+    fn extend(self) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -285,7 +288,7 @@ impl Span {
             page += 1;
         }
         let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let wished = wished.min(usize::from(geometry.hand_out_count)).max(at_least);
+        let wished = wished.clamp(1, usize::from(geometry.hand_out_count));
         let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
