@@ -28,9 +28,9 @@ use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
-use crate::region::slice_of;
+use crate::region::{SLICE_BYTES, slice_of};
 use crate::sampled_lists::{self, SampledLists};
-use crate::span::Span;
+use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
@@ -42,6 +42,8 @@ const RECLAIM_LOOK_COUNT: i32 = 4096;
 const RECLAIM_SLOT_BYTES_MAX: usize = 4096;
 /// Attempts to find empty spans left out at most after one in vain.
 const RECLAIM_REST_MAX: u8 = 15;
+/// Pages that a new span may come to touch.
+const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
 /// Blocks for other threads wait for at most so many slow paths.
 const OUTBOX_ENTRIES: u32 = 16;
 
@@ -88,6 +90,8 @@ pub(crate) struct Inside {
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
     reclaim_rest_last: u8,
+    /// At most so many pages were there already when spans that are current now were made.
+    inherited_pages: u32,
     /// The NUMA node's part that the owner was seen on last.
     part: Part,
     /// Spans made passive behind the owner's back.
@@ -117,6 +121,7 @@ impl Heap {
                 refill_counts: [0; CLASS_COUNT],
                 reclaim_rest: 0,
                 reclaim_rest_last: 0,
+                inherited_pages: 0,
                 part: 0,
                 pending: NO_SLICE,
                 seen_entry_count: 0,
@@ -250,10 +255,14 @@ impl Entered {
         if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !lock().has_resident_run() {
             // Before more pages are touched.
             self.reclaim_empty(thread);
+            if self.inherited_pages > 0 && !lock().has_resident_run() {
+                self.give_tails(SLICE_PAGES);
+            }
         }
         let Some(span) = lock().new_span(class_index) else {
             return self.find_passive_anywhere(class_index);
         };
+        self.inherited_pages += span.touched().count_ones();
         lock_class(class_index).activate(span, self.heap, self.owner);
         self.make_current(span);
         true
@@ -290,6 +299,28 @@ impl Entered {
         let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
         self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
         self.reclaim_rest = self.reclaim_rest_last;
+    }
+
+    /// Gives pages back to the kernel that current spans have inherited and not used yet, about
+    /// `wished` of them: as many will be touched elsewhere now. What was inherited is what keeps a
+    /// few blocks of many classes from costing a slice each.
+    #[cold]
+    pub(crate) fn give_tails(&mut self, wished: u32) {
+        if self.inherited_pages == 0 {
+            return;
+        }
+        let mut given = 0;
+        for class_index in 0..CLASS_COUNT {
+            let index = self.lists[class_index].current;
+            if index != NO_SLICE {
+                given += Span::at(index).give_tail();
+            }
+            if given >= wished {
+                self.inherited_pages = self.inherited_pages.saturating_sub(given);
+                return;
+            }
+        }
+        self.inherited_pages = 0;
     }
 
     /// Takes a current span of coarse slots that holds no block; no free looks at those.

@@ -14,6 +14,7 @@ use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
 use crate::runs::{self, Run};
 use crate::sampling;
 use crate::span::PAGE_UNIT_BYTES;
+use crate::thread_block::ThreadBlock;
 use crate::zone;
 
 /// From this size on, moving pages is cheaper than copying them.
@@ -42,6 +43,11 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
         return none;
     }
     let mut pool = lock();
+    if slices_of(bytes).is_some_and(|slices| !pool.runs.has_dirty(slices)) {
+        drop(pool);
+        give_tails(bytes);
+        pool = lock();
+    }
     if let Some(run) = take(&mut pool, bytes, align_bytes, NodeWish::Local) {
         drop(pool);
         let start = slice_start(run.index);
@@ -49,6 +55,16 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
         return LargeBlock { start, is_zeroed: run.is_zeroed };
     }
     LargeBlock { start: pool.alloc_direct(bytes, align_bytes), is_zeroed: true }
+}
+
+/// Has the thread's heap give back what it can spare, since a block of `bytes` will touch new
+/// pages.
+fn give_tails(bytes: usize) {
+    // SAFETY: heaps live for ever; null when the thread has none.
+    if let Some(heap) = unsafe { ThreadBlock::current().heap.get().as_ref() } {
+        let pages = u32::try_from(bytes / PAGE_UNIT_BYTES).unwrap_or(u32::MAX);
+        heap.enter().give_tails(pages);
+    }
 }
 
 /// [`alloc`] in the region only, near `node`; null when there is no room.

@@ -8,12 +8,17 @@
 //! design/malloc.md#I1 and #I2: `extended_count` = used slots + slots in `local_free` +
 //! `bit_count`.
 
+use core::ptr::NonNull;
+
+use heapwright_os::{Advice, advise, page_bytes};
 use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
 use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::huge;
 use crate::nodes::Part;
+use crate::purge::note_purged;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
@@ -23,6 +28,8 @@ use crate::region::{
 const WHOLE_LIST_FACTOR: i32 = 8;
 /// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
 const NEVER: i32 = i32::MIN / 2;
+/// Fewer pages are not worth a call of the kernel.
+const TAIL_PAGES_MIN: u32 = 2;
 /// What one bit of `extra` stands for.
 pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
 const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
@@ -307,6 +314,38 @@ impl Span {
         self.head.extended_count.store(end as u16, Ordering::Relaxed);
         self.head.local_free.store(first.cast(), Ordering::Relaxed);
         true
+    }
+
+    /// Gives the pages behind the slots handed out so far to the kernel, if two or more are there;
+    /// returns how many went.
+    pub(crate) fn give_tail(self) -> u32 {
+        let geometry = self.geometry();
+        let extended = usize::from(self.extended());
+        if extended >= usize::from(geometry.slot_count) {
+            return 0;
+        }
+        let used_bytes = match extended {
+            0 => 0,
+            _ => geometry.slot_offset(extended - 1) + geometry.slot_bytes as usize,
+        };
+        let first = used_bytes.next_multiple_of(page_bytes().max(PAGE_UNIT_BYTES));
+        let kept = (1 << (first / PAGE_UNIT_BYTES)) - 1;
+        let touched = self.touched();
+        let count = (touched & !kept).count_ones();
+        let Some(start) = NonNull::new(slice_start(self.index).wrapping_add(first)) else {
+            return 0;
+        };
+        if count < TAIL_PAGES_MIN || huge::keeps_whole(self) {
+            return 0;
+        }
+        // SAFETY: whole pages of our span, on which no slot was handed out yet.
+        if unsafe { advise(start, SLICE_BYTES - first, Advice::DontNeed) }.is_err() {
+            return 0;
+        }
+        huge::note_purged(self.index, 1);
+        note_purged(count as usize * PAGE_UNIT_BYTES);
+        self.set_touched(touched & kept);
+        count
     }
 
     /// Its pages that may be resident, a bit each.
