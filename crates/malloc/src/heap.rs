@@ -18,7 +18,7 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Orde
 use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
-use crate::class_pool::{ClassPool, lock_class};
+use crate::class_pool::{ClassPool, has_listed, lock_class};
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::geometry::Geometry;
@@ -199,7 +199,7 @@ impl Entered {
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
-                let list = span.take_slots(wished);
+                let list = span.take_slots(wished, refill_count == u8::MAX);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
                     let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
@@ -230,40 +230,37 @@ impl Entered {
             self.make_current(Span::at(head));
             return true;
         }
-        let near = (class_index, nodes::near_part());
-        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
-        if let Some(span) = passive {
-            self.make_current(span);
+        if self.find_passive(class_index) {
             return true;
         }
-        if life::adopt_an_orphan() {
-            let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
-            if let Some(span) = passive {
-                self.make_current(span);
-                return true;
-            }
+        if life::adopt_an_orphan() && self.find_passive(class_index) {
+            return true;
         }
         if Geometry::of(class_index).is_coarse()
             && let Some(span) = self.take_empty_coarse()
         {
             span.clear_bits();
             let span = Span::init(span.index(), class_index);
-            lock_class(class_index).activate(span, self.heap, self.owner);
+            span.become_active(self.heap, self.owner);
             self.make_current(span);
             return true;
         }
-        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !lock().has_resident_run() {
+        let mut pool = lock();
+        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !pool.has_resident_run() {
             // Before more pages are touched.
+            drop(pool);
             self.reclaim_empty(thread);
             if self.inherited_pages > 0 && !lock().has_resident_run() {
                 self.give_tails(SLICE_PAGES);
             }
+            pool = lock();
         }
-        let Some(span) = lock().new_span(class_index) else {
+        let span = pool.new_span(class_index, self.heap, self.owner);
+        drop(pool);
+        let Some(span) = span else {
             return self.find_passive_anywhere(class_index);
         };
         self.inherited_pages += span.touched().count_ones();
-        lock_class(class_index).activate(span, self.heap, self.owner);
         self.make_current(span);
         true
     }
@@ -299,6 +296,19 @@ impl Entered {
         let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
         self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
         self.reclaim_rest = self.reclaim_rest_last;
+    }
+
+    /// Makes the fullest passive span near the thread current; whether there was one.
+    fn find_passive(&mut self, class_index: usize) -> bool {
+        if !has_listed(class_index) {
+            return false;
+        }
+        let near = (class_index, nodes::near_part());
+        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
+        passive.is_some_and(|span| {
+            self.make_current(span);
+            true
+        })
     }
 
     /// Gives pages back to the kernel that current spans have inherited and not used yet, about

@@ -262,13 +262,21 @@ impl Pool {
         self.runs.has_dirty(1)
     }
 
-    /// A span of `class_index` without used slots: passive, in no list. None when there is no
-    /// memory.
-    pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
-        self.new_span_on(class_index, NodeWish::Local)
+    /// A span of `class_index` without used slots for the thread of `heap`, whose thread pointer is
+    /// `owner`: active, in no list. None when there is no memory.
+    pub(crate) fn new_span(
+        &mut self,
+        class_index: usize,
+        heap: &'static Heap,
+        owner: usize,
+    ) -> Option<Span> {
+        let span = self.new_span_on(class_index, NodeWish::Local)?;
+        span.become_active(heap, owner);
+        Some(span)
     }
 
-    /// [`Pool::new_span`] near `node`.
+    /// A span of `class_index` near `node`, without used slots: passive, in no list. None when
+    /// there is no memory.
     pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
         let run = self.runs.take_on(1, node)?;
         descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);

@@ -16,6 +16,7 @@ use heapwright_sync::atomic::Ordering;
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
 use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::heap::Heap;
 use crate::huge;
 use crate::nodes::Part;
 use crate::purge::note_purged;
@@ -175,6 +176,17 @@ impl Span {
         self.head.until_wake.store(self.passive_used() - NEVER, Ordering::Relaxed);
     }
 
+    /// Makes the span the one of the thread of `heap`, whose thread pointer is `owner`; its counters
+    /// are right then, and no free looks at it. Passive until now, with its class's lock held, or a
+    /// span without blocks that nobody else knows.
+    pub(crate) fn become_active(self, heap: &'static Heap, owner: usize) {
+        self.start_counting();
+        self.head.heap.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `free_slow`; a thread that sees the owner sees the
+        // heap.
+        self.head.owner.store(owner, Ordering::Release);
+    }
+
     /// Whether a slot is free.
     #[inline]
     pub(crate) fn has_free_slots(self) -> bool {
@@ -186,7 +198,10 @@ impl Span {
     /// Takes free slots to hand out, linked, about `wished` of them (at least 1): those freed last,
     /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
     /// as used from here on.
-    pub(crate) fn take_slots(self, wished: usize) -> Block {
+    ///
+    /// With `is_hot` as many new ones as there are resident pages for: taking the heap's lock waits
+    /// for all stores under way, and so for what the last slots' pages take to come to the caches.
+    pub(crate) fn take_slots(self, wished: usize, is_hot: bool) -> Block {
         debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
         if !list.is_null() {
@@ -195,7 +210,7 @@ impl Span {
         if self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend() {
+        if !self.extend(is_hot) {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -280,7 +295,7 @@ impl Span {
 
     /// Links slots that were never handed out, a page at a time, since linking touches them and a
     /// page fault costs ten times what a refill does; whether there were any.
-    fn extend(self) -> bool {
+    fn extend(self, is_hot: bool) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -295,7 +310,8 @@ impl Span {
             page += 1;
         }
         let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let wished = wished.clamp(1, usize::from(geometry.hand_out_count));
+        let most = if is_hot { geometry.slot_count } else { geometry.hand_out_count };
+        let wished = wished.clamp(1, usize::from(most));
         let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
