@@ -260,6 +260,11 @@ impl Entered {
         let Some(span) = span else {
             return self.find_passive_anywhere(class_index);
         };
+        if self.refill_counts[class_index] == 1 && life::thread_count() == 1 {
+            // The class may never need more than a page. Not in a process with threads, where the
+            // kernel would interrupt those that run.
+            span.give_tail();
+        }
         self.inherited_pages += span.touched().count_ones();
         self.make_current(span);
         true

@@ -341,7 +341,7 @@ impl Span {
             return 0;
         }
         let used_bytes = match extended {
-            0 => 0,
+            0 => 1,
             _ => geometry.slot_offset(extended - 1) + geometry.slot_bytes as usize,
         };
         let first = used_bytes.next_multiple_of(page_bytes().max(PAGE_UNIT_BYTES));
