@@ -2,6 +2,8 @@
 
 use core::ffi::{CStr, c_int};
 
+use heapwright_core::family::Family;
+
 /// The function by which a program asked for memory.
 ///
 /// A constant at every call, so an allocator that does not look at it pays nothing.
@@ -60,6 +62,42 @@ pub enum FreeEntry {
     DeleteArrayAligned,
 }
 
+impl Entry {
+    /// The family of the blocks that it makes.
+    #[inline(always)]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::New | Self::NewNothrow => Family::New,
+            Self::NewArray | Self::NewArrayNothrow => Family::NewArray,
+            Self::NewAligned => Family::NewAligned,
+            Self::NewArrayAligned => Family::NewArrayAligned,
+            Self::Malloc
+            | Self::Calloc
+            | Self::Realloc
+            | Self::Reallocarray
+            | Self::PosixMemalign
+            | Self::AlignedAlloc
+            | Self::Memalign
+            | Self::Valloc
+            | Self::Pvalloc => Family::Malloc,
+        }
+    }
+}
+
+impl FreeEntry {
+    /// The family of the blocks that it takes back.
+    #[inline(always)]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Free | Self::FreeSized => Family::Malloc,
+            Self::Delete | Self::DeleteSized => Family::New,
+            Self::DeleteArray | Self::DeleteArraySized => Family::NewArray,
+            Self::DeleteAligned => Family::NewAligned,
+            Self::DeleteArrayAligned => Family::NewArrayAligned,
+        }
+    }
+}
+
 /// What a program says of a block that it gives back: true in right programs, and not to be
 /// relied on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +125,10 @@ pub struct Usage {
     pub trimmable_bytes: usize,
     /// Bytes of the allocator's own bookkeeping, outside the blocks.
     pub metadata_bytes: usize,
+    /// Bytes of addresses whose blocks share pages with others (mode compact).
+    pub merged_bytes: usize,
+    /// Bytes that merging gave back since the start.
+    pub merge_freed_bytes: usize,
 }
 
 /// An allocator as C sees it. All functions may run at any time in any thread: before

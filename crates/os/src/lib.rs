@@ -35,6 +35,7 @@ mod jump_after;
 mod libc_hooks;
 mod mapping;
 mod memory;
+mod memory_group;
 mod node_pages;
 mod page_scan;
 mod peek;
@@ -52,6 +53,7 @@ mod threads;
 mod time;
 mod topology;
 mod user_faults;
+mod userfaultfd;
 
 pub use anonymous::AnonymousPages;
 pub use barrier::{barrier_on_all_threads, register_barriers};
@@ -70,7 +72,7 @@ pub use fd::{
 pub use file::{open_existing_shared_memory, open_shared_memory, unlink_shared_memory};
 pub use file_mapping::{Access, FileMapping};
 pub use file_pages::{FilePages, FilePagesError};
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{Futex, futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
 pub use guard_marker::{install_guards, remove_guards, renew};
 pub use helper_thread::{ThreadMain, spawn_helper, spawn_helper_with};
@@ -87,6 +89,7 @@ pub use memory::{
     Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,
     release, remap, reserve,
 };
+pub use memory_group::{GroupMemory, MemoryGroup, machine_stalled_percent};
 pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
 pub use page_scan::ResidentPages;
 pub use peek::peek;
