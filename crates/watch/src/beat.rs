@@ -13,8 +13,12 @@ use crate::raw_profile::write_profile;
 use crate::state::{State, state};
 use crate::{end, figures, helper, page_file, profile};
 
-/// Cycles between two writings of the page, at least: a tenth to a third of a second.
+/// Cycles between two writings of the page that nobody asked for, where heartbeats write it: a
+/// tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
+/// The same where the helper thread does, which answers whoever asks at its next look: four to ten
+/// seconds. Readers ask before they read; this is for those that cannot.
+const CYCLES_OF_HELPER: u64 = 1 << 34;
 /// And so many times what the last one took: at most 1/256 of one processor's time.
 const COST_FACTOR: u64 = 256;
 
@@ -90,7 +94,9 @@ fn turn(state: &State, words: &[AtomicU64]) {
     }
     let now = cycle_counter();
     let cost = now.saturating_sub(start).saturating_mul(COST_FACTOR);
-    state.next_cycles.store(now.saturating_add(cost.max(CYCLES)), Ordering::Relaxed);
+    let has_helper = state.has_helper.load(Ordering::Relaxed) != 0;
+    let pause = cost.max(if has_helper { CYCLES_OF_HELPER } else { CYCLES });
+    state.next_cycles.store(now.saturating_add(pause), Ordering::Relaxed);
     // Release: pairs with the Acquire above.
     state.is_busy.store(0, Ordering::Release);
 }
