@@ -79,8 +79,8 @@ fn blame_names_the_culprit_and_its_interval_covers_the_truth() {
         let truth = blame.pinned_bytes as f64;
         assert!(truth > 1e6, "{scene}: {truth}");
         let interval = blame.pinned_interval;
-        // Seeds differ from run to run, and one interval in twenty misses, more where few small
-        // blocks pin much (of twelve runs four, by up to 1.9 half widths): a wider one.
+        // Seeds differ from run to run, and one interval in twenty misses: a wider one here; how
+        // often intervals cover the truth is `estimate`'s test.
         let slack = interval.high - interval.low;
         assert!(
             (interval.low - slack..=interval.high + slack).contains(&truth),
