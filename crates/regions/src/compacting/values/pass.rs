@@ -14,7 +14,7 @@ use heapwright_core::backing::Backing;
 use super::areas::Part;
 use super::packed::CELL_BYTES;
 use super::pool::CompactingPool;
-use super::table::{NONE, PAGE_ENTRIES};
+use super::table::{Link, NONE, PAGE_ENTRIES};
 use crate::compacting::compaction::{Compaction, Moved};
 use crate::pool::Handle;
 
@@ -206,7 +206,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// Begins a pass: no list knows anything any more, and removals go the long way.
     fn begin(&self) {
         self.direct_count.set(0);
-        self.free.set(NONE);
+        self.free.set(Link::NONE);
         self.orphans.set(NONE);
         self.top.set(self.end());
         self.ceiling.set(0);
@@ -312,7 +312,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
         }
         self.run_cells.set(to);
         // The pages list what is dead anew.
-        self.free.set(NONE);
+        self.free.set(Link::NONE);
         self.sweep.phase.set(Phase::Packing(0));
         LOOK_WORK
     }

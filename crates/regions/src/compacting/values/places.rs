@@ -6,7 +6,7 @@ use heapwright_core::region_error::AllocError;
 use super::areas::Part;
 use super::pass::Phase;
 use super::pool::CompactingPool;
-use super::table::{Entry, LIVE, NONE, PAGE_ENTRIES, RETIRED, Record};
+use super::table::{Entry, LIVE, Link, NONE, PAGE_ENTRIES, RETIRED, Record};
 
 /// Made at once, unless the values are long.
 const BATCH: usize = 64;
@@ -51,8 +51,8 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// Lists a dead index with its place: the next value gets both.
     pub(super) fn list(&self, index: u32, place: u32) {
         // SAFETY: the slot of a dead index, nobody's.
-        unsafe { self.slot(place).cast::<u32>().write(self.free.get()) };
-        self.free.set(index);
+        unsafe { self.slot(place).cast::<Link>().write(self.free.get()) };
+        self.free.set(Link::new(index, place));
     }
 
     /// Lists dead indices with places; the first of them.
@@ -61,7 +61,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// As `insert`.
     #[cold]
     #[inline(never)]
-    pub(super) fn refill(&self) -> Result<u32, AllocError> {
+    pub(super) fn refill(&self) -> Result<Link, AllocError> {
         if self.sweep.phase() == Phase::Sliding && self.list_holes() {
             return Ok(self.free.get());
         }

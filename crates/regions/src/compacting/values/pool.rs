@@ -12,7 +12,7 @@ use heapwright_core::region_statistics::{Figure, RegionStatistics};
 use super::areas::{Areas, Part};
 use super::guard::{PinnedValue, PinnedValueMut};
 use super::pass::Sweep;
-use super::table::{Entry, LIVE, NONE, PINS_MAX, WRITER, is_name};
+use super::table::{Entry, LIVE, Link, NONE, PINS_MAX, WRITER, is_name};
 use crate::compacting::access::AccessError;
 use crate::pool::Handle;
 
@@ -53,8 +53,9 @@ const ALIGN_MAX: usize = 64;
 /// assert_eq!(*first, 1);
 /// ```
 pub struct CompactingPool<T, B: Backing> {
-    /// The first of the dead indices that have a place; the next is in the slot there.
-    pub(super) free: Cell<u32>,
+    /// The first of the dead indices that have a place, with that place; the next is in the slot
+    /// there. The place stands here, too, so that the next one is found without the entry.
+    pub(super) free: Cell<Link>,
     /// Indices below this are removed the short way: none while a pass is under way.
     pub(super) direct_count: Cell<u32>,
     /// Indices that have an entry.
@@ -91,8 +92,9 @@ unsafe impl<T: Send, B: Backing + Send> Send for CompactingPool<T, B> {}
 impl<T, B: Backing> CompactingPool<T, B> {
     /// Slots hold a value or a link.
     pub(super) const SLOT_BYTES: usize = {
-        let bytes = if size_of::<T>() < 4 { 4 } else { size_of::<T>() };
-        let align = if align_of::<T>() < 4 { 4 } else { align_of::<T>() };
+        let link = size_of::<Link>();
+        let bytes = if size_of::<T>() < link { link } else { size_of::<T>() };
+        let align = if align_of::<T>() < link { link } else { align_of::<T>() };
         bytes.next_multiple_of(align)
     };
 
@@ -110,7 +112,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
             assert!(size_of::<T>() < 1 << 31, "values are shorter than 2 GiB");
         }
         Self {
-            free: Cell::new(NONE),
+            free: Cell::new(Link::NONE),
             direct_count: Cell::new(0),
             entry_count: Cell::new(0),
             slots: Cell::new(NonNull::dangling()),
@@ -172,19 +174,19 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// says, with the value.
     #[inline]
     pub fn insert(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
-        let mut index = self.free.get();
-        if index == NONE {
-            index = match self.refill() {
-                Ok(index) => index,
+        let mut free = self.free.get();
+        if free == Link::NONE {
+            free = match self.refill() {
+                Ok(link) => link,
                 Err(error) => return Err((error, value)),
             };
         }
-        let entry = self.entry(index);
-        let slot = self.slot(entry.place.get());
-        let tag = entry.tag.get() + LIVE;
+        let (index, slot) = (free.index(), self.slot(free.place()));
         // SAFETY: the place of a listed index, where the next one stands (V2).
-        let next = unsafe { slot.cast::<u32>().read() };
+        let next = unsafe { slot.cast::<Link>().read() };
         self.free.set(next);
+        let entry = self.entry(index);
+        let tag = entry.tag.get() + LIVE;
         entry.tag.set(tag);
         self.live_count.set(self.live_count.get() + 1);
         // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
@@ -205,13 +207,14 @@ impl<T, B: Backing> CompactingPool<T, B> {
             if entry.tag.get() == tag
                 && let Some(dead) = tag.checked_add(LIVE)
             {
-                let slot = self.slot(entry.place.get());
+                let place = entry.place.get();
+                let slot = self.slot(place);
                 // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
                 let value = unsafe { slot.cast::<T>().read() };
                 entry.tag.set(dead);
                 // SAFETY: the value's slot, which holds a link, too, and is nobody's.
-                unsafe { slot.cast::<u32>().write(self.free.get()) };
-                self.free.set(index);
+                unsafe { slot.cast::<Link>().write(self.free.get()) };
+                self.free.set(Link::new(index, place));
                 self.live_count.set(self.live_count.get() - 1);
                 return Ok(value);
             }

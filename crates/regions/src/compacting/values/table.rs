@@ -54,6 +54,30 @@ impl Entry {
     }
 }
 
+/// A dead index and the place that it has.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link(u64);
+
+impl Link {
+    pub(super) const NONE: Self = Self::new(NONE, NONE);
+
+    #[inline(always)]
+    pub(super) const fn new(index: u32, place: u32) -> Self {
+        Self((place as u64) << 32 | index as u64)
+    }
+
+    #[inline(always)]
+    pub(super) const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    pub(super) const fn place(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
 /// Whether `tag` can be that of a handle of a pool: handles of others lead nowhere.
 #[inline(always)]
 pub(super) const fn is_name(tag: u32) -> bool {

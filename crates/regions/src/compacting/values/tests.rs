@@ -12,7 +12,7 @@ use heapwright_testkit::Random;
 use super::areas::Part;
 use super::pass::Phase;
 use super::pool::CompactingPool;
-use super::table::{LIVE, NONE, PAGE_ENTRIES, PINS_MAX, RETIRED};
+use super::table::{LIVE, Link, NONE, PAGE_ENTRIES, PINS_MAX, RETIRED};
 use crate::compacting::AccessError;
 use crate::pool::Handle;
 use crate::{Buffer, Failing, HandlePool, Limited};
@@ -48,13 +48,14 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let owned = (0..self.end()).filter(|place| self.owner(*place) != NONE).count();
         assert_eq!(owned, paired, "V1: a place of an index that has another");
         let mut listed = HashSet::new();
-        let mut index = self.free.get();
-        while index != NONE {
+        let mut free = self.free.get();
+        while free != Link::NONE {
+            let (index, place) = (free.index(), free.place());
             assert!(listed.insert(index), "V2: a cycle");
             let entry = self.entry(index);
-            assert!(!entry.is_live() && self.owner(entry.place.get()) == index, "V2");
+            assert!(!entry.is_live() && entry.place.get() == place, "V2: {index}");
             // SAFETY: the slot of a listed index.
-            index = unsafe { self.slot(entry.place.get()).cast::<u32>().read() };
+            free = unsafe { self.slot(place).cast::<Link>().read() };
         }
         let mut orphans = HashSet::new();
         let mut place = self.orphans.get();
