@@ -2,6 +2,8 @@
 
 use core::ffi::{CStr, c_int};
 
+use heapwright_core::family::Family;
+
 /// The function by which a program asked for memory.
 ///
 /// A constant at every call, so an allocator that does not look at it pays nothing.
@@ -58,6 +60,42 @@ pub enum FreeEntry {
     DeleteAligned,
     /// `operator delete[](ptr, align)`, with or without a size.
     DeleteArrayAligned,
+}
+
+impl Entry {
+    /// The family of the blocks that it makes.
+    #[inline(always)]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::New | Self::NewNothrow => Family::New,
+            Self::NewArray | Self::NewArrayNothrow => Family::NewArray,
+            Self::NewAligned => Family::NewAligned,
+            Self::NewArrayAligned => Family::NewArrayAligned,
+            Self::Malloc
+            | Self::Calloc
+            | Self::Realloc
+            | Self::Reallocarray
+            | Self::PosixMemalign
+            | Self::AlignedAlloc
+            | Self::Memalign
+            | Self::Valloc
+            | Self::Pvalloc => Family::Malloc,
+        }
+    }
+}
+
+impl FreeEntry {
+    /// The family of the blocks that it takes back.
+    #[inline(always)]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Free | Self::FreeSized => Family::Malloc,
+            Self::Delete | Self::DeleteSized => Family::New,
+            Self::DeleteArray | Self::DeleteArraySized => Family::NewArray,
+            Self::DeleteAligned => Family::NewAligned,
+            Self::DeleteArrayAligned => Family::NewArrayAligned,
+        }
+    }
 }
 
 /// What a program says of a block that it gives back: true in right programs, and not to be

@@ -74,9 +74,9 @@ fn what_is_no_block_is_not_freed() {
 
 #[test]
 fn families_and_sizes_must_fit() {
-    expect_told(9, "a block of 4 bytes by new was given to free", SIGABRT);
-    expect_told(10, "a block of 30 bytes by new[] was given to delete", SIGABRT);
-    expect_told(11, "a block of 48 bytes by new was given back as one of 40", SIGABRT);
+    expect_told(9, "a block of 4 bytes by operator new was given to free", SIGABRT);
+    expect_told(10, "a block of 30 bytes by operator new[] was given to operator delete", SIGABRT);
+    expect_told(11, "a block of 48 bytes by operator new was given back as one of 40", SIGABRT);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub mod bump;
 #[forbid(unsafe_code)]
 pub mod exponential;
 #[forbid(unsafe_code)]
+pub mod family;
+#[forbid(unsafe_code)]
 pub mod live_page;
 pub mod prefetch;
 #[forbid(unsafe_code)]

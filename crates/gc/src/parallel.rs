@@ -17,9 +17,9 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::time::Duration;
 
-use heapwright_os::{futex_wait, spawn_helper_with};
+use heapwright_os::{Futex, futex_wait, spawn_helper_with};
+use heapwright_sync::Lock;
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use heapwright_sync::{Lock, Wait};
 
 use crate::mark::Marker;
 use crate::memory::Table;
@@ -34,21 +34,6 @@ const LOOKS: usize = 1000;
 const SLEEP: Duration = Duration::from_micros(50);
 /// A visit recurses as deep as the boxes of one object are nested.
 const STACK_BYTES: usize = 1 << 20;
-
-/// Waits on the kernel's futex.
-#[derive(Debug)]
-struct Futex;
-
-impl Wait for Futex {
-    fn wait(word: &AtomicU32, expected: u32) {
-        // Whatever ends the wait, the caller looks again.
-        let _ = futex_wait(word, expected, None);
-    }
-
-    fn wake_one(word: &AtomicU32) {
-        heapwright_os::futex_wake(word, 1);
-    }
-}
 
 /// Grey objects that any thread may take.
 struct Objects(Table<ObjectRef>);

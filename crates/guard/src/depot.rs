@@ -8,8 +8,8 @@
 
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::Lock;
 use crate::table::{Table, Zeroed};
-use crate::wait::Lock;
 
 /// Number of a stack; 0 is the empty one.
 pub type StackId = u32;

@@ -1,7 +1,8 @@
 //! What can be found, and what is told of it.
 
 use crate::depot::StackId;
-use crate::record::{Family, Record, State, Watch};
+use crate::record::{Record, State, Watch};
+use heapwright_core::family::Family;
 use heapwright_sync::atomic::Ordering;
 
 /// A kind of error. The names are part of the report's format.

@@ -1,20 +1,21 @@
 //! The guarded heap: blocks, what is known of them, and the checks at each call.
 
+use heapwright_core::family::Family;
 use heapwright_os::{Fd, OpenFlags, has_environment, page_bytes, write_all};
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::Lock;
 use crate::depot::Depot;
 use crate::fork;
 use crate::options::{Flag, Options};
 use crate::packed::{Packed, PackedState};
 use crate::pages::{Cursor, PAGE_BYTES, Pages};
-use crate::record::{BlockId, Family, Record, State, Watch};
+use crate::record::{BlockId, Record, State, Watch};
 use crate::report::Reporter;
 use crate::sampled;
 use crate::sites::Sites;
 use crate::table::Table;
 use crate::thread::{self, Trace};
-use crate::wait::Lock;
 
 /// Blocks that can be known at one time.
 const RECORD_COUNT_MAX: usize = 1 << 27;

@@ -34,16 +34,19 @@ mod table;
 mod thread;
 mod threads;
 mod tls;
-mod wait;
+
+/// A lock of the guarded heap.
+type Lock<T> = heapwright_sync::Lock<T, heapwright_os::Futex>;
 
 pub use depot::StackId;
 pub use end::{Ending, at_exit, at_fatal_signal};
 pub use fault::{exchange_action, is_kept};
 pub use finding::Kind;
 pub use heap::{Request, Return};
+pub use heapwright_core::family::Family;
 pub use options::VARIABLE;
 pub use range::{bytes_left, check_read, check_write};
-pub use record::{BlockId, Family, State, Watch};
+pub use record::{BlockId, State, Watch};
 
 use heap::HEAP;
 

@@ -4,6 +4,7 @@
 //! - I1 (design/safety#I1): fields are written by the one who allocates or frees the block, who
 //!   is unique while the program is right: the change of `state` decides a race of two frees.
 
+use heapwright_core::family::Family;
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::table::Zeroed;
@@ -23,57 +24,6 @@ pub enum State {
     Live = 2,
     /// Freed, and still known.
     Freed = 3,
-}
-
-/// The family of functions that made a block, or took it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Family {
-    /// `malloc` and its like; `free`.
-    Malloc = 0,
-    /// `operator new`; `operator delete`.
-    New = 1,
-    /// `operator new[]`; `operator delete[]`.
-    NewArray = 2,
-    /// `operator new` with an alignment.
-    NewAligned = 3,
-    /// `operator new[]` with an alignment.
-    NewArrayAligned = 4,
-}
-
-impl Family {
-    /// The family whose number, by `as u8`, it is.
-    pub fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::New,
-            2 => Self::NewArray,
-            3 => Self::NewAligned,
-            4 => Self::NewArrayAligned,
-            _ => Self::Malloc,
-        }
-    }
-
-    /// The function that makes such a block.
-    pub fn allocator(self) -> &'static str {
-        match self {
-            Self::Malloc => "malloc",
-            Self::New => "operator new",
-            Self::NewArray => "operator new[]",
-            Self::NewAligned => "aligned operator new",
-            Self::NewArrayAligned => "aligned operator new[]",
-        }
-    }
-
-    /// The function that takes such a block back.
-    pub fn deallocator(self) -> &'static str {
-        match self {
-            Self::Malloc => "free",
-            Self::New => "operator delete",
-            Self::NewArray => "operator delete[]",
-            Self::NewAligned => "aligned operator delete",
-            Self::NewArrayAligned => "aligned operator delete[]",
-        }
-    }
 }
 
 /// How a block is watched.

@@ -2,13 +2,14 @@
 
 use core::ptr::null_mut;
 
+use heapwright_core::family::Family;
 use heapwright_sync::atomic::Ordering;
 
 use crate::alloc::guard_cost;
 use crate::finding::{BlockView, Finding, Kind};
 use crate::heap::{Heap, Request, Return};
 use crate::pages::Room;
-use crate::record::{BlockId, Family, Record, State, Watch};
+use crate::record::{BlockId, Record, State, Watch};
 use crate::thread::{Trace, me, trace};
 use crate::{boot, canary};
 

@@ -11,13 +11,13 @@ use core::fmt::{self, Write};
 use heapwright_os::{Fd, OpenFlags, process_id, read_link, write_all};
 use heapwright_sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::Lock;
 use crate::depot::{Depot, StackId};
 use crate::finding::{BlockView, Finding, Kind};
 use crate::options::Options;
 use crate::record::{State, Watch};
 use crate::table::Table;
 use crate::thread::me;
-use crate::wait::Lock;
 
 const LINE_BYTES_MAX: usize = 256 << 10;
 /// Innermost frames of a stack that are told.

@@ -9,12 +9,12 @@
 //! Memory is bounded: so many bytes of guarded blocks, so many records of freed ones, a small
 //! table of sites. A block beyond stays an ordinary one.
 
+use heapwright_core::family::Family;
 use heapwright_os::{env_var, is_secure};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::heap::{HEAP, Request, Return};
 use crate::options::{Flag, VARIABLE};
-use crate::record::Family;
 use crate::thread::trace;
 
 /// Offers of a known site of which one is taken.

@@ -2,13 +2,15 @@
 
 use core::ptr::null_mut;
 
+use heapwright_core::family::Family;
+
 use crate::class::{class, load, store};
 use crate::fill::is_zero;
 use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
 use crate::large;
 use crate::refill::{offer_slow, reject, take_slow};
 use crate::tls;
-use crate::word::{Family, Word};
+use crate::word::Word;
 
 /// A block of `bytes`, aligned to 16; null without memory. 0 bytes are a block whose every byte is
 /// out of bounds. Some 50 instructions for a small block.

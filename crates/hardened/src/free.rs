@@ -1,12 +1,14 @@
 //! Giving blocks back: every check, then zeroes, then the quarantine.
 
+use heapwright_core::family::Family;
+
 use crate::class::{Found, Place, class, find, load, place_of, store};
 use crate::fill::zero;
 use crate::large;
 use crate::refill::push_slow;
 use crate::report::{Misuse, Noticed, tell};
 use crate::tls;
-use crate::word::{Family, State, Word};
+use crate::word::{State, Word};
 
 /// How a block is given back.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@
 
 use core::ptr::NonNull;
 
+use heapwright_core::family::Family;
 use heapwright_os::{
     Protection, address_space_limit_bytes, commit, cycle_counter, move_pages, page_bytes, release,
     renew, reserve,
@@ -20,7 +21,6 @@ use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
 use crate::sampling::{self, guard};
 use crate::wait::{Lock, hold};
-use crate::word::Family;
 
 /// A guard is one page up to so many: nobody can say how far the next block is.
 const GUARD_PAGES_MAX: u64 = 8;

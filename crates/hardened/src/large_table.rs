@@ -8,9 +8,8 @@
 
 use core::ptr::{NonNull, null_mut};
 
+use heapwright_core::family::Family;
 use heapwright_os::{Protection, release, reserve};
-
-use crate::word::Family;
 
 /// A large block.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +189,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::{LargeTable, Record};
-    use crate::word::Family;
+    use heapwright_core::family::Family;
 
     fn record(start: usize) -> Record {
         Record {

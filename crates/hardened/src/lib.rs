@@ -49,9 +49,9 @@ mod word;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed};
 pub use free::{Return, free, usable_bytes};
+pub use heapwright_core::family::Family;
 pub use options::VARIABLE;
 pub use realloc::realloc;
 pub use sampling::{GuardHooks, set_guard};
 pub use statistics::{Statistics, statistics, trim};
 pub use sweep::at_exit;
-pub use word::Family;

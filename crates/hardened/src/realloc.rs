@@ -1,12 +1,14 @@
 //! `realloc`: in place where the slot stays the same, else a new block.
 
+use heapwright_core::family::Family;
+
 use crate::alloc::{NO_BLOCK, alloc};
 use crate::class::{Found, class, find, load, place_of, store};
 use crate::free::{Return, free, overwritten, what_is_wrong};
 use crate::geometry::class_for;
 use crate::large;
 use crate::report::{Noticed, tell};
-use crate::word::{Family, State, Word};
+use crate::word::{State, Word};
 
 /// Changes a block's size, moving it when it must; null without memory, and the block is then as
 /// it was. Null acts as [`alloc`]. An address that is no block's is told, and null.

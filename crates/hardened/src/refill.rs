@@ -1,5 +1,6 @@
 //! Between a thread's rows and spans: slots come shuffled, and go back oldest first.
 
+use heapwright_core::family::Family;
 use heapwright_core::size_class::CLASS_COUNT;
 
 use crate::alloc::NO_BLOCK;
@@ -11,7 +12,7 @@ use crate::pool::{Pool, pool};
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
 use crate::wait::hold;
-use crate::word::{Family, Word};
+use crate::word::Word;
 use crate::{sampling, thread};
 
 /// A guarded block in place of one of `class_index`, when it is time for one; null else.

@@ -2,10 +2,10 @@
 
 use core::fmt::{self, Write};
 
+use heapwright_core::family::Family;
 use heapwright_os::{Fd, OpenFlags, abort, exit_now, process_id, thread_id, write_all};
 
 use crate::options::{self, Reaction};
-use crate::word::Family;
 
 /// A line and its end must fit.
 const LINE_BYTES_MAX: usize = 400;
@@ -76,24 +76,24 @@ impl fmt::Display for Misuse {
             Self::FreeInside { distance, start, bytes, family } => write!(
                 f,
                 "invalid free: {distance} bytes inside a block of {bytes} bytes by {} at {start:#x}",
-                family.maker()
+                family.allocator()
             ),
             Self::FreeOfNoBlock => f.write_str("invalid free: no block of this heap"),
             Self::WrongFunction { bytes, family, taker } => write!(
                 f,
                 "mismatched free: a block of {bytes} bytes by {} was given to {}",
-                family.maker(),
-                taker.taker()
+                family.allocator(),
+                taker.deallocator()
             ),
             Self::WrongSize { bytes, family, told } => write!(
                 f,
                 "wrong size: a block of {bytes} bytes by {} was given back as one of {told}",
-                family.maker()
+                family.allocator()
             ),
             Self::Overflow { bytes, family, at } => write!(
                 f,
                 "overflow: a block of {bytes} bytes by {} was written to {at} bytes behind its end",
-                family.maker()
+                family.allocator()
             ),
             Self::WriteToFree { distance, slot_bytes } => write!(
                 f,

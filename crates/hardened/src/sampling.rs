@@ -4,10 +4,10 @@
 //! A refill that comes after so many blocks offers the one that it was asked for. When all are to
 //! be guarded, no slots are taken at all, so that each allocation comes here.
 
+use heapwright_core::family::Family;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::cache::Cache;
-use crate::word::Family;
 
 /// What may take the place of a block. Called without a lock of the heap's.
 #[derive(Debug)]

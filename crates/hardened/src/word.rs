@@ -4,6 +4,8 @@
 //! Zeroed memory says that the slot was never handed out.
 #![forbid(unsafe_code)]
 
+use heapwright_core::family::Family;
+
 /// What a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -17,22 +19,6 @@ pub(crate) enum State {
     Freed,
 }
 
-/// Which functions a block belongs to: it may be given back by those of its family only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Family {
-    /// `malloc` and its like; `free`.
-    Malloc = 1,
-    /// `operator new`; `operator delete`.
-    New = 2,
-    /// `operator new[]`; `operator delete[]`.
-    NewArray = 3,
-    /// `operator new` with an alignment.
-    NewAligned = 4,
-    /// `operator new[]` with an alignment.
-    NewArrayAligned = 5,
-}
-
 /// A word as it lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u16);
@@ -43,29 +29,13 @@ const STATE_MASK: u16 = (1 << STATE_BITS) - 1;
 /// Most bytes of a slot that need not be asked for.
 pub(crate) const SLACK_BYTES_MAX: usize = (u16::MAX >> STATE_BITS) as usize;
 
-impl Family {
-    /// The function that makes such blocks.
-    pub(crate) fn maker(self) -> &'static str {
-        match self {
-            Self::Malloc => "malloc",
-            Self::New => "new",
-            Self::NewArray => "new[]",
-            Self::NewAligned => "aligned new",
-            Self::NewArrayAligned => "aligned new[]",
-        }
-    }
-
-    /// The function that gives such blocks back.
-    pub(crate) fn taker(self) -> &'static str {
-        match self {
-            Self::Malloc => "free",
-            Self::New => "delete",
-            Self::NewArray => "delete[]",
-            Self::NewAligned => "aligned delete",
-            Self::NewArrayAligned => "aligned delete[]",
-        }
-    }
+/// The state of a live block of `family`.
+#[inline(always)]
+fn live_state(family: Family) -> u16 {
+    family as u16 + 1
 }
+
+const _: () = assert!(Family::ALL.len() < Word::RETIRED.0 as usize);
 
 impl Word {
     /// Never handed out.
@@ -79,13 +49,13 @@ impl Word {
     #[inline(always)]
     pub(crate) fn live(family: Family, slack_bytes: usize) -> Self {
         debug_assert!(slack_bytes <= SLACK_BYTES_MAX);
-        Self(family as u16 | (slack_bytes as u16) << STATE_BITS)
+        Self(live_state(family) | (slack_bytes as u16) << STATE_BITS)
     }
 
     /// Whether it is a live block of `family`.
     #[inline(always)]
     pub(crate) fn is_live_of(self, family: Family) -> bool {
-        self.0 & STATE_MASK == family as u16
+        self.0 & STATE_MASK == live_state(family)
     }
 
     /// Bytes of the slot behind the block.
@@ -98,30 +68,22 @@ impl Word {
     pub(crate) fn state(self) -> State {
         match self.0 & STATE_MASK {
             0 => State::Fresh,
-            1 => State::Live(Family::Malloc),
-            2 => State::Live(Family::New),
-            3 => State::Live(Family::NewArray),
-            4 => State::Live(Family::NewAligned),
-            5 => State::Live(Family::NewArrayAligned),
             6 => State::Retired,
-            _ => State::Freed,
+            STATE_MASK => State::Freed,
+            live => State::Live(Family::from_number(u32::from(live) - 1)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Family, SLACK_BYTES_MAX, State, Word};
+    use heapwright_core::family::Family;
+
+    use super::{SLACK_BYTES_MAX, State, Word};
 
     #[test]
     fn a_word_keeps_family_and_slack() {
-        let all = [
-            Family::Malloc,
-            Family::New,
-            Family::NewArray,
-            Family::NewAligned,
-            Family::NewArrayAligned,
-        ];
+        let all = Family::ALL;
         for family in all {
             for slack in [8, 9, 23, 4096, SLACK_BYTES_MAX] {
                 let word = Word::live(family, slack);

@@ -3,8 +3,25 @@
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+use heapwright_sync::Wait;
+
 use crate::Errno;
 use crate::syscall::syscall6;
+
+/// How a lock of `heapwright-sync` sleeps where nothing else has to be looked after.
+#[derive(Debug)]
+pub struct Futex;
+
+impl Wait for Futex {
+    fn wait(word: &AtomicU32, value: u32) {
+        // Woken, changed or interrupted: the caller looks again in each case.
+        let _ = futex_wait(word, value, None);
+    }
+
+    fn wake_one(word: &AtomicU32) {
+        futex_wake(word, 1);
+    }
+}
 
 /// Sleeps while `*word == expected`, at most `timeout`; may wake for no reason.
 ///

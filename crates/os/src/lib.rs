@@ -70,7 +70,7 @@ pub use fd::{
 pub use file::{open_existing_shared_memory, open_shared_memory, unlink_shared_memory};
 pub use file_mapping::{Access, FileMapping};
 pub use file_pages::{FilePages, FilePagesError};
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{Futex, futex_wait, futex_wake};
 pub use guard::{GuardKind, guard, mappings_now, max_mapping_count, unguard};
 pub use guard_marker::{install_guards, remove_guards, renew};
 pub use helper_thread::{ThreadMain, spawn_helper, spawn_helper_with};

@@ -16,7 +16,7 @@ mod strings;
 mod wide;
 
 use heapwright_capi::{CAllocator, Entry, FreeEntry, Told, Usage};
-use heapwright_guard::{Family, Request, Return};
+use heapwright_guard::{Request, Return};
 
 /// Name and version, for reports: a NUL-terminated string.
 #[unsafe(export_name = "heapwright_peer_version")]
@@ -27,24 +27,7 @@ pub static PEER_VERSION: [u8; 23] = *b"heapwright-check 0.1.0\0";
 pub struct Checked;
 
 fn request(bytes: usize, entry: Entry) -> Request {
-    let family = match entry {
-        Entry::New | Entry::NewNothrow => Family::New,
-        Entry::NewArray | Entry::NewArrayNothrow => Family::NewArray,
-        Entry::NewAligned => Family::NewAligned,
-        Entry::NewArrayAligned => Family::NewArrayAligned,
-        _ => Family::Malloc,
-    };
-    Request { bytes, align_bytes: 1, family, zeroed: false }
-}
-
-fn freed_by(entry: FreeEntry) -> Family {
-    match entry {
-        FreeEntry::Free | FreeEntry::FreeSized => Family::Malloc,
-        FreeEntry::Delete | FreeEntry::DeleteSized => Family::New,
-        FreeEntry::DeleteArray | FreeEntry::DeleteArraySized => Family::NewArray,
-        FreeEntry::DeleteAligned => Family::NewAligned,
-        FreeEntry::DeleteArrayAligned => Family::NewArrayAligned,
-    }
+    Request { bytes, align_bytes: 1, family: entry.family(), zeroed: false }
 }
 
 // SAFETY: `heapwright-guard` promises blocks of the size and alignment asked for that no other
@@ -77,13 +60,13 @@ unsafe impl CAllocator for Checked {
 
     #[inline(never)]
     unsafe fn free(ptr: *mut u8, entry: FreeEntry) {
-        let family = freed_by(entry);
+        let family = entry.family();
         heapwright_guard::free(ptr, Return { family, bytes: None, align_bytes: None });
     }
 
     #[inline(never)]
     unsafe fn free_told(ptr: *mut u8, entry: FreeEntry, told: Told) {
-        let family = freed_by(entry);
+        let family = entry.family();
         let Told { bytes, align_bytes } = told;
         heapwright_guard::free(ptr, Return { family, bytes, align_bytes });
     }

@@ -33,28 +33,6 @@ extern "C" fn at_end() {
 #[derive(Debug)]
 pub struct Hardened;
 
-#[inline(always)]
-fn made_by(entry: Entry) -> Family {
-    match entry {
-        Entry::New | Entry::NewNothrow => Family::New,
-        Entry::NewArray | Entry::NewArrayNothrow => Family::NewArray,
-        Entry::NewAligned => Family::NewAligned,
-        Entry::NewArrayAligned => Family::NewArrayAligned,
-        _ => Family::Malloc,
-    }
-}
-
-#[inline(always)]
-fn freed_by(entry: FreeEntry) -> Family {
-    match entry {
-        FreeEntry::Free | FreeEntry::FreeSized => Family::Malloc,
-        FreeEntry::Delete | FreeEntry::DeleteSized => Family::New,
-        FreeEntry::DeleteArray | FreeEntry::DeleteArraySized => Family::NewArray,
-        FreeEntry::DeleteAligned => Family::NewAligned,
-        FreeEntry::DeleteArrayAligned => Family::NewArrayAligned,
-    }
-}
-
 // SAFETY: `heapwright-hardened` promises blocks of the size and alignment asked for that no other
 // live block overlaps; it does not unwind, and calls no exported symbol of the table.
 unsafe impl CAllocator for Hardened {
@@ -65,12 +43,12 @@ unsafe impl CAllocator for Hardened {
 
     #[inline(always)]
     fn malloc_at_once(bytes: usize, entry: Entry) -> *mut u8 {
-        heapwright_hardened::alloc_at_once(bytes, made_by(entry))
+        heapwright_hardened::alloc_at_once(bytes, entry.family())
     }
 
     #[inline(always)]
     unsafe fn malloc(bytes: usize, entry: Entry) -> *mut u8 {
-        heapwright_hardened::alloc(bytes, made_by(entry))
+        heapwright_hardened::alloc(bytes, entry.family())
     }
 
     #[inline(always)]
@@ -96,19 +74,19 @@ unsafe impl CAllocator for Hardened {
 
     #[inline(always)]
     unsafe fn memalign(align_bytes: usize, bytes: usize, entry: Entry) -> *mut u8 {
-        heapwright_hardened::alloc_aligned(align_bytes, bytes, made_by(entry))
+        heapwright_hardened::alloc_aligned(align_bytes, bytes, entry.family())
     }
 
     #[inline(always)]
     unsafe fn free(ptr: *mut u8, entry: FreeEntry) {
-        let how = Return { family: freed_by(entry), bytes: None };
+        let how = Return { family: entry.family(), bytes: None };
         // SAFETY: the caller's promise about `ptr`.
         unsafe { heapwright_hardened::free(ptr, how) }
     }
 
     #[inline(always)]
     unsafe fn free_told(ptr: *mut u8, entry: FreeEntry, told: Told) {
-        let how = Return { family: freed_by(entry), bytes: told.bytes };
+        let how = Return { family: entry.family(), bytes: told.bytes };
         // SAFETY: the caller's promise about `ptr`.
         unsafe { heapwright_hardened::free(ptr, how) }
     }

@@ -4,7 +4,8 @@ use heapwright_guard::{Ending, Return, sampled};
 use heapwright_hardened::{Family, GuardHooks, set_guard};
 use heapwright_sync::atomic::{AtomicBool, Ordering};
 
-static HOOKS: GuardHooks = GuardHooks { replace, free, usable_bytes: sampled::usable_bytes };
+static HOOKS: GuardHooks =
+    GuardHooks { replace: sampled::replace_of, free, usable_bytes: sampled::usable_bytes };
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
 #[used]
@@ -25,21 +26,7 @@ pub(crate) fn at_end() {
     }
 }
 
-fn guards_family(family: Family) -> heapwright_guard::Family {
-    match family {
-        Family::Malloc => heapwright_guard::Family::Malloc,
-        Family::New => heapwright_guard::Family::New,
-        Family::NewArray => heapwright_guard::Family::NewArray,
-        Family::NewAligned => heapwright_guard::Family::NewAligned,
-        Family::NewArrayAligned => heapwright_guard::Family::NewArrayAligned,
-    }
-}
-
-fn replace(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
-    sampled::replace_of(bytes, align_bytes, guards_family(family))
-}
-
 fn free(block: *mut u8, family: Family, told: Option<usize>) -> bool {
-    let how = Return { family: guards_family(family), bytes: told, align_bytes: None };
+    let how = Return { family, bytes: told, align_bytes: None };
     sampled::free(block, how)
 }

@@ -37,27 +37,14 @@ extern "C" fn at_end() {
 /// The number of a function for `heapwright_malloc::free_by`: that of its family.
 #[inline(always)]
 pub(crate) fn taker(entry: FreeEntry) -> u8 {
-    let family = match entry {
-        FreeEntry::Free | FreeEntry::FreeSized => Family::Malloc,
-        FreeEntry::Delete | FreeEntry::DeleteSized => Family::New,
-        FreeEntry::DeleteArray | FreeEntry::DeleteArraySized => Family::NewArray,
-        FreeEntry::DeleteAligned => Family::NewAligned,
-        FreeEntry::DeleteArrayAligned => Family::NewArrayAligned,
-    };
-    family as u8
+    entry.family() as u8
 }
 
 /// Notes who made a block, if it is a guarded one.
 #[inline(always)]
 pub(crate) fn note_maker(block: *mut u8, entry: Entry) {
-    let family = match entry {
-        Entry::New | Entry::NewNothrow => Family::New,
-        Entry::NewArray | Entry::NewArrayNothrow => Family::NewArray,
-        Entry::NewAligned => Family::NewAligned,
-        Entry::NewArrayAligned => Family::NewArrayAligned,
-        _ => return,
-    };
-    if IS_ON.load(Ordering::Relaxed) {
+    let family = entry.family();
+    if family != Family::Malloc && IS_ON.load(Ordering::Relaxed) {
         set_family(block, family);
     }
 }

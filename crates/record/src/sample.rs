@@ -8,6 +8,7 @@
 
 use core::ptr::NonNull;
 
+use heapwright_core::exponential::Exponential;
 use heapwright_os::{Protection, reserve};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -21,13 +22,13 @@ const BUCKET_SLOTS: usize = 8;
 pub(crate) struct Sampler {
     left_bytes: i64,
     mean_bytes: u64,
-    random: u64,
+    distances: Exponential,
 }
 
 impl Sampler {
     /// A sampler with a mean distance of `mean_bytes`; 0 takes everything.
     pub(crate) fn new(mean_bytes: u64, seed: u64) -> Self {
-        let mut sampler = Self { left_bytes: 0, mean_bytes, random: seed | 1 };
+        let mut sampler = Self { left_bytes: 0, mean_bytes, distances: Exponential::new(seed) };
         sampler.left_bytes = sampler.distance();
         sampler
     }
@@ -59,35 +60,8 @@ impl Sampler {
 
     /// An exponential distance with the mean asked for.
     fn distance(&mut self) -> i64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let bits = self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
-        // A uniform number in (0, 1], exact in 53 bits.
-        let uniform = (bits + 1) as f64 / (1u64 << 53) as f64;
-        (-natural_log(uniform) * self.mean_bytes as f64) as i64
+        (self.distances.draw() * self.mean_bytes as f64) as i64
     }
-}
-
-/// ln of a positive normal number, to 1e-9: the exponent, and the series of 2 artanh for the
-/// mantissa (core has no logarithm).
-fn natural_log(value: f64) -> f64 {
-    let bits = value.to_bits();
-    let mut exponent = (bits >> 52) as i64 - 1023;
-    let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
-    if mantissa > core::f64::consts::SQRT_2 {
-        mantissa *= 0.5;
-        exponent += 1;
-    }
-    let ratio = (mantissa - 1.0) / (mantissa + 1.0);
-    let square = ratio * ratio;
-    let mut term = ratio;
-    let mut sum = 0.0;
-    for divisor in [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0] {
-        sum += term / divisor;
-        term *= square;
-    }
-    2.0 * sum + exponent as f64 * core::f64::consts::LN_2
 }
 
 static TABLE: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
@@ -172,19 +146,7 @@ impl SampledSet {
 
 #[cfg(test)]
 mod tests {
-    use super::{SampledSet, Sampler, natural_log};
-
-    #[test]
-    fn the_logarithm_is_right() {
-        for (value, expected) in [
-            (1.0, 0.0),
-            (0.5, -core::f64::consts::LN_2),
-            (1e-9, -20.723_265_836_946_41),
-            (0.999, -0.001_000_500_333_583_533),
-        ] {
-            assert!((natural_log(value) - expected).abs() < 1e-8, "ln {value}");
-        }
-    }
+    use super::{SampledSet, Sampler};
 
     #[test]
     fn weights_make_the_estimate_unbiased() {

@@ -3,11 +3,10 @@
 
 use heapwright_malloc::{ProfilerHooks, SampleRate, SampledBlock, set_profiler};
 use heapwright_os::{
-    Protection, at_fork, cycle_counter, futex_wait, futex_wake, monotonic_ns, process_id, reserve,
-    thread_pointer,
+    Futex, Protection, at_fork, cycle_counter, monotonic_ns, process_id, reserve, thread_pointer,
 };
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use heapwright_sync::{Guard, Lock, Wait};
+use heapwright_sync::{Guard, Lock};
 use heapwright_unwind::{Memo, Registers};
 
 use crate::live_blocks::{LiveBlock, LiveBlocks};
@@ -16,21 +15,6 @@ use crate::stacks::{FRAMES_MAX, Stacks};
 
 /// Mean bytes between two samples unless another rate is asked for.
 pub const DEFAULT_RATE_BYTES: u32 = 512 * 1024;
-
-/// Sleeping by futex.
-#[derive(Debug)]
-pub(crate) struct Futex;
-
-impl Wait for Futex {
-    fn wait(word: &AtomicU32, value: u32) {
-        // Any reason to return is a reason to look again.
-        let _ = futex_wait(word, value, None);
-    }
-
-    fn wake_one(word: &AtomicU32) {
-        futex_wake(word, 1);
-    }
-}
 
 /// All samples.
 pub(crate) struct Profile {
