@@ -102,7 +102,7 @@ mod tests {
     /// group pins the same, or a share of it that is even between nothing and all.
     fn repeat(groups: &[Group], rate: f64, is_even: bool, seed: u64) -> Outcome {
         let mut random = Exponential::new(seed);
-        let rounds = 400;
+        let rounds = 300;
         let (mut covered, mut error, mut widths) = (0, 0.0, Vec::new());
         for _ in 0..rounds {
             let (mut estimate, mut truth) = (Estimate::default(), 0.0);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn intervals_cover_the_truth_as_often_as_they_say() {
         let shapes: [(&str, &[Group], f64); 9] = [
-            ("many alike", &[(9000, 200.0, 3000.0)], 65_536.0),
+            ("many alike", &[(3000, 200.0, 3000.0)], 21_845.0),
             ("few alike", &[(400, 64.0, 4000.0)], 32_768.0),
             ("hardly any sampled", &[(100, 32.0, 4064.0)], 32_768.0),
             (
@@ -145,14 +145,14 @@ mod tests {
                 ],
                 32_768.0,
             ),
-            ("few small ones pin most", &[(3000, 48.0, 4048.0), (9000, 1000.0, 40.0)], 65_536.0),
-            ("very few small ones", &[(60, 16.0, 4080.0), (3000, 2000.0, 90.0)], 65_536.0),
+            ("few small ones pin most", &[(1000, 48.0, 4048.0), (3000, 1000.0, 40.0)], 21_845.0),
+            ("very few small ones", &[(60, 16.0, 4080.0), (1000, 2000.0, 90.0)], 65_536.0),
             (
                 "small ones hardly sampled",
-                &[(1500, 16.0, 4080.0), (2000, 3000.0, 1000.0)],
+                &[(1500, 16.0, 4080.0), (1000, 3000.0, 1000.0)],
                 524_288.0,
             ),
-            ("many of two sizes", &[(4000, 128.0, 3900.0), (1000, 8192.0, 500.0)], 52_429.0),
+            ("many of two sizes", &[(2000, 128.0, 3900.0), (500, 8192.0, 500.0)], 26_214.0),
             ("half always sampled", &[(300, 4096.0, 900.0), (40, 1e9, 5000.0)], 16_384.0),
         ];
         for (name, groups, rate) in shapes {
@@ -163,7 +163,7 @@ mod tests {
                     seen.covered, seen.width
                 );
                 assert!(seen.covered >= 0.93, "{name}: {}", seen.covered);
-                // Where one sample is more than the truth, the mean of 400 is within half.
+                // Where one sample is more than the truth, the mean of 300 is within half.
                 assert!(seen.error.abs() < 0.5, "{name}: {}", seen.error);
             }
         }

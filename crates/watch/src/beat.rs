@@ -65,7 +65,7 @@ fn reopen(state: &State) {
 pub(crate) fn open(state: &State) -> bool {
     state.is_tried.store(1, Ordering::Relaxed);
     let Some(page) = page_file::open() else { return false };
-    figures::write(page_file::words(page));
+    figures::write(page_file::words(page), false);
     // Release: pairs with nothing in this process but the address dependency of whoever uses it.
     state.page.store(page, Ordering::Release);
     if !end::is_passive() {
@@ -86,7 +86,9 @@ fn turn(state: &State, words: &[AtomicU64]) {
     let request = words[WORD_REQUEST].load(Ordering::Acquire);
     let is_asked = request != words[WORD_ANSWERED].load(Ordering::Relaxed);
     let result = if is_asked { answer(request) } else { 0 };
-    figures::write(words);
+    // The helper holds no lock; a heartbeat may come from inside a heap.
+    let has_helper = state.has_helper.load(Ordering::Relaxed) != 0;
+    figures::write(words, has_helper);
     if is_asked {
         words[WORD_RESULT].store(result, Ordering::Relaxed);
         // Release: pairs with the reader's Acquire; it sees the result and the figures.
@@ -94,7 +96,6 @@ fn turn(state: &State, words: &[AtomicU64]) {
     }
     let now = cycle_counter();
     let cost = now.saturating_sub(start).saturating_mul(COST_FACTOR);
-    let has_helper = state.has_helper.load(Ordering::Relaxed) != 0;
     let pause = cost.max(if has_helper { CYCLES_OF_HELPER } else { CYCLES });
     state.next_cycles.store(now.saturating_add(pause), Ordering::Relaxed);
     // Release: pairs with the Acquire above.
