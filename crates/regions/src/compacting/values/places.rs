@@ -114,7 +114,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
             if index >= self.entry_count.get() {
                 self.add_page()?;
             }
-            if index % PAGE_ENTRIES == 0 || index == self.next_index.get() {
+            if index.is_multiple_of(PAGE_ENTRIES) || index == self.next_index.get() {
                 self.thaw(index / PAGE_ENTRIES);
             }
             let entry = self.entry(index);
