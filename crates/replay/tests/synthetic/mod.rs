@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use heapwright_format::chunk::{CHUNK_BYTES, columns};
 use heapwright_format::file::{EndInfo, EventsHead, FileWriter, ProcessInfo, SessionInfo};
@@ -121,6 +122,11 @@ impl Program {
         self.event(thread, AllocKind::Malloc, 0, |encoder, cursor, time, _| {
             encoder.unmap(cursor, time, address, bytes);
         });
+    }
+
+    /// Nothing happens for so long.
+    pub fn pause(&mut self, time: Duration) {
+        self.time += time.as_micros() as u64;
     }
 
     /// The recorder looked at the pages of `block`.
