@@ -48,9 +48,9 @@ const ALIGN_MAX: usize = 64;
 /// # use heapwright_regions::{AnonymousPages, CompactingPool};
 /// let pool = CompactingPool::new_in(AnonymousPages);
 /// let handle = pool.insert([1u64; 8]).unwrap();
-/// let first = &pool.pin(handle).unwrap()[0];
+/// let first = pool.pin(handle).unwrap().first();
 /// pool.compact();
-/// assert_eq!(*first, 1);
+/// assert_eq!(first, Some(&1));
 /// ```
 pub struct CompactingPool<T, B: Backing> {
     /// The first of the dead indices that have a place, with that place; the next is in the slot
