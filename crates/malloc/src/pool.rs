@@ -104,10 +104,10 @@ struct FirstHeap(Heap);
 // alone, everything else is atomic or behind a lock.
 unsafe impl Sync for FirstHeap {}
 
-/// The first threads', on a page that is written anyway: most processes need no other.
+/// The first threads', on a page that is written anyway.
 static FIRST_HEAPS: [FirstHeap; FIRST_HEAP_COUNT] =
     [const { FirstHeap(Heap::new()) }; FIRST_HEAP_COUNT];
-const FIRST_HEAP_COUNT: usize = 2;
+const FIRST_HEAP_COUNT: usize = 1;
 
 /// All heaps there ever were, linked by `Heap::next`, the latest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
