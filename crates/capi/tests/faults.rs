@@ -43,14 +43,14 @@ fn programs_end_well(how: &str, space: &str, stride: u32) {
 
 #[test]
 fn a_call_that_fails_once_breaks_nothing() {
-    programs_end_well("one", "plenty", 61);
-    programs_end_well("one", "little", 397);
+    programs_end_well("one", "plenty", 67);
+    programs_end_well("one", "little", 499);
 }
 
 #[test]
 fn calls_that_fail_for_ever_break_nothing() {
-    programs_end_well("all", "plenty", 61);
-    programs_end_well("all", "little", 397);
+    programs_end_well("all", "plenty", 67);
+    programs_end_well("all", "little", 499);
 }
 
 #[test]
