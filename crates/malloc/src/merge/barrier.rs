@@ -16,7 +16,8 @@
 use core::ptr::NonNull;
 
 use heapwright_os::{
-    Advice, Errno, FaultScope, Protection, UserFaults, advise, release, reserve, yield_now,
+    Advice, Errno, FaultScope, Protection, ResidentPages, UserFaults, advise, release, reserve,
+    yield_now,
 };
 
 use crate::fatal::fatal;
@@ -30,6 +31,7 @@ const GENERATION_COUNT: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Barrier {
     faults: UserFaults,
+    pages: ResidentPages,
     stash: NonNull<u8>,
 }
 
@@ -52,7 +54,7 @@ impl Barrier {
     pub(crate) fn new(scope: FaultScope) -> Result<Self, Errno> {
         let faults = UserFaults::open(scope)?;
         let stash = reserve(WINDOW_BYTES, Protection::ReadWrite)?;
-        let barrier = Self { faults, stash };
+        let barrier = Self { faults, pages: ResidentPages::open()?, stash };
         // Not in children: forks then are told only while a window is away.
         // SAFETY: the mapping made above.
         unsafe { advise(stash, WINDOW_BYTES, Advice::DontFork) }?;
@@ -94,6 +96,40 @@ impl Barrier {
             away.held |= 1 << page;
         }
         Ok(away)
+    }
+
+    /// Lets writes to `window`, which is merged, wait; who reads goes on. Nothing is in the stash.
+    ///
+    /// # Safety
+    /// - `window` maps a group privately; this thread does not write there until one of
+    ///   [`Barrier::put_back`] and [`Barrier::replaced`] has followed.
+    ///
+    /// # Errors
+    /// `EBUSY` when a page was written since it was merged: it may be pinned, which no kernel
+    /// tells of pages that are copies of a file's. Else the kernel's. Nothing has changed then.
+    pub(crate) unsafe fn hold(&self, window: NonNull<u8>) -> Result<Away, Errno> {
+        let away = Away { window, held: 0 };
+        // SAFETY: a private mapping of a memfd; whoever waits is woken by what follows.
+        self.serving(&away, || unsafe { self.faults.hold_writes(window, WINDOW_BYTES) })?;
+        // From here on no page can become the window's own.
+        let failed = match self.is_written(window) {
+            Ok(false) => return Ok(away),
+            Ok(true) => Errno::EBUSY,
+            Err(errno) => errno,
+        };
+        self.put_back(away);
+        Err(failed)
+    }
+
+    /// Whether a page of `window`, which is merged, was written since.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn is_written(&self, window: NonNull<u8>) -> Result<bool, Errno> {
+        let start = window.as_ptr().addr();
+        let mut has_own = false;
+        self.pages.for_each(start..start + WINDOW_BYTES, |_, is_file| has_own |= !is_file)?;
+        Ok(has_own)
     }
 
     /// Where the pages of the window that is away are.
