@@ -8,12 +8,12 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::ptr::NonNull;
 
+use heapwright_format::chunk::{CHUNK_BYTES, columns};
 use heapwright_format::file::{EndInfo, EventsHead, FileWriter, ProcessInfo, SessionInfo};
 use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, ROOT_NODE, TouchReport,
 };
 
-const CHUNK_BYTES: usize = 64 << 10;
 const PID: u32 = 4242;
 const PAGE_BYTES: u64 = 4096;
 
@@ -186,10 +186,9 @@ impl Program {
     ) {
         self.time += 1;
         let time = self.time;
-        let is_full = self
-            .threads
-            .get(&number)
-            .is_some_and(|thread| !thread.cursor.has_room(2 * EVENT_BYTES_MAX));
+        let is_full = self.threads.get_mut(&number).is_some_and(|thread| {
+            !thread.cursor.has_room_for(2 * EVENT_BYTES_MAX) || !thread.cursor.has_room(2)
+        });
         if is_full {
             self.flush(number);
         }
@@ -202,7 +201,9 @@ impl Program {
 
     fn flush(&mut self, number: u32) {
         let Some(thread) = self.threads.get_mut(&number) else { return };
-        let used = thread.cursor.position().addr().get() - thread.chunk.as_ptr().addr();
+        let start = NonNull::from(&thread.chunk[..]).cast();
+        // SAFETY: a whole chunk, which is not written any more: a new one takes its place below.
+        let columns = unsafe { columns(start, thread.cursor.lengths()) }.expect("its own lengths");
         let head = EventsHead {
             process: 0,
             thread: number,
@@ -211,7 +212,7 @@ impl Program {
             first_node: thread.first_node,
             time: thread.chunk_time,
         };
-        self.writer.events(head, &thread.chunk[..used]).expect("write");
+        self.writer.events(head, &columns).expect("write");
         let nodes = std::mem::take(&mut thread.nodes);
         let mut next = Thread::new(self.time);
         next.first_node = nodes.len() as u32 + 1;
@@ -226,7 +227,7 @@ impl Thread {
         let start = NonNull::new(chunk.as_mut_ptr()).expect("a chunk");
         // SAFETY: the chunk's own memory, which lives beside the cursor and is only read, after
         // the last write, by `flush`.
-        let cursor = unsafe { ChunkCursor::new(start, CHUNK_BYTES) };
+        let cursor = unsafe { ChunkCursor::new(start) };
         Self {
             encoder: Encoder::new(time),
             cursor,
