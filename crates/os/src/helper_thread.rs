@@ -126,8 +126,10 @@ mod tests {
             let _ = futex_wait(&STATE, 0, None);
         }
         // libc has every thread do it, and waits for all of them.
+        // SAFETY: no memory.
+        let group = unsafe { libc::getgid() };
         // SAFETY: no memory; the group is the one that the process has.
-        assert_eq!(unsafe { libc::setgid(libc::getgid()) }, 0);
+        assert_eq!(unsafe { libc::setgid(group) }, 0);
         STATE.store(2, Ordering::Release);
         futex_wake(&STATE, 1);
     }

@@ -47,8 +47,8 @@ pub(crate) fn count_written(barrier: &Barrier, span: Span) -> (u32, u32) {
     let mut counts = (0, 0);
     for window in (0..SLICE_WINDOWS).filter(|window| is_merged(span, *window)) {
         let start = slice_start(span.index()).wrapping_add(window * WINDOW_BYTES);
-        let is_written =
-            NonNull::new(start).is_some_and(|start| barrier.is_written(start) == Ok(true));
+        let is_written = NonNull::new(start)
+            .is_some_and(|start| barrier.is_written(start, &Mask::ALL) == Ok(true));
         counts.0 += 1;
         counts.1 += u32::from(is_written);
     }

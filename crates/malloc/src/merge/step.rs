@@ -158,7 +158,7 @@ fn replace_merged(
     fault::inject(fault::Step::Take)?;
     // SAFETY: a merged window of a span that is ours under the class's lock; it is replaced or let
     // go below, and not written before.
-    let held = unsafe { barrier.hold(start) }?;
+    let held = unsafe { barrier.hold(start, mask) }?;
     mask.for_each_run(|from, to| {
         let (source, target) = (start.as_ptr().wrapping_add(from), place.wrapping_add(from));
         // SAFETY: the window is mapped, and who writes to it waits; the target is in the segment's
