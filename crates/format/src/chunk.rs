@@ -169,6 +169,54 @@ pub unsafe fn columns<'a>(
     Some(columns)
 }
 
+/// A chunk with memory of its own, for recordings that are made up.
+#[cfg(feature = "std")]
+pub struct ChunkBuffer {
+    memory: NonNull<u8>,
+    cursor: ChunkCursor,
+}
+
+#[cfg(feature = "std")]
+impl ChunkBuffer {
+    /// An empty chunk.
+    pub fn new() -> Self {
+        let bytes: Box<[u8]> = vec![0; CHUNK_BYTES].into_boxed_slice();
+        let memory = NonNull::from(Box::leak(bytes)).cast();
+        // SAFETY: memory of this value alone, until it is dropped.
+        let cursor = unsafe { ChunkCursor::new(memory) };
+        Self { memory, cursor }
+    }
+
+    /// Where the next event goes.
+    pub fn cursor(&mut self) -> &mut ChunkCursor {
+        &mut self.cursor
+    }
+
+    /// What was written so far.
+    pub fn columns(&self) -> Columns<'_> {
+        // SAFETY: this value's memory, which only its cursor writes, and that is borrowed by
+        // nobody now.
+        let columns = unsafe { columns(self.memory, self.cursor.lengths()) };
+        columns.expect("a cursor stays inside its columns")
+    }
+}
+
+#[cfg(feature = "std")]
+impl Default for ChunkBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "std")]
+impl Drop for ChunkBuffer {
+    fn drop(&mut self) {
+        let bytes = NonNull::slice_from_raw_parts(self.memory, CHUNK_BYTES);
+        // SAFETY: the box that `new` leaked.
+        drop(unsafe { Box::from_raw(bytes.as_ptr()) });
+    }
+}
+
 /// Column and bytes of a field.
 pub(crate) type Field = (usize, usize);
 
@@ -235,24 +283,20 @@ pub fn lengths_by_heads(heads: &[u8]) -> Option<[usize; COLUMN_COUNT]> {
 
 #[cfg(test)]
 mod tests {
-    use core::ptr::NonNull;
-
-    use super::{CHUNK_BYTES, COLUMN_BYTES, COLUMN_COUNT, ChunkCursor, columns, lengths_by_heads};
+    use super::{COLUMN_BYTES, COLUMN_COUNT, ChunkBuffer, ChunkCursor, columns, lengths_by_heads};
     use crate::encode::Encoder;
     use crate::kind::FreeKind;
     use crate::wire::EVENT_BYTES_MAX;
 
-    fn filled(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> (Vec<u8>, ChunkCursor) {
-        let mut bytes = vec![0u8; CHUNK_BYTES];
-        // SAFETY: the vector's own memory, which stays where it is, written by this cursor alone.
-        let mut cursor = unsafe { ChunkCursor::new(NonNull::from(&mut bytes[..]).cast()) };
-        write(&mut Encoder::new(0), &mut cursor);
-        (bytes, cursor)
+    fn filled(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> ChunkBuffer {
+        let mut chunk = ChunkBuffer::new();
+        write(&mut Encoder::new(0), chunk.cursor());
+        chunk
     }
 
     #[test]
     fn a_chunk_takes_the_longest_events_until_it_says_full() {
-        let (_, cursor) = filled(|encoder, cursor| {
+        let mut chunk = filled(|encoder, cursor| {
             let mut turn = 0u64;
             loop {
                 let far = u64::MAX >> 1 ^ turn << 40 | 1;
@@ -278,7 +322,7 @@ mod tests {
             }
             assert!(turn > 500);
         });
-        for (length, bytes) in cursor.lengths().into_iter().zip(COLUMN_BYTES) {
+        for (length, bytes) in chunk.cursor().lengths().into_iter().zip(COLUMN_BYTES) {
             assert!(length <= bytes);
         }
     }
@@ -286,7 +330,7 @@ mod tests {
     #[test]
     fn lengths_follow_from_the_heads_after_every_event() {
         let mut ends = Vec::new();
-        let (bytes, cursor) = filled(|encoder, cursor| {
+        let chunk = filled(|encoder, cursor| {
             let mut seed = 7u64;
             for round in 0..2000u32 {
                 seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -301,15 +345,13 @@ mod tests {
                 ends.push(cursor.lengths());
             }
         });
-        let start = NonNull::from(&bytes[..]).cast();
-        // SAFETY: a whole chunk, which nobody writes any more.
-        let heads = unsafe { columns(start, cursor.lengths()) }.expect("its own lengths")[0];
+        let heads = chunk.columns()[0];
         for end in ends {
             assert_eq!(lengths_by_heads(&heads[..end[0]]), Some(end));
         }
         let mut too_long = [0; COLUMN_COUNT];
         too_long[3] = COLUMN_BYTES[3] + 1;
-        // SAFETY: as above.
-        assert!(unsafe { columns(start, too_long) }.is_none());
+        // SAFETY: a whole chunk, which nobody writes any more.
+        assert!(unsafe { columns(chunk.memory, too_long) }.is_none());
     }
 }

@@ -19,6 +19,7 @@ use crate::limits::is_purger_allowed;
 use crate::merge::{Merger, REQUESTS, forced_interval, round_alone};
 use crate::options::read_environment;
 use crate::pool::all_heaps;
+use crate::pressure;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
@@ -81,11 +82,10 @@ fn see_to_it() {
         return;
     }
     if now >= ROUND_CYCLES.load(Ordering::Relaxed) {
-        let is_forced = forced_interval().is_some();
-        let cycles = if is_forced { STRETCH_CYCLES } else { CYCLES };
+        let cycles = if forced_interval().is_some() { STRETCH_CYCLES } else { CYCLES };
         ROUND_CYCLES.store(now.wrapping_add(cycles), Ordering::Relaxed);
         take_work();
-        if round_of_owner(if is_forced { Eagerness::All } else { Eagerness::Overdue }) {
+        if round_of_owner(eagerness_now()) {
             note_work();
         }
     }
@@ -95,6 +95,18 @@ fn see_to_it() {
         NEXT_CYCLES.store(cycle_counter().wrapping_add(STRETCH_CYCLES), Ordering::Relaxed);
     } else {
         NEXT_CYCLES.store(ROUND_CYCLES.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// How hard to purge in this round.
+fn eagerness_now() -> Eagerness {
+    pressure::look(0);
+    if forced_interval().is_some() {
+        Eagerness::All
+    } else if pressure::is_tight() {
+        Eagerness::Pressed
+    } else {
+        Eagerness::Overdue
     }
 }
 
@@ -164,11 +176,11 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
     let mut seen_requests = REQUESTS.load(Ordering::Relaxed);
     loop {
         // Returns early when somebody asks for a merge.
-        let forced = forced_interval();
-        let eagerness = if forced.is_some() { Eagerness::All } else { Eagerness::Overdue };
-        let _ = futex_wait(&REQUESTS, seen_requests, Some(forced.unwrap_or(ROUND)));
+        let interval = forced_interval().unwrap_or(ROUND);
+        let _ = futex_wait(&REQUESTS, seen_requests, Some(interval));
         seen_requests = REQUESTS.load(Ordering::Relaxed);
         let had_work = take_work();
+        let eagerness = eagerness_now();
         let mut is_more = false;
         if can_visit() {
             is_more |= round_over_others(eagerness);
@@ -198,5 +210,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 pub(crate) fn forget() {
     walk::forget();
     huge::forget();
+    pressure::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }
