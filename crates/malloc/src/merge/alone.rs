@@ -89,6 +89,12 @@ fn is_underway() -> bool {
     underway.is_some_and(|underway| underway.pass.is_some() && underway.process == process_id())
 }
 
+/// In the child of a fork: who held the lock may not be here, and what it guards is not.
+pub(crate) fn after_fork() {
+    UNDERWAY.break_if_held_by_other(ThreadBlock::token());
+    forget();
+}
+
 /// Ends a pass that is under way: there are threads now, or this is a child of who began it.
 pub(crate) fn forget() {
     let Some(mut underway) = UNDERWAY.try_lock(ThreadBlock::token()) else { return };

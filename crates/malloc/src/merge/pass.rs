@@ -43,7 +43,7 @@ const WRITTEN_COUNT_MAX: u32 = 2048;
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
-    /// Windows merged.
+    /// Windows merged for the first time.
     pub(crate) merged: usize,
     /// Whether something stops all merging for now.
     pub(crate) is_stopped: bool,
@@ -293,10 +293,7 @@ impl Pass {
                     note_merged(u32::from(candidate.cost) / PAGE_COST);
                     self.done.merged += 1;
                 }
-                Outcome::MergedAgain => {
-                    note_merged_again();
-                    self.done.merged += 1;
-                }
+                Outcome::MergedAgain => note_merged_again(),
                 Outcome::Changed => {}
                 Outcome::Refused(errno) => {
                     REFUSED.fetch_add(1, Ordering::Relaxed);

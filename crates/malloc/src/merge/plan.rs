@@ -21,6 +21,8 @@ pub(crate) const MEMBER_COUNT_MAX: u32 = 24;
 const PROBE_COUNT: usize = 96;
 /// What a page costs, in the unit of [`Candidate::cost`].
 pub(crate) const PAGE_COST: u32 = 16;
+/// A group frees at least what its merged windows cost divided by this.
+const MERGED_SHARE: u32 = 3;
 /// No group.
 pub(crate) const NO_GROUP: u32 = u32::MAX;
 /// Bits of an entry of the order that say which candidate.
@@ -60,6 +62,8 @@ pub(crate) struct Group {
     fresh: u32,
     /// What they cost before, together, in sixteenths of a page.
     cost: u32,
+    /// The part of it that is of windows that are merged already.
+    merged_cost: u32,
     /// The group that took this one in, or itself.
     into: u32,
     /// The first group of the same class.
@@ -124,6 +128,7 @@ impl Plan<'_> {
                     members: 0,
                     fresh: 0,
                     cost: 0,
+                    merged_cost: 0,
                     into: count as u32,
                     class_first,
                 };
@@ -135,6 +140,7 @@ impl Plan<'_> {
             into.members += 1;
             into.fresh += u32::from(!candidate.is_merged);
             into.cost += u32::from(candidate.cost);
+            into.merged_cost += if candidate.is_merged { candidate.cost.into() } else { 0 };
             self.at(place).group = group as u32;
         }
         count
@@ -158,6 +164,7 @@ impl Plan<'_> {
                 into.members += taken_in.members;
                 into.fresh += taken_in.fresh;
                 into.cost += taken_in.cost;
+                into.merged_cost += taken_in.merged_cost;
                 self.groups[later].into = earlier as u32;
             }
         }
@@ -188,7 +195,10 @@ impl Plan<'_> {
 impl Group {
     fn is_worth_it(&self, worth: Worth) -> bool {
         let freed = self.cost.saturating_sub(self.mask.page_count() as u32 * PAGE_COST);
-        self.members >= 2 && freed > 0 && freed * 4 >= self.fresh * worth.pages_per_four * PAGE_COST
+        // Windows that would only be put together in another way stay as they are.
+        let is_saving = freed > 0 && freed * MERGED_SHARE >= self.merged_cost;
+        let is_worth_mappings = freed * 4 >= self.fresh * worth.pages_per_four * PAGE_COST;
+        self.members >= 2 && is_saving && is_worth_mappings
     }
 }
 
@@ -218,8 +228,15 @@ mod tests {
 
     /// The windows that are worth it, by group, planned `stride` at a time.
     fn packed(candidates: &mut [Candidate], stride: usize) -> Vec<Vec<Candidate>> {
-        let empty =
-            Group { mask: Mask::EMPTY, members: 0, fresh: 0, cost: 0, into: 0, class_first: 0 };
+        let empty = Group {
+            mask: Mask::EMPTY,
+            members: 0,
+            fresh: 0,
+            cost: 0,
+            merged_cost: 0,
+            into: 0,
+            class_first: 0,
+        };
         let count = candidates.len();
         let (mut groups, mut order) = (std::vec![empty; count], std::vec![0; count]);
         let mut plan = Plan { candidates, groups: &mut groups, order: &mut order };

@@ -77,7 +77,7 @@ pub fn allow_merging(is_allowed: bool) {
 pub(crate) fn after_fork() {
     PROCESS.store(process_id(), Ordering::Relaxed);
     SERVED.store(REQUESTS.load(Ordering::Relaxed), Ordering::Relaxed);
-    alone::forget();
+    alone::after_fork();
     // Alone now, or with a purger of its own later.
     if state() != MergeState::Off {
         set_state(MergeState::Untried);
