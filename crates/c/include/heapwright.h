@@ -531,6 +531,7 @@ typedef struct heapwright_merging_t {
     uint64_t step_cpu_ns_max;    /* the same in the merging thread's own time */
     uint64_t stretch_cpu_ns_max; /* a thread of the program's own time at a stretch, at most */
     uint64_t stretch_count;      /* such stretches; 0 where a thread of ours merges */
+    uint64_t merged_again_count; /* windows merged again since most of their company had died */
 } heapwright_merging_t;
 
 /* Fills the first `bytes` bytes of `out`: 0, or EINVAL for NULL or more than the object knows. */

@@ -4,7 +4,7 @@
 
 mod built;
 
-use built::{compile_as, expect_fine, object, run_under};
+use built::{compile_as, expect_fine, run_under, subject};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ fn program() -> &'static PathBuf {
 fn case_is_fine(name: &str, count: u32, limit_s: u32) {
     let mut command = Command::new(program());
     command.arg(name).args([count.to_string(), limit_s.to_string()]);
-    expect_fine(&run_under(&object("libheapwright_preload.so"), &mut command));
+    expect_fine(&run_under(&subject(), &mut command));
 }
 
 #[test]

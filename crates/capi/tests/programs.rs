@@ -1,11 +1,11 @@
 //! Real programs under the object, with what they say compared with what they say without it.
 //!
 //! The long tier `cargo xtask test --tier programs`: minutes. A program that this machine lacks is
-//! named and left out.
+//! named and left out. `--tier compact` runs them in mode compact, merging forced each 10 ms.
 
 mod built;
 
-use built::{directory, object};
+use built::{directory, subject};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ fn command(program: &str, is_under_ours: bool) -> Command {
     let mut command = Command::new(program);
     command.env_remove("LD_PRELOAD").stdin(Stdio::null());
     if is_under_ours {
-        command.env("LD_PRELOAD", object("libheapwright_preload.so"));
+        command.env("LD_PRELOAD", subject());
     }
     command
 }
@@ -426,8 +426,8 @@ fn tier_programs_postgres() {
     let home = directory().join("postgres");
     fs::create_dir_all(&home).expect("a directory");
     // It refuses to run as root, and its user must be able to read the object.
-    let copy = home.join("libheapwright_preload.so");
-    fs::copy(object("libheapwright_preload.so"), &copy).expect("copied");
+    let copy = home.join("libheapwright_subject.so");
+    fs::copy(subject(), &copy).expect("copied");
     fs::set_permissions(directory(), fs::Permissions::from_mode(0o755)).expect("the mode");
     let script = format!(
         "set -e; cd '{0}'; rm -rf data; initdb -D data -A trust >/dev/null; \

@@ -24,6 +24,7 @@ mod barrier;
 mod budget;
 mod collect;
 mod fault;
+mod homes;
 mod live;
 mod mappings;
 mod mask;

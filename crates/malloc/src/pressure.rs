@@ -16,6 +16,7 @@ use heapwright_os::{GroupMemory, MemoryGroup, machine_stalled_percent};
 use heapwright_sync::Lock;
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::merge;
 use crate::pool::Futex;
 use crate::purge::note_work;
 use crate::runs::ever_used_bytes;
@@ -139,6 +140,9 @@ pub(crate) fn look(more: usize) {
     LIMIT_BYTES.store(limit, Ordering::Relaxed);
     DIRTY_BYTES_MAX.store(dirty_bytes_at(&now), Ordering::Relaxed);
     IS_TIGHT.store(u32::from(now.is_tight), Ordering::Relaxed);
+    if now.is_tight {
+        merge::note_pressure();
+    }
     if now.is_tight && !was_tight {
         note_work();
     }

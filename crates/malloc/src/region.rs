@@ -169,6 +169,11 @@ pub(crate) fn bitmap_word<'a>(index: SliceIndex, word: usize) -> &'a AtomicU64 {
     unsafe { &*place.cast::<AtomicU64>() }
 }
 
+/// Bytes of the region's addresses; 0 when there is none.
+pub(crate) fn region_bytes() -> usize {
+    BYTES.load(Ordering::Relaxed)
+}
+
 /// Zeroed memory for metadata of the allocator, never given back; null when there is none.
 pub(crate) fn reserve_metadata(bytes: usize) -> *mut u8 {
     reserve(bytes, Protection::ReadWrite).map_or(core::ptr::null_mut(), NonNull::as_ptr)

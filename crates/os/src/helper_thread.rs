@@ -18,10 +18,12 @@ type Create = unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *m
 /// Bytes of the kernel's signal set.
 const SIGNAL_SET_BYTES: usize = 8;
 
-/// Starts a detached thread that runs `main` with all signals blocked; whether it runs.
+/// Starts a detached thread that runs `main` with all of the program's signals blocked; whether it
+/// runs.
 ///
 /// For housekeeping threads: they get no signal of the program's, and are part of libc's list of
-/// threads, so that calls which concern all threads (`setuid`) concern them too. Refused when libc
+/// threads, so that calls which concern all threads (`setuid`) concern them too; libc's own signals
+/// reach them, which such a call waits for. Refused when libc
 /// has no threads, or a limit or a sandbox forbids one more. libc may allocate inside.
 pub fn spawn_helper(main: ThreadMain, stack_bytes: usize) -> bool {
     // SAFETY: `main` is code, which needs no argument.
@@ -61,12 +63,22 @@ pub unsafe fn spawn_helper_with(
     if unsafe { set_detach(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED) } != 0 {
         return false;
     }
-    let old_mask = block_signals(!0);
+    let old_mask = block_signals(signals_of_the_program());
     let mut thread = 0;
     // SAFETY: the attributes are filled; the caller lets a thread run `main` with the argument.
     let result = unsafe { create(&raw mut thread, &raw const attributes, main, argument) };
     block_signals(old_mask);
     result == 0
+}
+
+/// All signals but those that libc keeps for itself: from 32 up to the first real-time signal that
+/// programs may use. Who calls `setuid` waits until each thread has handled one of them.
+fn signals_of_the_program() -> u64 {
+    /// The first real-time signal of the kernel's.
+    const FIRST_OF_LIBC: u32 = 32;
+    let first_of_program = u32::try_from(libc::SIGRTMIN()).unwrap_or(FIRST_OF_LIBC);
+    // Signal n is bit n - 1.
+    (FIRST_OF_LIBC..first_of_program.min(64)).fold(!0, |mask, signal| mask & !(1 << (signal - 1)))
 }
 
 /// Sets the thread's mask of blocked signals; returns the old one.
@@ -94,6 +106,32 @@ mod tests {
         RAN.store(1, Ordering::Release);
         futex_wake(&RAN, 1);
         core::ptr::null_mut()
+    }
+
+    static STATE: AtomicU32 = AtomicU32::new(0);
+
+    unsafe extern "C" fn sleeps(_: *mut c_void) -> *mut c_void {
+        STATE.store(1, Ordering::Release);
+        futex_wake(&STATE, 1);
+        while STATE.load(Ordering::Acquire) != 2 {
+            let _ = futex_wait(&STATE, 1, None);
+        }
+        core::ptr::null_mut()
+    }
+
+    #[test]
+    fn a_call_that_concerns_all_threads_does_not_wait_for_a_helper() {
+        assert!(spawn_helper(sleeps, 64 * 1024));
+        while STATE.load(Ordering::Acquire) == 0 {
+            let _ = futex_wait(&STATE, 0, None);
+        }
+        // libc has every thread do it, and waits for all of them.
+        // SAFETY: no memory.
+        let group = unsafe { libc::getgid() };
+        // SAFETY: no memory; the group is the one that the process has.
+        assert_eq!(unsafe { libc::setgid(group) }, 0);
+        STATE.store(2, Ordering::Release);
+        futex_wake(&STATE, 1);
     }
 
     #[test]

@@ -21,9 +21,12 @@ const WAKE: usize = 0x8010_aa02;
 const COPY: usize = 0xc028_aa03;
 const ZEROPAGE: usize = 0xc020_aa04;
 const MOVE: usize = 0xc028_aa05;
+const WRITE_PROTECT: usize = 0xc018_aa06;
 const FEATURE_EVENT_FORK: u64 = 1 << 1;
 const FEATURE_MOVE: u64 = 1 << 16;
 const REGISTER_MISSING: u64 = 1 << 0;
+const REGISTER_WRITES: u64 = 1 << 1;
+const PROTECT: u64 = 1 << 0;
 const DO_NOT_WAKE: u64 = 1 << 0;
 const ALLOW_HOLES: u64 = 1 << 1;
 /// `UFFD_EVENT_FORK`.
@@ -72,6 +75,28 @@ impl UserFaults {
     /// follows the range.
     pub unsafe fn follow(&self, start: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
         self.request(REGISTER, &mut [address(start), bytes as u64, REGISTER_MISSING, 0])
+    }
+
+    /// Lets writes to `bytes` from `start` wait from now on; who reads goes on. Pages that are not
+    /// there get a mark, which the kernel's table shows as a page that was swapped out. Ended by
+    /// [`UserFaults::unfollow`], or by mapping something else there and [`UserFaults::wake`].
+    ///
+    /// # Safety
+    /// - The range is whole pages of one private mapping of a file of [`Fd::shared_memory`] that
+    ///   the caller owns; it sees to it that those who wait are woken. The calling thread does not
+    ///   write there.
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` where it cannot (before Linux 5.19), else as [`UserFaults::follow`].
+    /// Nothing waits then.
+    pub unsafe fn hold_writes(&self, start: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        self.request(REGISTER, &mut [address(start), bytes as u64, REGISTER_WRITES, 0])?;
+        let held = self.request(WRITE_PROTECT, &mut [address(start), bytes as u64, PROTECT]);
+        if held.is_err() {
+            // Nobody waits; a refusal leaves it followed until this value is dropped.
+            let _ = self.unfollow(start, bytes);
+        }
+        held
     }
 
     /// Ends [`UserFaults::follow`] and wakes who waits.
@@ -263,7 +288,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{FaultScope, UserFaults, map_private_at, map_zeroed_at};
-    use crate::{Errno, Fd, Protection, page_bytes, release, reserve};
+    use crate::{Errno, Fd, Protection, ResidentPages, page_bytes, release, reserve};
 
     /// What can be had here: the test says when there is nothing.
     fn opened() -> Option<UserFaults> {
@@ -320,6 +345,56 @@ mod tests {
             // SAFETY: whole mappings, unused from here on.
             unsafe { release(start, 2 * page) }.expect("release");
         }
+    }
+
+    #[test]
+    fn writes_to_a_file_s_pages_wait_and_reads_do_not() {
+        let Some(faults) = opened() else { return };
+        let page = page_bytes();
+        let range = reserve(2 * page, Protection::ReadWrite).expect("address space");
+        let file = Fd::shared_memory(c"test").expect("memory");
+        file.set_bytes(2 * page as u64).expect("length");
+        crate::write_all(&file, &[5; 16]).expect("written");
+        // SAFETY: ours.
+        unsafe { map_private_at(range, &file, 0, 2 * page) }.expect("mapped");
+        let pages = ResidentPages::open().expect("the table of pages");
+        let own_pages = || {
+            let (mut count, start) = (0, range.as_ptr().addr());
+            let asked = pages.for_each(start..start + 2 * page, |run, is_file| {
+                count += if is_file { 0 } else { run.len() / page };
+            });
+            asked.map(|()| count)
+        };
+        // SAFETY: mapped; the second page is this mapping's own from here on.
+        unsafe { range.as_ptr().wrapping_add(page).write(6) };
+        // The first one is there, so that it is no mark in the table's place.
+        // SAFETY: mapped.
+        assert_eq!(unsafe { range.read_volatile() }, 5);
+        // SAFETY: a private mapping of shared memory, ours; writers are woken below.
+        if let Err(errno) = unsafe { faults.hold_writes(range, 2 * page) } {
+            std::println!("writes cannot be held here: {errno}");
+            return;
+        }
+        // A kernel that cannot tell of pages cannot move them either.
+        assert_eq!(own_pages(), Ok(1));
+        let (has_written, start) = (AtomicBool::new(false), range.as_ptr().expose_provenance());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let place = core::ptr::with_exposed_provenance_mut::<u8>(start);
+                // SAFETY: mapped; the access waits until it is resolved.
+                unsafe { place.wrapping_add(1).write_volatile(7) };
+                has_written.store(true, Ordering::SeqCst);
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!has_written.load(Ordering::SeqCst), "the page is held");
+            // SAFETY: mapped.
+            assert_eq!(unsafe { range.read_volatile() }, 5);
+            faults.unfollow(range, 2 * page).expect("let go");
+        });
+        // SAFETY: mapped.
+        assert_eq!(unsafe { range.as_ptr().wrapping_add(1).read() }, 7);
+        // SAFETY: a whole mapping, unused from here on.
+        unsafe { release(range, 2 * page) }.expect("release");
     }
 
     #[test]

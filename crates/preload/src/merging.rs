@@ -44,6 +44,8 @@ pub struct Merging {
     pub stretch_cpu_ns_max: u64,
     /// How many such stretches there were.
     pub stretch_count: u64,
+    /// Windows merged again since the start.
+    pub merged_again_count: u64,
 }
 
 /// Writes the first `bytes` bytes of [`Merging`] to `out`: 0, or `EINVAL` when that is null or
@@ -70,6 +72,7 @@ pub unsafe extern "C" fn heapwright_merging(out: *mut Merging, bytes: usize) -> 
         step_cpu_ns_max: found.step_cpu_ns_max,
         stretch_cpu_ns_max: found.stretch_cpu_ns_max,
         stretch_count: found.stretch_count,
+        merged_again_count: found.merged_again_count,
     };
     let source = (&raw const merging).cast::<u8>();
     // SAFETY: no more bytes than the structure has, and than the caller has room for.

@@ -89,13 +89,15 @@ impl RemoteQueue {
         if head == closed() { core::ptr::null_mut() } else { head }
     }
 
-    /// All blocks, linked, the last pushed first; null when there are none. For the owner of an
-    /// open queue.
+    /// All blocks, linked, the last pushed first; null when there are none. For the owner, who is
+    /// also the only one to close the queue: a closed one stays closed and gives null. (In the
+    /// child of a fork that nobody announced, the owner may have been about to end.)
     pub fn take(&self) -> *mut Link {
+        if self.head.load(Ordering::Relaxed) == closed() {
+            return core::ptr::null_mut();
+        }
         // Acquire: pairs with the Release in `push`.
-        let head = self.head.swap(core::ptr::null_mut(), Ordering::Acquire);
-        debug_assert_ne!(head, closed(), "a closed queue has no owner");
-        head
+        self.head.swap(core::ptr::null_mut(), Ordering::Acquire)
     }
 
     /// Closes the queue and returns what is left in it.
@@ -140,6 +142,22 @@ mod tests {
             count += 1;
         }
         count
+    }
+
+    #[test]
+    fn a_closed_queue_stays_closed_and_gives_nothing() {
+        let queue = RemoteQueue::new();
+        assert!(queue.close().is_null());
+        assert!(queue.take().is_null());
+        let refused = block();
+        // SAFETY: a block of our own.
+        assert_eq!(unsafe { queue.push(refused, refused) }, Err(Closed));
+        // The refused push has overwritten its link.
+        // SAFETY: made by `block`, and in no list.
+        unsafe { (*refused).next = core::ptr::null_mut() };
+        assert_eq!(count_and_free(refused), 1);
+        queue.open();
+        assert!(queue.take().is_null());
     }
 
     #[test]

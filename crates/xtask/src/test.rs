@@ -41,7 +41,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     build::run(workspace, &[])?;
     hot_path::run(workspace)?;
     clippy(workspace)?;
-    let (tally, result) = tests(workspace, &[], &[])?;
+    let (tally, result) = tests(workspace, &[], &[], &[])?;
     let Tally { passed, failed, ignored } = tally;
     println!("{passed} passed, {failed} failed, {ignored} skipped");
     if passed == 0 && result.is_ok() {
@@ -50,12 +50,22 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     result
 }
 
-/// One after the other: they use all of the machine.
+/// One after the other: they use all of the machine. The tier `compact` is programs and forks in
+/// mode compact, with everything merged each 10 ms that can be.
 fn tier(workspace: &Workspace, name: &str) -> Result<(), String> {
     build::run(workspace, &[])?;
     let filter = format!("tier_{name}");
     let words = ["--ignored", "--test-threads=1", "--nocapture"];
-    let (tally, result) = tests(workspace, &[&filter], &words)?;
+    let (tally, result) = if name == "compact" {
+        let words = [&words[..], &["tier_programs", "tier_forks", "tier_compact"]].concat();
+        let settings = [
+            ("HEAPWRIGHT_SUBJECT", "libheapwright_compact.so"),
+            ("HEAPWRIGHT_MERGE_FORCED_MS", "10"),
+        ];
+        tests(workspace, &[], &words, &settings)?
+    } else {
+        tests(workspace, &[&filter], &words, &[])?
+    };
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.passed + tally.failed == 0 && result.is_ok() {
         return Err(format!("there is no test {filter}_*"));
@@ -77,19 +87,21 @@ fn clippy(workspace: &Workspace) -> Result<(), String> {
     shell::run(objects.args(["--", "-D", "warnings"]))
 }
 
-/// Runs those that `filters` leave, with `words` for the runner, and counts; the result is that
+/// Runs those that `filters` leave, with `words` for the runner and `settings` in the environment,
+/// and counts; the result is that
 /// of the runner.
 fn tests(
     workspace: &Workspace,
     filters: &[&str],
     words: &[&str],
+    settings: &[(&str, &str)],
 ) -> Result<(Tally, Result<(), String>), String> {
     let mut command = workspace.cargo("test");
     command.args(["--workspace", "--no-fail-fast"]);
     without_objects(workspace, &mut command);
     command.args(filters).arg("--").args(words);
     // Some tests run programs under the objects that were just built.
-    command.env("HEAPWRIGHT_LIB_DIR", workspace.release());
+    command.env("HEAPWRIGHT_LIB_DIR", workspace.release()).envs(settings.iter().copied());
     shell::show(&command);
     let failed = |error: std::io::Error| format!("cargo test: {error}");
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;

@@ -16,6 +16,13 @@ pub fn object(name: &str) -> PathBuf {
     path.canonicalize().expect("it exists")
 }
 
+/// The object that programs run under: the one that `HEAPWRIGHT_SUBJECT` names, else mode fast's.
+#[allow(dead_code, reason = "not every test binary runs in several modes")]
+pub fn subject() -> PathBuf {
+    let name = std::env::var("HEAPWRIGHT_SUBJECT");
+    object(name.as_deref().unwrap_or("libheapwright_preload.so"))
+}
+
 /// A directory for what this test binary compiles, kept until it ends.
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();

@@ -49,7 +49,7 @@ pub(crate) fn merge_everything() -> bool {
     // The rest of an old pass may have missed what was freed since.
     forget();
     loop {
-        match stretch(&mut Budget::slice()) {
+        match stretch(&mut Budget::slice(), true) {
             Stretch::Refused => return false,
             Stretch::Part => {}
             Stretch::Rest(done) => {
@@ -70,7 +70,7 @@ pub(crate) fn round_alone() -> bool {
     if !is_alone() {
         return false;
     }
-    match stretch(&mut Budget::slice()) {
+    match stretch(&mut Budget::slice(), is_forced) {
         Stretch::Refused => {
             plan_next(0);
             is_forced
@@ -89,6 +89,12 @@ fn is_underway() -> bool {
     underway.is_some_and(|underway| underway.pass.is_some() && underway.process == process_id())
 }
 
+/// In the child of a fork: who held the lock may not be here, and what it guards is not.
+pub(crate) fn after_fork() {
+    UNDERWAY.break_if_held_by_other(ThreadBlock::token());
+    forget();
+}
+
 /// Ends a pass that is under way: there are threads now, or this is a child of who began it.
 pub(crate) fn forget() {
     let Some(mut underway) = UNDERWAY.try_lock(ThreadBlock::token()) else { return };
@@ -99,8 +105,8 @@ pub(crate) fn forget() {
     }
 }
 
-/// Does a part of a pass.
-fn stretch(budget: &mut Budget) -> Stretch {
+/// Does a part of a pass, which somebody asked for or not.
+fn stretch(budget: &mut Budget, is_asked: bool) -> Stretch {
     if page_bytes() != PAGE_UNIT_BYTES {
         set_state(MergeState::PageSize);
         return Stretch::Refused;
@@ -108,13 +114,13 @@ fn stretch(budget: &mut Budget) -> Stretch {
     // A handler that touches a window that is away would wait for this thread.
     let before = block_signals();
     let cpu_start_ns = thread_cpu_ns();
-    let stretch = go_on(budget);
+    let stretch = go_on(budget, is_asked);
     note_stretch(thread_cpu_ns().saturating_sub(cpu_start_ns));
     restore_signals(before);
     stretch
 }
 
-fn go_on(budget: &mut Budget) -> Stretch {
+fn go_on(budget: &mut Budget, is_asked: bool) -> Stretch {
     let barrier =
         Barrier::new(FaultScope::Everybody).or_else(|_| Barrier::new(FaultScope::UserCode));
     let Ok(barrier) = barrier else {
@@ -130,7 +136,7 @@ fn go_on(budget: &mut Budget) -> Stretch {
         underway.process = process_id();
     }
     if underway.pass.is_none() {
-        underway.pass = Pass::new();
+        underway.pass = Pass::new(is_asked);
     }
     let Some(pass) = &mut underway.pass else { return Stretch::Refused };
     set_state(MergeState::Works);
@@ -150,10 +156,11 @@ mod tests {
 
     use heapwright_sync::atomic::Ordering;
 
-    use super::{forget, is_alone, round_alone};
+    use super::{forget, is_alone, merge_everything, round_alone};
     use crate::merge::budget::{Budget, SLICE_WINDOWS};
     use crate::merge::plan::MEMBER_COUNT_MAX;
     use crate::merge::statistics::{MERGED, PASSES, REFUSED};
+    use crate::merge::worker::plan_now;
     use crate::merge::{MergeState, allow_merging, merge_statistics};
     use crate::purge::Eagerness;
     use crate::purger::round_of_owner;
@@ -177,7 +184,7 @@ mod tests {
             // SAFETY: just allocated.
             unsafe { block.write_bytes(number as u8, BLOCK_BYTES) };
         }
-        let is_kept = |number: usize| (number * 7 + number / 64).is_multiple_of(16);
+        let is_kept: fn(usize) -> bool = |number| (number * 7 + number / 64).is_multiple_of(16);
         for (number, block) in all.iter().enumerate().filter(|(number, _)| !is_kept(*number)) {
             debug_assert!(is_whole(*block, number));
             // SAFETY: live, and not kept.
@@ -222,6 +229,33 @@ mod tests {
         if statistics.merged_count < 100 || stretch_count < 3 {
             eprintln!("{stretch_count} stretches, {statistics:?}");
             return 5;
+        }
+        what_is_written_again_stops_merging(&all, is_kept)
+    }
+
+    /// Every survivor is written: what becomes sparse after that is merged on request only.
+    fn what_is_written_again_stops_merging(all: &[*mut u8], is_kept: fn(usize) -> bool) -> i32 {
+        for (number, block) in all.iter().enumerate().filter(|(number, _)| is_kept(*number)) {
+            // SAFETY: live.
+            unsafe { block.write_bytes(number as u8, BLOCK_BYTES) };
+        }
+        let more: Vec<*mut u8> = (0..20_000).map(|_| alloc(BLOCK_BYTES)).collect();
+        for block in more.iter().enumerate().filter(|(number, _)| !is_kept(*number)) {
+            // SAFETY: live, and not kept.
+            unsafe { free(*block.1) };
+        }
+        round_of_owner(Eagerness::All);
+        let before = MERGED.load(Ordering::Relaxed);
+        plan_now();
+        while round_alone() {}
+        if MERGED.load(Ordering::Relaxed) != before
+            || merge_statistics().state != MergeState::WrittenAgain
+        {
+            eprintln!("{:?}", merge_statistics());
+            return 6;
+        }
+        if !merge_everything() || MERGED.load(Ordering::Relaxed) == before {
+            return 7;
         }
         0
     }

@@ -16,8 +16,11 @@
 use core::ptr::NonNull;
 
 use heapwright_os::{
-    Advice, Errno, FaultScope, Protection, UserFaults, advise, release, reserve, yield_now,
+    Advice, Errno, FaultScope, Protection, ResidentPages, UserFaults, advise, release, reserve,
+    yield_now,
 };
+
+use heapwright_sync::atomic::{AtomicU8, Ordering};
 
 use crate::fatal::fatal;
 use crate::merge::mask::{Mask, WINDOW_BYTES, WINDOW_PAGES};
@@ -30,6 +33,7 @@ const GENERATION_COUNT: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Barrier {
     faults: UserFaults,
+    pages: ResidentPages,
     stash: NonNull<u8>,
 }
 
@@ -52,7 +56,7 @@ impl Barrier {
     pub(crate) fn new(scope: FaultScope) -> Result<Self, Errno> {
         let faults = UserFaults::open(scope)?;
         let stash = reserve(WINDOW_BYTES, Protection::ReadWrite)?;
-        let barrier = Self { faults, stash };
+        let barrier = Self { faults, pages: ResidentPages::open()?, stash };
         // Not in children: forks then are told only while a window is away.
         // SAFETY: the mapping made above.
         unsafe { advise(stash, WINDOW_BYTES, Advice::DontFork) }?;
@@ -94,6 +98,50 @@ impl Barrier {
             away.held |= 1 << page;
         }
         Ok(away)
+    }
+
+    /// Lets writes to `window`, which is merged, wait; who reads goes on. Nothing is in the stash.
+    ///
+    /// # Safety
+    /// - `window` maps a group privately; this thread does not write there until one of
+    ///   [`Barrier::put_back`] and [`Barrier::replaced`] has followed.
+    ///
+    /// # Errors
+    /// `EBUSY` when a page with bytes of `mask` was written since it was merged: it may be pinned,
+    /// which no kernel tells of pages that are copies of a file's. Else the kernel's. Nothing has
+    /// changed then.
+    pub(crate) unsafe fn hold(&self, window: NonNull<u8>, mask: &Mask) -> Result<Away, Errno> {
+        for page in (0..WINDOW_PAGES).filter(|page| mask.has_page(*page)) {
+            // One that is not in the table would look like one that was swapped out.
+            let place = page_of(window, page).cast::<AtomicU8>();
+            // SAFETY: committed memory of the region, which others may write at the same time.
+            unsafe { place.as_ref() }.load(Ordering::Relaxed);
+        }
+        let away = Away { window, held: 0 };
+        // SAFETY: a private mapping of a memfd; whoever waits is woken by what follows.
+        self.serving(&away, || unsafe { self.faults.hold_writes(window, WINDOW_BYTES) })?;
+        // From here on no page can become the window's own.
+        let failed = match self.is_written(window, mask) {
+            Ok(false) => return Ok(away),
+            Ok(true) => Errno::EBUSY,
+            Err(errno) => errno,
+        };
+        self.put_back(away);
+        Err(failed)
+    }
+
+    /// Whether a page of `window`, which is merged, was written since that has bytes of `mask`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn is_written(&self, window: NonNull<u8>, mask: &Mask) -> Result<bool, Errno> {
+        let start = window.as_ptr().addr();
+        let mut has_own = false;
+        self.pages.for_each(start..start + WINDOW_BYTES, |run, is_file| {
+            let pages = (run.start - start) / PAGE_UNIT_BYTES..(run.end - start) / PAGE_UNIT_BYTES;
+            has_own |= !is_file && pages.into_iter().any(|page| mask.has_page(page));
+        })?;
+        Ok(has_own)
     }
 
     /// Where the pages of the window that is away are.

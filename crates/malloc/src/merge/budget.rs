@@ -3,7 +3,7 @@
 use heapwright_os::monotonic_ns;
 
 /// Time that a thread of the program lends at a stretch. What was begun is finished, which takes
-/// half as long again at most: a group of `MEMBER_COUNT_MAX`, a sort.
+/// as long again at most: a group of `MEMBER_COUNT_MAX`, a sort.
 const SLICE_NS: u64 = 300_000;
 /// The same in windows, so that it does not depend on the clock alone.
 pub(crate) const SLICE_WINDOWS: u32 = 32;

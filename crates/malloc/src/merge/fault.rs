@@ -73,23 +73,27 @@ mod tests {
         all.into_iter().filter(|(_, number)| is_kept(*number)).collect()
     }
 
+    fn expect_whole(blocks: &[(*mut u8, usize)], step: Option<Step>) {
+        for (block, number) in blocks {
+            // SAFETY: live, of at least that length.
+            let contents = unsafe { std::slice::from_raw_parts(*block, 300) };
+            assert!(contents.iter().all(|byte| *byte == *number as u8), "{step:?}");
+        }
+    }
+
     #[test]
     fn a_merge_that_fails_at_any_step_leaves_every_byte() {
+        allow_merging(true);
+        let mut kept = Vec::new();
         for step in [Step::Memory, Step::Take, Step::Map] {
             let blocks = sparse(300 + step as usize * 100);
             let refused = REFUSED.load(Ordering::Relaxed);
             let merged = MERGED.load(Ordering::Relaxed);
             fail_merge_step(Some(step));
-            allow_merging(true);
             trim();
             fail_merge_step(None);
-            for (block, number) in blocks {
-                // SAFETY: live, of at least that length.
-                let contents = unsafe { std::slice::from_raw_parts(block, 300) };
-                assert!(contents.iter().all(|byte| *byte == number as u8), "{step:?}");
-                // SAFETY: live.
-                unsafe { free(block) };
-            }
+            expect_whole(&blocks, Some(step));
+            kept.extend(blocks);
             if merge_statistics().state == MergeState::Works {
                 assert!(REFUSED.load(Ordering::Relaxed) > refused, "{step:?}");
                 assert!(MERGED.load(Ordering::Relaxed) > merged, "{step:?}: every other one goes");
@@ -97,6 +101,35 @@ mod tests {
                 println!("merging {}", merge_statistics().state.name());
             }
         }
+        // Everything is merged, thins out, and is merged again, which fails as well.
+        trim();
+        for step in [Step::Memory, Step::Take, Step::Map] {
+            for (place, (block, _)) in kept.iter().enumerate() {
+                if place % 3 != 0 {
+                    // SAFETY: live, and forgotten below.
+                    unsafe { free(*block) };
+                }
+            }
+            kept = kept.into_iter().step_by(3).collect();
+            let (refused, again) = (REFUSED.load(Ordering::Relaxed), again());
+            fail_merge_step(Some(step));
+            trim();
+            fail_merge_step(None);
+            expect_whole(&kept, Some(step));
+            println!("{step:?}: {} refused", REFUSED.load(Ordering::Relaxed) - refused);
+            println!("{step:?}: {} merged again", self::again() - again);
+        }
+        if merge_statistics().state == MergeState::Works {
+            assert!(again() > 0, "{:?}", merge_statistics());
+        }
+        for (block, _) in kept {
+            // SAFETY: live.
+            unsafe { free(block) };
+        }
         allow_merging(false);
+    }
+
+    fn again() -> u64 {
+        merge_statistics().merged_again_count
     }
 }

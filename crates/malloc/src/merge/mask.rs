@@ -24,6 +24,9 @@ impl Mask {
     /// Nothing.
     pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
+    /// Everything.
+    pub(crate) const ALL: Self = Self([u64::MAX; WORDS]);
+
     /// Adds the bytes from `start` to `end`, both multiples of 16 inside the window.
     pub(crate) fn add_bytes(&mut self, start: usize, end: usize) {
         debug_assert!(start < end && end <= WINDOW_BYTES);

@@ -10,14 +10,16 @@ use heapwright_sync::atomic::Ordering;
 use crate::descriptor::SliceIndex;
 use crate::merge::barrier::Barrier;
 use crate::merge::budget::Budget;
-use crate::merge::collect::{collect, may_be_merged};
+use crate::merge::collect::{collect, count_live, count_written, may_be_merged};
+use crate::merge::homes;
 use crate::merge::mappings::{MAPPINGS_OF_A_WINDOW, mappings_left};
 use crate::merge::mask::SLICE_WINDOWS;
-use crate::merge::plan::{BATCH_COUNT, Worth};
+use crate::merge::plan::{BATCH_COUNT, PAGE_COST, Worth};
 use crate::merge::scratch::Scratch;
 use crate::merge::segment::Segment;
 use crate::merge::statistics::{
-    CPU_NS, FILE_BYTES, MergeState, PASSES, REFUSED, note_merged, note_step, set_state,
+    CPU_NS, FILE_BYTES, MergeState, PASSES, REFUSED, note_merged, note_merged_again, note_step,
+    set_state,
 };
 use crate::merge::step::{Outcome, merge_window};
 use crate::pool::lock;
@@ -28,14 +30,20 @@ use crate::span::Span;
 const WORTHS: [u32; 3] = [10, 6, 2];
 /// Slices counted, slices collected, windows planned between two looks at the budget: some ten
 /// microseconds each.
-const COUNT_STRIDE: u32 = 512;
+const COUNT_STRIDE: u32 = 128;
 const COLLECT_STRIDE: u32 = 8;
 const PLAN_STRIDE: usize = 16;
+
+/// One span in so many is asked whether its merged windows were written since; enough to tell, and
+/// no more than cost a millisecond or so in all.
+const WRITTEN_SAMPLE: SliceIndex = 4;
+const WRITTEN_COUNT_MIN: u32 = 16;
+const WRITTEN_COUNT_MAX: u32 = 2048;
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
-    /// Windows merged.
+    /// Windows merged for the first time.
     pub(crate) merged: usize,
     /// Whether something stops all merging for now.
     pub(crate) is_stopped: bool,
@@ -67,8 +75,12 @@ enum Phase {
 pub(crate) struct Pass {
     scratch: Scratch,
     phase: Phase,
+    /// Whether somebody asked for it.
+    is_asked: bool,
     /// Spans with windows, while they are counted.
     sparse_count: usize,
+    /// Merged windows looked at, and those of them that were written since.
+    written: (u32, u32),
     worths: &'static [u32],
     /// The NUMA node's part that is looked at, so that no window's memory moves to another node,
     /// and its slices that are left.
@@ -83,12 +95,16 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// One that has not begun; none without memory to plan in.
-    pub(crate) fn new() -> Option<Self> {
+    /// One that has not begun; none without memory to plan in. One that nobody asked for ends at
+    /// once when most of what is merged was written again.
+    pub(crate) fn new(is_asked: bool) -> Option<Self> {
+        homes::begin_count();
         Some(Self {
             scratch: Scratch::new()?,
             phase: Phase::Count,
+            is_asked,
             sparse_count: 0,
+            written: (0, 0),
             worths: &WORTHS,
             part: 0,
             slices: slices_of(0).unwrap_or(0..0),
@@ -119,7 +135,7 @@ impl Pass {
 
     fn go_on(&mut self, barrier: &Barrier, segment: &mut Option<Segment>, budget: &mut Budget) {
         match self.phase {
-            Phase::Count => self.count_sparse(budget),
+            Phase::Count => self.count_sparse(barrier, budget),
             Phase::Collect => self.collect(),
             Phase::Sort => {
                 self.scratch.plan().sort(self.count);
@@ -185,10 +201,25 @@ impl Pass {
         is_there
     }
 
-    fn count_sparse(&mut self, budget: &Budget) {
+    fn count_sparse(&mut self, barrier: &Barrier, budget: &Budget) {
         if let Some(slices) = self.next_slices(COUNT_STRIDE) {
-            self.sparse_count += slices.filter(|index| may_be_merged(Span::at(*index))).count();
+            for span in slices.map(Span::at) {
+                self.sparse_count += usize::from(may_be_merged(span));
+                count_live(span);
+                if span.index().is_multiple_of(WRITTEN_SAMPLE) && self.written.0 < WRITTEN_COUNT_MAX
+                {
+                    let (seen, written) = count_written(barrier, span);
+                    self.written = (self.written.0 + seen, self.written.1 + written);
+                }
+            }
         } else if !self.next_part() {
+            let (seen, written) = self.written;
+            if !self.is_asked && seen >= WRITTEN_COUNT_MIN && written * 2 > seen {
+                // What is merged here costs its page again, and its share of a file besides.
+                set_state(MergeState::WrittenAgain);
+                self.done.is_stopped = true;
+                return;
+            }
             let wanted = MAPPINGS_OF_A_WINDOW * self.sparse_count * SLICE_WINDOWS;
             if wanted <= mappings_left(budget.is_unlimited) {
                 self.worths = &WORTHS[WORTHS.len() - 1..];
@@ -259,9 +290,10 @@ impl Pass {
             note_step(monotonic_ns() - start_ns, thread_cpu_ns() - cpu_start_ns);
             match outcome {
                 Outcome::Merged => {
-                    note_merged(usize::from(candidate.page_count));
+                    note_merged(u32::from(candidate.cost) / PAGE_COST);
                     self.done.merged += 1;
                 }
+                Outcome::MergedAgain => note_merged_again(),
                 Outcome::Changed => {}
                 Outcome::Refused(errno) => {
                     REFUSED.fetch_add(1, Ordering::Relaxed);

@@ -19,6 +19,10 @@ pub(crate) const BATCH_COUNT: usize = 8192;
 pub(crate) const MEMBER_COUNT_MAX: u32 = 24;
 /// Groups that a window is tried with: those begun last, which the fuller windows left open.
 const PROBE_COUNT: usize = 96;
+/// What a page costs, in the unit of [`Candidate::cost`].
+pub(crate) const PAGE_COST: u32 = 16;
+/// A group frees at least what its merged windows cost divided by this.
+const MERGED_SHARE: u32 = 3;
 /// No group.
 pub(crate) const NO_GROUP: u32 = u32::MAX;
 /// Bits of an entry of the order that say which candidate.
@@ -36,8 +40,11 @@ pub(crate) struct Candidate {
     pub(crate) window: u8,
     /// The span's class.
     pub(crate) class_index: u8,
-    /// Its pages that have live bytes.
-    pub(crate) page_count: u16,
+    /// What it costs now, in sixteenths of a page: its pages with live bytes, or its share of the
+    /// segment that it maps.
+    pub(crate) cost: u16,
+    /// Whether it is merged already.
+    pub(crate) is_merged: bool,
     /// Its live bytes, counted.
     pub(crate) live_bytes: u16,
     /// The group it was put into.
@@ -51,8 +58,12 @@ pub(crate) struct Group {
     mask: Mask,
     /// How many windows.
     members: u32,
-    /// Their pages before, together.
-    pages_before: u32,
+    /// How many of them need mappings that they do not have yet.
+    fresh: u32,
+    /// What they cost before, together, in sixteenths of a page.
+    cost: u32,
+    /// The part of it that is of windows that are merged already.
+    merged_cost: u32,
     /// The group that took this one in, or itself.
     into: u32,
     /// The first group of the same class.
@@ -115,7 +126,9 @@ impl Plan<'_> {
                 self.groups[count] = Group {
                     mask: Mask::EMPTY,
                     members: 0,
-                    pages_before: 0,
+                    fresh: 0,
+                    cost: 0,
+                    merged_cost: 0,
                     into: count as u32,
                     class_first,
                 };
@@ -125,7 +138,9 @@ impl Plan<'_> {
             let into = &mut self.groups[group];
             into.mask.add(&candidate.mask);
             into.members += 1;
-            into.pages_before += u32::from(candidate.page_count);
+            into.fresh += u32::from(!candidate.is_merged);
+            into.cost += u32::from(candidate.cost);
+            into.merged_cost += if candidate.is_merged { candidate.cost.into() } else { 0 };
             self.at(place).group = group as u32;
         }
         count
@@ -147,7 +162,9 @@ impl Plan<'_> {
                 let into = &mut self.groups[earlier];
                 into.mask.add(&taken_in.mask);
                 into.members += taken_in.members;
-                into.pages_before += taken_in.pages_before;
+                into.fresh += taken_in.fresh;
+                into.cost += taken_in.cost;
+                into.merged_cost += taken_in.merged_cost;
                 self.groups[later].into = earlier as u32;
             }
         }
@@ -177,8 +194,11 @@ impl Plan<'_> {
 
 impl Group {
     fn is_worth_it(&self, worth: Worth) -> bool {
-        let pages_freed = self.pages_before.saturating_sub(self.mask.page_count() as u32);
-        self.members >= 2 && pages_freed * 4 >= self.members * worth.pages_per_four
+        let freed = self.cost.saturating_sub(self.mask.page_count() as u32 * PAGE_COST);
+        // Windows that would only be put together in another way stay as they are.
+        let is_saving = freed > 0 && freed * MERGED_SHARE >= self.merged_cost;
+        let is_worth_mappings = freed * 4 >= self.fresh * worth.pages_per_four * PAGE_COST;
+        self.members >= 2 && is_saving && is_worth_mappings
     }
 }
 
@@ -199,7 +219,8 @@ mod tests {
             slice: number,
             window: 0,
             class_index,
-            page_count: mask.page_count() as u16,
+            cost: (mask.page_count() as u32 * super::PAGE_COST) as u16,
+            is_merged: false,
             live_bytes: mask.live_bytes() as u16,
             group: NO_GROUP,
         }
@@ -207,8 +228,15 @@ mod tests {
 
     /// The windows that are worth it, by group, planned `stride` at a time.
     fn packed(candidates: &mut [Candidate], stride: usize) -> Vec<Vec<Candidate>> {
-        let empty =
-            Group { mask: Mask::EMPTY, members: 0, pages_before: 0, into: 0, class_first: 0 };
+        let empty = Group {
+            mask: Mask::EMPTY,
+            members: 0,
+            fresh: 0,
+            cost: 0,
+            merged_cost: 0,
+            into: 0,
+            class_first: 0,
+        };
         let count = candidates.len();
         let (mut groups, mut order) = (std::vec![empty; count], std::vec![0; count]);
         let mut plan = Plan { candidates, groups: &mut groups, order: &mut order };

@@ -1,4 +1,4 @@
-//! The file that merged windows map: a memfd of one MiB, written through a view of our own while
+//! The file that merged windows map: a memfd of 128 KiB, written through a view of our own while
 //! it is open, and never again.
 //!
 //! It is closed when it is full; from then on the windows that map it are all that keeps it, here
@@ -12,11 +12,13 @@ use heapwright_os::{
     map_shared,
 };
 
+use crate::merge::homes::{self, SegmentId};
 use crate::merge::mask::{Mask, WINDOW_BYTES, WINDOW_PAGES};
 use crate::span::PAGE_UNIT_BYTES;
 
-/// Groups of a segment: few, so that it is soon free of windows.
-const GROUP_COUNT: usize = 64;
+/// Groups of a segment: few, so that it is soon free of windows, or can be emptied; enough that
+/// what the kernel keeps of a file (a KiB or so) is a hundredth of it.
+const GROUP_COUNT: usize = 8;
 const SEGMENT_BYTES: usize = GROUP_COUNT * WINDOW_BYTES;
 
 /// A segment that is being filled.
@@ -24,6 +26,7 @@ const SEGMENT_BYTES: usize = GROUP_COUNT * WINDOW_BYTES;
 pub(crate) struct Segment {
     file: Fd,
     view: Mapping,
+    id: SegmentId,
     group_count: usize,
     /// Pages that memory was taken for, a bit each.
     taken: [u8; GROUP_COUNT],
@@ -48,7 +51,12 @@ impl Segment {
         // A child has no use for the view. A refusal costs it the addresses.
         // SAFETY: the whole mapping made above.
         let _ = unsafe { advise(view.start(), SEGMENT_BYTES, Advice::DontFork) };
-        Ok(Self { file, view, group_count: 0, taken: [0; GROUP_COUNT] })
+        Ok(Self { file, view, id: homes::begin(), group_count: 0, taken: [0; GROUP_COUNT] })
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> SegmentId {
+        self.id
     }
 
     /// Begins a group; none when the segment is full.
@@ -71,6 +79,7 @@ impl Segment {
                 let offset = (group * WINDOW_BYTES + page * PAGE_UNIT_BYTES) as u64;
                 self.file.allocate(offset, PAGE_UNIT_BYTES as u64)?;
                 self.taken[group] |= 1 << page;
+                homes::note_taken(self.id, 1);
             }
         }
         Ok(self.view.start().as_ptr().wrapping_add(group * WINDOW_BYTES))

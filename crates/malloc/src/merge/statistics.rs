@@ -4,6 +4,8 @@ use core::ffi::CStr;
 
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::merge::homes::gone_bytes;
+
 /// Why windows are not merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -28,6 +30,9 @@ pub enum MergeState {
     NoMemoryFile = 7,
     /// The mappings are used up to the share that merging may take.
     NoMappings = 8,
+    /// Most of what was merged was written again, so that nothing more is merged for a while unless
+    /// somebody asks for it.
+    WrittenAgain = 9,
 }
 
 impl MergeState {
@@ -48,6 +53,7 @@ impl MergeState {
             Self::NoHelper => c"refused: no helper thread with descriptors of its own",
             Self::NoMemoryFile => c"refused: no memfd",
             Self::NoMappings => c"paused: mappings used up",
+            Self::WrittenAgain => c"paused: what was merged is written again",
         }
     }
 
@@ -61,6 +67,7 @@ impl MergeState {
             6 => Self::NoHelper,
             7 => Self::NoMemoryFile,
             8 => Self::NoMappings,
+            9 => Self::WrittenAgain,
             _ => Self::Off,
         }
     }
@@ -78,9 +85,12 @@ pub struct MergeStatistics {
     pub window_count: usize,
     /// Windows merged since the start.
     pub merged_count: u64,
+    /// Windows merged again since the start, because most of what they shared pages with had died.
+    pub merged_again_count: u64,
     /// Windows that the kernel did not give: pinned, locked, no mappings left.
     pub refused_count: u64,
-    /// Pages of 4 KiB that merging gave back since the start, those of the files deducted.
+    /// Pages of 4 KiB that merging gave back since the start, those of the files that are still
+    /// mapped deducted.
     pub freed_pages: i64,
     /// Bytes of the files that were filled since the start.
     pub file_bytes: u64,
@@ -108,19 +118,22 @@ pub(crate) static CPU_NS: AtomicU64 = AtomicU64::new(0);
 static STEP_NS_MAX: AtomicU64 = AtomicU64::new(0);
 static STEP_CPU_NS_MAX: AtomicU64 = AtomicU64::new(0);
 static STRETCH_CPU_NS_MAX: AtomicU64 = AtomicU64::new(0);
+static MERGED_AGAIN: AtomicU64 = AtomicU64::new(0);
 static STRETCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Reads the statistics. O(1).
 pub fn merge_statistics() -> MergeStatistics {
     let file_bytes = FILE_BYTES.load(Ordering::Relaxed);
+    let held_bytes = file_bytes.saturating_sub(gone_bytes());
     let pages_before = PAGES_BEFORE.load(Ordering::Relaxed);
     MergeStatistics {
         state: state(),
         pass_count: PASSES.load(Ordering::Relaxed),
         window_count: WINDOWS.load(Ordering::Relaxed),
         merged_count: MERGED.load(Ordering::Relaxed),
+        merged_again_count: MERGED_AGAIN.load(Ordering::Relaxed),
         refused_count: REFUSED.load(Ordering::Relaxed),
-        freed_pages: pages_before as i64 - (file_bytes / 4096) as i64,
+        freed_pages: pages_before as i64 - (held_bytes / 4096) as i64,
         file_bytes,
         cpu_ns: CPU_NS.load(Ordering::Relaxed),
         step_ns_max: STEP_NS_MAX.load(Ordering::Relaxed),
@@ -141,10 +154,15 @@ pub(crate) fn set_state(state: MergeState) {
 }
 
 /// Notes that a window with `pages` pages was merged.
-pub(crate) fn note_merged(pages: usize) {
+pub(crate) fn note_merged(pages: u32) {
     WINDOWS.fetch_add(1, Ordering::Relaxed);
     MERGED.fetch_add(1, Ordering::Relaxed);
-    PAGES_BEFORE.fetch_add(pages as u64, Ordering::Relaxed);
+    PAGES_BEFORE.fetch_add(u64::from(pages), Ordering::Relaxed);
+}
+
+/// Notes that a merged window was merged again.
+pub(crate) fn note_merged_again() {
+    MERGED_AGAIN.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Windows that share pages now.

@@ -15,6 +15,7 @@ use crate::class_pool::{ClassPool, lock_class};
 use crate::descriptor::{PASSIVE, Place};
 use crate::merge::barrier::Barrier;
 use crate::merge::fault;
+use crate::merge::homes;
 use crate::merge::live::live_mask;
 use crate::merge::mask::{Mask, SLICE_WINDOWS, WINDOW_BYTES, WINDOW_PAGES};
 use crate::merge::plan::Candidate;
@@ -27,6 +28,8 @@ use crate::span::{PAGE_UNIT_BYTES, Span};
 pub(crate) enum Outcome {
     /// It shares its group's pages.
     Merged,
+    /// It shared the pages of another group before.
+    MergedAgain,
     /// Its span was taken, changed or given back meanwhile.
     Changed,
     /// The kernel refused, with this reason.
@@ -44,7 +47,9 @@ pub(crate) fn merge_window(
     let mut pool = lock_class(class_index);
     let span = Span::at(candidate.slice);
     let window = usize::from(candidate.window);
-    if span.class_index() != class_index || !is_open(span, window) {
+    let is_right =
+        if candidate.is_merged { is_merged(span, window) } else { is_open(span, window) };
+    if span.class_index() != class_index || !is_right {
         return Outcome::Changed;
     }
     let mask = live_mask(span, window);
@@ -53,6 +58,22 @@ pub(crate) fn merge_window(
     }
     let start = slice_start(span.index()).wrapping_add(window * WINDOW_BYTES);
     let Some(start) = NonNull::new(start) else { return Outcome::Changed };
+    if candidate.is_merged {
+        let answer = replace_merged(barrier, segment, group, start, &mask);
+        return match answer {
+            Ok(()) => {
+                homes::settle(span.index(), window, segment.id());
+                forget_pages(span, window, &mask);
+                Outcome::MergedAgain
+            }
+            Err(errno) => {
+                if errno == Errno::EBUSY {
+                    homes::note_stuck(span.index(), window);
+                }
+                Outcome::Refused(errno)
+            }
+        };
+    }
     let mut answer = replace(barrier, segment, group, start, &mask);
     if answer == Err(Errno::EBUSY) {
         // Shared with a child of before, most often.
@@ -62,6 +83,7 @@ pub(crate) fn merge_window(
     match answer {
         Ok(()) => {
             freeze(&mut pool, span, window, &mask);
+            homes::settle(span.index(), window, segment.id());
             Outcome::Merged
         }
         Err(errno) => Outcome::Refused(errno),
@@ -82,6 +104,14 @@ pub(crate) fn is_open(span: Span, window: usize) -> bool {
         Place::Pending => true,
         place => place.is_bucket(),
     }
+}
+
+/// Whether window `window` of `span` is merged. The class's lock is held, or the answer is a guess.
+pub(crate) fn is_merged(span: Span, window: usize) -> bool {
+    // Acquire: as above.
+    span.head().owner.load(Ordering::Acquire) == PASSIVE
+        && span.place().is_merged()
+        && span.head().epoch.load(Ordering::Relaxed) >> window & 1 == 1
 }
 
 /// Copies the live bytes of the window at `start` into the group's pages and maps those.
@@ -115,6 +145,36 @@ fn replace(
     mapped
 }
 
+/// Copies the live bytes of the merged window at `start` into the group's pages and maps those.
+fn replace_merged(
+    barrier: &Barrier,
+    segment: &mut Segment,
+    group: usize,
+    start: NonNull<u8>,
+    mask: &Mask,
+) -> Result<(), Errno> {
+    fault::inject(fault::Step::Memory)?;
+    let place = segment.place_for(group, mask)?;
+    fault::inject(fault::Step::Take)?;
+    // SAFETY: a merged window of a span that is ours under the class's lock; it is replaced or let
+    // go below, and not written before.
+    let held = unsafe { barrier.hold(start, mask) }?;
+    mask.for_each_run(|from, to| {
+        let (source, target) = (start.as_ptr().wrapping_add(from), place.wrapping_add(from));
+        // SAFETY: the window is mapped, and who writes to it waits; the target is in the segment's
+        // view, at bytes that are no other window's.
+        unsafe { source.copy_to_nonoverlapping(target, to - from) };
+    });
+    let mapped = fault::inject(fault::Step::Map)
+        // SAFETY: the window is ours, and the group has its live bytes since the lines above.
+        .and_then(|()| unsafe { segment.map_over(start, group) });
+    match mapped {
+        Ok(()) => barrier.replaced(held),
+        Err(_) => barrier.put_back(held),
+    }
+    mapped
+}
+
 /// Writes to each page with live bytes without changing it, after which it is this process's own:
 /// the kernel copies it if a child still has it.
 fn make_own(start: NonNull<u8>, mask: &Mask) {
@@ -143,6 +203,11 @@ fn freeze(pool: &mut ClassPool, span: Span, window: usize, mask: &Mask) {
         }
     };
     head.epoch.store(merged | 1 << window, Ordering::Relaxed);
+    forget_pages(span, window, mask);
+}
+
+/// Notes that the pages of a merged window without live bytes are not there.
+fn forget_pages(span: Span, window: usize, mask: &Mask) {
     let first = window * WINDOW_PAGES;
     let mut touched = span.touched();
     for page in (0..WINDOW_PAGES).filter(|page| !mask.has_page(*page)) {
@@ -163,6 +228,9 @@ pub(crate) fn thaw(span: Span) -> bool {
     }
     let merged = head.epoch.swap(0, Ordering::Relaxed);
     crate::merge::statistics::note_thawed(merged.count_ones() as usize);
+    (0..SLICE_WINDOWS)
+        .filter(|window| merged >> window & 1 == 1)
+        .for_each(|window| homes::leave(span.index(), window));
     span.set_touched(0);
     span.set_place(Place::Packed);
     true

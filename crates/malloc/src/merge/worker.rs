@@ -77,7 +77,7 @@ pub fn allow_merging(is_allowed: bool) {
 pub(crate) fn after_fork() {
     PROCESS.store(process_id(), Ordering::Relaxed);
     SERVED.store(REQUESTS.load(Ordering::Relaxed), Ordering::Relaxed);
-    alone::forget();
+    alone::after_fork();
     // Alone now, or with a purger of its own later.
     if state() != MergeState::Off {
         set_state(MergeState::Untried);
@@ -163,6 +163,12 @@ pub(crate) fn plan_next(merged: usize) {
     NEXT_NS.store(now_ns + interval_ns, Ordering::Relaxed);
 }
 
+/// Lets the next pass begin by itself at once.
+#[cfg(test)]
+pub(crate) fn plan_now() {
+    NEXT_NS.store(0, Ordering::Relaxed);
+}
+
 /// The purger's part in merging.
 #[derive(Debug, Default)]
 pub(crate) struct Merger {
@@ -181,7 +187,7 @@ impl Merger {
         }
         let request = REQUESTS.load(Ordering::Relaxed);
         if request != SERVED.load(Ordering::Relaxed) {
-            self.pass();
+            self.pass(true);
             // Release: pairs with the Acquire in `merge_now`.
             SERVED.store(request, Ordering::Release);
             futex_wake(&SERVED, u32::MAX >> 1);
@@ -197,7 +203,7 @@ impl Merger {
         }
         // A heap that is never quiet has passes of its own, further apart.
         if self.quiet_rounds >= QUIET_ROUNDS || is_due() {
-            let merged = self.pass();
+            let merged = self.pass(forced_interval().is_some());
             plan_next(merged);
             // As long as there is something, there may be more: spans become passive one by one.
             self.is_due = merged >= GAIN_COUNT_MIN || forced_interval().is_some();
@@ -206,8 +212,9 @@ impl Merger {
         self.is_due
     }
 
-    /// Makes a pass if that is possible; returns how many windows were merged.
-    fn pass(&mut self) -> usize {
+    /// Makes a pass if that is possible; returns how many windows were merged. `is_asked`: not by
+    /// itself.
+    fn pass(&mut self, is_asked: bool) -> usize {
         if page_bytes() != PAGE_UNIT_BYTES {
             set_state(MergeState::PageSize);
             return 0;
@@ -228,7 +235,9 @@ impl Merger {
         }
         // A plan of the time when there was one thread.
         alone::forget();
-        let (Some(barrier), Some(mut pass)) = (&self.barrier, Pass::new()) else { return 0 };
+        let (Some(barrier), Some(mut pass)) = (&self.barrier, Pass::new(is_asked)) else {
+            return 0;
+        };
         set_state(MergeState::Works);
         pass.advance(barrier, &mut Budget::unlimited()).unwrap_or_default().merged
     }

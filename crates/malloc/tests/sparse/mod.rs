@@ -103,6 +103,20 @@ impl Sparse {
         self.add();
     }
 
+    /// Frees half of the blocks, in no order.
+    #[allow(dead_code, reason = "not every test thins")]
+    pub fn thin(&mut self) {
+        for mut one in std::mem::take(&mut self.kept) {
+            one.check();
+            if self.next().is_multiple_of(2) {
+                self.kept.push(one);
+            } else {
+                // SAFETY: live.
+                unsafe { free(std::ptr::with_exposed_provenance_mut(one.place)) };
+            }
+        }
+    }
+
     /// Checks every byte of every block.
     pub fn check(&mut self) {
         for one in &mut self.kept {
