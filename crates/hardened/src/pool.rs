@@ -5,10 +5,11 @@
 //! - P1: the list has exactly the spans with room, but for those of `clean` and the retired ones.
 //! - P2: spans from `frontier` on were never committed.
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::class::span_count;
+use crate::depot::Depot;
 use crate::space::{commit_span, purge_span};
 use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
@@ -33,6 +34,8 @@ pub(crate) struct Pool {
     pub(crate) first: u32,
     /// Behind the last committed span.
     pub(crate) frontier: u32,
+    /// Free slots that no thread has; the spans know nothing of them.
+    pub(crate) depot: Depot,
 }
 
 static POOLS: [Lock<Pool>; CLASS_COUNT] = [const { Lock::new(Pool::new()) }; CLASS_COUNT];
@@ -49,14 +52,15 @@ fn span_memory(span: Span) -> usize {
 
 impl Pool {
     const fn new() -> Self {
-        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0 }
+        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0, depot: Depot::new() }
     }
 
     /// The class's spans begin at `number`: once, before the first of them.
-    pub(crate) fn begin_at(&mut self, number: u32) {
+    pub(crate) fn begin_at(&mut self, number: u32, depot: Depot) {
         debug_assert_eq!(self.first, self.frontier);
         self.first = number;
         self.frontier = number;
+        self.depot = depot;
     }
 
     /// Takes about `wished` slots of `class_index`, which is the pool's, and calls `give` with the
