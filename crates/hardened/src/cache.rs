@@ -164,7 +164,7 @@ mod tests {
 
     use super::Cache;
     use crate::depot::Depot;
-    use crate::geometry::STACK;
+    use crate::geometry::{CUTS, Cut, STACK};
 
     #[test]
     fn a_freed_slot_waits_and_none_is_lost() {
@@ -208,7 +208,8 @@ mod tests {
         }
         assert!(!cache.push(3, slot(99), 8, STACK), "full");
         let mut places = [core::ptr::null_mut::<u8>(); 2 * STACK];
-        let mut depot = Depot::at(NonNull::from(&mut places).cast(), 2 * STACK);
+        let cut = Cut { depot_count: 2 * STACK as u32, ..CUTS[3] };
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut);
         cache.leave_lowest(3, STACK / 2, &mut depot);
         assert_eq!((depot.len(), cache.length(3)), (STACK / 2, STACK / 2));
         while cache.pop(3).is_some() {}

@@ -8,14 +8,28 @@
 //! Under the lock of the class:
 //! - D1: the first `count` places hold slots of the class that are free and nowhere else.
 //! - D2: `count` is at most `room` and a multiple of the class's batch.
+//! - D3: the bytes of all slots above their depots' own share are in `BYTES_ABOVE_SHARE`.
 //!
 //! Source: Bonwick and Adams, "Magazines and Vmem", USENIX 2001.
 
 use core::cell::Cell;
 use core::ptr::{NonNull, null_mut};
 
+use heapwright_sync::atomic::{AtomicUsize, Ordering};
+
+use crate::geometry::Cut;
+use crate::pool::SPAN_BYTES_IN_USE;
+use crate::random::step;
+
 /// Batches from the top of which a taker gets any: so nobody can say whose slots come next.
 const CHOICES: u64 = 4;
+
+/// Bytes that all depots may hold above their own share, at least, and as a part of what is in use:
+/// spans do not become empty while slots of theirs are here.
+const ABOVE_SHARE_BYTES_MIN: usize = 8 << 20;
+const ABOVE_SHARE_PART: usize = 8;
+
+static BYTES_ABOVE_SHARE: AtomicUsize = AtomicUsize::new(0);
 
 /// Places for slots, in a mapping of their own.
 #[derive(Debug)]
@@ -23,6 +37,9 @@ pub(crate) struct Depot {
     places: *mut *mut u8,
     count: usize,
     room: usize,
+    /// Slots that it may hold in any case.
+    share: usize,
+    slot_bytes: usize,
 }
 
 // SAFETY: the places are the depot's alone.
@@ -31,13 +48,20 @@ unsafe impl Send for Depot {}
 impl Depot {
     /// Without places: it takes nothing.
     pub(crate) const fn new() -> Self {
-        Self { places: null_mut(), count: 0, room: 0 }
+        Self { places: null_mut(), count: 0, room: 0, share: 0, slot_bytes: 0 }
     }
 
-    /// With `room` places from `places` on, which live for ever and are nobody else's.
-    pub(crate) fn at(places: NonNull<u8>, room: usize) -> Self {
+    /// Of a class cut so, with its places from `places` on, which live for ever and are nobody
+    /// else's.
+    pub(crate) fn at(places: NonNull<u8>, cut: &Cut) -> Self {
         debug_assert!(places.cast::<*mut u8>().is_aligned());
-        Self { places: places.cast().as_ptr(), count: 0, room }
+        Self {
+            places: places.cast().as_ptr(),
+            count: 0,
+            room: cut.depot_count as usize,
+            share: cut.depot_share as usize,
+            slot_bytes: cut.slot_bytes as usize,
+        }
     }
 
     /// Slots in it.
@@ -45,18 +69,52 @@ impl Depot {
         self.count
     }
 
-    /// Whether `more` slots fit.
+    /// Whether `more` slots may come in.
     pub(crate) fn has_room(&self, more: usize) -> bool {
-        self.count + more <= self.room
+        let count = self.count + more;
+        if count <= self.share {
+            return true;
+        }
+        let bytes = BYTES_ABOVE_SHARE.load(Ordering::Relaxed) + more * self.slot_bytes;
+        let in_use = SPAN_BYTES_IN_USE.load(Ordering::Relaxed);
+        count <= self.room && bytes <= ABOVE_SHARE_BYTES_MIN.max(in_use / ABOVE_SHARE_PART)
+    }
+
+    fn set_count(&mut self, count: usize) {
+        let above = |count: usize| count.saturating_sub(self.share) * self.slot_bytes;
+        let (before, after) = (above(self.count), above(count));
+        if before != after {
+            BYTES_ABOVE_SHARE.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+        self.count = count;
     }
 
     /// Takes in `slots`, one batch, for which there is room.
     pub(crate) fn put(&mut self, slots: &[Cell<*mut u8>]) {
-        assert!(self.has_room(slots.len()), "D2");
+        assert!(self.count + slots.len() <= self.room, "D2");
         let top = self.places.wrapping_add(self.count);
         // SAFETY: so many places above `count` are the depot's (D2), and no thread's stack is.
         unsafe { core::ptr::copy_nonoverlapping(slots.as_ptr().cast(), top, slots.len()) };
-        self.count += slots.len();
+        self.set_count(self.count + slots.len());
+    }
+
+    /// Takes in `count` slots, whole batches for which there is room, the first at `start` and the
+    /// others behind it, in an order that `random` chooses.
+    pub(crate) fn put_shuffled(&mut self, start: *mut u8, count: usize, mut random: u64) {
+        assert!(self.count + count <= self.room, "D2");
+        for number in 0..count {
+            random = step(random);
+            let other = (((random >> 32) * (number as u64 + 1)) >> 32) as usize;
+            let place = self.places.wrapping_add(self.count + number);
+            let chosen = self.places.wrapping_add(self.count + other);
+            // SAFETY: a place of the depot (D2), written in an earlier round, or what was there.
+            let moved = unsafe { chosen.read() };
+            // SAFETY: a place of the depot.
+            unsafe { place.write(moved) };
+            // SAFETY: as above.
+            unsafe { chosen.write(start.wrapping_add(number * self.slot_bytes)) };
+        }
+        self.set_count(self.count + count);
     }
 
     /// Gives a batch to `slots`, one that `random` chooses; whether there was one.
@@ -67,7 +125,7 @@ impl Depot {
         }
         let choices = CHOICES.min((self.count / batch) as u64);
         let below = (((random >> 32) * choices) >> 32) as usize;
-        self.count -= batch;
+        self.set_count(self.count - batch);
         let top = self.places.wrapping_add(self.count);
         let chosen = top.wrapping_sub(below * batch);
         let to = slots.as_ptr().cast::<*mut u8>().cast_mut();
@@ -89,7 +147,7 @@ impl Depot {
         let rest = self.places.wrapping_add(count);
         // SAFETY: the taken places above, moved down among the depot's places.
         unsafe { core::ptr::copy(rest, self.places, self.count - count) };
-        self.count -= count;
+        self.set_count(self.count - count);
     }
 }
 
@@ -100,6 +158,11 @@ mod tests {
     use std::vec::Vec;
 
     use super::Depot;
+    use crate::geometry::{CUTS, Cut};
+
+    fn cut(depot_count: u32) -> Cut {
+        Cut { depot_count, depot_share: depot_count, ..CUTS[0] }
+    }
 
     fn batch(first: usize) -> [Cell<*mut u8>; 4] {
         [0, 1, 2, 3].map(|number| Cell::new(without_provenance_mut(first + number)))
@@ -108,7 +171,7 @@ mod tests {
     #[test]
     fn batches_come_back_whole_once_and_not_always_the_last() {
         let mut places = [core::ptr::null_mut::<u8>(); 16];
-        let mut depot = Depot::at(NonNull::from(&mut places).cast(), 16);
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut(16));
         let out = batch(0);
         assert!(!depot.take(&out, 0));
         let mut firsts = Vec::new();
@@ -116,7 +179,6 @@ mod tests {
             assert!(depot.has_room(4));
             depot.put(&batch(first));
         }
-        assert!(!depot.has_room(1));
         let mut random = 7;
         while depot.take(&out, random) {
             random = crate::random::step(random);
@@ -132,7 +194,7 @@ mod tests {
     #[test]
     fn the_oldest_go_first() {
         let mut places = [core::ptr::null_mut::<u8>(); 8];
-        let mut depot = Depot::at(NonNull::from(&mut places).cast(), 8);
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut(8));
         depot.put(&batch(10));
         depot.put(&batch(20));
         let mut seen = Vec::new();
@@ -140,5 +202,19 @@ mod tests {
         assert_eq!((seen.as_slice(), depot.len()), (&[10, 11, 12, 13][..], 4));
         depot.empty_lowest(9, |slot| seen.push(slot.addr()));
         assert_eq!((seen.as_slice(), depot.len()), (&[10, 11, 12, 13, 20, 21, 22, 23][..], 0));
+    }
+
+    #[test]
+    fn fresh_slots_come_in_another_order_each_once() {
+        let mut places = [core::ptr::null_mut::<u8>(); 64];
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut(64));
+        let start: *mut u8 = without_provenance_mut(4096);
+        depot.put_shuffled(start, 64, 42);
+        let mut seen = Vec::new();
+        depot.empty_lowest(64, |slot| seen.push(slot.addr()));
+        let in_order: Vec<_> = (0..64).map(|number| 4096 + number * 16).collect();
+        assert_ne!(seen, in_order);
+        seen.sort_unstable();
+        assert_eq!(seen, in_order);
     }
 }

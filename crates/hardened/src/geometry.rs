@@ -6,6 +6,7 @@
 
 use heapwright_core::size_class::{self, QUANTUM_BYTES, class_of_aligned};
 
+use crate::fill::FILL_BYTES_MAX;
 use crate::word::SLACK_BYTES_MAX;
 
 /// Bytes behind each small block that nobody asked for: its canary.
@@ -54,8 +55,9 @@ pub(crate) const BATCH_MAX: usize = 32;
 /// Slots that a refill brings, at least, of the common classes: a lock and a search for one or two
 /// would cost more than they do.
 const BATCH_MIN: usize = 4;
-/// Bytes of slots in a class's depot, about.
-const DEPOT_BYTES: usize = 128 * 1024;
+/// Bytes of slots that a class's depot may hold in any case, about, and at most.
+const DEPOT_SHARE_BYTES: usize = 128 * 1024;
+const DEPOT_BYTES: usize = 4 << 20;
 /// Alignments above this are for large blocks.
 const ALIGN_BYTES_MAX: usize = 4096;
 /// Fraction bits of a reciprocal.
@@ -63,6 +65,7 @@ const RECIPROCAL_LOG2: u32 = 40;
 
 const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
 const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
+const _: () = assert!(ZEROED_BYTES_MAX <= FILL_BYTES_MAX);
 // The largest slack: of a request just above a multiple of its alignment.
 const _: () =
     assert!(ALIGN_BYTES_MAX + size_class::SMALL_BYTES_MAX / 9 + CANARY_BYTES <= SLACK_BYTES_MAX);
@@ -116,6 +119,8 @@ pub(crate) struct Cut {
     pub(crate) batch_count: u32,
     /// Places of the class's depot.
     pub(crate) depot_count: u32,
+    /// Slots that the depot may hold whatever the others hold.
+    pub(crate) depot_share: u32,
 }
 
 impl Cut {
@@ -142,7 +147,7 @@ impl Cut {
         } else {
             batch
         };
-        let depot = DEPOT_BYTES / bytes / batch;
+        let share = DEPOT_SHARE_BYTES / bytes / batch;
         let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
         Self {
             slot_bytes: bytes as u32,
@@ -152,7 +157,8 @@ impl Cut {
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
             batch_count: batch as u32,
-            depot_count: (if depot < 2 { 2 } else { depot } * batch) as u32,
+            depot_count: (DEPOT_BYTES / bytes / batch * batch) as u32,
+            depot_share: (if share < 2 { 2 } else { share } * batch) as u32,
         }
     }
 
@@ -256,7 +262,8 @@ mod tests {
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);
             assert!((cut.batch_count as usize) < STACK / 2 + 1, "a refill fits");
-            assert!(cut.depot_count >= 2 * cut.batch_count);
+            assert!(cut.depot_share >= 2 * cut.batch_count);
+            assert!(cut.depot_count >= cut.depot_share);
             assert!(cut.depot_count.is_multiple_of(cut.batch_count));
         }
     }

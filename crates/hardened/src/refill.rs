@@ -39,7 +39,11 @@ pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     if cache.length(class_index) == 0 {
         let batch = CUTS[class_index].batch_count;
         let mut pool = hold(pool(class_index));
-        if !cache.take_batch(class_index, batch as usize, &mut pool.depot) {
+        let mut is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
+        if !is_taken && pool.fill_depot(class_index, cache.random()) {
+            is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
+        }
+        if !is_taken {
             let give = |slot| cache.put_above(class_index, slot, 0);
             pool.take(class_index, batch, cache.random(), give);
         }

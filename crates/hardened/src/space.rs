@@ -93,6 +93,20 @@ pub(crate) fn commit_span(class_index: usize, span: usize) -> bool {
     true
 }
 
+/// Has the kernel find memory for the whole pages of `bytes` from `start`, slots that will be used
+/// soon: one call instead of a fault for each page.
+pub(crate) fn populate(start: *mut u8, bytes: usize) {
+    let page = page_bytes();
+    let first = start.map_addr(|address| address.next_multiple_of(page));
+    let end = (start.addr() + bytes) / page * page;
+    if let Some(first) = NonNull::new(first)
+        && first.as_ptr().addr() < end
+    {
+        // SAFETY: pages of a committed span; nothing is lost. A refusal means faults later.
+        let _ = unsafe { advise(first, end - first.as_ptr().addr(), Advice::Populate) };
+    }
+}
+
 /// Gives the memory of the first `bytes` of a span back; they read as zero then. Whether the
 /// kernel agreed.
 pub(crate) fn purge_span(start: *mut u8, bytes: usize) -> bool {

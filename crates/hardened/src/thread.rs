@@ -5,7 +5,6 @@
 //! later takes single slots from the pools.
 
 use core::ffi::c_void;
-use core::ptr::NonNull;
 
 use heapwright_os::{Protection, ThreadExit, at_fork, reserve, thread_pointer};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
@@ -129,7 +128,7 @@ impl Caches {
                 for (class_index, cut) in CUTS.iter().enumerate() {
                     // Anywhere in the first half of the class.
                     let first = seed.next() % (spans / 2);
-                    let depot = Depot::at(places, cut.depot_count as usize);
+                    let depot = Depot::at(places, cut);
                     hold(pool(class_index)).begin_at(first as u32, depot);
                     // SAFETY: at most the end of the mapping, which has them all.
                     places = unsafe { places.add(Layout::depot_bytes(class_index)) };
