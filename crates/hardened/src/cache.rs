@@ -164,7 +164,7 @@ mod tests {
 
     use super::Cache;
     use crate::depot::Depot;
-    use crate::geometry::{CUTS, Cut, STACK};
+    use crate::geometry::{CUTS, Cut, KEPT_MAX, STACK};
 
     #[test]
     fn a_freed_slot_waits_and_none_is_lost() {
@@ -182,11 +182,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..400 {
             let first = cache.pop(3).expect("there are more than are kept");
-            assert!(cache.push(3, first, 8, STACK));
+            assert!(cache.push(3, first, KEPT_MAX, STACK));
             let mut waited = 0;
             loop {
                 let other = cache.pop(3).expect("there are more than are kept");
-                assert!(cache.push(3, other, 8, STACK));
+                assert!(cache.push(3, other, KEPT_MAX, STACK));
                 if other == first {
                     break;
                 }
@@ -195,7 +195,7 @@ mod tests {
             waits.push(waited);
         }
         let sum: usize = waits.iter().sum();
-        assert!((4 * 400..20 * 400).contains(&sum), "about 8 each: {sum}");
+        assert!((400..20 * 400).contains(&sum), "about {KEPT_MAX} each: {sum}");
         assert!(waits.iter().max() > waits.iter().min());
         let mut seen = Vec::new();
         while let Some(slot) = cache.pop_any(3) {
@@ -206,7 +206,7 @@ mod tests {
         for number in 0..STACK {
             cache.put_above(3, slot(number), 0);
         }
-        assert!(!cache.push(3, slot(99), 8, STACK), "full");
+        assert!(!cache.push(3, slot(99), KEPT_MAX, STACK), "full");
         let mut places = [core::ptr::null_mut::<u8>(); 2 * STACK];
         let cut = Cut { depot_count: 2 * STACK as u32, ..CUTS[3] };
         let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut);

@@ -24,6 +24,9 @@ use crate::random::step;
 /// Batches from the top of which a taker gets any: so nobody can say whose slots come next.
 const CHOICES: u64 = 4;
 
+/// Fresh slots change places among so many of their neighbours: over more of them, what a program
+/// makes one after the other lies on other pages, and all that it does with it becomes slower.
+const WINDOW: usize = 32;
 /// Bytes that all depots may hold above their own share, at least, and as a part of what is in use:
 /// spans do not become empty while slots of theirs are here.
 const ABOVE_SHARE_BYTES_MIN: usize = 8 << 20;
@@ -104,7 +107,8 @@ impl Depot {
         assert!(self.count + count <= self.room, "D2");
         for number in 0..count {
             random = step(random);
-            let other = (((random >> 32) * (number as u64 + 1)) >> 32) as usize;
+            let low = number / WINDOW * WINDOW;
+            let other = low + (((random >> 32) * ((number - low) as u64 + 1)) >> 32) as usize;
             let place = self.places.wrapping_add(self.count + number);
             let chosen = self.places.wrapping_add(self.count + other);
             // SAFETY: a place of the depot (D2), written in an earlier round, or what was there.

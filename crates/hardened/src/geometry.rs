@@ -43,7 +43,7 @@ pub(crate) const ZEROED_BYTES_MAX: usize = 256;
 /// Places of a thread's stack of a class, at most: two batches.
 pub(crate) const STACK: usize = 2 * BATCH_MAX;
 /// Places of a thread's quarantine of a class, at most.
-pub(crate) const KEPT_MAX: usize = 16;
+pub(crate) const KEPT_MAX: usize = 4;
 /// Places of a thread's quarantine of a class, at least.
 const KEPT_MIN: usize = 2;
 /// Bytes of slots in a quarantine, about.

@@ -9,7 +9,7 @@
 //!    its spans, shuffled (`pool`, `span`), which lie between guard pages (`space`, `class`).
 //! 3. `free`: the address gives the word (`class`), the word says whether there is such a block
 //!    (`word`); the canary must be whole; the bytes are zeroed; the slot waits in the thread's quarantine.
-//! 4. `large`: blocks above 32 KiB are mappings between guards, whose addresses wait as well.
+//! 4. `large`: blocks above 128 KiB are mappings between guards, whose addresses wait as well.
 //! 5. `report`, `options`: what is said, and what happens then. `sweep`: all blocks at the end.
 //! 6. `thread`, `fork`: threads and processes come and go. `statistics`: what the user sees.
 //!
