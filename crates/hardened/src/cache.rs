@@ -127,6 +127,13 @@ impl Cache {
         })
     }
 
+    /// Slots of a class, those of the quarantine too.
+    pub(crate) fn held_count(&self, class_index: usize) -> usize {
+        let row = &self.rows[class_index % CLASS_PLACES];
+        let kept = row.kept.iter().filter(|place| !place.get().is_null()).count();
+        self.length(class_index) + kept
+    }
+
     /// Leaves the lowest `batch` slots of a stack that has as many in `depot`, which has room, and
     /// moves the others down.
     pub(crate) fn leave_lowest(&self, class_index: usize, batch: usize, depot: &mut Depot) {
@@ -144,7 +151,7 @@ impl Cache {
     pub(crate) fn take_batch(&self, class_index: usize, batch: usize, depot: &mut Depot) -> bool {
         let class_index = class_index % CLASS_PLACES;
         debug_assert_eq!(self.length(class_index), 0);
-        let is_taken = depot.take(&self.rows[class_index].stack[..batch], self.random());
+        let is_taken = depot.take(&self.rows[class_index].stack[..batch]);
         if is_taken {
             self.counts[class_index].set(batch as u32);
         }

@@ -21,12 +21,9 @@ use crate::geometry::Cut;
 use crate::pool::SPAN_BYTES_IN_USE;
 use crate::random::step;
 
-/// Batches from the top of which a taker gets any: so nobody can say whose slots come next.
-const CHOICES: u64 = 4;
-
 /// Fresh slots change places among so many of their neighbours: over more of them, what a program
 /// makes one after the other lies on other pages, and all that it does with it becomes slower.
-const WINDOW: usize = 32;
+const WINDOW: usize = 8;
 /// Bytes that all depots may hold above their own share, at least, and as a part of what is in use:
 /// spans do not become empty while slots of theirs are here.
 const ABOVE_SHARE_BYTES_MIN: usize = 8 << 20;
@@ -121,23 +118,18 @@ impl Depot {
         self.set_count(self.count + count);
     }
 
-    /// Gives a batch to `slots`, one that `random` chooses; whether there was one.
-    pub(crate) fn take(&mut self, slots: &[Cell<*mut u8>], random: u64) -> bool {
+    /// Gives the batch that came last to `slots`; whether there was one.
+    pub(crate) fn take(&mut self, slots: &[Cell<*mut u8>]) -> bool {
         let batch = slots.len();
         if self.count < batch || batch == 0 {
             return false;
         }
-        let choices = CHOICES.min((self.count / batch) as u64);
-        let below = (((random >> 32) * choices) >> 32) as usize;
         self.set_count(self.count - batch);
         let top = self.places.wrapping_add(self.count);
-        let chosen = top.wrapping_sub(below * batch);
         let to = slots.as_ptr().cast::<*mut u8>().cast_mut();
         // SAFETY: a batch of taken places (D1, D2); a `Cell` may be written through its reference,
         // and the stack is none of the depot's places.
-        unsafe { core::ptr::copy_nonoverlapping(chosen, to, batch) };
-        // SAFETY: two batches of places, both the depot's; they may be the same.
-        unsafe { core::ptr::copy(top, chosen, batch) };
+        unsafe { core::ptr::copy_nonoverlapping(top, to, batch) };
         true
     }
 
@@ -173,26 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn batches_come_back_whole_once_and_not_always_the_last() {
+    fn batches_come_back_whole_the_last_one_first() {
         let mut places = [core::ptr::null_mut::<u8>(); 16];
         let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut(16));
         let out = batch(0);
-        assert!(!depot.take(&out, 0));
-        let mut firsts = Vec::new();
+        assert!(!depot.take(&out));
         for first in [100, 200, 300, 400] {
             assert!(depot.has_room(4));
             depot.put(&batch(first));
         }
-        let mut random = 7;
-        while depot.take(&out, random) {
-            random = crate::random::step(random);
+        for first in [400, 300, 200, 100] {
+            assert!(depot.take(&out));
             let addresses = out.each_ref().map(|slot| slot.get().addr());
-            assert_eq!(addresses, [0, 1, 2, 3].map(|number| addresses[0] + number));
-            firsts.push(addresses[0]);
+            assert_eq!(addresses, [0, 1, 2, 3].map(|number| first + number));
         }
-        assert_ne!(firsts, [400, 300, 200, 100], "any of the highest four");
-        firsts.sort_unstable();
-        assert_eq!(firsts, [100, 200, 300, 400]);
+        assert!(!depot.take(&out));
     }
 
     #[test]

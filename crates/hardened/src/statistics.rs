@@ -18,7 +18,7 @@ use crate::wait::hold;
 pub struct Statistics {
     /// Bytes of spans in use, exact.
     pub small_span_bytes: usize,
-    /// Bytes of slots that are live or wait with a thread.
+    /// Bytes of slots that are live or wait with another thread.
     pub small_used_bytes: usize,
     /// Bytes of large blocks, whole pages, exact.
     pub large_bytes: usize,
@@ -57,7 +57,9 @@ pub fn statistics() -> Statistics {
             let used = span.touched() - span.free_count();
             small_used_bytes += used as usize * cut.slot_bytes as usize;
         }
-        small_used_bytes -= pool.depot.len() * cut.slot_bytes as usize;
+        let own_count = tls::cache().map_or(0, |cache| cache.held_count(class_index));
+        let free_bytes = (pool.depot.len() + own_count) * cut.slot_bytes as usize;
+        small_used_bytes = small_used_bytes.saturating_sub(free_bytes);
     }
     let large = hold(large());
     Statistics {
