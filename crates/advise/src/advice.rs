@@ -121,7 +121,9 @@ pub fn advice(
     let other_bytes = program.other_resident_kb * 1024;
     for proof in &facts.proofs {
         let lists = [&mut advice.sites, &mut advice.leaks, &mut advice.temporaries];
-        for site in lists.into_iter().flatten().filter(|site| site.id == proof.site) {
+        let blamed = advice.fragmentation_blame.iter_mut().map(|blame| &mut blame.site);
+        let all = lists.into_iter().flatten().chain(blamed);
+        for site in all.filter(|site| site.id == proof.site) {
             prove::enter(site, proof, advice.overhead.native_s, other_bytes);
         }
     }

@@ -368,6 +368,7 @@ fn site(
         kind: kind.name().into(),
         recommend: recommend.into(),
         why,
+        proof: String::new(),
         predicted: None,
     }
 }

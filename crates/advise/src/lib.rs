@@ -26,6 +26,7 @@ mod own_allocator;
 #[cfg(feature = "parquet")]
 pub mod parquet_export;
 pub mod pprof;
+mod pprof_builder;
 mod prove;
 mod recommend;
 pub mod schema;
@@ -42,6 +43,7 @@ pub use blame::{BlameShare, FragmentationFacts};
 pub use diff::{Change, Diff, SiteChange, SiteFigures};
 pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;
+pub use pprof_builder::ProfileBuilder;
 pub use prove::SiteProof;
 pub use verdict::{
     AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,

@@ -9,9 +9,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use heapwright_format::stacks::StackId;
 use prost::Message;
-use rustc_hash::FxHashMap;
 
 use crate::analysis::Analysis;
+use crate::pprof_builder::ProfileBuilder;
 
 /// A profile: samples over locations over functions.
 #[derive(Clone, PartialEq, Message)]
@@ -169,56 +169,19 @@ pub struct ProfileTimes {
     pub sample_bytes: u64,
 }
 
-#[derive(Default)]
-struct Texts {
-    table: Vec<String>,
-    numbers: FxHashMap<String, i64>,
-}
-
-impl Texts {
-    fn number(&mut self, text: &str) -> i64 {
-        if let Some(&number) = self.numbers.get(text) {
-            return number;
-        }
-        let number = self.table.len() as i64;
-        self.table.push(text.to_owned());
-        self.numbers.insert(text.to_owned(), number);
-        number
-    }
-}
-
 impl Profile {
     /// The profile of `analysis`: allocations, live at the peak and live at the end (`inuse`),
     /// each as blocks and bytes, by stack.
     pub fn new(analysis: &Analysis, times: ProfileTimes) -> Self {
-        let mut texts = Texts::default();
-        texts.number("");
-        let value_type = |texts: &mut Texts, (name, unit): (&str, &str)| ValueType {
-            r#type: texts.number(name),
-            unit: texts.number(unit),
-        };
-        let mut profile = Self {
-            sample_type: SAMPLE_TYPES.map(|kind| value_type(&mut texts, kind)).to_vec(),
-            time_nanos: times.started_unix_s.saturating_mul(1_000_000_000) as i64,
-            duration_nanos: (analysis.info.duration_s * 1e9) as i64,
-            period_type: Some(value_type(&mut texts, ("space", "bytes"))),
-            period: times.sample_bytes.max(1) as i64,
-            default_sample_type: texts.number("alloc_space"),
-            ..Self::default()
-        };
-        profile.enter_modules(analysis, &mut texts);
-        let mut functions: FxHashMap<(String, String), u64> = FxHashMap::default();
-        let mut locations: FxHashMap<u32, u64> = FxHashMap::default();
+        let table = &analysis.stacks.table;
+        let mut builder = ProfileBuilder::new(SAMPLE_TYPES, "alloc_space");
+        builder.profile.time_nanos = times.started_unix_s.saturating_mul(1_000_000_000) as i64;
+        builder.profile.duration_nanos = (analysis.info.duration_s * 1e9) as i64;
+        builder.profile.period = times.sample_bytes.max(1) as i64;
+        builder.enter_modules(table);
         for (index, totals) in analysis.stack_totals.iter().enumerate() {
             if totals.allocs == 0 {
                 continue;
-            }
-            let mut location_id = Vec::new();
-            for place in analysis.stacks.place_indices(StackId(index as u32)) {
-                let id = *locations.entry(place).or_insert_with(|| {
-                    profile.enter_location(analysis, place, &mut functions, &mut texts)
-                });
-                location_id.push(id);
             }
             let value = [
                 totals.allocs,
@@ -228,11 +191,10 @@ impl Profile {
                 totals.end_blocks,
                 totals.end_bytes,
             ];
-            let value = value.map(|value| value as i64).to_vec();
-            profile.sample.push(Sample { location_id, value });
+            let places = analysis.stacks.place_indices(StackId(index as u32));
+            builder.enter_sample(table, places, value.map(|value| value as i64));
         }
-        profile.string_table = texts.table;
-        profile
+        builder.finish()
     }
 
     /// Writes the profile as pprof reads it: encoded, compressed by gzip.
@@ -243,51 +205,5 @@ impl Profile {
         let mut encoder = GzEncoder::new(out, Compression::default());
         encoder.write_all(&self.encode_to_vec())?;
         encoder.finish()?.flush()
-    }
-
-    fn enter_modules(&mut self, analysis: &Analysis, texts: &mut Texts) {
-        let table = &analysis.stacks.table;
-        for (index, module) in table.modules().iter().enumerate() {
-            let of_module = |place: &&heapwright_symbols::Place| place.module == Some(index as u32);
-            let highest = table.places().iter().filter(of_module).map(|place| place.offset).max();
-            self.mapping.push(Mapping {
-                id: index as u64 + 1,
-                memory_start: 0,
-                memory_limit: highest.unwrap_or(0).saturating_add(1),
-                filename: texts.number(&module.path),
-                build_id: texts.number(&module.build_id),
-                has_functions: true,
-                has_filenames: module.has_debug_information,
-                has_line_numbers: module.has_debug_information,
-                has_inline_frames: module.has_debug_information,
-            });
-        }
-    }
-
-    fn enter_location(
-        &mut self,
-        analysis: &Analysis,
-        place_index: u32,
-        functions: &mut FxHashMap<(String, String), u64>,
-        texts: &mut Texts,
-    ) -> u64 {
-        let table = &analysis.stacks.table;
-        let place = &table.places()[place_index as usize];
-        let lines = place.frames.iter().enumerate().map(|(index, frame)| {
-            let key = (table.label(place, index), frame.file.to_string());
-            let function_id = *functions.entry(key).or_insert_with_key(|(name, file)| {
-                let id = self.function.len() as u64 + 1;
-                let name = texts.number(name);
-                let filename = texts.number(file);
-                self.function.push(Function { id, name, system_name: name, filename });
-                id
-            });
-            Line { function_id, line: i64::from(frame.line) }
-        });
-        let line = lines.collect();
-        let id = self.location.len() as u64 + 1;
-        let mapping_id = place.module.map_or(0, |module| u64::from(module) + 1);
-        self.location.push(Location { id, mapping_id, address: place.offset, line });
-        id
     }
 }

@@ -17,6 +17,8 @@ pub struct SiteProof {
     pub site: u32,
     /// Why there are no figures; empty when there are.
     pub failure: String,
+    /// Whether the region was one that threads share.
+    pub is_shared: bool,
     /// CPU seconds saved.
     pub gain_s: f64,
     /// CPU seconds of the replay without the region: the program's own are at least so many.
@@ -36,10 +38,13 @@ pub struct SiteProof {
 }
 
 impl SiteProof {
-    /// Whether time or peak is better beyond the noise, and neither is worse.
+    /// Whether time or peak of the replay is better beyond the noise and by a share that is worth
+    /// a word, and neither is worse.
     pub fn shows_gain(&self) -> bool {
         let (time, peak) = (self.time_gain_s(), self.peak_gain_bytes());
-        (time > 0.0 || peak > 0.0) && time >= 0.0 && peak >= 0.0
+        let is_worth = time >= self.base_s * WORTH_SHARE && time > 0.0
+            || peak >= self.base_peak_bytes as f64 * WORTH_SHARE && peak > 0.0;
+        self.failure.is_empty() && is_worth && time >= 0.0 && peak >= 0.0
     }
 
     /// Seconds gained (lost, below 0) beyond the noise; 0 within it.
@@ -64,6 +69,7 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
         site.why = format!("{} {text}", site.why);
     };
     if !proof.failure.is_empty() {
+        site.proof = "not_measured".into();
         say(site, format!("Not measured: {}.", proof.failure));
         return;
     }
@@ -73,7 +79,12 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     let time_share = if native_s > 0.0 { time_s / native_s } else { 0.0 };
     let peak_share = peak_bytes / all_bytes;
     let is_worse = time_share < -WORTH_SHARE || peak_share < -WORTH_SHARE;
-    let kind = site.recommend.clone();
+    let name = match site.recommend.as_str() {
+        "linear" => "linear region".to_owned(),
+        "buddy" => "buddy heap".to_owned(),
+        other => other.to_owned(),
+    };
+    let kind = if proof.is_shared { format!("{name} that threads share") } else { name };
     if is_worse {
         let (more, of) = if time_share < peak_share {
             (-time_share, "CPU time")
@@ -81,6 +92,7 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
             (-peak_share, "peak memory")
         };
         site.recommend = "general".into();
+        site.proof = "loss".into();
         say(
             site,
             format!("Measured as a {kind}: {} more {of}, so malloc it stays.", percent(more)),
@@ -88,23 +100,35 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
         return;
     }
     if time_share < WORTH_SHARE && peak_share < WORTH_SHARE {
-        say(site, "Measured: no gain above the noise.".into());
+        site.proof = "no_gain".into();
+        say(site, format!("Measured as a {kind}: no gain above the noise."));
         return;
     }
     if proof.is_upheld == Some(false) {
-        say(site, "Measured: a gain that the second recording does not show.".into());
+        site.proof = "not_upheld".into();
+        let text = "a gain that the second recording does not show";
+        say(site, format!("Measured as a {kind}: {text}."));
         return;
     }
+    // Of a linear region one block that is never freed keeps everything that comes after it.
+    let is_linear = site.recommend == "linear";
+    let pinned_bytes = if is_linear { site.bytes.max(proof.held_bytes) } else { proof.held_bytes };
     site.predicted = Some(Predicted {
         time_ratio: (1.0 - time_share).max(0.0),
         peak_ratio: (1.0 - peak_share).max(0.0),
-        worst_case_held_bytes: proof.held_bytes,
+        worst_case_held_bytes: pinned_bytes,
     });
+    site.proof = "gain".into();
     let upheld = if proof.is_upheld == Some(true) { ", and on a second recording" } else { "" };
+    let worst = if pinned_bytes > proof.held_bytes {
+        format!(", but one block that is never freed would hold {}", bytes_text(pinned_bytes))
+    } else {
+        String::new()
+    };
     say(
         site,
         format!(
-            "Measured by {} replays on a {kind}{upheld}; it holds {} at most.",
+            "Measured by {} replays on a {kind}{upheld}; it holds {} at most{worst}.",
             proof.repeats,
             bytes_text(proof.held_bytes)
         ),
@@ -143,13 +167,27 @@ mod tests {
         let noise = SiteProof { gain_s: 0.009, ..gain.clone() };
         let site = entered(&noise);
         assert!(!noise.shows_gain() && site.predicted.is_none() && site.recommend == "pool");
-        assert_eq!(site.why, "A pool. Measured: no gain above the noise.");
+        assert_eq!(site.why, "A pool. Measured as a pool: no gain above the noise.");
+        assert_eq!(site.proof, "no_gain");
 
         let pinned = SiteProof { peak_bytes: 20 * mib, ..gain.clone() };
         let site = entered(&pinned);
         assert!(!pinned.shows_gain() && site.predicted.is_none());
         assert_eq!(site.recommend, "general");
         assert!(site.why.contains("100 % more peak memory"), "{}", site.why);
+
+        let shared = entered(&SiteProof { is_shared: true, ..gain.clone() });
+        assert!(shared.why.contains("replays on a pool that threads share;"), "{}", shared.why);
+        assert_eq!((shared.proof.as_str(), site.proof.as_str()), ("gain", "loss"));
+
+        let mut site = Site { recommend: "linear".into(), bytes: 50 * mib, ..Site::default() };
+        enter(&mut site, &gain, 1.0, 0);
+        assert_eq!(site.predicted.map(|one| one.worst_case_held_bytes), Some(50 * mib));
+        assert!(site.why.contains("never freed would hold 50.0 MiB"), "{}", site.why);
+
+        let tiny = SiteProof { base_s: 100.0, ..gain.clone() };
+        assert!(!tiny.shows_gain() && gain.shows_gain());
+        assert!(!SiteProof { failure: "why not".into(), ..gain.clone() }.shows_gain());
 
         let fallen = SiteProof { is_upheld: Some(false), ..gain.clone() };
         assert!(entered(&fallen).predicted.is_none());

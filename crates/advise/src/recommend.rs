@@ -99,7 +99,7 @@ pub(crate) fn recommend(site: &SiteMeasure, is_sampled: bool) -> (&'static str, 
         format!("{} freed by other threads", percent(1.0 - shares.same_thread))
     };
     let is_large = site.sizes.median() >= LARGE_BYTES_MIN;
-    if sizes == 1 && !is_large {
+    if sizes == 1 {
         return ("pool", format!("All blocks have {} bytes, {owner}.", site.sizes.min()));
     }
     if sizes <= SLAB_SIZES_MAX && !is_large {

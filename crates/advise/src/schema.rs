@@ -293,7 +293,13 @@ pub struct Site {
     pub recommend: String,
     /// One sentence with the numbers behind it.
     pub why: String,
-    /// Gain measured by replay; null until it has been.
+    /// What the replay of the candidate on its region showed: `gain`, `no_gain` (within the
+    /// noise), `loss` (the candidate was taken back), `not_upheld` (a gain that the second
+    /// recording does not show), `not_measured` (`why` says why not); empty where there is no
+    /// candidate, or there was no replay.
+    #[serde(default)]
+    pub proof: String,
+    /// Gain measured by replay; null where none was.
     pub predicted: Option<Predicted>,
 }
 
@@ -317,7 +323,8 @@ pub struct Predicted {
     pub time_ratio: f64,
     /// Whole program's peak over today's.
     pub peak_ratio: f64,
-    /// Most that one long-lived block could hold.
+    /// Most that one long-lived block could hold: of a linear region all that the site ever asks
+    /// for, since such a region ends as a whole; of the others what they grew to.
     pub worst_case_held_bytes: u64,
 }
 

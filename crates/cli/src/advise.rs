@@ -4,7 +4,7 @@ use crate::blame::{self, BlameOptions};
 use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::prove::{ProveOptions, prove};
+use crate::prove::{ProveOptions, open_second, prove};
 use crate::record::{CaptureOptions, capture, status};
 use crate::replay::{ReplayEffort, on_all, plan_with_births, results, specs};
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
@@ -55,6 +55,7 @@ pub(crate) struct AdviseOptions {
 pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Failure> {
     let directory = &options.output;
     fs::create_dir_all(directory).map_err(|error| Failure::unwritable(directory, &error))?;
+    let second = open_second(&options.prove, console)?;
     let file = directory.join(RECORDING_FILE);
     let outcome = capture(&options.command, &options.capture, &file, console)?;
     let recording = source::open(&file, console)?;
@@ -67,6 +68,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         python_malloc: std::env::var("PYTHONMALLOC").ok(),
         ..AdviceFacts::default()
     };
+    let mut replay_notes = Vec::new();
     let mut left_out = None;
     if analysis.is_sampled {
         left_out = Some("a sampled recording cannot be replayed, so no allocators are compared");
@@ -76,12 +78,14 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         let replayed = on_all(&plan, &specs, &options.effort)?;
         facts.replay_repeats = replayed.null.cpu_s.len() as u32;
         facts.allocators = results(&replayed);
+        replay_notes.clone_from(&replayed.notes);
         facts.fragmentation = blame::present(&specs, analysis.info.own_allocator.as_deref())
             .and_then(|spec| {
-                blame::fragmentation(&plan, &replayed, spec, options.blame.blame_at, console)
+                let (moment, pace) = (options.blame.blame_at, options.effort.pace);
+                blame::fragmentation(&plan, &replayed, spec, moment, pace, console)
             });
         drop(plan);
-        facts.proofs = prove(&recording, process, &analysis, &options.prove, console)?;
+        facts.proofs = prove(&recording, process, &analysis, &options.prove, second.as_ref())?;
     }
     let by_replay = advice(&recording, process, &analysis, &facts);
     let confirmed = confirm::confirm(options, &outcome, &by_replay.verdict, console)?;
@@ -93,6 +97,7 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         facts.overhead = OverheadFacts::Measured { native_s };
     }
     let mut advice = advice(&recording, process, &analysis, &facts);
+    advice.notes.append(&mut replay_notes);
     advice.notes.extend(left_out.map(str::to_owned));
     advice.notes.extend(confirmed.notes);
     write_advice(&directory.join(ADVICE_FILE), &advice)?;

@@ -96,6 +96,7 @@ pub(crate) fn fragmentation(
     replayed: &ReplayReport,
     spec: &AllocatorSpec,
     moment: Moment,
+    pace_limit: Duration,
     console: &Console,
 ) -> Option<FragmentationFacts> {
     let row = replayed.allocators.iter().find(|row| row.name == spec.name);
@@ -103,7 +104,8 @@ pub(crate) fn fragmentation(
     let asked = moment.sample(&memory.timeline, plan.facts().peak_sample);
     let samples = series(asked, memory.timeline.len(), stock_count_max(plan));
     let progress = Progress::new(1);
-    let taken = take_stock(plan, spec, &samples, &ReplayOptions::default(), &mut |state| {
+    let options = ReplayOptions { pace_limit, ..ReplayOptions::default() };
+    let taken = take_stock(plan, spec, &samples, &options, &mut |state| {
         progress.set(state.done, state.total, &state.what);
     });
     drop(progress);

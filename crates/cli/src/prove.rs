@@ -36,52 +36,88 @@ pub(crate) struct ProveOptions {
     pub second: Option<PathBuf>,
 }
 
-/// Measures the candidates among the sites of `analysis`; what their gains are worth is for the
-/// advice to say.
+/// Measures the candidates among the sites of `analysis`, and those that gain in the `second`
+/// recording, too, if there is one; what their gains are worth is for the advice to say.
 pub(crate) fn prove(
     recording: &Recording,
     process: usize,
     analysis: &Analysis,
     options: &ProveOptions,
-    console: &Console,
+    second: Option<&Recording>,
 ) -> Result<Vec<SiteProof>, Failure> {
-    if options.no_sites || analysis.is_sampled {
+    if analysis.is_sampled {
         return Ok(Vec::new());
     }
-    let candidates = candidates(analysis);
+    let (candidates, others) = candidates(analysis, options.no_sites);
     let figures = measure(recording, process, analysis, &candidates)?;
     let mut proofs: Vec<SiteProof> =
         candidates.iter().zip(figures).map(|(&(site, _), figures)| proof(site, figures)).collect();
-    if let Some(path) = &options.second
+    if let Some(second) = second
         && proofs.iter().any(SiteProof::shows_gain)
     {
-        let second = source::open(path, console)?;
-        let process = source::choose(&second, None)?;
-        let other = source::analyse(&second, process)?;
-        // The same call, in the same place, by names: addresses differ.
-        let same = |one: &Site, two: &Site| {
-            (&one.function, &one.file, one.line) == (&two.function, &two.file, two.line)
-        };
-        let matched: Vec<Option<(u32, RegionKind)>> = candidates
-            .iter()
-            .map(|&(site, kind)| {
-                let one = &analysis.sites[site as usize];
-                other.sites.iter().find(|two| same(one, two)).map(|two| (two.id, kind))
-            })
-            .collect();
-        let there: Vec<(u32, RegionKind)> = matched.iter().flatten().copied().collect();
-        let mut figures = measure(&second, process, &other, &there)?.into_iter();
-        for (proof, place) in proofs.iter_mut().zip(&matched) {
-            let figures = place.and_then(|_| figures.next());
-            let holds = figures.is_some_and(|figures| self::proof(0, figures).shows_gain());
-            proof.is_upheld = Some(holds);
-        }
+        uphold(&mut proofs, &candidates, analysis, second, &name_of(recording, process))?;
     }
+    proofs.extend(others);
     Ok(proofs)
 }
 
-/// Sites with a region to try that are large enough to matter, and have one owner.
-fn candidates(analysis: &Analysis) -> Vec<(u32, RegionKind)> {
+/// Measures the candidates in the second recording, too, as far as they are there, and enters
+/// whether a gain shows.
+fn uphold(
+    proofs: &mut [SiteProof],
+    candidates: &[(u32, RegionKind)],
+    analysis: &Analysis,
+    second: &Recording,
+    program: &str,
+) -> Result<(), Failure> {
+    // The same program's process, else the one with most events.
+    let process =
+        source::choose(second, Some(program)).or_else(|_| source::choose(second, None))?;
+    let other = source::analyse(second, process)?;
+    // The same call, in the same place, by names: addresses differ.
+    let same = |one: &Site, two: &Site| {
+        (&one.function, &one.file, one.line) == (&two.function, &two.file, two.line)
+    };
+    let matched: Vec<Option<(u32, RegionKind)>> = candidates
+        .iter()
+        .map(|&(site, kind)| {
+            let one = &analysis.sites[site as usize];
+            other.sites.iter().find(|two| same(one, two)).map(|two| (two.id, kind))
+        })
+        .collect();
+    let there: Vec<(u32, RegionKind)> = matched.iter().flatten().copied().collect();
+    let mut figures = measure(second, process, &other, &there)?.into_iter();
+    for (proof, place) in proofs.iter_mut().zip(&matched) {
+        let figures = place.and_then(|_| figures.next());
+        proof.is_upheld = Some(figures.is_some_and(|figures| self::proof(0, figures).shows_gain()));
+    }
+    Ok(())
+}
+
+/// Opens what `--second` names, before anything else is done.
+pub(crate) fn open_second(
+    options: &ProveOptions,
+    console: &Console,
+) -> Result<Option<Recording>, Failure> {
+    let Some(path) = &options.second else { return Ok(None) };
+    let second = source::open(path, console)?;
+    source::choose(&second, None)?;
+    if second.session().sample_bytes > 0 {
+        return Err(Failure::ours(format!(
+            "{}: a sample cannot be replayed, so it upholds nothing; record again without --sample",
+            second.path().display()
+        )));
+    }
+    Ok(Some(second))
+}
+
+fn name_of(recording: &Recording, process: usize) -> String {
+    recording.processes()[process].info.display_name().to_owned()
+}
+
+/// Sites with a region to try that are large enough to matter; and of the others with one, why
+/// they are not tried.
+fn candidates(analysis: &Analysis, no_sites: bool) -> (Vec<(u32, RegionKind)>, Vec<SiteProof>) {
     let all = analysis.totals.allocs.max(1) as f64;
     let peak = analysis.totals.peak_live_bytes.max(1) as f64;
     let weight =
@@ -89,11 +125,29 @@ fn candidates(analysis: &Analysis) -> Vec<(u32, RegionKind)> {
     let mut found: Vec<(&Site, RegionKind)> = analysis
         .sites
         .iter()
-        .filter(|site| site.same_thread_share >= 1.0 && weight(site) >= SHARE_MIN)
         .filter_map(|site| Some((site, RegionKind::from_name(&site.recommend)?)))
         .collect();
     found.sort_by(|a, b| weight(b.0).total_cmp(&weight(a.0)).then(a.0.id.cmp(&b.0.id)));
-    found.into_iter().take(SITES_MAX).map(|(site, kind)| (site.id, kind)).collect()
+    let mut tried = Vec::new();
+    let mut others = Vec::new();
+    for (site, kind) in found {
+        let failure = if no_sites {
+            "--no-sites was given".to_owned()
+        } else if weight(site) < SHARE_MIN {
+            format!(
+                "it has less than {} % of the allocations and of the peak, too little for a gain \
+                 to show",
+                SHARE_MIN * 100.0
+            )
+        } else if tried.len() == SITES_MAX {
+            format!("the {SITES_MAX} sites with the largest shares are tried, and it is not one")
+        } else {
+            tried.push((site.id, kind));
+            continue;
+        };
+        others.push(SiteProof { site: site.id, failure, ..SiteProof::default() });
+    }
+    (tried, others)
 }
 
 fn measure(
@@ -126,6 +180,7 @@ fn proof(site: u32, figures: SiteFigures) -> SiteProof {
     SiteProof {
         site,
         failure: figures.failure,
+        is_shared: figures.is_shared,
         gain_s: figures.gain_s,
         base_s: figures.base_s,
         noise_s: figures.noise_s,

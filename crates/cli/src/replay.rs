@@ -13,8 +13,8 @@ use heapwright_compare::Subject;
 use heapwright_format::file::Recording;
 use heapwright_launch::{Machine, Objects};
 use heapwright_replay::{
-    AllocatorFigures, AllocatorSpec, Plan, ReplayError, ReplayOptions, ReplayReport, Shape,
-    compile, compile_with_births, replay_plan,
+    AllocatorFigures, AllocatorSpec, MemoryFigures, Plan, ReplayError, ReplayOptions, ReplayReport,
+    Shape, compile, compile_with_births, replay_plan,
 };
 use serde::Serialize;
 use std::path::PathBuf;
@@ -58,6 +58,10 @@ pub(crate) struct ReplayEffort {
     /// Begin no further round of timing runs after this time (three always run)
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
     pub time_limit: Duration,
+    /// Memory runs keep to the recorded clock, by which allocators give memory back, for so long
+    /// at most: longer recordings have their pauses cut (0s: as fast as it goes)
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = units::duration)]
+    pub pace: Duration,
 }
 
 /// What `--json` prints.
@@ -99,7 +103,8 @@ pub(crate) fn run(options: &ReplayCommandOptions, console: &Console) -> Result<u
                 let plan = plan_with_births(&recording, process, &analysis)?;
                 let replay = on_all(&plan, &specs, &options.effort)?;
                 for spec in &specs {
-                    let facts = blame::fragmentation(&plan, &replay, spec, moment, console);
+                    let pace = options.effort.pace;
+                    let facts = blame::fragmentation(&plan, &replay, spec, moment, pace, console);
                     blame.extend(facts.map(|facts| HeldMemory {
                         pid: replay.pid,
                         fragmentation_blame: analysis.blame(&facts),
@@ -177,6 +182,7 @@ pub(crate) fn on_all(
         allocators: specs.to_vec(),
         repeats: effort.repeats,
         time_budget: Some(effort.time_limit),
+        pace_limit: effort.pace,
         ..ReplayOptions::default()
     };
     let progress = Progress::new(1);
@@ -190,9 +196,18 @@ pub(crate) fn on_all(
 pub(crate) fn results(report: &ReplayReport) -> Vec<AllocatorResult> {
     let result = |figures: &AllocatorFigures| AllocatorResult {
         row: row(figures),
+        peak_spread: figures.memory.as_ref().map_or(0.0, clock_spread),
         ..AllocatorResult::default()
     };
     report.allocators.iter().map(result).collect()
+}
+
+/// How far the peaks with and without the recorded clock are apart, against their middle: it
+/// hangs on moments that a replay can hit only by chance, so it is noise.
+fn clock_spread(memory: &MemoryFigures) -> f64 {
+    let Some(hasty) = memory.hasty_peak_bytes else { return 0.0 };
+    let (paced, hasty) = (memory.peak_bytes as f64, hasty as f64);
+    2.0 * (paced - hasty).abs() / (paced + hasty).max(1.0)
 }
 
 fn spec(subject: &Subject) -> Result<AllocatorSpec, String> {

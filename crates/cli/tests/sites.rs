@@ -5,21 +5,20 @@
 use heapwright_testkit::site_mix::{KINDS, SiteMix};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 
-/// The binary that xtask built, beside its objects.
 fn heapwright() -> Command {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    Command::new(target.join("release/heapwright"))
+    heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"))
 }
 
 /// What came of all sites: how often which answer was given to which right one.
 #[derive(Debug, Default)]
 struct Judged {
     given: BTreeMap<(&'static str, String), u32>,
+    /// Right final answers.
     right: u32,
+    /// Right patterns, those that the measurement took back among them.
+    recognised: u32,
     all: u32,
     /// Right patterns that the measurement took back: the region was worse than `malloc`.
     taken_back: u32,
@@ -52,9 +51,11 @@ impl Judged {
             let is_claimed = !site["predicted"].is_null();
             self.all += 1;
             let why = site["why"].as_str().expect("a sentence");
-            let is_taken_back = why.contains(&format!("Measured as a {answer}:"));
+            let is_taken_back =
+                site["proof"] == "loss" && why.contains(&format!("Measured as a {answer}"));
             self.taken_back += u32::from(is_taken_back);
-            self.right += u32::from(given == *answer || is_taken_back);
+            self.recognised += u32::from(given == *answer || is_taken_back);
+            self.right += u32::from(given == *answer);
             self.claimed += u32::from(is_claimed);
             if given != *answer {
                 let text = format!("seed {seed}: {name} got {given}: {why}");
@@ -69,8 +70,9 @@ impl Judged {
 
     fn show(&self) {
         println!(
-            "right answer: given ({} of {} patterns right, {} taken back, {} gains claimed)",
-            self.right, self.all, self.taken_back, self.claimed
+            "right answer: given ({} of {} right, {} patterns recognised, {} taken back, {} gains \
+             claimed)",
+            self.right, self.all, self.recognised, self.taken_back, self.claimed
         );
         for kind in KINDS {
             let row: Vec<String> = KINDS
@@ -91,7 +93,8 @@ fn generated_programs_get_their_right_answers() {
     }
     judged.show();
     assert_eq!(judged.wrongly_claimed, [""; 0]);
-    assert!(judged.right * 100 >= judged.all * 90, "{judged:?}");
+    // Patterns: whether a region is faster here, too, is for a quiet machine to say.
+    assert!(judged.recognised * 100 >= judged.all * 95, "{judged:?}");
 }
 
 /// The long tier: twelve programs, as the design page shows them.

@@ -10,10 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
+use heapwright_format::chunk::{CHUNK_BYTES, Columns, columns};
 use heapwright_format::file::{EventsHead, FileWriter, ProcessEndInfo, ProcessInfo};
+use heapwright_format::layout::lengths_by_heads;
 use heapwright_format::spool::{
-    CHUNK_BYTES, PROCESS_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES,
-    SLOT_ENDED, SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
+    PROCESS_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED,
+    SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,
 };
 use heapwright_os::{Fd, Mapping, OpenFlags, Protection, futex_wake, map_shared, process_alive};
 use heapwright_sync::atomic::Ordering;
@@ -39,10 +41,14 @@ impl Output {
         self.writer.bytes()
     }
 
-    fn events(&mut self, head: EventsHead, chunk: &[u8]) {
-        if self.error.is_none() {
+    /// Writes the events of a chunk; they are lost when there are no columns, because the program
+    /// has overwritten what told their lengths.
+    fn events(&mut self, head: EventsHead, columns: Option<Columns<'_>>) {
+        if self.error.is_none()
+            && let Some(columns) = columns
+        {
             let before = self.writer.bytes();
-            match self.writer.events(head, chunk) {
+            match self.writer.events(head, &columns) {
                 Ok(()) => {
                     self.events += u64::from(head.events);
                     return;
@@ -92,18 +98,12 @@ impl Slot {
         unsafe { self.mapping.start().cast::<SlotHeader>().as_ref() }
     }
 
-    /// The first `bytes` of the chunk at `position`.
-    ///
-    /// # Safety
-    /// - The recorder is done with these bytes: the chunk is published, or they are below
-    ///   `used` (spool I3).
-    unsafe fn chunk(&self, position: usize, bytes: usize) -> &[u8] {
+    /// Where the chunk at `position` begins.
+    fn chunk(&self, position: usize) -> NonNull<u8> {
         let offset = SLOT_HEADER_BYTES + position * CHUNK_BYTES;
-        debug_assert!(bytes <= CHUNK_BYTES && offset + CHUNK_BYTES <= SLOT_BYTES);
-        // SAFETY: inside the slot.
-        let start: NonNull<u8> = unsafe { self.mapping.start().add(offset) };
-        // SAFETY: mapped, and written no more (the caller).
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes.min(CHUNK_BYTES)) }
+        debug_assert!(offset + CHUNK_BYTES <= SLOT_BYTES);
+        // SAFETY: inside the slot's mapping.
+        unsafe { self.mapping.start().add(offset) }
     }
 }
 
@@ -193,11 +193,12 @@ fn drain_slot(slot: &Slot, process: u32, output: &mut Output, all: bool) -> u64 
     let mut drained = header.drained.load(Ordering::Relaxed);
     while drained < published {
         let position = header.position(drained);
-        let bytes = header.chunk_used[position].load(Ordering::Relaxed) as usize;
+        let lengths = &header.chunk_lengths[position];
+        let lengths = lengths.each_ref().map(|length| length.load(Ordering::Relaxed) as usize);
         let events = header.chunk_events[position].load(Ordering::Relaxed);
-        // SAFETY: a published chunk.
-        let chunk = unsafe { slot.chunk(position, bytes) };
-        output.events(events_head(header, position, process, events), chunk);
+        // SAFETY: a published chunk, which is written again only when we have released it.
+        let columns = unsafe { columns(slot.chunk(position), lengths) };
+        output.events(events_head(header, position, process, events), columns);
         taken += u64::from(events);
         release_chunk(header, drained);
         drained += 1;
@@ -207,9 +208,13 @@ fn drain_slot(slot: &Slot, process: u32, output: &mut Output, all: bool) -> u64 
         let (bytes, events) = unpack_used(header.used.load(Ordering::Acquire));
         if bytes != 0 && header.published.load(Ordering::Acquire) == published {
             let position = header.position(published);
-            // SAFETY: bytes below `used`.
-            let chunk = unsafe { slot.chunk(position, bytes as usize) };
-            output.events(events_head(header, position, process, events), chunk);
+            let chunk = slot.chunk(position);
+            // SAFETY: heads below `used` (spool I3).
+            let heads = unsafe { columns(chunk, [bytes as usize, 0, 0, 0, 0]) };
+            let lengths = heads.and_then(|heads| lengths_by_heads(heads[0]));
+            // SAFETY: the fields that those heads tell of (spool I3).
+            let columns = lengths.and_then(|lengths| unsafe { columns(chunk, lengths) });
+            output.events(events_head(header, position, process, events), columns);
             taken += u64::from(events);
             // Nobody fills it further: its thread or process has ended, or recording stops.
             header.used.store(0, Ordering::Relaxed);

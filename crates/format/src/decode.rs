@@ -421,11 +421,12 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
-    use core::ptr::NonNull;
-
     use super::{ChunkDecoder, DecodeError, Event};
-    use crate::encode::{ChunkCursor, Encoder, TouchReport};
+    use crate::chunk::{ChunkBuffer, ChunkCursor};
+    use crate::encode::{Encoder, TouchReport};
+    use crate::file::join;
     use crate::kind::FreeKind;
+    use crate::wire::EVENT_BYTES_MAX;
 
     /// A small seeded generator (xorshift64*), so that failures repeat.
     struct Random(u64);
@@ -440,25 +441,26 @@ mod tests {
     }
 
     fn chunk(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> Vec<u8> {
-        let mut bytes = vec![0u8; 1 << 20];
-        let start = NonNull::new(bytes.as_mut_ptr()).expect("a vector");
-        // SAFETY: the vector's own memory, written by this cursor alone.
-        let mut cursor = unsafe { ChunkCursor::new(start, bytes.len()) };
-        write(&mut Encoder::new(1000), &mut cursor);
-        let used = cursor.position().addr().get() - start.addr().get();
-        bytes.truncate(used);
-        bytes
+        let mut chunk = ChunkBuffer::new();
+        write(&mut Encoder::new(1000), chunk.cursor());
+        join(&chunk.columns()).expect("columns that fit")
     }
 
     #[test]
     fn random_events_come_back_as_written() {
         let mut random = Random(0x1234_5678);
+        for _ in 0..20 {
+            full_chunk_comes_back(&mut random);
+        }
+    }
+
+    fn full_chunk_comes_back(random: &mut Random) {
         let mut expected = Vec::new();
         let mut addresses = vec![0x5555_0000_1000u64];
         let bytes = chunk(|encoder, cursor| {
             let mut time = 1000;
             let mut next_node = 1;
-            for _ in 0..20_000 {
+            while cursor.has_room(2) && cursor.has_room_for(EVENT_BYTES_MAX) {
                 time += random.next() >> (8 + random.next() % 56);
                 time &= u64::MAX >> 8;
                 let before = expected.last().map_or(1000, |&(last, _)| last);
@@ -509,6 +511,7 @@ mod tests {
             assert_eq!((timed.time, timed.event), (time, event), "event {index}");
         }
         assert_eq!(decoder.next(&bytes), Ok(None));
+        assert!(expected.len() > 500, "a chunk holds many events");
     }
 
     #[test]

@@ -2,13 +2,10 @@
 //! never fails; the caller sees to it that a chunk has room before each event.
 //!
 //! # Invariants
-//! - I1: a [`ChunkCursor`] points into its chunk, with at least the bytes that the last
-//!   successful [`ChunkCursor::has_room`] named left before its end.
-//! - I2: encoder and decoder pass through the same [`DeltaState`]s: each method here has its
+//! - I1: encoder and decoder pass through the same [`DeltaState`]s: each method here has its
 //!   mirror in `decode`, and changes the state by the same assignments.
 
-use core::ptr::NonNull;
-
+use crate::chunk::{ADDRESSES, ChunkCursor, HEADS, NODES, SIZES, TIMES};
 use crate::kind::FreeKind;
 use crate::wire::{
     ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_DELTA_2, ADDRESS_DELTA_3, ADDRESS_WHOLE, DeltaState,
@@ -18,65 +15,6 @@ use crate::wire::{
     OP_TOUCH, OP_UNMAP, PARENT_BACK_1, PARENT_BACK_2, PARENT_BYTES, PARENT_LAST, PARENT_WHOLE,
     TOUCH_RUNS_MAX, address_slot, length_code, node_slot,
 };
-
-/// Where the next byte of a chunk goes.
-#[derive(Debug)]
-pub struct ChunkCursor {
-    next: NonNull<u8>,
-    end: NonNull<u8>,
-}
-
-impl ChunkCursor {
-    /// A cursor at `start` of a chunk of `bytes` bytes.
-    ///
-    /// # Safety
-    /// - `start` to `start + bytes` is writable memory that only this cursor writes for as long
-    ///   as the cursor is used.
-    pub unsafe fn new(start: NonNull<u8>, bytes: usize) -> Self {
-        // SAFETY: the caller's range is one object, so its end can be formed.
-        let end = unsafe { start.add(bytes) };
-        Self { next: start, end }
-    }
-
-    /// Whether `bytes` more bytes fit. Fields are stored as whole words, so ask for 8 more than
-    /// the event takes; [`EVENT_BYTES_MAX`] includes them.
-    #[inline(always)]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.end.addr().get() - self.next.addr().get() >= bytes
-    }
-
-    /// The address of the next byte.
-    #[inline(always)]
-    pub fn position(&self) -> NonNull<u8> {
-        self.next
-    }
-
-    /// Stores `value` and moves on by `bytes` (1 to 8).
-    #[inline(always)]
-    fn put(&mut self, value: u64, bytes: usize) {
-        debug_assert!(self.has_room(8), "I1: the caller asked for room first");
-        // SAFETY: I1, at least eight bytes are left, and nobody else writes them.
-        unsafe { self.next.cast::<u64>().write_unaligned(value.to_le()) };
-        // SAFETY: I1, `bytes` is at most the eight just written.
-        self.next = unsafe { self.next.add(bytes) };
-    }
-
-    fn put_bytes(&mut self, text: &[u8]) {
-        debug_assert!(self.has_room(text.len()), "I1: the caller asked for room first");
-        // SAFETY: I1, the room is there; `text` is not inside the chunk, which only we write.
-        unsafe { self.next.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len()) };
-        // SAFETY: I1, the bytes just written are inside.
-        self.next = unsafe { self.next.add(text.len()) };
-    }
-
-    fn put_leb128(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.put(u64::from(value & 0x7f | 0x80), 1);
-            value >>= 7;
-        }
-        self.put(u64::from(value), 1);
-    }
-}
 
 /// Which OS pages of a block are resident.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +47,7 @@ impl Encoder {
         self.state = DeltaState::new(time);
     }
 
-    /// A block was allocated. Takes at most 8 + 8 + 8 + 4 + 2 bytes.
+    /// A block was allocated: a plain event.
     #[inline(always)]
     pub fn alloc(
         &mut self,
@@ -125,29 +63,28 @@ impl Encoder {
         let (node_value, node_code) = self.node(node);
         let head = u64::from(OP_ALLOC | time_code << 4 | address_code << 6)
             | u64::from(size_code | node_code << 2) << 8;
-        cursor.put(head, 2);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(address_value, ADDRESS_BYTES[address_code as usize]);
-        cursor.put(size, FIELD_BYTES[size_code as usize]);
-        cursor.put(node_value, NODE_BYTES[node_code as usize]);
+        cursor.put::<HEADS>(head, 2);
+        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<ADDRESSES>(address_value, ADDRESS_BYTES[address_code as usize]);
+        cursor.put::<SIZES>(size, FIELD_BYTES[size_code as usize]);
+        cursor.put::<NODES>(node_value, NODE_BYTES[node_code as usize]);
     }
 
-    /// The block at `address` is about to be freed.
+    /// The block at `address` is about to be freed: a plain event.
     #[inline(always)]
     pub fn free(&mut self, cursor: &mut ChunkCursor, time: u64, address: u64, kind: FreeKind) {
         let (delta, time_code) = self.time(time);
         let (address_value, address_code) = self.address(address);
-        let operation = if kind as u8 == 0 { OP_FREE } else { OP_FREE_KIND };
-        cursor.put(u64::from(operation | time_code << 4 | address_code << 6), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(address_value, ADDRESS_BYTES[address_code as usize]);
-        if kind as u8 != 0 {
-            cursor.put(kind as u64, 1);
-        }
+        let (operation, heads) = if kind as u8 == 0 { (OP_FREE, 1) } else { (OP_FREE_KIND, 2) };
+        let head = u64::from(operation | time_code << 4 | address_code << 6);
+        cursor.put::<HEADS>(head | (kind as u64) << 8, heads);
+        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<ADDRESSES>(address_value, ADDRESS_BYTES[address_code as usize]);
     }
 
     /// The block `old` became `new` with `size` bytes; the operation began at `start_time` and
-    /// ended at `time`. `old == new` when it grew or shrank in place.
+    /// ended at `time`. `old == new` when it grew or shrank in place. As two
+    /// plain events.
     #[allow(clippy::too_many_arguments, reason = "the fields of one event")]
     #[inline]
     pub fn realloc(
@@ -166,50 +103,51 @@ impl Encoder {
         let (new_value, new_code) = self.address(new);
         let size_code = length_code(size);
         let (node_value, node_code) = self.node(node);
-        cursor.put(u64::from(OP_REALLOC | time_code << 4 | old_code << 6), 1);
-        cursor.put(u64::from(duration_code | new_code << 2 | size_code << 4 | node_code << 6), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(old_value, ADDRESS_BYTES[old_code as usize]);
-        cursor.put(duration, FIELD_BYTES[duration_code as usize]);
-        cursor.put(new_value, ADDRESS_BYTES[new_code as usize]);
-        cursor.put(size, FIELD_BYTES[size_code as usize]);
-        cursor.put(node_value, NODE_BYTES[node_code as usize]);
+        let head = u64::from(OP_REALLOC | time_code << 4 | old_code << 6);
+        let codes = u64::from(duration_code | new_code << 2 | size_code << 4 | node_code << 6);
+        cursor.put::<HEADS>(head | codes << 8, 2);
+        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<ADDRESSES>(old_value, ADDRESS_BYTES[old_code as usize]);
+        cursor.put::<TIMES>(duration, FIELD_BYTES[duration_code as usize]);
+        cursor.put::<ADDRESSES>(new_value, ADDRESS_BYTES[new_code as usize]);
+        cursor.put::<SIZES>(size, FIELD_BYTES[size_code as usize]);
+        cursor.put::<NODES>(node_value, NODE_BYTES[node_code as usize]);
     }
 
     /// An allocation of `size` bytes failed.
     pub fn failed(&mut self, cursor: &mut ChunkCursor, time: u64, size: u64, node: NodeId) {
         let (delta, time_code) = self.time(time);
-        cursor.put(u64::from(OP_FAILED | time_code << 4), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(size, 8);
-        cursor.put(u64::from(node), 4);
+        cursor.put::<HEADS>(u64::from(OP_FAILED | time_code << 4), 1);
+        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(size, 8);
+        cursor.put::<HEADS>(u64::from(node), 4);
     }
 
     /// `bytes` from `address` were unmapped by the program.
     pub fn unmap(&mut self, cursor: &mut ChunkCursor, time: u64, address: u64, bytes: u64) {
         let (delta, time_code) = self.time(time);
-        cursor.put(u64::from(OP_UNMAP | time_code << 4), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(address, 8);
-        cursor.put(bytes, 8);
+        cursor.put::<HEADS>(u64::from(OP_UNMAP | time_code << 4), 1);
+        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(address, 8);
+        cursor.put::<HEADS>(bytes, 8);
     }
 
     /// Which pages of a large block are resident now.
     pub fn touch(&mut self, cursor: &mut ChunkCursor, time: u64, report: TouchReport<'_>) {
         let (delta, time_code) = self.time(time);
-        cursor.put(u64::from(OP_TOUCH | time_code << 4), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
-        cursor.put(report.address, 8);
-        cursor.put(u64::from(report.resident_pages), 4);
-        cursor.put(u64::from(report.page_count), 4);
+        cursor.put::<HEADS>(u64::from(OP_TOUCH | time_code << 4), 1);
+        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(report.address, 8);
+        cursor.put::<HEADS>(u64::from(report.resident_pages), 4);
+        cursor.put::<HEADS>(u64::from(report.page_count), 4);
         let bytes: usize =
             report.runs.iter().map(|run| leb128_bytes(run.0) + leb128_bytes(run.1)).sum();
         let fits = report.runs.len() <= TOUCH_RUNS_MAX && bytes + 48 <= EVENT_BYTES_MAX;
         let runs = if fits { report.runs } else { &[] };
-        cursor.put(runs.len() as u64, 1);
+        cursor.put::<HEADS>(runs.len() as u64, 1);
         for &(gap, resident) in runs {
-            cursor.put_leb128(gap);
-            cursor.put_leb128(resident);
+            put_leb128(cursor, gap);
+            put_leb128(cursor, resident);
         }
     }
 
@@ -235,9 +173,9 @@ impl Encoder {
             0x100..0x1_0000 => (back, PARENT_BACK_2),
             _ => (parent, PARENT_WHOLE),
         };
-        cursor.put(u64::from(OP_NODE | word_code << 4 | parent_code << 6), 1);
-        cursor.put(zigzag, FIELD_BYTES[word_code as usize]);
-        cursor.put(u64::from(parent_value), PARENT_BYTES[parent_code as usize]);
+        cursor.put::<HEADS>(u64::from(OP_NODE | word_code << 4 | parent_code << 6), 1);
+        cursor.put::<HEADS>(zigzag, FIELD_BYTES[word_code as usize]);
+        cursor.put::<HEADS>(u64::from(parent_value), PARENT_BYTES[parent_code as usize]);
     }
 
     /// A module lies in `[start, end)`; addresses in its file are `bias` lower. Asks for
@@ -251,34 +189,34 @@ impl Encoder {
     ) {
         let path = &path[..path.len().min(MODULE_PATH_BYTES_MAX)];
         let build_id = &build_id[..build_id.len().min(MODULE_BUILD_ID_BYTES_MAX)];
-        cursor.put(u64::from(OP_MODULE), 1);
-        cursor.put(start, 8);
-        cursor.put(end, 8);
-        cursor.put(bias, 8);
-        cursor.put(build_id.len() as u64, 1);
+        cursor.put::<HEADS>(u64::from(OP_MODULE), 1);
+        cursor.put::<HEADS>(start, 8);
+        cursor.put::<HEADS>(end, 8);
+        cursor.put::<HEADS>(bias, 8);
+        cursor.put::<HEADS>(build_id.len() as u64, 1);
         cursor.put_bytes(build_id);
-        cursor.put(path.len() as u64, 2);
+        cursor.put::<HEADS>(path.len() as u64, 2);
         cursor.put_bytes(path);
     }
 
     /// From here on, only the modules named after this exist.
     pub fn modules_gone(&mut self, cursor: &mut ChunkCursor, time: u64) {
         let (delta, time_code) = self.time(time);
-        cursor.put(u64::from(OP_MODULES_GONE | time_code << 4), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(u64::from(OP_MODULES_GONE | time_code << 4), 1);
+        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
     }
 
     /// The thread ended.
     pub fn thread_end(&mut self, cursor: &mut ChunkCursor, time: u64) {
         let (delta, time_code) = self.time(time);
-        cursor.put(u64::from(OP_THREAD_END | time_code << 4), 1);
-        cursor.put(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(u64::from(OP_THREAD_END | time_code << 4), 1);
+        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
     }
 
     /// `count` events of this thread could not be recorded here.
     pub fn skipped(&mut self, cursor: &mut ChunkCursor, count: u32) {
-        cursor.put(u64::from(OP_SKIPPED), 1);
-        cursor.put(u64::from(count), 4);
+        cursor.put::<HEADS>(u64::from(OP_SKIPPED), 1);
+        cursor.put::<HEADS>(u64::from(count), 4);
     }
 
     #[inline(always)]
@@ -331,4 +269,12 @@ impl Encoder {
 
 fn leb128_bytes(value: u32) -> usize {
     (32 - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+fn put_leb128(cursor: &mut ChunkCursor, mut value: u32) {
+    while value >= 0x80 {
+        cursor.put::<HEADS>(u64::from(value & 0x7f | 0x80), 1);
+        value >>= 7;
+    }
+    cursor.put::<HEADS>(u64::from(value), 1);
 }

@@ -12,10 +12,13 @@
 
 #[cfg(feature = "std")]
 mod address_map;
+pub mod chunk;
 mod decode;
 pub mod dormant;
 mod encode;
 mod kind;
+#[cfg(feature = "std")]
+pub mod layout;
 pub mod spool;
 mod wire;
 
@@ -28,7 +31,8 @@ pub mod objects;
 #[cfg(feature = "std")]
 pub mod stacks;
 
+pub use chunk::ChunkCursor;
 pub use decode::{ChunkDecoder, DecodeError, Event, Timed, TouchRuns};
-pub use encode::{ChunkCursor, Encoder, TouchReport};
+pub use encode::{Encoder, TouchReport};
 pub use kind::{AllocKind, FreeKind, LeafKind};
 pub use wire::{EVENT_BYTES_MAX, MODULE_EVENT_BYTES_MAX, NodeId, ROOT_NODE, TOUCH_RUNS_MAX};

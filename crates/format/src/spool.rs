@@ -14,19 +14,18 @@
 //!   used again and again and stay in the CPU's cache.
 //! - I2: only the thread writes `published`, `used` and `order` and sets bits of `busy`; only
 //!   the collector writes `drained` and clears bits.
-//! - I3: bytes of a chunk below `used` are whole events. `used` is stored with Release after
-//!   the event's bytes and loaded with Acquire before they are read; likewise `published`.
+//! - I3: heads of a chunk below `used` are of whole events, whose fields are in the other columns.
+//!   `used` is stored with Release after the event's bytes and loaded with Acquire before they are
+//!   read; likewise `published`.
 //! - I4: a slot goes free → claimed → active (by its thread, once it has memory) → ended (by the
 //!   thread) → free (by the collector, when all is drained).
 
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// "HWSPOOL" and the version of this layout.
-pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c02;
+use crate::chunk::{CHUNK_BYTES, COLUMN_COUNT};
 
-/// Bytes of a chunk. Large enough that a wake-up of the collector costs nothing per event, and
-/// small enough that an idle thread's first chunk is cheap.
-pub const CHUNK_BYTES: usize = 64 << 10;
+/// "HWSPOOL" and the version of this layout.
+pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c03;
 
 /// Chunks of a slot: at 5 bytes an event and 20 M events a second the collector has 10 ms.
 pub const CHUNKS_PER_SLOT: usize = 16;
@@ -190,7 +189,7 @@ pub struct SlotHeader {
     pub waiting: AtomicU32,
     /// Chunks completed.
     pub published: AtomicU64,
-    /// Low half: bytes used in the chunk being filled; high half: events in it.
+    /// Low half: bytes of heads in the chunk being filled; high half: events in it.
     pub used: AtomicU64,
     /// Events in completed chunks.
     pub events: AtomicU64,
@@ -198,8 +197,8 @@ pub struct SlotHeader {
     pub chunk_times: [AtomicU64; CHUNKS_PER_SLOT],
     /// Number of the first node defined in each chunk.
     pub chunk_nodes: [AtomicU32; CHUNKS_PER_SLOT],
-    /// Bytes used in each completed chunk.
-    pub chunk_used: [AtomicU32; CHUNKS_PER_SLOT],
+    /// Bytes in each column of each completed chunk.
+    pub chunk_lengths: [[AtomicU32; COLUMN_COUNT]; CHUNKS_PER_SLOT],
     /// Events in each completed chunk.
     pub chunk_events: [AtomicU32; CHUNKS_PER_SLOT],
     /// Positions in use, a bit each.
@@ -244,9 +243,8 @@ const _: () = assert!(core::mem::size_of::<SessionHeader>() <= SESSION_BYTES);
 const _: () = assert!(core::mem::offset_of!(SessionHeader, collector_lock).is_multiple_of(8));
 const _: () = assert!(core::mem::size_of::<ProcessHeader>() <= PROCESS_HEADER_BYTES);
 const _: () = assert!(core::mem::size_of::<SlotHeader>() <= SLOT_HEADER_BYTES);
-const _: () = assert!(CHUNK_BYTES > crate::MODULE_EVENT_BYTES_MAX * 4);
 
-/// Packs the `used` word.
+/// Packs the `used` word: bytes of heads, and events.
 #[inline(always)]
 pub fn pack_used(bytes: u32, events: u32) -> u64 {
     u64::from(bytes) | u64::from(events) << 32

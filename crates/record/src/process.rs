@@ -11,8 +11,9 @@ use core::ffi::CStr;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
+use heapwright_format::chunk::CHUNK_BYTES;
 use heapwright_format::spool::{
-    CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES,
+    CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, COMMAND_BYTES, EXE_BYTES, PROCESS_BYTES,
     PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_CLAIMED, SLOT_ENDED,
     SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPARE_FILE, SPOOL_MAGIC, SessionHeader, SlotHeader,
 };

@@ -3,9 +3,9 @@
 use core::ptr::NonNull;
 use core::time::Duration;
 
+use heapwright_format::chunk::CHUNK_BYTES;
 use heapwright_format::spool::{
-    CHUNK_BYTES, CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, SLOT_HEADER_BYTES, SessionHeader, SlotHeader,
-    pack_used,
+    CHUNKS_AT_FIRST, CHUNKS_PER_SLOT, SLOT_HEADER_BYTES, SessionHeader, SlotHeader, pack_used,
 };
 use heapwright_format::{ChunkCursor, NodeId};
 use heapwright_os::{futex_wait, futex_wake};
@@ -20,7 +20,6 @@ const FULL_RING_SLEEP: Duration = Duration::from_millis(50);
 #[repr(C)]
 pub(crate) struct Ring {
     slot: &'static SlotHeader,
-    chunk: NonNull<u8>,
     cursor: ChunkCursor,
     events: u32,
     /// Whether there is a chunk to fill; none any more once the collector is gone.
@@ -57,9 +56,9 @@ impl Ring {
         // SAFETY: the position is below the number of chunks with memory.
         let chunk = unsafe { chunks.add(position * CHUNK_BYTES) };
         // SAFETY: a chunk of this thread's own slot.
-        let cursor = unsafe { ChunkCursor::new(chunk, CHUNK_BYTES) };
+        let cursor = unsafe { ChunkCursor::new(chunk) };
         let has_chunk = true;
-        Self { session, slot, chunks, chunk, cursor, number, events: 0, slot_index, has_chunk }
+        Self { session, slot, chunks, cursor, number, events: 0, slot_index, has_chunk }
     }
 
     /// Which slot of the process it is.
@@ -103,7 +102,7 @@ impl Ring {
 
     #[inline(always)]
     fn commit_bytes(&mut self) {
-        let used = self.cursor.position().addr().get() - self.chunk.addr().get();
+        let used = self.cursor.head_bytes();
         // Release: pairs with the collector's Acquire; the events' bytes are visible first.
         self.slot.used.store(pack_used(used as u32, self.events), Ordering::Release);
     }
@@ -117,9 +116,10 @@ impl Ring {
             return false;
         }
         let slot = self.slot;
-        let used = self.cursor.position().addr().get() - self.chunk.addr().get();
         let position = slot.position(self.number);
-        slot.chunk_used[position].store(used as u32, Ordering::Relaxed);
+        for (word, length) in slot.chunk_lengths[position].iter().zip(self.cursor.lengths()) {
+            word.store(length as u32, Ordering::Relaxed);
+        }
         slot.chunk_events[position].store(self.events, Ordering::Relaxed);
         let events = slot.events.load(Ordering::Relaxed) + u64::from(self.events);
         slot.events.store(events, Ordering::Relaxed);
@@ -127,17 +127,26 @@ impl Ring {
         // Release: pairs with the collector's Acquire; the chunk and its figures are visible.
         slot.used.store(0, Ordering::Release);
         slot.published.store(self.number, Ordering::Release);
-        self.call_collector();
+        self.call_collector_when_due();
         let Some(position) = self.wait_for_position() else {
             self.has_chunk = false;
             return false;
         };
         slot.take_position(self.number, position);
         // SAFETY: the position is below the number of chunks with memory.
-        self.chunk = unsafe { self.chunks.add(position * CHUNK_BYTES) };
+        let chunk = unsafe { self.chunks.add(position * CHUNK_BYTES) };
         // SAFETY: the collector is done with this position (spool I1); it is ours to fill.
-        self.cursor = unsafe { ChunkCursor::new(self.chunk, CHUNK_BYTES) };
+        self.cursor = unsafe { ChunkCursor::new(chunk) };
         true
+    }
+
+    /// Wakes the collector if it sleeps and a quarter of the ring waits for it.
+    fn call_collector_when_due(&self) {
+        let waiting = self.number - self.slot.drained.load(Ordering::Relaxed);
+        let ring_chunks = self.slot.ring_chunks.load(Ordering::Relaxed);
+        if waiting >= u64::from(ring_chunks).div_ceil(4) {
+            self.call_collector();
+        }
     }
 
     /// Wakes the collector if it sleeps.

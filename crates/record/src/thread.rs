@@ -358,7 +358,7 @@ impl Guard {
         // SAFETY: the caller's promise.
         let node = unsafe { writer.stack(leaf, caller) };
         let time = writer.clock.now(&writer.process.order);
-        writer.write(|encoder, cursor| encoder.failed(cursor, time, size as u64, node));
+        writer.write_rare(|encoder, cursor| encoder.failed(cursor, time, size as u64, node));
         self.end();
     }
 
@@ -439,7 +439,7 @@ impl Guard {
         writer.cut_large(address as u64, bytes as u64);
         let time = writer.clock.now(&writer.process.order);
         let (address, bytes) = (address as u64, bytes as u64);
-        writer.write(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
+        writer.write_rare(|encoder, cursor| encoder.unmap(cursor, time, address, bytes));
         self.end();
     }
 

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - I1: before each event the ring has room for it.
 
-use heapwright_format::spool::{CHUNK_BYTES, SessionHeader};
+use heapwright_format::spool::SessionHeader;
 use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX,
     NodeId, ROOT_NODE, TouchReport,
@@ -21,6 +21,9 @@ use crate::process::Process;
 use crate::ring::Ring;
 use crate::sample::{SampledSet, Sampler};
 use crate::thread::{ATTENTION_OVER, Block, Resize};
+
+/// Room for most lists of modules.
+const MODULE_LIST_BYTES: usize = 4 * MODULE_EVENT_BYTES_MAX;
 
 /// The state behind a thread's stream: first what every event reads, which so lies on three cache
 /// lines, then the tables, each behind its own counters.
@@ -115,17 +118,38 @@ impl Writer {
         self.attention.fetch_or(ATTENTION_OVER, Ordering::Relaxed);
     }
 
-    /// Writes one event, if anything can still be recorded.
+    /// Writes an event as long as `count` plain ones, if anything can still be recorded.
     #[inline(always)]
-    pub(crate) fn write(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
+    pub(crate) fn write(&mut self, count: u32, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
         if self.is_over() {
             return;
         }
-        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) && !self.next_chunk(self.nodes.next_id()) {
-            return;
+        while !self.ring.cursor().has_room(count) {
+            if !self.next_chunk(self.nodes.next_id()) {
+                return;
+            }
         }
         event(&mut self.encoder, self.ring.cursor());
         self.ring.commit(1);
+    }
+
+    /// Writes a rare event, which stands among the heads, if anything can still be recorded.
+    pub(crate) fn write_rare(&mut self, event: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
+        if !self.is_over() && self.has_room_for(EVENT_BYTES_MAX, self.nodes.next_id()) {
+            event(&mut self.encoder, self.ring.cursor());
+            self.ring.commit(1);
+        }
+    }
+
+    /// Takes room for an event among the heads, in the next chunk if it has to be; its first node
+    /// is then `first_node`. False when nothing can be recorded any more.
+    fn has_room_for(&mut self, bytes: usize, first_node: NodeId) -> bool {
+        while !self.ring.cursor().has_room_for(bytes) {
+            if !self.next_chunk(first_node) {
+                return false;
+            }
+        }
+        true
     }
 
     #[inline(always)]
@@ -139,7 +163,7 @@ impl Writer {
         let node = unsafe { self.stack(leaf, caller) };
         let time = self.clock.now(&self.process.order);
         let size = block.size as u64;
-        self.write(|encoder, cursor| encoder.alloc(cursor, time, address, size, node));
+        self.write(1, |encoder, cursor| encoder.alloc(cursor, time, address, size, node));
         self.time = time;
         if block.size >= self.touch_bytes_min {
             if block.kind == AllocKind::Mmap {
@@ -159,7 +183,7 @@ impl Writer {
 
     #[inline(always)]
     pub(crate) fn free_at(&mut self, time: u64, address: u64, kind: FreeKind) {
-        self.write(|encoder, cursor| encoder.free(cursor, time, address, kind));
+        self.write(1, |encoder, cursor| encoder.free(cursor, time, address, kind));
         self.time = time;
     }
 
@@ -170,7 +194,7 @@ impl Writer {
         let node = unsafe { self.stack(leaf, caller) };
         let time = self.clock.now(&self.process.order);
         let (new, size) = (block.address as u64, block.size as u64);
-        self.write(|encoder, cursor| {
+        self.write(2, |encoder, cursor| {
             encoder.realloc(cursor, start_time, time, old, new, size, node);
         });
         self.time = time;
@@ -255,7 +279,7 @@ impl Writer {
     #[inline(never)]
     pub(crate) fn define(&mut self, parent: NodeId, word: u64, id: NodeId) {
         // A chunk that begins now begins with this very definition.
-        if self.ring.cursor().has_room(EVENT_BYTES_MAX) || self.next_chunk(id) {
+        if self.has_room_for(EVENT_BYTES_MAX, id) {
             self.encoder.node_definition(self.ring.cursor(), id, parent, word);
             self.ring.commit(0);
         }
@@ -303,7 +327,7 @@ impl Writer {
     #[cold]
     pub(crate) fn write_touched(&mut self, touched: &Touched) {
         let time = self.clock.fresh();
-        if !self.ring.cursor().has_room(EVENT_BYTES_MAX) {
+        if !self.ring.cursor().has_room_for(EVENT_BYTES_MAX) {
             // Not through `next_chunk`: it may look at the blocks, which is where we come from.
             if !self.ring.next_chunk() {
                 return;
@@ -333,12 +357,11 @@ impl Writer {
             return;
         }
         // Room first: waiting for the collector with the list locked would hold up all threads.
-        if !self.ring.cursor().has_room(CHUNK_BYTES / 2) && !self.next_chunk(self.nodes.next_id()) {
+        if !self.has_room_for(MODULE_LIST_BYTES, self.nodes.next_id()) {
             return;
         }
         let visited = visit_modules(|module| {
-            let has_room = self.ring.cursor().has_room(MODULE_EVENT_BYTES_MAX);
-            if has_room || self.next_chunk(self.nodes.next_id()) {
+            if self.has_room_for(MODULE_EVENT_BYTES_MAX, self.nodes.next_id()) {
                 let range = [module.start as u64, module.end as u64, module.bias as u64];
                 let cursor = self.ring.cursor();
                 self.encoder.module(cursor, range, module.build_id, module.path);
@@ -354,7 +377,7 @@ impl Writer {
 
     pub(crate) fn finish(&mut self) {
         let time = self.clock.fresh();
-        self.write(|encoder, cursor| encoder.thread_end(cursor, time));
+        self.write_rare(|encoder, cursor| encoder.thread_end(cursor, time));
         self.process.end_slot(self.ring.slot_index());
         self.ring.call_collector();
     }

@@ -25,6 +25,33 @@ pub(crate) fn spread(values: impl Iterator<Item = f64>) -> f64 {
     if middle > 0.0 { (max - min) / middle } else { 0.0 }
 }
 
+/// A run is far out when it lies above the third quartile by so many times the distance of the
+/// quartiles (Tukey's outer fence), and by so large a share of the median: quartiles of five runs
+/// may lie close by chance.
+const FENCE_FACTOR: f64 = 3.0;
+const FENCE_SHARE: f64 = 0.1;
+/// Runs from which quartiles say something.
+const FENCE_RUNS_MIN: usize = 5;
+
+/// What a run above has met something that is not the allocator's: infinite where nothing can be
+/// said. A median hardly moves by such a run, a range is nothing but it.
+pub(crate) fn fence(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    if values.len() < FENCE_RUNS_MIN {
+        return f64::INFINITY;
+    }
+    values.sort_by(f64::total_cmp);
+    let quartile = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+    let (first, middle, third) = (quartile(1), quartile(2), quartile(3));
+    third + (FENCE_FACTOR * (third - first)).max(FENCE_SHARE * middle)
+}
+
+/// [`spread`] of the runs that are not far out.
+pub(crate) fn settled_spread(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let fence = fence(values.clone());
+    spread(values.filter(|&value| value <= fence))
+}
+
 /// What a memory run showed.
 ///
 /// # Errors
@@ -77,6 +104,7 @@ pub(crate) fn memory_figures(
         end_internal_fragmentation: end_internal,
         end_external_fragmentation: end_external,
         largest_free_bytes: None,
+        hasty_peak_bytes: None,
         baseline_bytes: result.get(Field::BaselineBytes),
         threads_max: result.get(Field::ThreadsMax),
         counted_peak_live_bytes: result.get(Field::PeakLiveBytes),
@@ -110,7 +138,7 @@ fn mean_over_events(timeline: &[MemoryPoint]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{fragmentation, mean_over_events, median, spread};
+    use super::{fence, fragmentation, mean_over_events, median, settled_spread, spread};
     use crate::report::MemoryPoint;
     use crate::result::Sample;
 
@@ -120,6 +148,19 @@ mod tests {
         assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
         assert_eq!(median(std::iter::empty()), 0.0);
         assert_eq!(spread([1.0, 2.0, 3.0].into_iter()), 1.0);
+    }
+
+    #[test]
+    fn a_run_far_out_is_no_part_of_the_spread() {
+        let runs = [93.0, 95.0, 247.0, 94.0, 96.0, 95.0];
+        assert!((100.0..247.0).contains(&fence(runs.into_iter())));
+        assert!(settled_spread(runs.into_iter()) < 0.04 && spread(runs.into_iter()) > 1.0);
+        // Runs that differ all over have none far out, nor have few runs.
+        let wide = [60.0, 80.0, 100.0, 120.0, 140.0];
+        assert_eq!(settled_spread(wide.into_iter()), spread(wide.into_iter()));
+        assert_eq!(fence([1.0, 1.0, 1.0, 9.0].into_iter()), f64::INFINITY);
+        // Five equal ones and one just above are equal for all we can tell.
+        assert_eq!(settled_spread([10.0, 10.0, 10.0, 10.0, 10.5].into_iter()), 0.05);
     }
 
     #[test]

@@ -13,9 +13,9 @@
 //! | `FREE` | size | | | |
 //! | `REALLOC` | new size | target slot, old size << 32 | | |
 //! | `ALIGNED` | size | log2 of the alignment | | |
-//! | `LARGE_BORN` | [`How`], log2 of the alignment << 4 | touch list << 32 | size | |
-//! | `LARGE_RESIZED` | [`WAS_LARGE`] or 0 | target slot, touch list << 32 | new size | old size |
-//! | `LARGE_DIED` | 1 if mapped | | size | offset of the last part |
+//! | `LARGE_BORN` | [`How`], [`large_detail`] | touch list << 32 | size | |
+//! | `LARGE_RESIZED` | [`WAS_LARGE`] or 0, [`large_detail`] | target slot, touch list << 32 | new size | old size |
+//! | `LARGE_DIED` | 1 if mapped, [`large_detail`] | | size | offset of the last part |
 //! | `TOUCH` | 1 if mapped | target slot, touch list << 32 | | |
 //! | `TRIM` | | target slot | offset | length |
 //! | `SITE_BORN` | size | site, log2 of the alignment << 32, [`ZEROED`] | | |
@@ -49,7 +49,7 @@ pub(crate) const TOUCH: u8 = 8;
 pub(crate) const TRIM: u8 = 9;
 /// A block of a call site that may be served by a region.
 pub(crate) const SITE_BORN: u8 = 10;
-/// The end of such a block, by the thread that made it.
+/// The end of such a block, by whatever thread.
 pub(crate) const SITE_DIED: u8 = 11;
 /// Alignment that every allocator gives without being asked, as log2.
 pub(crate) const NATURAL_ALIGN_LOG2: u32 = 4;
@@ -62,8 +62,35 @@ pub(crate) const ZEROED: u32 = 1 << 31;
 /// Largest size that fits into word 0.
 pub(crate) const SIZE_MAX: u64 = (1 << 28) - 1;
 
+/// In `LARGE_DIED` and `TOUCH`: the program mapped it itself.
+pub(crate) const MAPPED: u64 = 1;
+
 /// In `LARGE_RESIZED`: the block was large before, too.
 pub(crate) const WAS_LARGE: u64 = 1;
+
+/// Sites that can be routed: a large block's word 0 has room for so many.
+pub(crate) const SITE_COUNT_MAX: u32 = (1 << 18) - 1;
+
+/// The upper bits of a large operation's size field: log2 of the alignment (6 bits) and, where
+/// the block is of a routed call site, its number.
+#[inline]
+pub(crate) fn large_detail(align_log2: u8, site: Option<u32>) -> u64 {
+    let tag = site.map_or(0, |site| u64::from(site) + 1);
+    debug_assert!(align_log2 < 64 && tag <= u64::from(SITE_COUNT_MAX));
+    u64::from(align_log2) << 4 | tag << 10
+}
+
+/// Log2 of the alignment in a large operation's size field.
+#[inline]
+pub(crate) fn large_align_log2(field: u64) -> u32 {
+    (field >> 4 & 63) as u32
+}
+
+/// The routed call site in a large operation's size field.
+#[inline]
+pub(crate) fn large_site(field: u64) -> Option<u32> {
+    (field >> 10).checked_sub(1).map(|site| site as u32)
+}
 
 /// Touch list of a block of which no page is written at birth.
 pub(crate) const TOUCH_NONE: u32 = u32::MAX;
@@ -169,7 +196,20 @@ pub(crate) fn has_touch_list(code: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{CODE_COUNT, SIZE_MAX, code, pack, size, slot, with_slot, word_count};
+    use super::{
+        CODE_COUNT, How, SITE_COUNT_MAX, SIZE_MAX, code, large_align_log2, large_detail,
+        large_site, pack, size, slot, with_slot, word_count,
+    };
+
+    #[test]
+    fn a_large_blocks_detail_leaves_the_low_bits_alone() {
+        for site in [None, Some(0), Some(7), Some(SITE_COUNT_MAX - 1)] {
+            let field = How::Aligned as u64 | large_detail(21, site);
+            assert!(field <= SIZE_MAX);
+            assert_eq!((large_align_log2(field), large_site(field)), (21, site));
+            assert_eq!(How::from_field(field), How::Aligned);
+        }
+    }
 
     #[test]
     fn a_word_comes_apart_as_it_was_packed() {

@@ -41,7 +41,8 @@ pub struct ReplayReport {
 pub struct NullFigures {
     /// Median nanoseconds of CPU an operation.
     pub ns_per_op: f64,
-    /// (max - min) / median over the repeats.
+    /// (max - min) / median over the repeats, runs far out (see [`AllocatorFigures::far_out`])
+    /// left out.
     pub spread: f64,
     /// CPU seconds of each run, waiting and the program's own mappings taken off.
     pub cpu_s: Vec<f64>,
@@ -62,11 +63,19 @@ pub struct AllocatorFigures {
     pub failure: String,
     /// Median nanoseconds of CPU an operation, the null run taken off.
     pub ns_per_op: f64,
-    /// (max - min) / median of it over the repeats.
+    /// (max - min) / median of it over the repeats, those far out left out.
     pub spread: f64,
+    /// Timing runs above Tukey's outer fence (third quartile and three times the quartiles'
+    /// distance) and a tenth above the median: something else happened in them, mostly in the
+    /// kernel.
+    #[serde(default)]
+    pub far_out: u32,
     /// CPU seconds of each timing run, waiting and the program's own mappings taken off, the
     /// null run not.
     pub cpu_s: Vec<f64>,
+    /// Median CPU seconds that a timing run spent in the kernel, as the kernel estimates it.
+    #[serde(default)]
+    pub kernel_s: f64,
     /// Median wall seconds of a timing run.
     pub wall_s: f64,
     /// Median CPU seconds spent waiting for other threads.
@@ -107,6 +116,10 @@ pub struct MemoryFigures {
     /// Largest resident piece without a live byte when they peaked; none for a plan without call
     /// sites.
     pub largest_free_bytes: Option<u64>,
+    /// Peak growth of a run that did not keep to the recorded clock; none where there was none.
+    /// What differs hangs on moments at which the allocator looked at the clock.
+    #[serde(default)]
+    pub hasty_peak_bytes: Option<u64>,
     /// Resident bytes before the first event (program, loader, the allocator's own start).
     pub baseline_bytes: u64,
     /// Most threads alive at once.

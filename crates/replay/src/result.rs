@@ -49,6 +49,8 @@ pub(crate) enum Field {
     MappingNs = 14,
     /// Bytes that a call site's regions held at most, over all threads.
     RegionBytes = 15,
+    /// CPU of the replay in the kernel, as the kernel estimates it.
+    KernelNs = 16,
 }
 
 /// A state of the worker: it replays.

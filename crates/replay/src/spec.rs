@@ -103,6 +103,10 @@ pub struct ReplayOptions {
     pub repeats: u32,
     /// No further round of timing runs begins after this time (but three always run).
     pub time_budget: Option<Duration>,
+    /// Memory runs keep to the recorded clock, since allocators give memory back by the clock; a
+    /// recording that is longer than this has its pauses cut, the longest first. Nought for as
+    /// fast as it goes.
+    pub pace_limit: Duration,
     /// A run that takes longer is ended.
     pub run_limit: Duration,
     /// A run that gets no further for so long is ended.
@@ -120,6 +124,7 @@ impl Default for ReplayOptions {
             process: None,
             repeats: 5,
             time_budget: None,
+            pace_limit: Duration::from_secs(15),
             run_limit: Duration::from_secs(1800),
             stall_limit: Duration::from_secs(30),
             shape: crate::Shape::default(),

@@ -118,8 +118,13 @@ pub fn take_stock(
     let samples = &samples[..samples.len().min(stock_count_max(plan))];
     let file = stock_file(plan, samples)?;
     let limits = Limits { run: options.run_limit, stall: options.stall_limit };
-    let task =
-        Task { allocator: Some(allocator), route: None, is_memory: true, stock: Some(&file) };
+    let task = Task {
+        allocator: Some(allocator),
+        route: None,
+        is_memory: true,
+        pace: options.pace_limit,
+        stock: Some(&file),
+    };
     let (started, what) = (Instant::now(), format!("{}, live blocks", allocator.name));
     let epochs = plan.facts().epochs.max(1) as u64;
     let mut look = |done: u64| {

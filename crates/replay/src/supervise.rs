@@ -43,6 +43,8 @@ pub(crate) struct Task<'a> {
     pub(crate) route: Option<SiteRoute>,
     /// Whether memory is measured, else time.
     pub(crate) is_memory: bool,
+    /// How long a memory run may keep to the recorded clock; nought for one that does not.
+    pub(crate) pace: Duration,
     /// Where stock is written, if any is taken.
     pub(crate) stock: Option<&'a std::fs::File>,
 }
@@ -63,7 +65,7 @@ pub(crate) fn run_once(
     let result_file = sys::memory_file("heapwright-result").map_err(system("keep results"))?;
     let bytes = result_bytes(plan.facts().samples.len());
     result_file.set_len(bytes as u64).map_err(system("keep results"))?;
-    let Task { allocator, route, is_memory, stock } = task;
+    let Task { allocator, route, is_memory, pace, stock } = task;
     let subject = match allocator {
         None => Subject::Null,
         Some(AllocatorSpec { so: None, .. }) => Subject::System,
@@ -72,8 +74,21 @@ pub(crate) fn run_once(
     let (plan_fd, result_fd) = (plan.file().as_raw_fd(), result_file.as_raw_fd());
     let parent = std::process::id();
     let stock = stock.map(AsRawFd::as_raw_fd);
-    let order =
-        Order { plan: plan_fd, result: result_fd, parent, subject, is_memory, route, stock };
+    let pace_ms = u64::try_from(pace.as_millis()).unwrap_or(u64::MAX);
+    let order = Order {
+        plan: plan_fd,
+        result: result_fd,
+        parent,
+        subject,
+        is_memory,
+        pace_ms,
+        route,
+        stock,
+    };
+    // A pause of the program's is no sign of a worker that hangs.
+    let recorded_s = plan.facts().samples.last().map_or(0.0, |sample| sample.time_s);
+    let pause_max = pace.min(Duration::try_from_secs_f64(recorded_s).unwrap_or(pace));
+    let limits = Limits { stall: limits.stall + pause_max, ..limits };
     let mut command = Command::new(&program.program);
     command
         .args(&program.arguments)

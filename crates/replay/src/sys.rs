@@ -88,14 +88,30 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Page faults of the process so far: without and with reading from a disk.
-pub(crate) fn page_faults() -> (u64, u64) {
+/// What the kernel counts of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Page faults without reading from a disk.
+    pub(crate) faults_minor: u64,
+    /// Page faults with it.
+    pub(crate) faults_major: u64,
+    /// CPU time in the kernel.
+    pub(crate) kernel_ns: u64,
+}
+
+/// What this process has used so far.
+pub(crate) fn usage() -> Usage {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the kernel fills the structure.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
     // SAFETY: all zeroes is a valid `rusage` too, should the call have failed.
     let usage = unsafe { usage.assume_init() };
-    (usage.ru_minflt as u64, usage.ru_majflt as u64)
+    let kernel = usage.ru_stime;
+    Usage {
+        faults_minor: usage.ru_minflt as u64,
+        faults_major: usage.ru_majflt as u64,
+        kernel_ns: kernel.tv_sec as u64 * 1_000_000_000 + kernel.tv_usec as u64 * 1000,
+    }
 }
 
 /// Lets the kernel kill this process when its parent goes; false if it has gone already.
@@ -107,7 +123,16 @@ pub(crate) fn die_with_parent(parent: u32) -> bool {
 
 /// Sleeps.
 pub(crate) fn sleep_us(micros: u32) {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(micros) * 1000 };
+    sleep_ns(u64::from(micros) * 1000);
+}
+
+/// Sleeps.
+pub(crate) fn sleep_ns(ns: u64) {
+    const SECOND: u64 = 1_000_000_000;
+    let time = libc::timespec {
+        tv_sec: (ns / SECOND) as libc::time_t,
+        tv_nsec: (ns % SECOND) as libc::c_long,
+    };
     // SAFETY: the kernel reads `time`; no remainder is asked for.
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{FromRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::engine::{Board, Engine, NullHeap, PlanView, ProcessHeap, Stocktaker};
 use crate::result::Text;
@@ -37,6 +38,8 @@ pub(crate) struct Order {
     pub(crate) subject: Subject,
     /// Whether memory is measured, else time.
     pub(crate) is_memory: bool,
+    /// Milliseconds that a memory run on the recorded clock may take; 0 for one that does not keep to it.
+    pub(crate) pace_ms: u64,
     /// The call site that a region serves, if one is to.
     pub(crate) route: Option<SiteRoute>,
     /// Descriptor of the file that stock is written to, if any is to be taken; the samples at
@@ -57,7 +60,7 @@ pub(crate) enum Subject {
 
 impl Order {
     /// As arguments.
-    pub(crate) fn to_arguments(self) -> [String; 8] {
+    pub(crate) fn to_arguments(self) -> [String; 9] {
         let subject = match self.subject {
             Subject::Null => "null",
             Subject::System => "system",
@@ -71,13 +74,16 @@ impl Order {
             self.parent.to_string(),
             subject.to_owned(),
             kind.to_owned(),
+            self.pace_ms.to_string(),
             self.route.map_or_else(|| "-".to_owned(), SiteRoute::to_argument),
             self.stock.map_or_else(|| "-".to_owned(), |fd| fd.to_string()),
         ]
     }
 
     fn from_arguments(arguments: &[OsString]) -> Option<Self> {
-        let [plan, result, parent, subject, kind, route, stock] = arguments else { return None };
+        let [plan, result, parent, subject, kind, pace_ms, route, stock] = arguments else {
+            return None;
+        };
         let subject = match subject.to_str()? {
             "null" => Subject::Null,
             "system" => Subject::System,
@@ -90,6 +96,7 @@ impl Order {
             parent: parent.to_str()?.parse().ok()?,
             subject,
             is_memory: kind == "memory",
+            pace_ms: pace_ms.to_str()?.parse().ok()?,
             route: match route.to_str()? {
                 "-" => None,
                 text => Some(SiteRoute::from_argument(text)?),
@@ -127,7 +134,8 @@ pub fn worker_main(arguments: &[OsString]) -> ! {
     }
     let checked = check_allocator(order.subject);
     let knows_usable = checked.unwrap_or_else(|why| give_up(&why));
-    let plan = PlanView::map(&plan_file).unwrap_or_else(|error| give_up(&error.to_string()));
+    let plan = PlanView::map(&plan_file, order.is_memory)
+        .unwrap_or_else(|error| give_up(&error.to_string()));
     let plan: &'static PlanView = Box::leak(Box::new(plan));
     if plan.has_aligned && order.subject == Subject::Preloaded && !serves(c"posix_memalign") {
         give_up("it lacks posix_memalign, which the program needs");
@@ -161,10 +169,14 @@ fn run<H: crate::engine::Heap>(
     let engine = Engine::new(plan, heap, board, is_memory, knows_usable, exhausted, give_up);
     let mut engine =
         engine.unwrap_or_else(|error| give_up(&format!("no memory to replay: {error}")));
-    engine.route(order.route);
+    let routed = engine.route(order.route);
+    routed.unwrap_or_else(|error| give_up(&format!("no memory for the site's region: {error}")));
     if let Some(fd) = order.stock {
         let prepared = stocktaker(fd).and_then(|taker| engine.take_stock_by(taker));
         prepared.unwrap_or_else(|error| give_up(&format!("stock cannot be taken: {error}")));
+    }
+    if order.pace_ms > 0 {
+        engine.keep_pace(Duration::from_millis(order.pace_ms));
     }
     if is_memory {
         engine.run::<true>();
@@ -201,8 +213,9 @@ fn give_up(why: &str) -> ! {
     std::process::exit(GAVE_UP)
 }
 
-fn exhausted(_operation: usize, size: usize) -> ! {
-    give_up(&format!("an allocation of {size} bytes gave null"))
+fn exhausted(is_region: bool, size: usize) -> ! {
+    let what = if is_region { "the region had no room for" } else { "null was given for" };
+    give_up(&format!("{what} {size} bytes"))
 }
 
 /// The object that serves `name`: where it begins.

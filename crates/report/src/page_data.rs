@@ -80,6 +80,7 @@ struct PageSite {
     kind: u32,
     recommend: u32,
     why: u32,
+    proof: u32,
     predicted: Option<Predicted>,
 }
 
@@ -186,6 +187,7 @@ impl<'a> Packer<'a> {
             kind: self.text(&site.kind),
             recommend: self.text(&site.recommend),
             why: self.text(&site.why),
+            proof: self.text(&site.proof),
             predicted: site.predicted,
         }
     }

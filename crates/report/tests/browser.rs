@@ -76,6 +76,40 @@ fn the_page_shows_the_figures_of_the_advice() {
     assert_silent(&browser);
 }
 
+#[test]
+fn what_the_proof_of_a_site_showed_is_said_beside_its_kind() {
+    let mut data = sample::report(5, 30);
+    let said = [
+        ("gain", "time"),
+        ("no_gain", "no gain measured"),
+        ("loss", "a region was worse"),
+        ("not_measured", "not measured"),
+        ("not_upheld", "not upheld"),
+    ];
+    for (site, (proof, _)) in data.advice.sites.iter_mut().zip(said) {
+        site.proof = proof.into();
+        site.predicted = (proof == "gain").then(Default::default);
+    }
+    let page = written(&data);
+    // At a middling width the advice stays in sight; what gives way is in the open row.
+    let browser = Browser::start(900, 800, false);
+    browser.open(&page.path);
+    let hidden = "getComputedStyle(document.querySelector('#sites-table [data-key=\"threads\"]'))";
+    assert_eq!(browser.run(&format!("return {hidden}.display")), "none");
+    for (row, (proof, words)) in said.iter().enumerate() {
+        let cell = browser.run(&format!(
+            "return document.querySelectorAll('#sites-table .advice')[{row}].textContent"
+        ));
+        assert!(cell.as_str().is_some_and(|cell| cell.contains(words)), "{proof}: {cell}");
+    }
+    let right = browser
+        .run("return document.querySelector('#sites-table .advice').getBoundingClientRect().right");
+    assert!(right.as_f64().is_some_and(|right| right <= 900.0), "{right}");
+    browser.click("#sites-table tbody .opener");
+    assert!(browser.text("#sites-table .facts").contains("Threads"));
+    assert_silent(&browser);
+}
+
 /// The text of the first cell of the first row.
 fn first_site(browser: &Browser) -> String {
     browser.text("#sites-table tbody tr .site-name")

@@ -7,6 +7,8 @@ mod read;
 mod section;
 mod write;
 
+#[cfg(test)]
+pub(crate) use columns::join;
 pub use info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 pub use read::{OpenError, Problem, ProcessRecord, Recording};
 pub use section::{EventsHead, FILE_MAGIC, FILE_VERSION};

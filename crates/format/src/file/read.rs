@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::columns::{COLUMN_COUNT, join};
+use super::columns::join;
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 use super::section::{
     Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
 };
+use crate::chunk::COLUMN_COUNT;
 
 /// Most bytes a section may claim: far above a chunk, far below what hurts.
 const SECTION_BYTES_MAX: u32 = 64 << 20;
@@ -271,7 +272,7 @@ impl Recording {
         let unpacked = match head.codec {
             Codec::Raw => Some(stored),
             Codec::Zstd => zstd::bulk::decompress(&stored, head.raw_bytes as usize).ok(),
-            Codec::Columns => unpack_columns(&stored, head.raw_bytes as usize),
+            Codec::Columns => unpack_columns(&stored),
         };
         *out = unpacked.ok_or(problem("the section cannot be unpacked".into()))?;
         Ok(())
@@ -368,7 +369,7 @@ impl Recording {
     }
 }
 
-fn unpack_columns(stored: &[u8], raw_bytes: usize) -> Option<Vec<u8>> {
+fn unpack_columns(stored: &[u8]) -> Option<Vec<u8>> {
     let (lengths, mut packed) = stored.split_at_checked(COLUMN_COUNT * 8)?;
     let mut columns: [Vec<u8>; COLUMN_COUNT] = Default::default();
     for (column, length) in columns.iter_mut().zip(lengths.chunks_exact(8)) {
@@ -381,7 +382,7 @@ fn unpack_columns(stored: &[u8], raw_bytes: usize) -> Option<Vec<u8>> {
         *column = zstd::bulk::decompress(part, bytes).ok()?;
         packed = rest;
     }
-    join(&columns.each_ref().map(Vec::as_slice), raw_bytes)
+    join(&columns.each_ref().map(Vec::as_slice))
 }
 
 #[cfg(test)]
@@ -398,7 +399,9 @@ mod tests {
         writer.process(&process).expect("memory");
         for thread in 0..3 {
             let head = EventsHead { thread, events: 10, ..EventsHead::default() };
-            writer.events(head, &[thread as u8; 1000]).expect("memory");
+            writer
+                .events(head, &[&[0x0b, thread as u8].repeat(500), &[], &[], &[], &[]])
+                .expect("memory");
         }
         writer.finish(&EndInfo::default()).expect("memory")
     }
@@ -420,7 +423,7 @@ mod tests {
         assert_eq!(recording.processes()[0].info.pid, 7);
         let mut events = Vec::new();
         let head = recording.section_events(0, 2, &mut events).expect("readable");
-        assert_eq!((head.thread, events), (2, vec![2; 1000]));
+        assert_eq!((head.thread, events), (2, [0x0b, 2].repeat(500)));
     }
 
     #[test]

@@ -5,24 +5,23 @@ use std::io::{self, Write};
 use serde::Serialize;
 use zstd::bulk::Compressor;
 
-use super::columns::{COLUMN_COUNT, Columns};
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
 use super::section::{
     Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
 };
+use crate::chunk::{COLUMN_COUNT, Columns};
 
 /// Writes a recording, section by section.
 pub struct FileWriter<W: Write> {
     out: W,
     compressor: Compressor<'static>,
     buffer: Vec<u8>,
-    columns: Columns,
     bytes: u64,
 }
 
 impl<W: Write> FileWriter<W> {
-    /// Writes the file's head and the session's facts. `level` is zstd's, 1 (fast) to 19.
+    /// Writes the file's head and the session's facts. `level` is zstd's: below 0 (fastest) to 19.
     ///
     /// # Errors
     /// What writing to `out` gives.
@@ -32,8 +31,7 @@ impl<W: Write> FileWriter<W> {
         out.write_all(&(FILE_HEAD_BYTES as u32).to_le_bytes())?;
         let compressor = Compressor::new(level)?;
         let buffer = Vec::new();
-        let columns = Columns::default();
-        let mut writer = Self { out, compressor, buffer, columns, bytes: FILE_HEAD_BYTES as u64 };
+        let mut writer = Self { out, compressor, buffer, bytes: FILE_HEAD_BYTES as u64 };
         writer.json(SectionKind::Session, session)?;
         Ok(writer)
     }
@@ -51,12 +49,22 @@ impl<W: Write> FileWriter<W> {
         self.json(SectionKind::Process, info)
     }
 
-    /// A chunk of events as the recorder wrote it.
+    /// A chunk of events as the recorder wrote it: [`crate::chunk::columns`].
     ///
     /// # Errors
     /// What writing gives; the file then ends with a torn section, which readers skip.
-    pub fn events(&mut self, head: EventsHead, chunk: &[u8]) -> io::Result<()> {
-        self.section(SectionKind::Events, head, chunk)
+    pub fn events(&mut self, head: EventsHead, columns: &Columns<'_>) -> io::Result<()> {
+        self.begin_section();
+        let lengths = self.buffer.len();
+        self.buffer.resize(lengths + COLUMN_COUNT * 8, 0);
+        for (index, column) in columns.iter().enumerate() {
+            let packed = self.pack(column)?;
+            let place = lengths + 8 * index;
+            self.buffer[place..place + 4].copy_from_slice(&(column.len() as u32).to_le_bytes());
+            self.buffer[place + 4..place + 8].copy_from_slice(&(packed as u32).to_le_bytes());
+        }
+        let raw_bytes = columns.iter().map(|column| column.len()).sum();
+        self.end_section(SectionKind::Events, Codec::Columns, raw_bytes, head)
     }
 
     /// A process has gone.
@@ -79,31 +87,34 @@ impl<W: Write> FileWriter<W> {
 
     fn json(&mut self, kind: SectionKind, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(value)?;
-        self.section(kind, EventsHead::default(), &text)
+        self.begin_section();
+        let mut codec = Codec::Zstd;
+        if self.pack(&text)? >= text.len() {
+            codec = Codec::Raw;
+            self.begin_section();
+            self.buffer.extend_from_slice(&text);
+        }
+        self.end_section(kind, codec, text.len(), EventsHead::default())
     }
 
-    fn section(&mut self, kind: SectionKind, events: EventsHead, raw: &[u8]) -> io::Result<()> {
+    /// Room for a section's head, and nothing behind it.
+    fn begin_section(&mut self) {
         self.buffer.clear();
         self.buffer.resize(SECTION_HEAD_BYTES, 0);
-        let in_columns = kind == SectionKind::Events && self.pack_columns(raw)?;
-        let codec = if in_columns {
-            Codec::Columns
-        } else {
-            self.buffer.truncate(SECTION_HEAD_BYTES);
-            self.pack(raw)?;
-            Codec::Zstd
-        };
-        let codec = if self.buffer.len() < SECTION_HEAD_BYTES + raw.len() {
-            codec
-        } else {
-            self.buffer.truncate(SECTION_HEAD_BYTES);
-            self.buffer.extend_from_slice(raw);
-            Codec::Raw
-        };
+    }
+
+    /// Writes the section whose payload stands in the buffer.
+    fn end_section(
+        &mut self,
+        kind: SectionKind,
+        codec: Codec,
+        raw_bytes: usize,
+        events: EventsHead,
+    ) -> io::Result<()> {
         let head = SectionHead {
             kind,
             codec,
-            raw_bytes: raw.len() as u32,
+            raw_bytes: raw_bytes as u32,
             stored_bytes: (self.buffer.len() - SECTION_HEAD_BYTES) as u32,
             payload_crc: crc32fast::hash(&self.buffer[SECTION_HEAD_BYTES..]),
             events,
@@ -121,23 +132,5 @@ impl<W: Write> FileWriter<W> {
         let packed = self.compressor.compress_to_buffer(raw, &mut self.buffer[start..])?;
         self.buffer.truncate(start + packed);
         Ok(packed)
-    }
-
-    /// Appends the chunk `raw` in columns; false when it is not a chunk as we know them.
-    fn pack_columns(&mut self, raw: &[u8]) -> io::Result<bool> {
-        let mut columns = std::mem::take(&mut self.columns);
-        let is_chunk = columns.split(raw);
-        if is_chunk {
-            let lengths = self.buffer.len();
-            self.buffer.resize(lengths + COLUMN_COUNT * 8, 0);
-            for (index, column) in columns.get().into_iter().enumerate() {
-                let packed = self.pack(column)?;
-                let place = lengths + 8 * index;
-                self.buffer[place..place + 4].copy_from_slice(&(column.len() as u32).to_le_bytes());
-                self.buffer[place + 4..place + 8].copy_from_slice(&(packed as u32).to_le_bytes());
-            }
-        }
-        self.columns = columns;
-        Ok(is_chunk)
     }
 }

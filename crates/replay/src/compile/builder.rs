@@ -90,6 +90,13 @@ struct Routed {
     align_log2: u8,
 }
 
+impl Routed {
+    /// For the word of a large operation on the block.
+    fn detail(self) -> u64 {
+        op::large_detail(self.align_log2, Some(self.site))
+    }
+}
+
 impl PlanBuilder {
     /// Begins a plan for process number `process` of `recording`.
     ///
@@ -305,13 +312,17 @@ impl PlanBuilder {
         if self.keeps_births && how != How::Mapped {
             self.threads.all[thread].births.push(self.birth_site);
         }
-        if let Some(routed) = self.routed.get_mut(&object) {
-            let site = routed.site;
+        if how == How::Mapped {
+            // No allocator's block, so no region's either.
+            self.routed.remove(&object);
+        }
+        let site = self.routed.get_mut(&object).map(|routed| {
             routed.align_log2 = align_log2;
-            if is_large {
-                self.routed.remove(&object);
-                self.site(site).left_out += 1;
-            } else {
+            routed.site
+        });
+        if let Some(site) = site {
+            self.site(site).begin(size);
+            if !is_large {
                 let place = self.site_born(thread, slot, size, site, align_log2, how);
                 self.enter(object, slot, place, size, None);
                 self.facts.aligned |= how == How::Aligned;
@@ -322,7 +333,7 @@ impl PlanBuilder {
             }
         }
         if is_large {
-            let field = how as u64 | u64::from(align_log2) << 4;
+            let field = how as u64 | op::large_detail(align_log2, site);
             let head = op::pack(op::LARGE_BORN, slot, field);
             let place = self.append(thread, &[head, op::halves(0, op::TOUCH_NONE), size]);
             let mut large = Large::new(place, WrittenPages::default(), 0);
@@ -370,7 +381,6 @@ impl PlanBuilder {
         align_log2: u8,
         how: How,
     ) -> Place {
-        self.site(site).begin(size);
         self.touch_more(size);
         let zeroed = if how == How::Calloc { op::ZEROED } else { 0 };
         let detail = op::halves(site, u32::from(align_log2) | zeroed);
@@ -378,10 +388,7 @@ impl PlanBuilder {
     }
 
     fn site_died(&mut self, thread: usize, slot: u32, size: u64, routed: Routed) {
-        let Routed { site, maker, align_log2 } = routed;
-        let facts = self.site(site);
-        facts.end(size);
-        facts.handed_over += u64::from(maker != thread);
+        let Routed { site, align_log2, .. } = routed;
         self.touch_less(size);
         self.append(
             thread,
@@ -389,33 +396,54 @@ impl PlanBuilder {
         );
     }
 
-    /// A region's block is resized by another one and a copy; so is the one of `malloc` that it is
-    /// compared with.
+    /// Counts the end of a routed block of `size` bytes by `thread`.
+    fn site_ends(&mut self, thread: usize, size: u64, routed: Routed) {
+        let facts = self.site(routed.site);
+        facts.end(size);
+        facts.handed_over += u64::from(routed.maker != thread);
+    }
+
+    /// A routed block becomes one of `size` bytes, made by `thread`; what it was before.
+    fn site_passes(
+        &mut self,
+        thread: usize,
+        object: ObjectId,
+        old_size: u64,
+        size: u64,
+    ) -> Option<Routed> {
+        let routed = *self.routed.get(&object)?;
+        self.site_ends(thread, old_size, routed);
+        self.site(routed.site).begin(size);
+        let now = Routed { maker: thread, align_log2: 0, ..routed };
+        self.routed.insert(object, now);
+        Some(routed)
+    }
+
+    /// A region's small block is resized by another one and a copy; so is the one of `malloc` that
+    /// it is compared with.
     fn site_resized(&mut self, thread: usize, object: ObjectId, size: u64) {
-        let Some(&routed) = self.routed.get(&object) else { return };
-        let site = routed.site;
         let Some((slot, block)) = self.take_version(thread, object) else { return };
         let old_size = std::mem::replace(&mut block.size, size);
+        let Some(routed) = self.site_passes(thread, object, old_size, size) else { return };
         self.site_died(thread, slot, old_size, routed);
-        let size = size.min(op::SIZE_MAX);
-        let place = self.site_born(thread, slot, size, site, 0, How::Malloc);
+        let place = self.site_born(thread, slot, size, routed.site, 0, How::Malloc);
         self.begin_version(object, slot, place);
-        self.routed.insert(object, Routed { site, maker: thread, align_log2: 0 });
-        if let Some(block) = self.blocks.get_mut(object) {
-            block.size = size;
-        }
         self.facts.operations += 1;
         self.now.live_bytes -= old_size;
         self.grow(size);
     }
 
     fn resized(&mut self, thread: usize, object: ObjectId, size: u64) {
-        if self.routed.contains_key(&object) {
+        if self.routed.contains_key(&object)
+            && !self.is_large(size)
+            && self.blocks.get_mut(object).is_some_and(|block| block.large.is_none())
+        {
             self.site_resized(thread, object, size);
             return;
         }
         let Some((source, block)) = self.take_version(thread, object) else { return };
         let (old_size, is_large) = (block.size, block.large.is_some());
+        let routed = self.site_passes(thread, object, old_size, size);
         let large = self.blocks.get_mut(object).and_then(|block| block.large.take());
         let place = if is_large || self.is_large(size) {
             let old_pages = self.pages(old_size.min(size));
@@ -435,7 +463,8 @@ impl PlanBuilder {
                 }
             };
             let was_large = if is_large { op::WAS_LARGE } else { 0 };
-            let head = op::pack(op::LARGE_RESIZED, source, was_large);
+            let detail = routed.map_or(0, |routed| routed.detail());
+            let head = op::pack(op::LARGE_RESIZED, source, was_large | detail);
             let target = op::halves(source, op::TOUCH_NONE);
             let place = self.append(thread, &[head, target, size, old_size]);
             if self.is_large(size) {
@@ -463,7 +492,11 @@ impl PlanBuilder {
         let Some((slot, _)) = self.take_version(thread, object) else { return };
         let Some(block) = self.blocks.remove(object) else { return };
         let is_mapped = block.is_mapped();
-        if let Some(routed) = self.routed.remove(&object) {
+        let routed = self.routed.remove(&object);
+        if let Some(routed) = routed {
+            self.site_ends(thread, block.size, routed);
+        }
+        if let (Some(routed), None) = (routed, &block.large) {
             self.site_died(thread, slot, block.size, routed);
             self.slots.give(thread, slot, self.epoch);
             self.facts.operations += 1;
@@ -477,7 +510,8 @@ impl PlanBuilder {
                 self.touch_more(bytes);
                 self.touch_less(bytes);
                 let (start, end) = large.last_part(block.size);
-                let head = op::pack(op::LARGE_DIED, slot, u64::from(is_mapped));
+                let detail = routed.map_or(0, |routed| routed.detail());
+                let head = op::pack(op::LARGE_DIED, slot, u64::from(is_mapped) | detail);
                 self.append(thread, &[head, 0, end - start, start]);
                 self.touch_less(large.pages.count() * self.page_bytes);
                 if is_mapped {

@@ -10,6 +10,7 @@ use std::io;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::board::Board;
 use super::growth::Growth;
@@ -18,6 +19,8 @@ use super::lane::Lane;
 use super::ledger::Ledger;
 use super::operate::{Bench, OnExhausted, Tally, Totals};
 use super::order::Order;
+use super::pace::Pace;
+use super::shared_region::SharedRegion;
 use super::stocktaker::Stocktaker;
 use super::view::{PlanView, ThreadView};
 use crate::op;
@@ -41,7 +44,10 @@ pub(crate) struct Engine<H: Heap> {
     finish: AtomicU32,
     on_failure: fn(&str) -> !,
     route: Option<SiteRoute>,
+    /// The routed site's region, where threads share one.
+    shared: Option<&'static SharedRegion>,
     stocktaker: Option<Stocktaker>,
+    pace: Pace,
     /// An address on the stack of each thread that was started; 0 before.
     stacks: Vec<AtomicUsize>,
 }
@@ -133,7 +139,9 @@ impl<H: Heap> Engine<H> {
             finish: AtomicU32::new(0),
             on_failure,
             route: None,
+            shared: None,
             stocktaker: None,
+            pace: Pace::default(),
             stacks: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         })
     }
@@ -149,9 +157,26 @@ impl<H: Heap> Engine<H> {
         Ok(())
     }
 
+    /// Keeps a memory run to the recorded clock, `limit` in all.
+    pub(crate) fn keep_pace(&mut self, limit: Duration) {
+        self.pace = Pace::new(self.bench.plan.times, limit);
+    }
+
     /// Lets a region serve the blocks of one call site.
-    pub(crate) fn route(&mut self, route: Option<SiteRoute>) {
+    ///
+    /// # Errors
+    /// When there is no memory for a region that threads share.
+    pub(crate) fn route(&mut self, route: Option<SiteRoute>) -> io::Result<()> {
         self.route = route;
+        if let Some(route) = route.filter(|route| route.is_shared) {
+            let shared = SharedRegion::new(&route);
+            self.shared = Some(shared.ok_or(io::ErrorKind::OutOfMemory)?);
+        }
+        Ok(())
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::new(self.route, self.shared)
     }
 
     /// Replays everything on the calling thread (the worker's main one) and others; enters
@@ -173,8 +198,9 @@ impl<H: Heap> Engine<H> {
             }
         }
         self.board.set(Field::State, STATE_RUNNING);
-        let faults = sys::page_faults();
+        let usage = sys::usage();
         let started_ns = heapwright_os::monotonic_ns();
+        self.pace.begin();
         let cpu_ns = sys::process_cpu_ns();
 
         self.start_due::<MEASURE>(0);
@@ -192,21 +218,25 @@ impl<H: Heap> Engine<H> {
 
         let cpu_ns = sys::process_cpu_ns() - cpu_ns;
         let wall_ns = heapwright_os::monotonic_ns() - started_ns;
-        let faults_after = sys::page_faults();
+        let usage_after = sys::usage();
+        if let Some(shared) = self.shared {
+            self.board.add(Field::RegionBytes, shared.held_bytes() as u64);
+        }
         self.board.set(Field::PeakBytes, self.bench.growth.highest());
         self.board.set(Field::CpuNs, cpu_ns);
         let mapping_ns = self.bench.mapping_ns.load(Ordering::Relaxed);
         self.board.set(Field::WaitNs, order.wait_ns());
         self.board.set(Field::MappingNs, mapping_ns);
         self.board.set(Field::WallNs, wall_ns);
-        self.board.set(Field::FaultsMinor, faults_after.0 - faults.0);
-        self.board.set(Field::FaultsMajor, faults_after.1 - faults.1);
+        self.board.set(Field::FaultsMinor, usage_after.faults_minor - usage.faults_minor);
+        self.board.set(Field::FaultsMajor, usage_after.faults_major - usage.faults_major);
+        self.board.set(Field::KernelNs, usage_after.kernel_ns - usage.kernel_ns);
         self.board.set(Field::State, STATE_DONE);
     }
 
     fn replay<const MEASURE: bool>(&self, thread: &ThreadView) {
         let mut tally = Tally { births: thread.births, ..Tally::default() };
-        let mut lane = Lane::new(self.route);
+        let mut lane = self.lane();
         let mut start = 0;
         for &segment in thread.segments {
             let (epoch, end) = (op::low(segment), op::high(segment) as usize);
@@ -230,6 +260,7 @@ impl<H: Heap> Engine<H> {
         }
         let live_bytes = self.totals.live_bytes.load(Ordering::Relaxed);
         self.board.raise(Field::PeakLiveBytes, live_bytes.max(0) as u64);
+        self.pace.keep(done);
         let mark = self.mark_of[done as usize].load(Ordering::Relaxed);
         if mark != 0 {
             self.sample(mark as usize - 1, live_bytes);

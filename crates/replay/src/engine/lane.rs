@@ -1,44 +1,41 @@
-//! The region that serves one call site in one replay thread, in the place of `malloc`.
+//! What serves one call site in one replay thread, in the place of `malloc`.
 //!
 //! # Invariants
-//! - I1: a block that a lane gives is freed by that lane: the plan's site has no block that one
-//!   thread makes and another ends (the parent asks before it starts such a run).
-//! - I2: a lane with live blocks is never dropped: they count as memory until the end.
+//! - I1: a block that a lane gives is freed by that lane, or, where the site's blocks are ended by
+//!   other threads than the ones that made them, by a lane of the same [`SharedRegion`] (the parent
+//!   says which it is, from what the compiler counted).
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 
-use heapwright_regions::{
-    AnonymousPages, Buddy, End, Linear, Lines, OutOfOrder, Pool, Slab, Stack, Tails,
-};
+use heapwright_regions::{AnonymousPages, PoolLocal, SlabLocal};
 
-use crate::site::{RegionKind, SiteRoute};
+use super::own_region::{OwnRegion, fits, layout};
+use super::shared_region::SharedRegion;
+use crate::site::SiteRoute;
 
-/// Natural alignment of blocks, as `malloc` gives it.
-const ALIGN_LOG2: u32 = 4;
-/// Leaves of a buddy heap.
-const BUDDY_LEAF_BYTES: usize = 4096;
-
-/// The five, each on the kernel's pages.
-enum Region {
-    Linear(Box<Linear<AnonymousPages>>),
-    Stack(Stack<AnonymousPages>),
-    Pool(Pool<AnonymousPages>),
-    Slab(Box<Slab<AnonymousPages>>),
-    Buddy(Box<Buddy<AnonymousPages>>),
+/// A region of this thread's own, or its way to the one that threads share.
+enum Seat {
+    Own(OwnRegion),
+    /// With what a block is.
+    Pool(Layout, PoolLocal<'static, AnonymousPages>),
+    Slab(Box<SlabLocal<'static, AnonymousPages>>),
+    Locked(&'static Mutex<OwnRegion>),
 }
 
-/// A site's region in one thread; made at its first block.
+/// A site's region as one thread uses it; made at its first block.
 pub(super) struct Lane {
     route: Option<SiteRoute>,
-    region: Option<Region>,
-    live_blocks: u64,
+    shared: Option<&'static SharedRegion>,
+    seat: Option<Seat>,
 }
 
 impl Lane {
-    /// A lane for the routed site, if there is one.
-    pub(super) fn new(route: Option<SiteRoute>) -> Self {
-        Self { route, region: None, live_blocks: 0 }
+    /// A lane for the routed site, if there is one; its blocks are those of `shared`, if that is
+    /// given, else of a region of its own.
+    pub(super) fn new(route: Option<SiteRoute>, shared: Option<&'static SharedRegion>) -> Self {
+        Self { route, shared, seat: None }
     }
 
     /// Whether blocks of `site` are this lane's.
@@ -51,121 +48,155 @@ impl Lane {
     #[inline]
     pub(super) fn alloc(&mut self, size: usize, align_log2: u32) -> *mut u8 {
         let Some(layout) = layout(size, align_log2) else { return ptr::null_mut() };
-        if self.region.is_none() {
-            self.region = self.route.as_ref().and_then(make);
-        }
-        let block = match &self.region {
-            Some(Region::Linear(arena)) => arena.try_alloc_layout(layout).ok(),
-            Some(Region::Stack(stack)) => stack.try_alloc(End::Low, layout).ok(),
-            Some(Region::Pool(pool)) if fits(pool.block_layout(), layout) => pool.try_alloc().ok(),
-            Some(Region::Slab(slab)) => slab.try_alloc(layout).ok(),
-            Some(Region::Buddy(buddy)) => buddy.try_alloc(layout).ok(),
+        let block = match self.seat() {
+            Some(Seat::Own(region)) => return region.alloc(layout),
+            Some(Seat::Locked(region)) => return lock(region).alloc(layout),
+            Some(Seat::Pool(slot, pool)) if fits(*slot, layout) => pool.try_alloc().ok(),
+            Some(Seat::Slab(slab)) => slab.try_alloc(layout).ok(),
             _ => None,
         };
-        self.live_blocks += 1;
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    /// Ends a block. A linear region ends all together: when the last one goes.
+    /// Ends a block.
     ///
     /// # Safety
-    /// - `block` is a live block of this lane, made with that size and alignment.
+    /// - `block` is a live block of this lane, or of one with the same shared region, made with
+    ///   that size and alignment.
     #[inline]
     pub(super) unsafe fn free(&mut self, block: *mut u8, size: usize, align_log2: u32) {
-        self.live_blocks -= 1;
         let (Some(block), Some(layout)) = (NonNull::new(block), layout(size, align_log2)) else {
             return;
         };
-        match &mut self.region {
-            Some(Region::Linear(arena)) if self.live_blocks == 0 => arena.reset(),
-            Some(Region::Linear(_)) | None => {}
-            Some(Region::Stack(stack)) => {
-                // SAFETY: the caller's block, of this stack; out of order it waits.
-                let freed = unsafe { stack.free(block) };
-                debug_assert!(freed.is_ok());
-            }
-            // SAFETY: the caller's block, of this pool.
-            Some(Region::Pool(pool)) => unsafe { pool.free(block) },
-            // SAFETY: the caller's block and layout.
-            Some(Region::Slab(slab)) => unsafe { slab.free(block, layout) },
-            Some(Region::Buddy(buddy)) => {
-                // SAFETY: the caller's block and layout.
-                let freed = unsafe { buddy.free(block, layout) };
-                debug_assert!(freed.is_ok());
-            }
+        match self.seat() {
+            // SAFETY: the caller's block and layout, of this lane's own region.
+            Some(Seat::Own(region)) => unsafe { region.free(block, layout) },
+            // SAFETY: the caller's block and layout, of the one region that all share.
+            Some(Seat::Locked(region)) => unsafe { lock(region).free(block, layout) },
+            // SAFETY: the caller's block, of this pool: any handle may free it.
+            Some(Seat::Pool(_, pool)) => unsafe { pool.free(block) },
+            // SAFETY: the caller's block and layout, of this slab: any handle may free it.
+            Some(Seat::Slab(slab)) => unsafe { slab.free(block, layout) },
+            // No handle left for this thread: the block stays, as it would in the program.
+            None => {}
         }
     }
 
-    /// Bytes that the region holds now, and so at most: none of them gives memory back.
+    /// The block with `size` bytes in another place, the old one ended; null (and the old one
+    /// still there) when the region has none.
+    ///
+    /// # Safety
+    /// - As for [`Lane::free`], with `old_size`; the new one has natural alignment.
+    pub(super) unsafe fn resize(
+        &mut self,
+        block: *mut u8,
+        old_size: usize,
+        align_log2: u32,
+        size: usize,
+    ) -> *mut u8 {
+        let moved = self.alloc(size, 0);
+        if !moved.is_null() {
+            // SAFETY: both are live, different, and have at least so many bytes.
+            unsafe { ptr::copy_nonoverlapping(block, moved, old_size.min(size)) };
+            // SAFETY: the caller's promise.
+            unsafe { self.free(block, old_size, align_log2) };
+        }
+        moved
+    }
+
+    /// Bytes that a region of this lane's own holds; the one that threads share tells it itself.
     pub(super) fn held_bytes(&self) -> usize {
-        match &self.region {
-            Some(Region::Linear(arena)) => arena.statistics().committed_bytes,
-            Some(Region::Stack(stack)) => resident(&stack.statistics()),
-            Some(Region::Pool(pool)) => pool.statistics().committed_bytes,
-            Some(Region::Slab(slab)) => resident(&slab.statistics()),
-            Some(Region::Buddy(buddy)) => resident(&buddy.statistics()),
-            None => 0,
+        match &self.seat {
+            Some(Seat::Own(region)) => region.held_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// The region, or the way to it, made now if there is none yet; none when there can be none.
+    #[inline]
+    fn seat(&mut self) -> Option<&mut Seat> {
+        if self.seat.is_none() {
+            self.seat = self.open();
+        }
+        self.seat.as_mut()
+    }
+
+    #[cold]
+    fn open(&self) -> Option<Seat> {
+        match self.shared {
+            Some(SharedRegion::Pool(pool)) => Some(Seat::Pool(pool.block_layout(), pool.local())),
+            Some(SharedRegion::Slab(slab)) => slab.local().ok().map(Box::new).map(Seat::Slab),
+            Some(SharedRegion::Locked(region)) => Some(Seat::Locked(region)),
+            None => self.route.as_ref().map(OwnRegion::new).map(Seat::Own),
         }
     }
 }
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        if self.live_blocks != 0 {
-            std::mem::forget(self.region.take());
-        }
-    }
-}
-
-/// Of a region of fixed length what was ever touched.
-fn resident(statistics: &heapwright_regions::RegionStatistics) -> usize {
-    statistics.resident_bytes.value().unwrap_or(statistics.committed_bytes)
-}
-
-fn fits(slot: Layout, wanted: Layout) -> bool {
-    wanted.size() <= slot.size() && wanted.align() <= slot.align()
-}
-
-fn layout(size: usize, align_log2: u32) -> Option<Layout> {
-    Layout::from_size_align(size.max(1), 1 << align_log2.clamp(ALIGN_LOG2, 12)).ok()
-}
-
-fn make(route: &SiteRoute) -> Option<Region> {
-    let pages = AnonymousPages;
-    Some(match route.kind {
-        RegionKind::Linear => Region::Linear(Box::new(Linear::new())),
-        RegionKind::Stack => {
-            let bytes = route.capacity_bytes;
-            Region::Stack(Stack::new_in(pages, bytes, OutOfOrder::Defer).ok()?)
-        }
-        RegionKind::Pool => {
-            let size = route.sizes.iter().copied().find(|&size| size > 0)?;
-            Region::Pool(Pool::new_in(pages, layout(size.next_multiple_of(16), 0)?))
-        }
-        RegionKind::Slab => {
-            let bytes = route.capacity_bytes;
-            Region::Slab(Box::new(Slab::new_in(pages, bytes, Lines::Packed).ok()?))
-        }
-        RegionKind::Buddy => {
-            let bytes = route.capacity_bytes;
-            let heap = Buddy::new_in(pages, bytes, BUDDY_LEAF_BYTES, Tails::Trim).ok()?;
-            Region::Buddy(Box::new(heap))
-        }
-    })
+fn lock(region: &Mutex<OwnRegion>) -> std::sync::MutexGuard<'_, OwnRegion> {
+    region.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Lane;
+    use super::{Lane, SharedRegion};
     use crate::site::{RegionKind, SITE_SIZES_MAX, SiteRoute};
+
+    fn route(kind: RegionKind, sizes: [usize; SITE_SIZES_MAX]) -> SiteRoute {
+        SiteRoute { site: 3, kind, is_shared: false, capacity_bytes: 1 << 20, sizes }
+    }
+
+    #[test]
+    fn blocks_of_a_shared_region_are_ended_by_another_thread() {
+        let mut sizes = [0; SITE_SIZES_MAX];
+        sizes[0] = 40;
+        for kind in RegionKind::ALL {
+            let route = SiteRoute { is_shared: true, ..route(kind, sizes) };
+            let shared = SharedRegion::new(&route).expect("memory");
+            for _ in 0..20 {
+                let blocks: Vec<usize> = std::thread::scope(|scope| {
+                    let maker = scope.spawn(|| {
+                        let mut lane = Lane::new(Some(route), Some(shared));
+                        (0..200).map(|_| lane.alloc(40, 0).expose_provenance()).collect()
+                    });
+                    maker.join().expect("blocks")
+                });
+                let mut lane = Lane::new(Some(route), Some(shared));
+                for block in blocks {
+                    assert_ne!(block, 0, "{kind:?}");
+                    let block = std::ptr::with_exposed_provenance_mut::<u8>(block);
+                    // SAFETY: a live block of 40 bytes.
+                    unsafe { block.write_bytes(7, 40) };
+                    // SAFETY: live, of the shared region and that size.
+                    unsafe { lane.free(block, 40, 0) };
+                }
+            }
+            let held = shared.held_bytes();
+            assert!((200 * 40..1 << 20).contains(&held), "{kind:?}: {held} bytes held for 8000");
+        }
+    }
+
+    #[test]
+    fn a_resized_block_keeps_its_bytes() {
+        let mut lane = Lane::new(Some(route(RegionKind::Slab, [0; SITE_SIZES_MAX])), None);
+        let block = lane.alloc(100, 0);
+        // SAFETY: a live block of 100 bytes.
+        unsafe { block.write_bytes(9, 100) };
+        // SAFETY: live, of that size and natural alignment.
+        let block = unsafe { lane.resize(block, 100, 0, 300_000) };
+        // SAFETY: a live block of 300,000 bytes, the first 100 of them written.
+        let bytes = unsafe { std::slice::from_raw_parts(block, 100) };
+        assert!(bytes.iter().all(|&byte| byte == 9));
+        // SAFETY: live, of that size and natural alignment.
+        unsafe { lane.free(block, 300_000, 0) };
+    }
 
     #[test]
     fn every_region_gives_and_takes_blocks_and_tells_what_it_holds() {
         let mut sizes = [0; SITE_SIZES_MAX];
         sizes[..2].copy_from_slice(&[40, 100]);
         for kind in RegionKind::ALL {
-            let route = SiteRoute { site: 3, kind, capacity_bytes: 1 << 20, sizes };
-            let mut lane = Lane::new(Some(route));
+            let route = route(kind, sizes);
+            let mut lane = Lane::new(Some(route), None);
             assert!(lane.serves(3) && !lane.serves(2));
             assert_eq!(lane.held_bytes(), 0);
             for _ in 0..3 {

@@ -11,7 +11,10 @@ mod lane;
 mod ledger;
 mod operate;
 mod order;
+mod own_region;
+mod pace;
 mod resident_pages;
+mod shared_region;
 mod stocktaker;
 mod view;
 

@@ -55,8 +55,8 @@ impl Totals {
     }
 }
 
-/// Called when an allocation gives null: place of the operation and bytes asked for.
-pub(super) type OnExhausted = fn(operation: usize, size: usize) -> !;
+/// Called when an allocation gives null: whether it was a region's, and bytes asked for.
+pub(super) type OnExhausted = fn(is_region: bool, size: usize) -> !;
 
 /// What all threads work with.
 pub(super) struct Bench<H> {
@@ -93,7 +93,7 @@ impl<H: Heap> Bench<H> {
             match op::code(word) {
                 op::MALLOC => {
                     let size = op::size(word) as usize;
-                    let block = self.checked(self.heap.alloc(slot, size), at, slot, size);
+                    let block = self.checked(self.heap.alloc(slot, size), slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
                     self.note_birth::<MEASURE>(tally, slot, size);
@@ -109,7 +109,7 @@ impl<H: Heap> Bench<H> {
                 }
                 op::CALLOC => {
                     let size = op::size(word) as usize;
-                    let block = self.checked(self.heap.alloc_zeroed(slot, size), at, slot, size);
+                    let block = self.checked(self.heap.alloc_zeroed(slot, size), slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
                     self.note_birth::<MEASURE>(tally, slot, size);
@@ -123,7 +123,7 @@ impl<H: Heap> Bench<H> {
                     self.count_death::<MEASURE>(tally, block, old_size);
                     // SAFETY: the block came out of its slot, so it is ours alone and live.
                     let block = unsafe { self.heap.resize(block, size) };
-                    let block = self.checked(block, at, slot, size);
+                    let block = self.checked(block, slot, size);
                     if size > old_size {
                         self.write_all(block, old_size, size);
                     }
@@ -136,7 +136,7 @@ impl<H: Heap> Bench<H> {
                     let size = op::size(word) as usize;
                     let align_log2 = op::low(words[at + 1]);
                     let block = self.heap.alloc_aligned(slot, size, align_log2);
-                    let block = self.checked(block, at, slot, size);
+                    let block = self.checked(block, slot, size);
                     self.write_all(block, 0, size);
                     self.count_birth::<MEASURE>(tally, block, size);
                     self.note_birth::<MEASURE>(tally, slot, size);
@@ -144,7 +144,7 @@ impl<H: Heap> Bench<H> {
                     at += 2;
                 }
                 op::SITE_BORN => {
-                    self.site_born::<MEASURE>(&words[at..at + 2], at, tally, lane);
+                    self.site_born::<MEASURE>(&words[at..at + 2], tally, lane);
                     at += 2;
                 }
                 op::SITE_DIED => {
@@ -153,7 +153,7 @@ impl<H: Heap> Bench<H> {
                 }
                 code => {
                     let count = op::word_count(code).unwrap_or(1);
-                    self.operate_large::<MEASURE>(&words[at..at + count], at, tally);
+                    self.operate_large::<MEASURE>(&words[at..at + count], tally, lane);
                     at += count;
                 }
             }
@@ -163,13 +163,7 @@ impl<H: Heap> Bench<H> {
     /// A block of a call site that a region may serve: with the region and without it the same
     /// is done here, but for the allocation itself.
     #[inline]
-    fn site_born<const MEASURE: bool>(
-        &self,
-        words: &[u64],
-        at: usize,
-        tally: &mut Tally,
-        lane: &mut Lane,
-    ) {
+    fn site_born<const MEASURE: bool>(&self, words: &[u64], tally: &mut Tally, lane: &mut Lane) {
         let (slot, size) = (op::slot(words[0]), op::size(words[0]) as usize);
         let detail = op::high(words[1]);
         let align_log2 = detail & !op::ZEROED;
@@ -180,7 +174,7 @@ impl<H: Heap> Bench<H> {
                 (_, true) => self.heap.alloc_aligned(slot, size, align_log2),
                 _ => self.heap.alloc(slot, size),
             };
-            let block = self.checked(block, at, slot, size);
+            let block = self.checked(block, slot, size);
             self.write_all(block, 0, size);
             self.count_birth::<MEASURE>(tally, block, size);
             self.put(slot, block);
@@ -188,19 +182,25 @@ impl<H: Heap> Bench<H> {
         }
         let block = lane.alloc(size, align_log2);
         if block.is_null() {
-            (self.on_exhausted)(at, size);
+            (self.on_exhausted)(true, size);
         }
         if is_zeroed {
             // SAFETY: the lane's block has that many bytes.
             unsafe { block.write_bytes(0, size) };
         }
         self.write_all(block, 0, size);
-        if MEASURE {
-            tally.live_blocks += 1;
-            tally.live_bytes += size as i64;
-            tally.usable_bytes += size as i64;
-        }
+        Self::count_site::<MEASURE>(tally, 1, size as i64);
         self.put(slot, block);
+    }
+
+    /// A region's blocks have what was asked for, as far as anybody outside it knows.
+    #[inline(always)]
+    fn count_site<const MEASURE: bool>(tally: &mut Tally, blocks: i64, bytes: i64) {
+        if MEASURE {
+            tally.live_blocks += blocks;
+            tally.live_bytes += bytes;
+            tally.usable_bytes += bytes;
+        }
     }
 
     #[inline]
@@ -213,13 +213,9 @@ impl<H: Heap> Bench<H> {
             unsafe { self.heap.free(block) };
             return;
         }
-        if MEASURE {
-            tally.live_blocks -= 1;
-            tally.live_bytes -= size as i64;
-            tally.usable_bytes -= size as i64;
-        }
-        // SAFETY: as above; of this lane, since no other thread ends a routed site's blocks (the
-        // parent asked), and made with that size and alignment.
+        Self::count_site::<MEASURE>(tally, -1, -(size as i64));
+        // SAFETY: as above; of this lane, or of the region that all lanes share (lane I1), and
+        // made with that size and alignment.
         unsafe { lane.free(block, size, op::high(words[1])) };
     }
 
@@ -227,16 +223,21 @@ impl<H: Heap> Bench<H> {
     /// cost, under any allocator, and told apart.
     #[cold]
     #[inline(never)]
-    fn operate_large<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
+    fn operate_large<const MEASURE: bool>(
+        &self,
+        words: &[u64],
+        tally: &mut Tally,
+        lane: &mut Lane,
+    ) {
         let field = op::size(words[0]);
         let is_mapping = match op::code(words[0]) {
             op::LARGE_BORN => How::from_field(field) == How::Mapped,
-            op::LARGE_DIED | op::TOUCH => field != 0,
+            op::LARGE_DIED | op::TOUCH => field & op::MAPPED != 0,
             op::TRIM => true,
             _ => false,
         };
         if !is_mapping {
-            self.operate_one_large::<MEASURE>(words, at, tally);
+            self.operate_one_large::<MEASURE>(words, tally, lane);
             return;
         }
         if op::code(words[0]) != op::LARGE_BORN {
@@ -244,24 +245,29 @@ impl<H: Heap> Bench<H> {
             self.filled(op::slot(words[0]));
         }
         let before_ns = sys::thread_cpu_ns();
-        self.operate_one_large::<MEASURE>(words, at, tally);
+        self.operate_one_large::<MEASURE>(words, tally, lane);
         let ns = sys::thread_cpu_ns().saturating_sub(before_ns);
         // Relaxed: a sum, read after all threads are joined.
         self.mapping_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    fn operate_one_large<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
-        let slot = op::slot(words[0]);
+    fn operate_one_large<const MEASURE: bool>(
+        &self,
+        words: &[u64],
+        tally: &mut Tally,
+        lane: &mut Lane,
+    ) {
+        let (slot, field) = (op::slot(words[0]), op::size(words[0]));
         match op::code(words[0]) {
-            op::LARGE_BORN => self.large_born::<MEASURE>(words, at, tally),
-            op::LARGE_RESIZED => self.large_resized::<MEASURE>(words, at, tally),
+            op::LARGE_BORN => self.large_born::<MEASURE>(words, tally, lane),
+            op::LARGE_RESIZED => self.large_resized::<MEASURE>(words, tally, lane),
             op::LARGE_DIED => {
                 let block = self.take(slot);
                 let size = words[2] as usize;
                 if MEASURE {
                     self.growth.before_loss(size);
                 }
-                if op::size(words[0]) != 0 {
+                if field & op::MAPPED != 0 {
                     if MEASURE {
                         tally.mapped_bytes -= self.written_bytes(slot, usize::MAX);
                     }
@@ -272,14 +278,21 @@ impl<H: Heap> Bench<H> {
                     if MEASURE {
                         tally.untouched_bytes -= size as i64 - self.written_bytes(slot, size);
                     }
-                    self.count_death::<MEASURE>(tally, block, size);
-                    // SAFETY: the block came out of its slot, so it is ours alone and live.
-                    unsafe { self.heap.free(block) };
+                    if op::large_site(field).is_some_and(|site| lane.serves(site)) {
+                        Self::count_site::<MEASURE>(tally, -1, -(size as i64));
+                        // SAFETY: a block of the site's region (lane I1), live, ours alone, of
+                        // that size and alignment.
+                        unsafe { lane.free(block, size, op::large_align_log2(field)) };
+                    } else {
+                        self.count_death::<MEASURE>(tally, block, size);
+                        // SAFETY: the block came out of its slot, so it is ours alone and live.
+                        unsafe { self.heap.free(block) };
+                    }
                 }
             }
             op::TOUCH => {
                 let block = self.take(slot);
-                let is_mapped = op::size(words[0]) != 0;
+                let is_mapped = field & op::MAPPED != 0;
                 let pages = self.touch(block, usize::MAX, op::high(words[1]), is_mapped);
                 if MEASURE {
                     let known = self.written_pages[slot as usize].load(Ordering::Relaxed);
@@ -316,17 +329,27 @@ impl<H: Heap> Bench<H> {
         }
     }
 
-    fn large_born<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
+    fn large_born<const MEASURE: bool>(&self, words: &[u64], tally: &mut Tally, lane: &mut Lane) {
         let (slot, size) = (op::slot(words[0]), words[2] as usize);
         let field = op::size(words[0]);
-        let how = How::from_field(field);
+        let (how, align_log2) = (How::from_field(field), op::large_align_log2(field));
+        let is_site = op::large_site(field).is_some_and(|site| lane.serves(site));
         let block = match how {
+            _ if is_site => lane.alloc(size, align_log2),
             How::Malloc => self.heap.alloc(slot, size),
             How::Calloc => self.heap.alloc_zeroed(slot, size),
-            How::Aligned => self.heap.alloc_aligned(slot, size, (field >> 4) as u32),
+            How::Aligned => self.heap.alloc_aligned(slot, size, align_log2),
             How::Mapped => sys::map_private(size),
         };
-        let block = self.checked(block, at, slot, size);
+        if is_site && block.is_null() {
+            (self.on_exhausted)(true, size);
+        }
+        let block = self.checked(block, slot, size);
+        if is_site && how == How::Calloc {
+            // Its memory may be used already, so whoever takes it has to clear it.
+            // SAFETY: the lane's block has that many bytes.
+            unsafe { block.write_bytes(0, size) };
+        }
         let is_mapped = how == How::Mapped;
         let pages = self.touch(block, size, op::high(words[1]), is_mapped);
         if MEASURE {
@@ -341,6 +364,8 @@ impl<H: Heap> Bench<H> {
             if MEASURE {
                 self.ledger.enter(slot, size, SITE_MAPPED);
             }
+        } else if is_site {
+            Self::count_site::<MEASURE>(tally, 1, size as i64);
         } else {
             self.count_birth::<MEASURE>(tally, block, size);
             self.note_birth::<MEASURE>(tally, slot, size);
@@ -348,7 +373,12 @@ impl<H: Heap> Bench<H> {
         self.put(slot, block);
     }
 
-    fn large_resized<const MEASURE: bool>(&self, words: &[u64], at: usize, tally: &mut Tally) {
+    fn large_resized<const MEASURE: bool>(
+        &self,
+        words: &[u64],
+        tally: &mut Tally,
+        lane: &mut Lane,
+    ) {
         let (slot, target) = (op::slot(words[0]), op::low(words[1]));
         let (size, old_size) = (words[2] as usize, words[3] as usize);
         let block = self.take(slot);
@@ -357,14 +387,27 @@ impl<H: Heap> Bench<H> {
         }
         let old_pages = old_size.div_ceil(self.plan.page_bytes) as u32;
         let mut known = old_pages;
-        if MEASURE && op::size(words[0]) & op::WAS_LARGE != 0 {
+        let field = op::size(words[0]);
+        let is_site = op::large_site(field).is_some_and(|site| lane.serves(site));
+        if MEASURE && field & op::WAS_LARGE != 0 {
             tally.untouched_bytes -= old_size as i64 - self.written_bytes(slot, old_size);
             known = self.written_pages[slot as usize].load(Ordering::Relaxed);
         }
-        self.count_death::<MEASURE>(tally, block, old_size);
-        // SAFETY: the block came out of its slot, so it is ours alone and live.
-        let block = unsafe { self.heap.resize(block, size) };
-        let block = self.checked(block, at, slot, size);
+        let block = if is_site {
+            Self::count_site::<MEASURE>(tally, 0, size as i64 - old_size as i64);
+            // SAFETY: a block of the site's region (lane I1), live, ours alone, of that size and
+            // alignment.
+            let block = unsafe { lane.resize(block, old_size, op::large_align_log2(field), size) };
+            if block.is_null() {
+                (self.on_exhausted)(true, size);
+            }
+            block
+        } else {
+            self.count_death::<MEASURE>(tally, block, old_size);
+            // SAFETY: the block came out of its slot, so it is ours alone and live.
+            let block = unsafe { self.heap.resize(block, size) };
+            self.checked(block, slot, size)
+        };
         let fresh = match op::high(words[1]) {
             op::TOUCH_ALL if size > old_size => {
                 self.write_all(block, old_size, size);
@@ -378,7 +421,9 @@ impl<H: Heap> Bench<H> {
             self.set_written_pages(target, kept + fresh);
             tally.untouched_bytes += size as i64 - self.written_bytes(target, size);
         }
-        self.count_birth::<MEASURE>(tally, block, size);
+        if !is_site {
+            self.count_birth::<MEASURE>(tally, block, size);
+        }
         self.note_move::<MEASURE>(slot, target, Some(size));
         self.put(target, block);
     }
@@ -447,16 +492,16 @@ impl<H: Heap> Bench<H> {
 
     /// The block, or the end of this run when there is none.
     #[inline(always)]
-    fn checked(&self, block: *mut u8, at: usize, slot: u32, size: usize) -> *mut u8 {
-        if block.is_null() { self.no_block(at, slot, size) } else { block }
+    fn checked(&self, block: *mut u8, slot: u32, size: usize) -> *mut u8 {
+        if block.is_null() { self.no_block(slot, size) } else { block }
     }
 
     #[cold]
     #[inline(never)]
-    fn no_block(&self, at: usize, slot: u32, size: usize) -> *mut u8 {
+    fn no_block(&self, slot: u32, size: usize) -> *mut u8 {
         // An allocator may give null for a block without bytes; the slot needs a pointer.
         let block = if size == 0 { self.heap.alloc(slot, 1) } else { ptr::null_mut() };
-        if block.is_null() { (self.on_exhausted)(at, size) } else { block }
+        if block.is_null() { (self.on_exhausted)(false, size) } else { block }
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use crate::op;
 use crate::plan::{
@@ -64,24 +65,36 @@ pub(crate) struct PlanView {
     pub(crate) window: u32,
     pub(crate) page_bytes: usize,
     pub(crate) marks: &'static [u64],
+    /// The program's own time at each epoch's end, ns from the first event.
+    pub(crate) times: &'static [u64],
     pub(crate) has_aligned: bool,
     lists: &'static [u64],
     runs: &'static [u64],
 }
 
 impl PlanView {
-    /// Maps and checks the plan in `file`.
+    /// Maps and checks the plan in `file`; with `is_copied` a copy of it, for a run beside which
+    /// others run: pages that are shared count by halves, thirds and so on, and as those others
+    /// end, they would count for more.
     ///
     /// # Errors
-    /// What mapping gives; `InvalidData` for anything but a plan of this version.
-    pub(crate) fn map(file: &File) -> io::Result<Self> {
+    /// What mapping and reading give; `InvalidData` for anything but a plan of this version.
+    pub(crate) fn map(file: &File, is_copied: bool) -> io::Result<Self> {
         let bytes = file.metadata()?.len() as usize;
         if bytes < 8 * HEAD_WORDS {
             return Err(invalid("too short"));
         }
-        let start = sys::map(Some(file), bytes, false)?;
+        let start = if is_copied {
+            let start = sys::map(None, bytes, true)?;
+            // SAFETY: a new mapping of that length, which nobody else knows.
+            let copy = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
+            file.read_exact_at(copy, 0)?;
+            start
+        } else {
+            sys::map(Some(file), bytes, false)?
+        };
         // SAFETY: the mapping is that long, page aligned, stays for good, and nobody writes to
-        // the file after the parent has laid it down.
+        // it, nor to the file after the parent has laid it down.
         let all: &'static [u64] =
             unsafe { std::slice::from_raw_parts(start.cast::<u64>().as_ptr(), bytes / 8) };
         Self::new(all)
@@ -101,6 +114,7 @@ impl PlanView {
         let threads = take(all[head::THREADS] * THREAD_WORDS as u64)?;
         let segments = take(all[head::SEGMENTS])?;
         let marks = take(all[head::MARKS])?;
+        let times = take(all[head::EPOCHS])?;
         let lists = take(all[head::LISTS])?;
         let runs = take(2 * all[head::RUNS])?;
         let births = take(all[head::BIRTHS])?;
@@ -131,6 +145,7 @@ impl PlanView {
             window: all[head::WINDOW] as u32,
             page_bytes: all[head::PAGE_BYTES].clamp(4096, 1 << 20) as usize,
             marks,
+            times,
             has_aligned: all[head::ALIGNED] != 0,
             lists,
             runs,

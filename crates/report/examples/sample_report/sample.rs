@@ -444,6 +444,12 @@ fn site(rank: usize, mut stack: Vec<StackFrame>, chance: &mut Chance) -> Site {
         kind: ["malloc", "new", "realloc", "calloc"][chance.below(4)].into(),
         recommend: recommend.into(),
         why: why(recommend, distinct, allocs),
+        proof: match recommend {
+            "general" => "",
+            _ if proven => "gain",
+            _ => ["no_gain", "not_measured"][chance.below(2)],
+        }
+        .into(),
         predicted: proven.then(|| Predicted {
             time_ratio: 0.9 + 0.1 * chance.part(),
             peak_ratio: 0.92 + 0.1 * chance.part(),

@@ -67,7 +67,7 @@ export interface Site {
   threads: number; same_thread_share: number; live_at_peak_bytes: number;
   live_at_end_bytes: number; live_at_end_blocks: number; lifetime_median_bytes: number;
   temporary_share: number; lifo_share: number; batch_share: number; realloc_share: number;
-  kind: string; recommend: string; why: string; predicted: Predicted | null;
+  kind: string; recommend: string; why: string; proof: string; predicted: Predicted | null;
 }
 export interface Frame {
   module: string; build_id: string; offset: string; function: string; file: string;
@@ -95,8 +95,8 @@ interface Wire {
     module: number[]; build_id: number[]; offset: string[]; function: number[];
     file: number[]; line: number[];
   };
-  sites: (Omit<Site, "function" | "file" | "why" | "kind" | "recommend"> & {
-    function: number; file: number; why: number; kind: number; recommend: number;
+  sites: (Omit<Site, "function" | "file" | "why" | "kind" | "recommend" | "proof"> & {
+    function: number; file: number; why: number; kind: number; recommend: number; proof: number;
   })[];
   listed: number; sites_total: number; leaks: number[]; temporaries: number[];
   blame: (Omit<Blame, "site"> & { site: number })[];
@@ -114,7 +114,7 @@ export function unpack(json: string): Report {
   }));
   const pool: Site[] = wire.sites.map((site) => ({
     ...site, function: text(site.function), file: text(site.file), why: text(site.why),
-    kind: text(site.kind), recommend: text(site.recommend),
+    kind: text(site.kind), recommend: text(site.recommend), proof: text(site.proof),
   }));
   const pick = (indices: number[]) => indices.map((i) => pool[i]!);
   return {

@@ -49,9 +49,14 @@ export const adviceColumn = (): Column<Site> => ({
 export const kindBadge = (kind: string): HTMLElement =>
   el("span", { class: `kind kind-${kind.replace(/\W/g, "")}` }, kind || "none");
 
-function proof({ predicted, recommend }: Site): Child {
-  if (recommend === "general" || recommend === "") return null;
-  if (!predicted) return el("span", { class: "under" }, "not yet proven");
+/** What the replay of the candidate showed, in two or three words. */
+const PROOFS: Record<string, string> = {
+  no_gain: "no gain measured", loss: "a region was worse", not_measured: "not measured",
+  not_upheld: "not upheld",
+};
+
+function proof({ predicted, proof }: Site): Child {
+  if (!predicted) return proof in PROOFS ? el("span", { class: "under" }, PROOFS[proof]) : null;
   return [el("span", { class: "under" }, figure(ratio(predicted.time_ratio)), " time"),
     el("span", { class: "under" }, figure(ratio(predicted.peak_ratio)), " peak")];
 }
@@ -71,13 +76,15 @@ export function siteDetail(site: Site, context: SiteContext): HTMLElement {
     el("div", { class: "site-facts" },
       site.why ? el("p", { class: "why" }, kindBadge(site.recommend), ": ", prose(site.why)) : null,
       el("dl", { class: "facts" },
-        fact("Proof", predicted ? [
+        site.proof ? fact("Proof", predicted ? [
           "time ", figure(ratio(predicted.time_ratio)), ", peak ", figure(ratio(predicted.peak_ratio)),
           "; one long-lived block could hold ", figure(bytes(predicted.worst_case_held_bytes))]
-          : "not yet proven by replay"),
+          : (PROOFS[site.proof] ?? site.proof)) : null,
         fact("Allocated by", site.kind || "–"),
         fact("Sizes", sizesText(site)),
         fact("Never freed", [figure(bytes(site.live_at_end_bytes)), " in ", figure(count(site.live_at_end_blocks, "blocks")), " blocks"]),
+        fact("Threads", [figure(count(site.threads, "threads")), ", ", figure(percent(site.same_thread_share)), " of the frees by the one that allocated"]),
+        fact("Temporary", figure(percent(site.temporary_share))),
         fact("Last in, first out", figure(percent(site.lifo_share))),
         fact("Die together", figure(percent(site.batch_share))),
         fact("Reallocated", figure(percent(site.realloc_share)))),
