@@ -52,7 +52,7 @@ fn a_double_free_ends_the_program() {
 
 #[test]
 fn an_overflow_of_one_zero_byte_is_found_by_free() {
-    expect_told(3, "a block of 10 bytes by malloc was written to 0 bytes behind its end", SIGABRT);
+    expect_told(3, "a block of 10 bytes by malloc was written to just behind its end", SIGABRT);
     expect_told(4, "a block of 100000 bytes", SIGABRT);
 }
 

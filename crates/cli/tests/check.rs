@@ -308,3 +308,19 @@ fn findings_are_written_as_sarif() {
     assert!(place["region"]["startLine"].as_u64().is_some_and(|line| line > 0));
     assert_eq!(result["stacks"].as_array().map(Vec::len), Some(3));
 }
+
+#[test]
+fn under_a_low_address_limit_the_program_runs_unchecked_and_that_is_said_once() {
+    let binary = heapwright().get_program().to_owned();
+    let object = Path::new(&binary).parent().and_then(Path::parent).expect("a target directory");
+    let object = object.join("so/libheapwright_check.so");
+    // `sort` allocates, grows and frees; the limit leaves no room for the tables.
+    let script = "ulimit -v 120000; printf 'b\\na\\n' | LD_PRELOAD=\"$1\" sort";
+    let output = Command::new("sh").args(["-c", script, "sh"]).arg(object).output();
+    let output = output.expect("a shell");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"a\nb\n");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.matches("nothing is checked").count(), 1, "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}

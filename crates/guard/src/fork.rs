@@ -5,7 +5,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::heap::HEAP;
 use crate::thread::{self, me};
-use crate::{end, fault};
+use crate::{end, fault, plain};
 
 /// Registers with libc. It may allocate.
 pub(crate) fn begin() {
@@ -22,10 +22,13 @@ unsafe extern "C" fn before() {
         core::mem::forget(guard);
     }
     HEAP.depot.before_fork(me());
+    plain::before_fork();
 }
 
 unsafe extern "C" fn after_in_parent() {
     // SAFETY: locked by `before`, in this thread.
+    unsafe { plain::after_fork() };
+    // SAFETY: as above.
     unsafe { HEAP.depot.after_fork() };
     // SAFETY: as above.
     unsafe { HEAP.books.force_unlock() };

@@ -105,9 +105,8 @@ pub(crate) struct Heap {
     configured: AtomicU32,
 }
 
-const NO_ROOM: &[u8] =
-    b"heapwright: check mode needs pages of 4 KiB and some GiB of address space; \
-raise `ulimit -v`\n";
+const NO_ROOM: &[u8] = b"heapwright: check mode needs pages of 4 KiB and some 300 MiB of address \
+space; the program runs on and nothing is checked; raise `ulimit -v`\n";
 const MAKING: u32 = 1;
 const READY: u32 = 2;
 const IMPOSSIBLE: u32 = 3;
@@ -212,9 +211,11 @@ impl Heap {
         // Release: pairs with the Acquire in `ready`.
         self.stage.store(if made { READY } else { IMPOSSIBLE }, Ordering::Release);
         if !made && !sampled::is_on() {
-            // Without a heap the program cannot run, and without this line nobody knows why.
+            // The addresses are the program's then; its blocks are plain ones. Nobody can be told
+            // when even this line fails.
+            self.pages.end();
             let _ = write_all(&Fd::STDERR, NO_ROOM);
-            heapwright_os::abort();
+            fork::begin();
         }
         if made {
             // Both may allocate: the heap is there.
@@ -230,6 +231,12 @@ impl Heap {
     pub(crate) fn is_ready(&self) -> bool {
         // Acquire: pairs with the Release in `make`.
         self.stage.load(Ordering::Acquire) == READY
+    }
+
+    /// Whether there is none and will be none: the limits leave no room for it.
+    pub(crate) fn is_impossible(&self) -> bool {
+        // Acquire: as above; a block that `plain` made was made after this was said.
+        self.stage.load(Ordering::Acquire) == IMPOSSIBLE
     }
 
     /// The highest number of a record.

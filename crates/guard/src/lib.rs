@@ -24,6 +24,7 @@ mod nearest;
 mod options;
 mod packed;
 mod pages;
+mod plain;
 mod range;
 mod record;
 mod release;

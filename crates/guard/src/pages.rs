@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 
 use heapwright_os::{
     Advice, Protection, address_space_limit_bytes, advise, commit, install_guards, protect,
-    remove_guards, renew, reserve,
+    release, remove_guards, renew, reserve,
 };
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -129,6 +129,19 @@ impl Pages {
         // Release: pairs with the Acquire in `bytes`; the tables are there.
         self.bytes.store(bytes, Ordering::Release);
         true
+    }
+
+    /// Gives the addresses back: there will be no heap, and no room lies in them.
+    pub(crate) fn end(&self) {
+        // Acquire: pairs with the Release in `begin`.
+        let bytes = self.bytes.swap(0, Ordering::Acquire);
+        let base: *mut u8 =
+            core::ptr::with_exposed_provenance_mut(self.base.load(Ordering::Relaxed));
+        if let Some(start) = NonNull::new(base).filter(|_| bytes > 0) {
+            // SAFETY: part of the mapping that `begin` made; no room was opened in it. A refusal
+            // leaves it reserved.
+            let _ = unsafe { release(start, bytes) };
+        }
     }
 
     pub(crate) fn method(&self) -> Method {

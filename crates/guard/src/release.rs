@@ -11,7 +11,7 @@ use crate::heap::{Heap, Request, Return};
 use crate::pages::Room;
 use crate::record::{BlockId, Record, State, Watch};
 use crate::thread::{Trace, me, trace};
-use crate::{boot, canary};
+use crate::{boot, canary, plain, sampled};
 
 /// Bytes of freed packed blocks that are held back at least, and at most.
 const QUARANTINE_BYTES: (usize, usize) = (1 << 20, 64 << 20);
@@ -20,7 +20,15 @@ impl Heap {
     /// Takes a block back, or tells why it cannot be one. Null is nothing.
     pub(crate) fn free(&self, block: *mut u8, how: Return) {
         let address = block.addr();
-        if address == 0 || boot::holds(address) || !self.ready() {
+        if address == 0 || boot::holds(address) {
+            return;
+        }
+        if !self.ready() {
+            if self.is_plain() {
+                // SAFETY: the program's blocks are all of `plain` then; that it gives back only
+                // live ones is what nobody checks now.
+                unsafe { plain::free(block) };
+            }
             return;
         }
         let trace = trace(&self.depot);
@@ -37,10 +45,12 @@ impl Heap {
             return self.alloc(request);
         }
         if boot::holds(address) {
-            return self.leave_boot(block, request);
+            // SAFETY: of the boot arena.
+            let old_bytes = unsafe { boot::bytes_of(block) };
+            return self.move_unchecked(block, old_bytes, request);
         }
         if !self.ready() {
-            return null_mut();
+            return self.realloc_plain(block, request);
         }
         let trace = trace(&self.depot);
         if bytes == 0 {
@@ -66,14 +76,36 @@ impl Heap {
         new
     }
 
+    /// Whether the program's blocks are `plain` ones: there is no heap and will be none.
+    fn is_plain(&self) -> bool {
+        self.is_impossible() && !sampled::is_on()
+    }
+
+    /// A new block with the contents of one of `old_bytes`, which stays.
     #[cold]
-    fn leave_boot(&self, block: *mut u8, request: Request) -> *mut u8 {
+    fn move_unchecked(&self, block: *mut u8, old_bytes: usize, request: Request) -> *mut u8 {
         let new = self.alloc(request);
         if !new.is_null() {
-            // SAFETY: of the boot arena (the caller asked).
-            let bytes = unsafe { boot::bytes_of(block) }.min(request.bytes);
             // SAFETY: both have at least so many bytes, and the new one is another.
-            unsafe { core::ptr::copy_nonoverlapping(block, new, bytes) };
+            unsafe { core::ptr::copy_nonoverlapping(block, new, old_bytes.min(request.bytes)) };
+        }
+        new
+    }
+
+    #[cold]
+    fn realloc_plain(&self, block: *mut u8, request: Request) -> *mut u8 {
+        if !self.is_plain() {
+            return null_mut();
+        }
+        // SAFETY: the program's blocks are all of `plain`, and this one is live by its word.
+        let old_bytes = unsafe { plain::bytes_of(block) };
+        let new = match request.bytes {
+            0 => null_mut(),
+            _ => self.move_unchecked(block, old_bytes, request),
+        };
+        if !new.is_null() || request.bytes == 0 {
+            // SAFETY: as above; the program gives it up.
+            unsafe { plain::free(block) };
         }
         new
     }
@@ -84,8 +116,12 @@ impl Heap {
             // SAFETY: of the boot arena.
             return unsafe { boot::bytes_of(block) };
         }
-        if block.is_null() || !self.ready() {
+        if block.is_null() {
             return 0;
+        }
+        if !self.ready() {
+            // SAFETY: the program's blocks are all of `plain`, and this one is live by its word.
+            return if self.is_plain() { unsafe { plain::bytes_of(block) } } else { 0 };
         }
         let found = self.block_at(block.addr());
         if let Some((_, record)) = found

@@ -13,16 +13,16 @@
 use core::cell::Cell;
 use core::ptr::null_mut;
 
-use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
 
-use crate::geometry::{KEPT_MAX, STACK};
+use crate::depot::Depot;
+use crate::geometry::{CLASS_PLACES, KEPT_MAX, STACK};
 use crate::random::step;
 
 /// A thread's rows; pooled, never freed.
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    counts: [Cell<u32>; CLASS_COUNT],
+    counts: [Cell<u32>; CLASS_PLACES],
     random: Cell<u64>,
     turns: Cell<u64>,
     turn_step: Cell<u64>,
@@ -36,7 +36,7 @@ pub(crate) struct Cache {
     pub(crate) next: AtomicPtr<Cache>,
     /// Next in the list of caches without a thread; under its lock.
     pub(crate) next_idle: AtomicPtr<Cache>,
-    rows: [Row; CLASS_COUNT],
+    rows: [Row; CLASS_PLACES],
 }
 
 #[repr(C)]
@@ -64,12 +64,13 @@ impl Cache {
     /// Slots of a stack.
     #[inline(always)]
     pub(crate) fn length(&self, class_index: usize) -> usize {
-        self.counts[class_index].get() as usize
+        self.counts[class_index % CLASS_PLACES].get() as usize
     }
 
     /// The slot on top of the stack.
     #[inline(always)]
     pub(crate) fn pop(&self, class_index: usize) -> Option<*mut u8> {
+        let class_index = class_index % CLASS_PLACES;
         let count = &self.counts[class_index];
         let above = count.get().checked_sub(1)?;
         let slot = self.rows[class_index].stack.get(above as usize)?.get();
@@ -78,17 +79,19 @@ impl Cache {
     }
 
     /// Puts a slot into the quarantine, of `kept` places, a power of two, and the slot that was
-    /// there onto the stack. False when the stack is full: nothing is done then.
+    /// there onto the stack, of `room` places. False when the stack is full: nothing is done then.
     #[inline(always)]
-    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: usize) -> bool {
+    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: usize, room: usize) -> bool {
+        let class_index = class_index % CLASS_PLACES;
         let row = &self.rows[class_index];
         let count = &self.counts[class_index];
         let above = count.get() as usize;
-        if above >= STACK {
+        let Some(place) = row.stack.get(above) else { return false };
+        if above >= room {
             return false;
         }
         if cfg!(heapwright_hardened_without = "quarantine") {
-            row.stack[above].set(slot);
+            place.set(slot);
             count.set(above as u32 + 1);
             return true;
         }
@@ -97,13 +100,14 @@ impl Cache {
         self.turns.set(turns);
         let turn = (turns >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
         let old = row.kept[turn].replace(slot);
-        row.stack[above].set(old);
+        place.set(old);
         count.set((above + usize::from(!old.is_null())) as u32);
         true
     }
 
     /// Puts a slot onto the stack, which is not full, anywhere above the first `since`.
     pub(crate) fn put_above(&self, class_index: usize, slot: *mut u8, since: usize) {
+        let class_index = class_index % CLASS_PLACES;
         let stack = &self.rows[class_index].stack;
         let above = self.length(class_index);
         debug_assert!(above < STACK && since <= above, "C2");
@@ -123,23 +127,35 @@ impl Cache {
         })
     }
 
-    /// Takes the lowest `wished` slots of a stack out, and moves the others down.
-    pub(crate) fn take_lowest(
-        &self,
-        class_index: usize,
-        wished: usize,
-        mut give: impl FnMut(*mut u8),
-    ) {
+    /// Slots of a class, those of the quarantine too.
+    pub(crate) fn held_count(&self, class_index: usize) -> usize {
+        let row = &self.rows[class_index % CLASS_PLACES];
+        let kept = row.kept.iter().filter(|place| !place.get().is_null()).count();
+        self.length(class_index) + kept
+    }
+
+    /// Leaves the lowest `batch` slots of a stack that has as many in `depot`, which has room, and
+    /// moves the others down.
+    pub(crate) fn leave_lowest(&self, class_index: usize, batch: usize, depot: &mut Depot) {
+        let class_index = class_index % CLASS_PLACES;
         let stack = &self.rows[class_index].stack;
         let length = self.length(class_index);
-        let wished = wished.min(length);
-        for place in &stack[..wished] {
-            give(place.get());
+        depot.put(&stack[..batch]);
+        for number in batch..length {
+            stack[number - batch].set(stack[number].get());
         }
-        for number in wished..length {
-            stack[number - wished].set(stack[number].get());
+        self.counts[class_index].set((length - batch) as u32);
+    }
+
+    /// Fills an empty stack with `batch` slots of `depot`; whether it had them.
+    pub(crate) fn take_batch(&self, class_index: usize, batch: usize, depot: &mut Depot) -> bool {
+        let class_index = class_index % CLASS_PLACES;
+        debug_assert_eq!(self.length(class_index), 0);
+        let is_taken = depot.take(&self.rows[class_index].stack[..batch]);
+        if is_taken {
+            self.counts[class_index].set(batch as u32);
         }
-        self.counts[class_index].set((length - wished) as u32);
+        is_taken
     }
 }
 
@@ -151,8 +167,11 @@ mod tests {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
     use std::vec::Vec;
 
+    use core::ptr::NonNull;
+
     use super::Cache;
-    use crate::geometry::STACK;
+    use crate::depot::Depot;
+    use crate::geometry::{CUTS, Cut, KEPT_MAX, STACK};
 
     #[test]
     fn a_freed_slot_waits_and_none_is_lost() {
@@ -170,11 +189,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..400 {
             let first = cache.pop(3).expect("there are more than are kept");
-            assert!(cache.push(3, first, 8));
+            assert!(cache.push(3, first, KEPT_MAX, STACK));
             let mut waited = 0;
             loop {
                 let other = cache.pop(3).expect("there are more than are kept");
-                assert!(cache.push(3, other, 8));
+                assert!(cache.push(3, other, KEPT_MAX, STACK));
                 if other == first {
                     break;
                 }
@@ -183,7 +202,7 @@ mod tests {
             waits.push(waited);
         }
         let sum: usize = waits.iter().sum();
-        assert!((4 * 400..20 * 400).contains(&sum), "about 8 each: {sum}");
+        assert!((400..20 * 400).contains(&sum), "about {KEPT_MAX} each: {sum}");
         assert!(waits.iter().max() > waits.iter().min());
         let mut seen = Vec::new();
         while let Some(slot) = cache.pop_any(3) {
@@ -194,10 +213,15 @@ mod tests {
         for number in 0..STACK {
             cache.put_above(3, slot(number), 0);
         }
-        assert!(!cache.push(3, slot(99), 8), "full");
-        let mut lowest = Vec::new();
-        cache.take_lowest(3, 10, |slot| lowest.push(slot));
-        assert_eq!((lowest.len(), cache.length(3)), (10, STACK - 10));
+        assert!(!cache.push(3, slot(99), KEPT_MAX, STACK), "full");
+        let mut places = [core::ptr::null_mut::<u8>(); 2 * STACK];
+        let cut = Cut { depot_count: 2 * STACK as u32, ..CUTS[3] };
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut);
+        cache.leave_lowest(3, STACK / 2, &mut depot);
+        assert_eq!((depot.len(), cache.length(3)), (STACK / 2, STACK / 2));
+        while cache.pop(3).is_some() {}
+        assert!(cache.take_batch(3, STACK / 2, &mut depot));
+        assert_eq!((depot.len(), cache.length(3)), (0, STACK / 2));
         // SAFETY: allocated above with this layout; not used any more.
         unsafe { dealloc(place.cast(), layout) };
     }

@@ -8,11 +8,13 @@
 
 use core::ptr::{NonNull, null_mut};
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::geometry::{CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_and_start, slot_at};
+use crate::geometry::{
+    CLASS_PLACES, CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_and_start, slot_at,
+};
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -31,13 +33,13 @@ pub(crate) struct Class {
     zeroed_bytes: AtomicU32,
     meta_log2: AtomicU32,
     kept_count: AtomicU32,
+    stack_count: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Class>() == 64);
 
 /// Pages that are made read-only together; where OS pages are larger they stay writable.
 const TABLE_BYTES: usize = 12288;
-const CLASS_PLACES: usize = 128;
 const TABLE_PAGE_BYTES: usize = 4096;
 
 /// All classes, and where the region is.
@@ -67,6 +69,7 @@ static TABLE: Table = Table {
             zeroed_bytes: AtomicU32::new(0),
             meta_log2: AtomicU32::new(0),
             kept_count: AtomicU32::new(0),
+            stack_count: AtomicU32::new(0),
         }
     }; CLASS_PLACES],
     base: AtomicPtr::new(null_mut()),
@@ -83,12 +86,19 @@ pub(crate) struct Layout {
     pub(crate) class_log2: u32,
     /// Start of the metadata; readable, zero.
     pub(crate) meta: NonNull<u8>,
+    /// Start of the places of all depots; writable, zero.
+    pub(crate) depots: NonNull<u8>,
 }
 
 impl Layout {
     /// Bytes of the metadata of one class of `1 << class_log2` bytes.
     pub(crate) fn meta_bytes(class_index: usize, class_log2: u32) -> usize {
         1 << (class_log2 - SPAN_LOG2 + CUTS[class_index].meta_log2)
+    }
+
+    /// Bytes of the depot of one class.
+    pub(crate) fn depot_bytes(class_index: usize) -> usize {
+        CUTS[class_index].depot_count as usize * size_of::<*mut u8>()
     }
 }
 
@@ -119,6 +129,7 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
         class.zeroed_bytes.store(cut.zeroed_bytes, Ordering::Relaxed);
         class.meta_log2.store(cut.meta_log2, Ordering::Relaxed);
         class.kept_count.store(cut.kept_count, Ordering::Relaxed);
+        class.stack_count.store(2 * cut.batch_count, Ordering::Relaxed);
         meta = meta.wrapping_add(Layout::meta_bytes(class_index, layout.class_log2));
     }
     TABLE.base.store(layout.base.as_ptr(), Ordering::Relaxed);
@@ -205,6 +216,12 @@ impl Class {
     #[inline(always)]
     pub(crate) fn kept_count(&self) -> usize {
         self.kept_count.load(Ordering::Relaxed) as usize
+    }
+
+    /// Slots of a thread's full stack.
+    #[inline(always)]
+    pub(crate) fn stack_count(&self) -> usize {
+        self.stack_count.load(Ordering::Relaxed) as usize
     }
 
     /// The span and the slot that `address`, one of this class, lies in.

@@ -3,7 +3,7 @@
 //! The child has one thread. The slots of the others are taken back to the spans: what one of
 //! them was doing is cut off at some instruction, which loses at most the slot in hand.
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_os::thread_pointer;
 use heapwright_sync::atomic::Ordering;
 

@@ -64,7 +64,7 @@ fn take_back(ptr: *mut u8, found: Found, word: Word) {
     }
     store(found.word, Word::FREED);
     if let Some(cache) = tls::cache()
-        && cache.push(found.class_index, ptr, class.kept_count())
+        && cache.push(found.class_index, ptr, class.kept_count(), class.stack_count())
     {
         return;
     }

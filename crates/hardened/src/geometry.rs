@@ -4,10 +4,9 @@
 //! of the class's metadata: head, a word for each slot, a bit for each slot.
 #![forbid(unsafe_code)]
 
-use heapwright_core::size_class::{
-    CLASS_COUNT, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned,
-};
+use heapwright_core::size_class::{self, QUANTUM_BYTES, class_of_aligned};
 
+use crate::fill::FILL_BYTES_MAX;
 use crate::word::SLACK_BYTES_MAX;
 
 /// Bytes behind each small block that nobody asked for: its canary.
@@ -24,31 +23,71 @@ pub(crate) const SPAN_SLOTS_BYTES: usize = SPAN_BYTES - GUARD_BYTES;
 pub(crate) const HEAD_BYTES: usize = 64;
 /// Requests with a class found by table.
 pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
+/// Classes of the other heaps, which come first.
+const COMMON_COUNT: usize = size_class::CLASS_COUNT;
+/// Classes above them step by so much: slots of whole pages on most machines, and a slack that a
+/// word holds.
+const WIDE_STEP_BYTES: usize = 4096;
+/// Largest slot. A mapping for each block would cost a fault for each of its pages, twenty and
+/// more, whenever one is made.
+const SLOT_BYTES_MAX: usize = 128 * 1024;
+/// Number of classes.
+pub(crate) const CLASS_COUNT: usize =
+    COMMON_COUNT + (SLOT_BYTES_MAX - size_class::SMALL_BYTES_MAX) / WIDE_STEP_BYTES;
+/// Places of tables by class: a power of two, so that a mask takes the place of a check.
+pub(crate) const CLASS_PLACES: usize = 128;
 /// Largest request that lies in a slot.
-pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SMALL_BYTES_MAX - CANARY_BYTES;
+pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SLOT_BYTES_MAX - CANARY_BYTES;
 /// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
 pub(crate) const ZEROED_BYTES_MAX: usize = 256;
-/// Places of a thread's stack of a class.
-pub(crate) const STACK: usize = 48;
+/// Places of a thread's stack of a class, at most: two batches.
+pub(crate) const STACK: usize = 2 * BATCH_MAX;
 /// Places of a thread's quarantine of a class, at most.
-pub(crate) const KEPT_MAX: usize = 16;
+pub(crate) const KEPT_MAX: usize = 4;
+/// Places of a thread's quarantine of a class, at least.
+const KEPT_MIN: usize = 2;
 /// Bytes of slots in a quarantine, about.
 const KEPT_BYTES: usize = 2048;
 /// Bytes of slots that a refill brings, about.
 const BATCH_BYTES: usize = 16 * 1024;
 /// Slots that a refill brings, at most.
-const BATCH_MAX: usize = 24;
-/// Slots that a refill brings, at least: a lock and a search for one or two would cost more than
-/// they do.
+pub(crate) const BATCH_MAX: usize = 32;
+/// Slots that a refill brings, at least, of the common classes: a lock and a search for one or two
+/// would cost more than they do.
 const BATCH_MIN: usize = 4;
+/// Bytes of slots that a class's depot may hold in any case, about, and at most.
+const DEPOT_SHARE_BYTES: usize = 128 * 1024;
+const DEPOT_BYTES: usize = 4 << 20;
 /// Alignments above this are for large blocks.
 const ALIGN_BYTES_MAX: usize = 4096;
 /// Fraction bits of a reciprocal.
 const RECIPROCAL_LOG2: u32 = 40;
 
-const _: () = assert!(SMALL_BYTES_MAX < SPAN_SLOTS_BYTES);
+const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
+const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
+const _: () = assert!(ZEROED_BYTES_MAX <= FILL_BYTES_MAX);
 // The largest slack: of a request just above a multiple of its alignment.
-const _: () = assert!(ALIGN_BYTES_MAX + SMALL_BYTES_MAX / 9 + CANARY_BYTES <= SLACK_BYTES_MAX);
+const _: () =
+    assert!(ALIGN_BYTES_MAX + size_class::SMALL_BYTES_MAX / 9 + CANARY_BYTES <= SLACK_BYTES_MAX);
+const _: () = assert!(WIDE_STEP_BYTES >= ALIGN_BYTES_MAX);
+const _: () = assert!(WIDE_STEP_BYTES + CANARY_BYTES <= SLACK_BYTES_MAX);
+
+/// Bytes of a slot of `class_index`, which is below [`CLASS_COUNT`].
+pub(crate) const fn class_bytes(class_index: usize) -> usize {
+    if class_index < COMMON_COUNT {
+        size_class::class_bytes(class_index)
+    } else {
+        size_class::SMALL_BYTES_MAX + (class_index - COMMON_COUNT + 1) * WIDE_STEP_BYTES
+    }
+}
+
+/// Class of slots of `bytes`, at most [`SLOT_BYTES_MAX`].
+const fn class_of(bytes: usize) -> usize {
+    if bytes <= size_class::SMALL_BYTES_MAX {
+        return size_class::class_of(bytes);
+    }
+    COMMON_COUNT + (bytes - size_class::SMALL_BYTES_MAX).div_ceil(WIDE_STEP_BYTES) - 1
+}
 
 /// Class of each request of at most [`TINY_BYTES_MAX`], its canary included.
 static TINY_CLASSES: [u8; TINY_BYTES_MAX + 1] = {
@@ -76,8 +115,12 @@ pub(crate) struct Cut {
     pub(crate) zeroed_bytes: u32,
     /// Slots that wait in a thread's quarantine; a power of two.
     pub(crate) kept_count: u32,
-    /// Slots that a refill brings.
+    /// Slots that a refill brings: half of a full stack.
     pub(crate) batch_count: u32,
+    /// Places of the class's depot.
+    pub(crate) depot_count: u32,
+    /// Slots that the depot may hold whatever the others hold.
+    pub(crate) depot_share: u32,
 }
 
 impl Cut {
@@ -88,20 +131,23 @@ impl Cut {
         let meta_bytes = HEAD_BYTES + words_bytes(bytes) + bits_bytes(count);
         let kept = KEPT_BYTES / bytes;
         let kept = if kept < 2 {
-            2
+            KEPT_MIN
         } else if kept > KEPT_MAX {
             KEPT_MAX
         } else {
             1 << kept.ilog2()
         };
         let batch = BATCH_BYTES / bytes;
-        let batch = if batch < BATCH_MIN {
+        let batch = if class_index >= COMMON_COUNT {
+            1
+        } else if batch < BATCH_MIN {
             BATCH_MIN
         } else if batch > BATCH_MAX {
             BATCH_MAX
         } else {
             batch
         };
+        let share = DEPOT_SHARE_BYTES / bytes / batch;
         let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
         Self {
             slot_bytes: bytes as u32,
@@ -111,6 +157,8 @@ impl Cut {
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
             batch_count: batch as u32,
+            depot_count: (DEPOT_BYTES / bytes / batch * batch) as u32,
+            depot_share: (if share < 2 { 2 } else { share } * batch) as u32,
         }
     }
 
@@ -167,7 +215,15 @@ pub(crate) fn class_for_aligned(bytes: usize, align_bytes: usize) -> Option<usiz
     if bytes > SMALL_REQUEST_BYTES_MAX || align_bytes > ALIGN_BYTES_MAX {
         return None;
     }
-    class_of_aligned(bytes + CANARY_BYTES, align_bytes)
+    if align_bytes <= QUANTUM_BYTES {
+        return class_for(bytes);
+    }
+    let room_bytes = bytes + CANARY_BYTES;
+    if room_bytes > size_class::SMALL_BYTES_MAX {
+        // Their slots lie at multiples of the step, and no alignment is larger.
+        return Some(class_of(room_bytes));
+    }
+    class_of_aligned(room_bytes, align_bytes)
 }
 
 /// The class of `class_index`, which is below [`CLASS_COUNT`].
@@ -206,6 +262,9 @@ mod tests {
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);
             assert!((cut.batch_count as usize) < STACK / 2 + 1, "a refill fits");
+            assert!(cut.depot_share >= 2 * cut.batch_count);
+            assert!(cut.depot_count >= cut.depot_share);
+            assert!(cut.depot_count.is_multiple_of(cut.batch_count));
         }
     }
 

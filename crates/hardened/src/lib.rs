@@ -5,11 +5,11 @@
 //! and how many of its bytes were not asked for. The life of one block, by file:
 //! 1. `alloc`: the size becomes a class; the thread's stack of that class gives a slot (`cache`),
 //!    whose word must say free and whose bytes must still be zero (`fill`).
-//! 2. `refill`: stacks take shuffled slots from the class's spans and give old ones back (`pool`,
-//!    `span`), which lie between guard pages (`space`, `class`).
+//! 2. `refill`: stacks take batches from the class's depot and leave them there (`depot`), or from
+//!    its spans, shuffled (`pool`, `span`), which lie between guard pages (`space`, `class`).
 //! 3. `free`: the address gives the word (`class`), the word says whether there is such a block
 //!    (`word`); the canary must be whole; the bytes are zeroed; the slot waits in the thread's quarantine.
-//! 4. `large`: blocks above 32 KiB are mappings between guards, whose addresses wait as well.
+//! 4. `large`: blocks above 128 KiB are mappings between guards, whose addresses wait as well.
 //! 5. `report`, `options`: what is said, and what happens then. `sweep`: all blocks at the end.
 //! 6. `thread`, `fork`: threads and processes come and go. `statistics`: what the user sees.
 //!
@@ -25,6 +25,7 @@ extern crate std;
 mod alloc;
 mod cache;
 mod class;
+mod depot;
 mod fill;
 mod fork;
 mod free;

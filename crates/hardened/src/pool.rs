@@ -5,17 +5,22 @@
 //! - P1: the list has exactly the spans with room, but for those of `clean` and the retired ones.
 //! - P2: spans from `frontier` on were never committed.
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::class::span_count;
-use crate::space::{commit_span, purge_span};
+use crate::depot::Depot;
+use crate::space::{commit_span, populate, purge_span};
 use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
 
 /// Empty spans keep their memory up to this, over all classes, or up to a share of what is in use.
 const EMPTY_BYTES_MIN: usize = 16 << 20;
 const EMPTY_SHARE: usize = 8;
+
+/// Bytes of slots that are touched together.
+const FRESH_BYTES_MIN: u32 = 4096;
+const FRESH_BYTES_MAX: u32 = 32 * 1024;
 
 /// Bytes of spans whose touched slots all have a bit, over all classes.
 static EMPTY_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -33,6 +38,8 @@ pub(crate) struct Pool {
     pub(crate) first: u32,
     /// Behind the last committed span.
     pub(crate) frontier: u32,
+    /// Free slots that no thread has; the spans know nothing of them.
+    pub(crate) depot: Depot,
 }
 
 static POOLS: [Lock<Pool>; CLASS_COUNT] = [const { Lock::new(Pool::new()) }; CLASS_COUNT];
@@ -49,14 +56,15 @@ fn span_memory(span: Span) -> usize {
 
 impl Pool {
     const fn new() -> Self {
-        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0 }
+        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0, depot: Depot::new() }
     }
 
     /// The class's spans begin at `number`: once, before the first of them.
-    pub(crate) fn begin_at(&mut self, number: u32) {
+    pub(crate) fn begin_at(&mut self, number: u32, depot: Depot) {
         debug_assert_eq!(self.first, self.frontier);
         self.first = number;
         self.frontier = number;
+        self.depot = depot;
     }
 
     /// Takes about `wished` slots of `class_index`, which is the pool's, and calls `give` with the
@@ -84,6 +92,34 @@ impl Pool {
             }
         }
         taken
+    }
+
+    /// Fills an empty depot with slots that were never taken, when the span that comes next has no
+    /// others; whether it did.
+    pub(crate) fn fill_depot(&mut self, class_index: usize, random: u64) -> bool {
+        if self.head == NO_SPAN && !self.add_span(class_index) {
+            return false;
+        }
+        let span = Span::at(class_index, self.head);
+        let batch = span.cut.batch_count;
+        // A class of one span grows by pages, a larger one by more.
+        let is_large = self.frontier - self.first > 1;
+        let bytes = if is_large { FRESH_BYTES_MAX } else { FRESH_BYTES_MIN };
+        let (touched, left) = (span.touched(), span.cut.slot_count - span.touched());
+        let count = (bytes / span.cut.slot_bytes).max(batch).min(left) / batch * batch;
+        if span.free_count() > 0 || count == 0 || !self.depot.has_room(count as usize) {
+            return false;
+        }
+        let start = span.slot_start(touched);
+        if is_large {
+            populate(start, (count * span.cut.slot_bytes) as usize);
+        }
+        self.depot.put_shuffled(start, count as usize, random);
+        span.touch(count);
+        if !span.has_room() {
+            self.unlink(class_index, span);
+        }
+        true
     }
 
     /// Takes back the free slot of `class_index` that starts at `start`; whether it was out, and

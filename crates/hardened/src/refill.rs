@@ -1,13 +1,14 @@
-//! Between a thread's rows and spans: slots come shuffled, and go back oldest first.
+//! Between a thread's rows, depots and spans: slots come shuffled, and go back oldest first.
 
+use crate::geometry::CLASS_COUNT;
 use heapwright_core::family::Family;
-use heapwright_core::size_class::CLASS_COUNT;
 
 use crate::alloc::NO_BLOCK;
 use crate::cache::Cache;
 use crate::class::{class, load, store};
+use crate::depot::Depot;
 use crate::fill::first_set;
-use crate::geometry::{CUTS, STACK};
+use crate::geometry::CUTS;
 use crate::pool::{Pool, pool};
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
@@ -35,11 +36,17 @@ pub(crate) fn offer_slow(
 #[cold]
 pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     let Some(cache) = thread::cache() else { return take_one(class_index) };
-    let since = cache.length(class_index);
-    if since == 0 {
-        let give = |slot| cache.put_above(class_index, slot, since);
-        let wished = CUTS[class_index].batch_count;
-        hold(pool(class_index)).take(class_index, wished, cache.random(), give);
+    if cache.length(class_index) == 0 {
+        let batch = CUTS[class_index].batch_count;
+        let mut pool = hold(pool(class_index));
+        let mut is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
+        if !is_taken && pool.fill_depot(class_index, cache.random()) {
+            is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
+        }
+        if !is_taken {
+            let give = |slot| cache.put_above(class_index, slot, 0);
+            pool.take(class_index, batch, cache.random(), give);
+        }
     }
     // When memory ends, those that should wait are handed out.
     cache.pop_any(class_index).unwrap_or(NO_BLOCK)
@@ -64,12 +71,18 @@ pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
         give_back(class_index, |giver| giver.give(slot));
         return;
     };
-    if cache.length(class_index) >= STACK {
+    let class = class(class_index);
+    if cache.length(class_index) >= class.stack_count() {
+        let batch = CUTS[class_index].batch_count as usize;
         give_back(class_index, |giver| {
-            cache.take_lowest(class_index, STACK / 2, |slot| giver.give(slot));
+            if !giver.pool.depot.has_room(batch) {
+                // Half of it, since a batch at a time would come here each time.
+                giver.empty_depot((giver.pool.depot.len() / batch).div_ceil(2) * batch);
+            }
+            cache.leave_lowest(class_index, batch, &mut giver.pool.depot);
         });
     }
-    let is_taken = cache.push(class_index, slot, class(class_index).kept_count());
+    let is_taken = cache.push(class_index, slot, class.kept_count(), class.stack_count());
     debug_assert!(is_taken, "half of the stack is free");
 }
 
@@ -87,6 +100,11 @@ pub(crate) fn bring_all_back(cache: &Cache) {
     }
 }
 
+/// Takes all slots of a depot back to their spans.
+pub(crate) fn bring_depot_back(class_index: usize) {
+    give_back(class_index, |giver| giver.empty_depot(giver.pool.depot.len()));
+}
+
 /// Who gives slots of one class back, under its lock.
 struct Giver<'a> {
     pool: &'a mut Pool,
@@ -101,6 +119,20 @@ impl Giver<'_> {
         if !self.pool.give(self.class_index, slot) {
             self.doubted = slot;
         }
+    }
+
+    /// Gives the oldest `count` slots of the depot back, whole batches.
+    #[cold]
+    fn empty_depot(&mut self, count: usize) {
+        let Self { pool, class_index, doubted } = self;
+        // The pool needs itself to take them.
+        let mut depot = core::mem::replace(&mut pool.depot, Depot::new());
+        depot.empty_lowest(count, |slot| {
+            if !pool.give(*class_index, slot) {
+                *doubted = slot;
+            }
+        });
+        pool.depot = depot;
     }
 }
 

@@ -90,11 +90,15 @@ impl fmt::Display for Misuse {
                 "wrong size: a block of {bytes} bytes by {} was given back as one of {told}",
                 family.allocator()
             ),
-            Self::Overflow { bytes, family, at } => write!(
-                f,
-                "overflow: a block of {bytes} bytes by {} was written to {at} bytes behind its end",
-                family.allocator()
-            ),
+            Self::Overflow { bytes, family, at } => {
+                let maker = family.allocator();
+                write!(f, "overflow: a block of {bytes} bytes by {maker} was written to ")?;
+                match at {
+                    0 => f.write_str("just behind its end"),
+                    1 => f.write_str("1 byte behind its end"),
+                    _ => write!(f, "{at} bytes behind its end"),
+                }
+            }
             Self::WriteToFree { distance, slot_bytes } => write!(
                 f,
                 "write after free: byte {distance} of a free slot of {slot_bytes} bytes was written to"

@@ -1,8 +1,9 @@
-//! Addresses: one reservation for the blocks of all classes, one for what is known of them.
+//! Addresses: one reservation for the blocks of all classes, one for what is known of
+//! them, one for their depots.
 
 use core::ptr::NonNull;
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_os::{
     Advice, Protection, address_space_limit_bytes, advise, commit, guard, page_bytes, release,
     reserve,
@@ -21,7 +22,7 @@ const MARGIN_BYTES: usize = 1 << 20;
 /// Spans whose guard the kernel refused: counted, and told by the statistics.
 pub(crate) static UNGUARDED_SPANS: AtomicUsize = AtomicUsize::new(0);
 
-/// Reserves both; none when there are too few addresses even for the smallest.
+/// Reserves them; none when there are too few addresses even for the smallest.
 pub(crate) fn reserve_layout() -> Option<Layout> {
     let limit_bytes = address_space_limit_bytes().unwrap_or(usize::MAX);
     (CLASS_LOG2_MIN..=CLASS_LOG2_MAX).rev().find_map(|class_log2| {
@@ -41,8 +42,24 @@ pub(crate) fn reserve_layout() -> Option<Layout> {
         };
         let base = base.as_ptr().map_addr(|address| address.next_multiple_of(SPAN_BYTES));
         let meta = meta.as_ptr().wrapping_add(MARGIN_BYTES);
-        Some(Layout { base: NonNull::new(base)?, class_log2, meta: NonNull::new(meta)? })
+        Some(Layout {
+            base: NonNull::new(base)?,
+            class_log2,
+            meta: NonNull::new(meta)?,
+            depots: reserve_depots()?,
+        })
     })
+}
+
+/// Places for all depots, between margins.
+fn reserve_depots() -> Option<NonNull<u8>> {
+    let page = page_bytes();
+    let bytes: usize = (0..CLASS_COUNT).map(Layout::depot_bytes).sum();
+    let mapping = reserve(bytes + 4 * page, Protection::None).ok()?;
+    let start = NonNull::new(mapping.as_ptr().wrapping_add(page))?;
+    // SAFETY: whole pages inside the mapping made above, a page from its start and its end.
+    unsafe { commit(start, bytes.next_multiple_of(page)) }.ok()?;
+    Some(start)
 }
 
 /// Makes `span` of `class_index` and its metadata usable, and guards its end; whether the kernel
@@ -74,6 +91,20 @@ pub(crate) fn commit_span(class_index: usize, span: usize) -> bool {
         }
     }
     true
+}
+
+/// Has the kernel find memory for the whole pages of `bytes` from `start`, slots that will be used
+/// soon: one call instead of a fault for each page.
+pub(crate) fn populate(start: *mut u8, bytes: usize) {
+    let page = page_bytes();
+    let first = start.map_addr(|address| address.next_multiple_of(page));
+    let end = (start.addr() + bytes) / page * page;
+    if let Some(first) = NonNull::new(first)
+        && first.as_ptr().addr() < end
+    {
+        // SAFETY: pages of a committed span; nothing is lost. A refusal means faults later.
+        let _ = unsafe { advise(first, end - first.as_ptr().addr(), Advice::Populate) };
+    }
 }
 
 /// Gives the memory of the first `bytes` of a span back; they read as zero then. Whether the

@@ -119,6 +119,12 @@ impl Span {
         taken
     }
 
+    /// The next `count` slots that were never taken are: by the caller, without bits.
+    pub(crate) fn touch(self, count: u32) {
+        debug_assert!(self.touched() + count <= self.cut.slot_count);
+        self.head.touched.store(self.touched() + count, Ordering::Relaxed);
+    }
+
     /// Gives bits to slots that were never taken: those of one page, or `wished` if that is more,
     /// so that what is taken lies anywhere in memory that is touched together.
     fn extend(self, wished: u32) {

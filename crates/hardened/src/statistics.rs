@@ -1,15 +1,15 @@
 //! Figures for the user.
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_sync::atomic::Ordering;
 
 use crate::geometry::CUTS;
 use crate::large::large;
 use crate::pool::{SPAN_BYTES_IN_USE, pool};
-use crate::refill::bring_all_back;
+use crate::refill::{bring_all_back, bring_depot_back};
 use crate::space::UNGUARDED_SPANS;
 use crate::span::Span;
-use crate::thread::is_started;
+use crate::thread::{empty_idle, is_started};
 use crate::tls;
 use crate::wait::hold;
 
@@ -18,7 +18,7 @@ use crate::wait::hold;
 pub struct Statistics {
     /// Bytes of spans in use, exact.
     pub small_span_bytes: usize,
-    /// Bytes of slots that are live or wait with a thread.
+    /// Bytes of slots that are live or wait with another thread.
     pub small_used_bytes: usize,
     /// Bytes of large blocks, whole pages, exact.
     pub large_bytes: usize,
@@ -28,8 +28,8 @@ pub struct Statistics {
     pub unguarded_spans: usize,
 }
 
-/// Gives the memory of spans without live blocks back to the kernel, those of the calling thread's
-/// waiting slots too; whether there was any. O(spans).
+/// Gives the memory of spans without live blocks back to the kernel, those of slots that wait with
+/// the calling thread, with none, or in depots too; whether there was any. O(spans).
 pub fn trim() -> bool {
     if !is_started() {
         return false;
@@ -37,6 +37,8 @@ pub fn trim() -> bool {
     if let Some(cache) = tls::cache() {
         bring_all_back(cache);
     }
+    empty_idle();
+    (0..CLASS_COUNT).for_each(bring_depot_back);
     // Each of them, whatever the first one says.
     (0..CLASS_COUNT)
         .fold(false, |is_any, class_index| hold(pool(class_index)).trim(class_index) | is_any)
@@ -55,6 +57,9 @@ pub fn statistics() -> Statistics {
             let used = span.touched() - span.free_count();
             small_used_bytes += used as usize * cut.slot_bytes as usize;
         }
+        let own_count = tls::cache().map_or(0, |cache| cache.held_count(class_index));
+        let free_bytes = (pool.depot.len() + own_count) * cut.slot_bytes as usize;
+        small_used_bytes = small_used_bytes.saturating_sub(free_bytes);
     }
     let large = hold(large());
     Statistics {

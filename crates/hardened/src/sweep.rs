@@ -3,7 +3,7 @@
 //! Only when the process has one thread then: another one could be in the middle of arming a slot,
 //! and there must be no false alarm.
 
-use heapwright_core::size_class::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use heapwright_os::thread_ids;
 use heapwright_sync::atomic::Ordering;
 

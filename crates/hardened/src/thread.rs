@@ -6,14 +6,14 @@
 
 use core::ffi::c_void;
 
-use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{Protection, ThreadExit, at_fork, reserve, thread_pointer};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::cache::{Cache, NO_CACHE};
-use crate::class;
+use crate::class::{self, Layout};
+use crate::depot::Depot;
 use crate::fork::{after_in_child, after_in_parent, before};
-use crate::geometry::SPAN_LOG2;
+use crate::geometry::{CUTS, SPAN_LOG2};
 use crate::options;
 use crate::pool::pool;
 use crate::random::Seed;
@@ -24,6 +24,9 @@ use crate::wait::{Lock, hold};
 
 /// glibc and musl call destructors in at most four rounds.
 const END_ROUNDS: u32 = 3;
+/// Caches without a thread that keep their slots for the next one: programs that make threads for
+/// short work would bring them back and fetch them each time.
+const FULL_COUNT_MAX: usize = 2;
 const NO_KEY: u32 = u32::MAX;
 
 /// The key of [`thread_ends`].
@@ -40,12 +43,16 @@ pub(crate) struct Caches {
     pub(crate) all: *mut Cache,
     /// Those without a thread, linked by `next_idle`; they are empty.
     idle: *mut Cache,
+    /// Others without a thread, which have kept their slots, linked likewise.
+    full: *mut Cache,
+    full_count: usize,
 }
 
 // SAFETY: the pointers lead to caches, which live for ever.
 unsafe impl Send for Caches {}
 
-static CACHES: Lock<Caches> = Lock::new(Caches { seed: None, all: NO_CACHE, idle: NO_CACHE });
+static CACHES: Lock<Caches> =
+    Lock::new(Caches { seed: None, all: NO_CACHE, idle: NO_CACHE, full: NO_CACHE, full_count: 0 });
 
 /// The caches, to be locked.
 pub(crate) fn caches() -> &'static Lock<Caches> {
@@ -117,10 +124,14 @@ impl Caches {
             Some(layout) => {
                 class::set(layout, &mut seed);
                 let spans = 1u64 << (layout.class_log2 - SPAN_LOG2);
-                for class_index in 0..CLASS_COUNT {
+                let mut places = layout.depots;
+                for (class_index, cut) in CUTS.iter().enumerate() {
                     // Anywhere in the first half of the class.
                     let first = seed.next() % (spans / 2);
-                    hold(pool(class_index)).begin_at(first as u32);
+                    let depot = Depot::at(places, cut);
+                    hold(pool(class_index)).begin_at(first as u32, depot);
+                    // SAFETY: at most the end of the mapping, which has them all.
+                    places = unsafe { places.add(Layout::depot_bytes(class_index)) };
                 }
                 1
             }
@@ -131,12 +142,15 @@ impl Caches {
         STAGE.store(stage, Ordering::Release);
     }
 
-    /// An empty cache.
+    /// A cache for a new thread: empty, or as another one left it.
     fn take<'a>(&mut self) -> Option<&'a Cache> {
-        // SAFETY: caches live for ever, and this one leaves the list here.
-        if let Some(cache) = unsafe { self.idle.as_ref() } {
-            self.idle = cache.next_idle.load(Ordering::Relaxed);
-            return Some(cache);
+        for list in [&mut self.full, &mut self.idle] {
+            // SAFETY: caches live for ever, and this one leaves its list here.
+            if let Some(cache) = unsafe { list.as_ref() } {
+                *list = cache.next_idle.load(Ordering::Relaxed);
+                self.full_count = self.full_count.saturating_sub(1);
+                return Some(cache);
+            }
         }
         // With room for a guard of the kernel's choice on both sides: mappings of their own.
         let place = reserve(size_of::<Cache>(), Protection::ReadWrite).ok()?;
@@ -148,12 +162,30 @@ impl Caches {
         Some(cache)
     }
 
-    /// Keeps an empty cache whose thread is gone.
+    /// Keeps a cache whose thread is gone, with its slots while few are kept so.
     pub(crate) fn keep(&mut self, cache: &Cache) {
+        let list = if self.full_count < FULL_COUNT_MAX {
+            self.full_count += 1;
+            &mut self.full
+        } else {
+            bring_all_back(cache);
+            &mut self.idle
+        };
         cache.owner.store(0, Ordering::Relaxed);
         cache.end_rounds.set(0);
-        cache.next_idle.store(self.idle, Ordering::Relaxed);
-        self.idle = core::ptr::from_ref(cache).cast_mut();
+        cache.next_idle.store(*list, Ordering::Relaxed);
+        *list = core::ptr::from_ref(cache).cast_mut();
+    }
+}
+
+/// Takes the slots of all caches without a thread back to their spans.
+pub(crate) fn empty_idle() {
+    let caches = hold(&CACHES);
+    let mut next = caches.full;
+    // SAFETY: caches live for ever; nobody has those in the list, which ends with null.
+    while let Some(cache) = unsafe { next.as_ref() } {
+        next = cache.next_idle.load(Ordering::Relaxed);
+        bring_all_back(cache);
     }
 }
 
@@ -170,6 +202,5 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
         }
     }
     tls::set(tls::ENDED);
-    bring_all_back(cache);
     hold(&CACHES).keep(cache);
 }

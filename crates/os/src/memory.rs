@@ -46,6 +46,8 @@ pub enum Advice {
     DontFork,
     /// Not part of a core dump.
     DontDump,
+    /// Memory for all pages now, as if each had been written to (Linux 5.14).
+    Populate,
 }
 
 impl Advice {
@@ -58,6 +60,7 @@ impl Advice {
             Self::WipeOnFork => libc::MADV_WIPEONFORK,
             Self::DontFork => libc::MADV_DONTFORK,
             Self::DontDump => libc::MADV_DONTDUMP,
+            Self::Populate => libc::MADV_POPULATE_WRITE,
         }) as usize
     }
 }
