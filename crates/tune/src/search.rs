@@ -1,4 +1,4 @@
-//! The search: every collector once, then the neighbours of the best, until the runs are used up;
+//! The search: every collector once, with a heap that suits the goal, then the neighbours of the best, until the runs are used up;
 //! the last runs repeat what leads, since a single run may have been lucky.
 
 use crate::run::{Measured, RunError};
@@ -79,7 +79,7 @@ pub fn search(
         }
     };
     for collector in COLLECTORS {
-        try_one(&mut results, Setting::of(collector));
+        try_one(&mut results, Setting::first(collector, options.goal));
     }
     // A quarter of the runs is for repetition.
     let repeats = options.runs / 4;
@@ -134,7 +134,13 @@ fn add(results: &mut Results, setting: Setting, measured: Measured, options: Opt
     };
     results.trials.sort_by(|a, b| {
         let (a, b) = (&a.measured, &b.measured);
-        too_slow(a).cmp(&too_slow(b)).then(value(a).total_cmp(&value(b)))
+        // Where none keeps the pause, the goal is to come near it.
+        let order = if too_slow(a) && too_slow(b) {
+            a.refusals.cmp(&b.refusals).then(a.pause_ms_p99.total_cmp(&b.pause_ms_p99))
+        } else {
+            value(a).total_cmp(&value(b))
+        };
+        too_slow(a).cmp(&too_slow(b)).then(order)
     });
 }
 
@@ -201,6 +207,14 @@ mod tests {
         let options = Options { runs: 12, goal: Goal::Cpu, pause_ms_max: Some(5.0) };
         let results = search(options, |setting| Ok(program(setting))).expect("succeeds");
         assert_eq!(results.trials[0].setting.collector, "incremental");
+    }
+
+    #[test]
+    fn where_no_setting_keeps_the_pause_the_shortest_pause_is_chosen() {
+        let options = Options { runs: 12, goal: Goal::Cpu, pause_ms_max: Some(0.1) };
+        let results = search(options, |setting| Ok(program(setting))).expect("succeeds");
+        assert_eq!(results.trials[0].setting.collector, "incremental");
+        assert!(results.trials.iter().any(|trial| trial.setting.collector != "incremental"));
     }
 
     #[test]
