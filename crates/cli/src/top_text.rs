@@ -91,6 +91,42 @@ pub(crate) fn look(look: &Look) -> String {
             size(class.free_bytes as f64)
         );
     }
+    let mut owners = |title: &str, rows: Vec<(String, u64, u64, u64)>| {
+        let _ = writeln!(text, "\n  {title:<32} {:>11} {:>11} {:>11}", "spans", "used", "large");
+        for (name, spans, used, large) in rows {
+            let bytes = [spans, used, large].map(|bytes| size(bytes as f64));
+            let _ =
+                writeln!(text, "  {name:<32} {:>11} {:>11} {:>11}", bytes[0], bytes[1], bytes[2]);
+        }
+    };
+    let heaps = look.heaps.iter().take(ROWS);
+    owners(
+        "heap",
+        heaps
+            .map(|heap| (heap.label(), heap.span_bytes, heap.used_bytes, heap.large_bytes))
+            .collect(),
+    );
+    if look.nodes.len() > 1 {
+        let nodes = look.nodes.iter();
+        owners(
+            "NUMA node",
+            nodes
+                .map(|node| {
+                    (node.node.to_string(), node.span_bytes, node.used_bytes, node.large_bytes)
+                })
+                .collect(),
+        );
+    }
+    if look.merged_windows > 0 || look.merged_pages > 0 {
+        let _ = writeln!(
+            text,
+            "\nmerged: {} in {} windows, {:.3} s of CPU, {} refused",
+            size(look.merged_pages as f64 * 4096.0),
+            look.merged_windows,
+            look.merge_cpu_s,
+            look.merge_refused
+        );
+    }
     let _ = writeln!(text, "\nheap map (0-9 small blocks by fill, # large, _ free, . given back)");
     for row in squeeze(&look.map, MAP_COLUMNS * 8).as_bytes().chunks(MAP_COLUMNS) {
         let _ = writeln!(text, "  {}", String::from_utf8_lossy(row));

@@ -295,11 +295,11 @@ impl View {
 
     fn draw_heaps(&self, frame: &mut Frame<'_>, area: Rect) {
         let rows = self.look.heaps.iter().map(|heap| {
-            let name = match heap.kind {
-                "shared" => "no thread".to_owned(),
-                kind => format!("{kind} {:x}", heap.number),
-            };
-            Row::new([name, size(heap.span_bytes as f64), size(heap.used_bytes as f64)])
+            Row::new([
+                heap.label(),
+                size(heap.span_bytes as f64),
+                size((heap.used_bytes + heap.large_bytes) as f64),
+            ])
         });
         let widths = [Constraint::Min(12), Constraint::Length(10), Constraint::Length(10)];
         let table = Table::new(rows, widths)

@@ -6,7 +6,10 @@
 //! words 0 to 15    head: who writes, sequence, requests          (offsets below)
 //! words 16 to 63   figures, in the order of [`Figures`]
 //! then             for each class 4 words: slot bytes, span bytes, used slots, slots
-//! then             for each heap 4 words: kind, number, span bytes, used bytes
+//! then             for each heap 10 words: kind, number, span bytes, used bytes, large bytes, limit,
+//!                  name (4 words of bytes, ended by a zero or the last word)
+//! then             for each NUMA node 6 words: number + 1, span bytes, used bytes, large bytes,
+//!                  free and maybe resident, free and given back
 //! then             the heap map, a byte a cell, eight to a word
 //! ```
 //! The writer makes the sequence odd, writes figures, classes, heaps and map, and makes it even; a
@@ -23,7 +26,7 @@ use crate::size_class::CLASS_COUNT;
 /// The first word: the letters `hwLIVE01`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"hwLIVE01");
 /// Of this layout.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Word of [`MAGIC`].
 pub const WORD_MAGIC: usize = 0;
@@ -53,9 +56,17 @@ pub const WORD_HEAPS: usize = WORD_CLASSES + CLASS_COUNT * CLASS_WORDS;
 /// Heaps that the page has room for; the rest are summed up in the last one.
 pub const HEAP_COUNT_MAX: usize = 64;
 /// Words of a heap.
-pub const HEAP_WORDS: usize = 4;
+pub const HEAP_WORDS: usize = 6 + HEAP_NAME_WORDS;
+/// Of these, the name.
+pub const HEAP_NAME_WORDS: usize = 4;
+/// Word of the first NUMA node.
+pub const WORD_NODES: usize = WORD_HEAPS + HEAP_COUNT_MAX * HEAP_WORDS;
+/// NUMA nodes that the page has room for; the rest are summed up in the last one.
+pub const NODE_ROWS: usize = 16;
+/// Words of a node.
+pub const NODE_WORDS: usize = 6;
 /// Word where the map starts.
-pub const WORD_MAP: usize = WORD_HEAPS + HEAP_COUNT_MAX * HEAP_WORDS;
+pub const WORD_MAP: usize = WORD_NODES + NODE_ROWS * NODE_WORDS;
 /// Cells of the map; with a slice of 64 KiB each they show 4 GiB of addresses.
 pub const CELL_COUNT: usize = 65_536;
 /// Length of the page in words.
@@ -214,7 +225,7 @@ figures! {
     thread_count,
     /// Mappings of the process, as far as they are counted.
     mapping_count,
-    /// Pages freed by merging since the start.
+    /// Pages freed by merging since the start, those of the files that it filled deducted.
     merged_pages,
     /// Nanoseconds spent on merging since the start.
     merge_ns,
@@ -228,6 +239,14 @@ figures! {
     lost_sample_count,
     /// Bytes of the profile's own tables.
     profile_bytes,
+    /// Whether merging works, and if not why: a number of `heapwright_malloc::MergeState`.
+    merge_state,
+    /// Windows of 16 KiB that share pages now.
+    merged_windows,
+    /// Windows that the kernel refused to merge, since the start.
+    merge_refused_count,
+    /// The longest time a window was away, in nanoseconds.
+    merge_step_ns_max,
 }
 
 #[cfg(test)]

@@ -15,3 +15,8 @@ pub use heapwright_regions::{
     Bound, FileHeap, FileHeapError, FileHeapShape, FilePages, FilePart, Guarded, HugePages,
     HugeWish, OffsetBuddy,
 };
+
+pub use heapwright_regions::{
+    AccessError, Blocks, CompactingHeap, CompactingPool, Compaction, Moved, PinnedBlock,
+    PinnedBlockMut, PinnedValue, PinnedValueMut, PoolValues, ResizeError,
+};

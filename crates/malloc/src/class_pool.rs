@@ -8,7 +8,7 @@
 //! design/malloc.md#I4.
 
 use heapwright_core::size_class::CLASS_COUNT;
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 use heapwright_sync::{Guard, Lock};
 
 use crate::block::Block;
@@ -39,6 +39,16 @@ pub(crate) struct ClassPool {
 
 static POOLS: [Lock<ClassPool, Futex>; CLASS_COUNT] =
     [const { Lock::new(ClassPool { buckets: [NO_SLICE; BUCKET_COUNT] }) }; CLASS_COUNT];
+
+/// Spans of each class in its lists, written under its lock.
+static LISTED_COUNTS: [AtomicU32; CLASS_COUNT] = [const { AtomicU32::new(0) }; CLASS_COUNT];
+
+/// Whether the class has passive spans with free slots. Read without its lock: what somebody adds
+/// right now is found at the next look.
+#[inline]
+pub(crate) fn has_listed(class_index: usize) -> bool {
+    LISTED_COUNTS[class_index].load(Ordering::Relaxed) != 0
+}
 
 /// The lock of `class_index` itself, for forks.
 pub(crate) fn class_lock(class_index: usize) -> &'static Lock<ClassPool, Futex> {
@@ -102,6 +112,8 @@ impl ClassPool {
                 let list = self.list_of(span, bucket);
                 *list = span_list::append(*list, span.index());
                 span.set_place(BUCKETS[bucket]);
+                let listed = &LISTED_COUNTS[span.class_index()];
+                listed.store(listed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             }
             None => span.set_place(Place::Packed),
         }
@@ -112,6 +124,8 @@ impl ClassPool {
         if let Some(bucket) = BUCKETS.iter().position(|place| *place == span.place()) {
             let list = self.list_of(span, bucket);
             *list = span_list::remove(*list, span.index());
+            let listed = &LISTED_COUNTS[span.class_index()];
+            listed.store(listed.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         }
         span.set_place(Place::Packed);
     }
@@ -136,11 +150,7 @@ impl ClassPool {
         debug_assert_eq!(span.head().owner.load(Ordering::Relaxed), PASSIVE);
         debug_assert!(span.head().local_free.load(Ordering::Relaxed).is_null());
         self.remove(span);
-        span.start_counting();
-        span.head().heap.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `free_slow`; a thread that sees the owner sees the
-        // heap.
-        span.head().owner.store(owner, Ordering::Release);
+        span.become_active(heap, owner);
     }
 
     /// Frees `block`, given up by the program, of `span`, which was passive.
@@ -194,6 +204,7 @@ impl ClassPool {
     /// Forgets all spans, which are then lost: for a list that a vanished thread left half
     /// changed.
     pub(crate) fn forget(&mut self, class_index: usize) {
+        LISTED_COUNTS[class_index].store(0, Ordering::Relaxed);
         for part in 0..nodes::part_count() {
             *self.buckets_of(class_index, part as Part) = [NO_SLICE; BUCKET_COUNT];
         }

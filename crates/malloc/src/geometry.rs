@@ -69,6 +69,8 @@ const FIRST_HAND_OUT_BYTES: usize = 512;
 const PAIR_REFILL_COUNT: u8 = 16;
 /// But not of slots larger than this: filling one costs more than a refill.
 const PAIR_SLOT_BYTES_MAX: u32 = 8 * 1024;
+/// Spans of at most so many slots are coarse: see [`Geometry::is_coarse`].
+const COARSE_SLOTS_MAX: u16 = 3;
 
 impl Geometry {
     /// Slots to hand out at a refill when there were `refill_count` before.
@@ -79,6 +81,14 @@ impl Geometry {
         (bytes / self.slot_bytes as usize)
             .max(if is_pair { 2 } else { 1 })
             .min(usize::from(self.hand_out_count))
+    }
+
+    /// Whether spans have so few slots that slots are handed out one by one, never listed, and an
+    /// empty span changes its class rather than wait for its own: what was in use last is still in
+    /// the CPU's caches, and a thread with a few such blocks of many sizes needs few spans.
+    #[inline]
+    pub(crate) fn is_coarse(&self) -> bool {
+        self.slot_count <= COARSE_SLOTS_MAX
     }
 
     /// Of the spans of `class_index`.

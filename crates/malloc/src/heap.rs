@@ -18,7 +18,7 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Orde
 use heapwright_sync::{Guard, Lock, RemoteQueue};
 
 use crate::block::{self, Block};
-use crate::class_pool::{ClassPool, lock_class};
+use crate::class_pool::{ClassPool, has_listed, lock_class};
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::geometry::Geometry;
@@ -28,9 +28,9 @@ use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
-use crate::region::slice_of;
+use crate::region::{SLICE_BYTES, slice_of};
 use crate::sampled_lists::{self, SampledLists};
-use crate::span::Span;
+use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
@@ -42,6 +42,8 @@ const RECLAIM_LOOK_COUNT: i32 = 4096;
 const RECLAIM_SLOT_BYTES_MAX: usize = 4096;
 /// Attempts to find empty spans left out at most after one in vain.
 const RECLAIM_REST_MAX: u8 = 15;
+/// Pages that a new span may come to touch.
+const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
 /// Blocks for other threads wait for at most so many slow paths.
 const OUTBOX_ENTRIES: u32 = 16;
 
@@ -90,6 +92,8 @@ pub(crate) struct Inside {
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
     reclaim_rest_last: u8,
+    /// At most so many pages were there already when spans that are current now were made.
+    inherited_pages: u32,
     /// The NUMA node's part that the owner was seen on last.
     part: Part,
     /// Spans made passive behind the owner's back.
@@ -120,6 +124,7 @@ impl Heap {
                 refill_counts: [0; CLASS_COUNT],
                 reclaim_rest: 0,
                 reclaim_rest_last: 0,
+                inherited_pages: 0,
                 part: 0,
                 pending: NO_SLICE,
                 seen_entry_count: 0,
@@ -197,7 +202,7 @@ impl Entered {
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
-                let list = span.take_slots(wished);
+                let list = span.take_slots(wished, refill_count == u8::MAX);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
                     let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
@@ -228,27 +233,42 @@ impl Entered {
             self.make_current(Span::at(head));
             return true;
         }
-        let near = (class_index, nodes::near_part());
-        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
-        if let Some(span) = passive {
+        if self.find_passive(class_index) {
+            return true;
+        }
+        if life::adopt_an_orphan() && self.find_passive(class_index) {
+            return true;
+        }
+        if Geometry::of(class_index).is_coarse()
+            && let Some(span) = self.take_empty_coarse()
+        {
+            span.clear_bits();
+            let span = Span::init(span.index(), class_index);
+            span.become_active(self.heap, self.owner);
             self.make_current(span);
             return true;
         }
-        if life::adopt_an_orphan() {
-            let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
-            if let Some(span) = passive {
-                self.make_current(span);
-                return true;
-            }
-        }
-        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !lock().has_resident_run() {
+        let mut pool = lock();
+        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !pool.has_resident_run() {
             // Before more pages are touched.
+            drop(pool);
             self.reclaim_empty(thread);
+            if self.inherited_pages > 0 && !lock().has_resident_run() {
+                self.give_tails(SLICE_PAGES);
+            }
+            pool = lock();
         }
-        let Some(span) = lock().new_span(class_index) else {
+        let span = pool.new_span(class_index, self.heap, self.owner);
+        drop(pool);
+        let Some(span) = span else {
             return self.find_passive_anywhere(class_index);
         };
-        lock_class(class_index).activate(span, self.heap, self.owner);
+        if self.refill_counts[class_index] == 1 && life::thread_count() == 1 {
+            // The class may never need more than a page. Not in a process with threads, where the
+            // kernel would interrupt those that run.
+            span.give_tail();
+        }
+        self.inherited_pages += span.touched().count_ones();
         self.make_current(span);
         true
     }
@@ -284,6 +304,56 @@ impl Entered {
         let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
         self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
         self.reclaim_rest = self.reclaim_rest_last;
+    }
+
+    /// Makes the fullest passive span near the thread current; whether there was one.
+    fn find_passive(&mut self, class_index: usize) -> bool {
+        if !has_listed(class_index) {
+            return false;
+        }
+        let near = (class_index, nodes::near_part());
+        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
+        passive.is_some_and(|span| {
+            self.make_current(span);
+            true
+        })
+    }
+
+    /// Gives pages back to the kernel that current spans have inherited and not used yet, about
+    /// `wished` of them: as many will be touched elsewhere now. What was inherited is what keeps a
+    /// few blocks of many classes from costing a slice each.
+    #[cold]
+    pub(crate) fn give_tails(&mut self, wished: u32) {
+        if self.inherited_pages == 0 {
+            return;
+        }
+        let mut given = 0;
+        for class_index in 0..CLASS_COUNT {
+            let index = self.lists[class_index].current;
+            if index != NO_SLICE {
+                given += Span::at(index).give_tail();
+            }
+            if given >= wished {
+                self.inherited_pages = self.inherited_pages.saturating_sub(given);
+                return;
+            }
+        }
+        self.inherited_pages = 0;
+    }
+
+    /// Takes a current span of coarse slots that holds no block; no free looks at those.
+    fn take_empty_coarse(&mut self) -> Option<Span> {
+        for class_index in (0..CLASS_COUNT).rev() {
+            if !Geometry::of(class_index).is_coarse() {
+                return None;
+            }
+            let index = self.lists[class_index].current;
+            if index != NO_SLICE && Span::at(index).used() == 0 {
+                self.lists[class_index].current = NO_SLICE;
+                return Some(Span::at(index));
+            }
+        }
+        None
     }
 
     /// Makes a passive span of another NUMA node current; whether there was one.

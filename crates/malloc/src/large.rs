@@ -13,6 +13,8 @@ use crate::pool::{Pool, lock};
 use crate::region::{SLICE_BYTES, SLICE_LOG2, descriptor, slice_of, slice_start};
 use crate::runs::{self, Run};
 use crate::sampling;
+use crate::span::PAGE_UNIT_BYTES;
+use crate::thread_block::ThreadBlock;
 use crate::zone;
 
 /// From this size on, moving pages is cheaper than copying them.
@@ -41,6 +43,11 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
         return none;
     }
     let mut pool = lock();
+    if slices_of(bytes).is_some_and(|slices| !pool.runs.has_dirty(slices)) {
+        drop(pool);
+        give_tails(bytes);
+        pool = lock();
+    }
     if let Some(run) = take(&mut pool, bytes, align_bytes, NodeWish::Local) {
         drop(pool);
         let start = slice_start(run.index);
@@ -48,6 +55,16 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize) -> LargeBlock {
         return LargeBlock { start, is_zeroed: run.is_zeroed };
     }
     LargeBlock { start: pool.alloc_direct(bytes, align_bytes), is_zeroed: true }
+}
+
+/// Has the thread's heap give back what it can spare, since a block of `bytes` will touch new
+/// pages.
+fn give_tails(bytes: usize) {
+    // SAFETY: heaps live for ever; null when the thread has none.
+    if let Some(heap) = unsafe { ThreadBlock::current().heap.get().as_ref() } {
+        let pages = u32::try_from(bytes / PAGE_UNIT_BYTES).unwrap_or(u32::MAX);
+        heap.enter().give_tails(pages);
+    }
 }
 
 /// [`alloc`] in the region only, near `node`; null when there is no room.
@@ -115,9 +132,18 @@ fn give(pool: &mut Pool, index: SliceIndex, is_dirty: bool) {
     head.owner.store(INTERIOR, Ordering::Relaxed);
     let slices = head.run_slices.load(Ordering::Relaxed);
     pool.large_count -= 1;
-    pool.large_bytes -= head.extra.load(Ordering::Relaxed) as usize;
-    // What an earlier block left behind the usable bytes is resident, too.
-    runs::note_touched(index, slices, if is_dirty { (slices as usize) << SLICE_LOG2 } else { 0 });
+    let usable_bytes = head.extra.load(Ordering::Relaxed) as usize;
+    pool.large_bytes -= usable_bytes;
+    let last = descriptor(index + slices - 1);
+    // What an earlier block left behind the usable bytes is resident, too; of the last slice its
+    // descriptor tells, unless it is the head.
+    let earlier = if slices > 1 { last.extra.load(Ordering::Relaxed) } else { u64::MAX };
+    runs::note_touched(index, slices, if is_dirty { usable_bytes } else { 0 });
+    if is_dirty {
+        let all = u64::MAX >> (u64::BITS as usize - SLICE_BYTES / PAGE_UNIT_BYTES);
+        let touched = last.extra.load(Ordering::Relaxed) | earlier & all;
+        last.extra.store(touched, Ordering::Relaxed);
+    }
     pool.runs.give(index, slices, is_dirty);
 }
 

@@ -207,6 +207,12 @@ impl NodeRuns {
         self.parts().map_or(0, |parts| ((index - parts.first) / parts.part_slices) as Part)
     }
 
+    /// The NUMA node that slice `index` is for; 0 where there is one part.
+    pub(crate) fn node_at(&self, index: SliceIndex) -> u32 {
+        let part = usize::from(self.part_of(index));
+        self.parts().map_or(0, |parts| parts.node_of_part[part].into())
+    }
+
     /// The wish for memory near slice `index`.
     pub(crate) fn near_to(&self, index: SliceIndex) -> NodeWish {
         let part = usize::from(self.part_of(index));

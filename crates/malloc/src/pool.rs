@@ -69,6 +69,8 @@ impl Wait for OwnersFutex {
 pub(crate) struct Pool {
     pub(crate) runs: NodeRuns,
     pub(crate) direct: DirectMappings,
+    /// How many of the first heaps were ever used.
+    first_heap_count: usize,
     /// Heaps without a thread, linked; their queues are closed.
     idle_heaps: *mut Heap,
     /// Places without a zone, linked.
@@ -102,8 +104,10 @@ struct FirstHeap(Heap);
 // alone, everything else is atomic or behind a lock.
 unsafe impl Sync for FirstHeap {}
 
-/// The first thread's, on a page that is written anyway: most processes need no other.
-static FIRST_HEAP: FirstHeap = FirstHeap(Heap::new());
+/// The first threads', on a page that is written anyway: most processes need no other.
+static FIRST_HEAPS: [FirstHeap; FIRST_HEAP_COUNT] =
+    [const { FirstHeap(Heap::new()) }; FIRST_HEAP_COUNT];
+const FIRST_HEAP_COUNT: usize = 2;
 
 /// All heaps there ever were, linked by `Heap::next`, the latest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
@@ -151,6 +155,7 @@ impl Pool {
         Self {
             runs: NodeRuns::new(),
             direct: DirectMappings::new(),
+            first_heap_count: 0,
             idle_heaps: core::ptr::null_mut(),
             idle_zones: core::ptr::null_mut(),
             last_zone_id: 0,
@@ -180,8 +185,13 @@ impl Pool {
             heap.remote.open();
             return Some(heap);
         }
-        let heap =
-            if HEAPS.load(Ordering::Relaxed).is_null() { &FIRST_HEAP.0 } else { self.new_heap()? };
+        let heap = match FIRST_HEAPS.get(self.first_heap_count) {
+            Some(heap) => {
+                self.first_heap_count += 1;
+                &heap.0
+            }
+            None => self.new_heap()?,
+        };
         heap.next.store(HEAPS.load(Ordering::Relaxed), Ordering::Relaxed);
         // Release: pairs with the Acquire in `all_heaps`.
         HEAPS.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Release);
@@ -262,13 +272,21 @@ impl Pool {
         self.runs.has_dirty(1)
     }
 
-    /// A span of `class_index` without used slots: passive, in no list. None when there is no
-    /// memory.
-    pub(crate) fn new_span(&mut self, class_index: usize) -> Option<Span> {
-        self.new_span_on(class_index, NodeWish::Local)
+    /// A span of `class_index` without used slots for the thread of `heap`, whose thread pointer is
+    /// `owner`: active, in no list. None when there is no memory.
+    pub(crate) fn new_span(
+        &mut self,
+        class_index: usize,
+        heap: &'static Heap,
+        owner: usize,
+    ) -> Option<Span> {
+        let span = self.new_span_on(class_index, NodeWish::Local)?;
+        span.become_active(heap, owner);
+        Some(span)
     }
 
-    /// [`Pool::new_span`] near `node`.
+    /// A span of `class_index` near `node`, without used slots: passive, in no list. None when
+    /// there is no memory.
     pub(crate) fn new_span_on(&mut self, class_index: usize, node: NodeWish) -> Option<Span> {
         let run = self.runs.take_on(1, node)?;
         descriptor(run.index).node.store(self.runs.part_of(run.index), Ordering::Relaxed);

@@ -8,12 +8,18 @@
 //! design/malloc.md#I1 and #I2: `extended_count` = used slots + slots in `local_free` +
 //! `bit_count`.
 
+use core::ptr::NonNull;
+
+use heapwright_os::{Advice, advise, page_bytes};
 use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
 use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::heap::Heap;
+use crate::huge;
 use crate::nodes::Part;
+use crate::purge::note_purged;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
@@ -23,6 +29,8 @@ use crate::region::{
 const WHOLE_LIST_FACTOR: i32 = 8;
 /// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
 const NEVER: i32 = i32::MIN / 2;
+/// Fewer pages are not worth a call of the kernel.
+const TAIL_PAGES_MIN: u32 = 2;
 /// What one bit of `extra` stands for.
 pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
 const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
@@ -168,6 +176,17 @@ impl Span {
         self.head.until_wake.store(self.passive_used() - NEVER, Ordering::Relaxed);
     }
 
+    /// Makes the span the one of the thread of `heap`, whose thread pointer is `owner`; its counters
+    /// are right then, and no free looks at it. Passive until now, with its class's lock held, or a
+    /// span without blocks that nobody else knows.
+    pub(crate) fn become_active(self, heap: &'static Heap, owner: usize) {
+        self.start_counting();
+        self.head.heap.store(core::ptr::from_ref(heap).cast_mut(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `free_slow`; a thread that sees the owner sees the
+        // heap.
+        self.head.owner.store(owner, Ordering::Release);
+    }
+
     /// Whether a slot is free.
     #[inline]
     pub(crate) fn has_free_slots(self) -> bool {
@@ -179,7 +198,10 @@ impl Span {
     /// Takes free slots to hand out, linked, about `wished` of them (at least 1): those freed last,
     /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
     /// as used from here on.
-    pub(crate) fn take_slots(self, wished: usize) -> Block {
+    ///
+    /// With `is_hot` as many new ones as there are resident pages for: taking the heap's lock waits
+    /// for all stores under way, and so for what the last slots' pages take to come to the caches.
+    pub(crate) fn take_slots(self, wished: usize, is_hot: bool) -> Block {
         debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
         if !list.is_null() {
@@ -188,7 +210,7 @@ impl Span {
         if self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend(wished) {
+        if !self.extend(is_hot) {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -198,7 +220,11 @@ impl Span {
     fn take_linked(self, list: Block, wished: i32) -> Block {
         let used = self.used();
         let linked = self.passive_used() - used;
-        if linked <= wished.saturating_mul(WHOLE_LIST_FACTOR) {
+        let whole_max = match self.geometry().is_coarse() {
+            true => wished,
+            false => wished.saturating_mul(WHOLE_LIST_FACTOR),
+        };
+        if linked <= whole_max {
             self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
             self.set_used(used + linked);
             return list;
@@ -268,9 +294,8 @@ impl Span {
     }
 
     /// Links slots that were never handed out, a page at a time, since linking touches them and a
-    /// page fault costs ten times what a refill does, but `at_least` as many; whether there were
-    /// any.
-    fn extend(self, at_least: usize) -> bool {
+    /// page fault costs ten times what a refill does; whether there were any.
+    fn extend(self, is_hot: bool) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -285,7 +310,8 @@ impl Span {
             page += 1;
         }
         let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let wished = wished.min(usize::from(geometry.hand_out_count)).max(at_least);
+        let most = if is_hot { geometry.slot_count } else { geometry.hand_out_count };
+        let wished = wished.clamp(1, usize::from(most));
         let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
@@ -304,6 +330,38 @@ impl Span {
         self.head.extended_count.store(end as u16, Ordering::Relaxed);
         self.head.local_free.store(first.cast(), Ordering::Relaxed);
         true
+    }
+
+    /// Gives the pages behind the slots handed out so far to the kernel, if two or more are there;
+    /// returns how many went.
+    pub(crate) fn give_tail(self) -> u32 {
+        let geometry = self.geometry();
+        let extended = usize::from(self.extended());
+        if extended >= usize::from(geometry.slot_count) {
+            return 0;
+        }
+        let used_bytes = match extended {
+            0 => 1,
+            _ => geometry.slot_offset(extended - 1) + geometry.slot_bytes as usize,
+        };
+        let first = used_bytes.next_multiple_of(page_bytes().max(PAGE_UNIT_BYTES));
+        let kept = (1 << (first / PAGE_UNIT_BYTES)) - 1;
+        let touched = self.touched();
+        let count = (touched & !kept).count_ones();
+        let Some(start) = NonNull::new(slice_start(self.index).wrapping_add(first)) else {
+            return 0;
+        };
+        if count < TAIL_PAGES_MIN || huge::keeps_whole(self) {
+            return 0;
+        }
+        // SAFETY: whole pages of our span, on which no slot was handed out yet.
+        if unsafe { advise(start, SLICE_BYTES - first, Advice::DontNeed) }.is_err() {
+            return 0;
+        }
+        huge::note_purged(self.index, 1);
+        note_purged(count as usize * PAGE_UNIT_BYTES);
+        self.set_touched(touched & kept);
+        count
     }
 
     /// Its pages that may be resident, a bit each.

@@ -48,8 +48,11 @@ pub struct RunFacts {
     pub slot_count: u32,
     /// Large block: usable bytes.
     pub large_bytes: u64,
-    /// Whose it is: equal for spans of one thread's heap or one zone; 0 for nobody's.
+    /// Whose it is: equal for spans of one thread's heap or one zone, and for a zone what
+    /// [`Zone::to_raw`](crate::Zone::to_raw) tells; 0 for nobody's.
     pub holder: usize,
+    /// NUMA node that its part of the region is for; 0 where there is one.
+    pub node: u32,
 }
 
 /// The region as a whole. Bytes of addresses unless said otherwise.
@@ -101,10 +104,11 @@ pub fn survey(mut visit: impl FnMut(&RunFacts)) -> RegionFacts {
     for range in pool.runs.ranges() {
         used_slices += range.end - range.start;
         let mut index = range.start;
+        let node = pool.runs.node_at(index);
         while index < range.end {
             match facts_at(index) {
                 Some(facts) => {
-                    visit(&facts);
+                    visit(&RunFacts { node, ..facts });
                     index += facts.slices.max(1);
                 }
                 None => index += 1,
@@ -141,6 +145,7 @@ fn facts_at(index: SliceIndex) -> Option<RunFacts> {
         slot_count: 0,
         large_bytes: 0,
         holder: head.heap.load(Ordering::Relaxed).addr(),
+        node: 0,
     };
     facts.kind = match head.owner.load(Ordering::Relaxed) {
         LARGE => {

@@ -103,7 +103,7 @@ const draw = (look) => {
     return [name.replaceAll("_", " "), size(bytes), `${(share * 100).toFixed(1)} %`, bar];
   }));
   rows("classes", look.classes.slice(0, 24).map((one) => [String(one.slot_bytes), size(one.span_bytes), size(one.used_bytes), size(one.free_bytes)]));
-  rows("heaps", look.heaps.slice(0, 24).map((one) => [one.kind === "shared" ? "of no thread" : `${one.kind} ${one.number.toString(16)}`, size(one.span_bytes), size(one.used_bytes)]));
+  rows("heaps", look.heaps.slice(0, 24).map((one) => [one.name !== "" ? one.name : one.kind === "shared" ? "of no thread" : `${one.kind} ${one.number.toString(16)}`, size(one.span_bytes), size(one.used_bytes + one.large_bytes)]));
   series.push({ live: look.live, resident: look.resident });
   series = series.slice(-KEPT);
   curve();

@@ -7,9 +7,14 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::hint::black_box;
 use std::io::BufRead;
 
+use heapwright::heap::{Heap, ZoneOptions};
+use heapwright::regions::{CompactingHeap, Handle, Upstream};
+
 #[global_allocator]
 static GLOBAL: heapwright::Heapwright = heapwright::Heapwright;
 
+/// What the sessions may take under handles.
+const SESSIONS_BYTES: usize = 8 << 20;
 /// What the large request of the scene `budget` asks for.
 const LARGE_BYTES: usize = 24 << 20;
 
@@ -75,20 +80,57 @@ fn scene(name: &str) -> Vec<Block> {
     }
 }
 
+/// The sessions under handles, in memory of the same allocator and so under the same limit.
+struct Sessions {
+    heap: CompactingHeap<Upstream<heapwright::Heapwright>>,
+    handles: Vec<Handle<[u8]>>,
+}
+
+impl Sessions {
+    /// Moves `kept` into a compacting heap; what pinned the pages of the burst is gone then.
+    fn of(kept: &mut Vec<Block>) -> Self {
+        let heap = CompactingHeap::with_capacity_max(Upstream(GLOBAL), SESSIONS_BYTES);
+        let handles =
+            kept.drain(..).map(|block| heap.insert(&block).expect("a few megabytes")).collect();
+        Self { heap, handles }
+    }
+
+    fn are_whole(&self) -> bool {
+        self.handles.iter().all(|handle| {
+            self.heap.pin(*handle).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 2))
+        })
+    }
+}
+
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_default();
+    let own = (name == "heaps").then(|| {
+        let options = ZoneOptions::new().name("level \"3\"").limit(64 << 20);
+        let heap = Heap::with(options).expect("memory");
+        for bytes in [1000; 3000] {
+            let layout = Layout::from_size_align(bytes, 16).expect("a layout");
+            heap.alloc(layout).expect("memory");
+        }
+        heap.alloc(Layout::from_size_align(1 << 20, 16).expect("a layout")).expect("memory");
+        heap
+    });
     let mut kept = scene(&name);
     let live: usize = kept.iter().map(|block| block.len()).sum();
     println!("ready {live}");
+    let mut sessions = None;
     for line in std::io::stdin().lock().lines() {
         match line.unwrap_or_default().as_str() {
             "large" => try_large(),
             "more" => kept.push(load_table(1 << 20)),
+            "move" => {
+                let moved = sessions.insert(Sessions::of(&mut kept));
+                println!("{}", if moved.are_whole() { "whole" } else { "damaged" });
+            }
             "end" => break,
             _ => {}
         }
     }
-    black_box(&kept);
+    black_box((&kept, &own, &sessions));
 }
 
 /// Asks for one large block and says whether there was memory for it.

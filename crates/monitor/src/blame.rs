@@ -24,6 +24,9 @@ const OURS: [&str; 10] = [
     "<alloc::alloc::",
 ];
 
+/// What a small block can keep from going back, and its own bytes, are at most this, as a rule.
+const PAGE_BYTES: u64 = 4096;
+
 /// One call site. Bytes; estimates with 95 % intervals.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SiteBlame {
@@ -140,6 +143,10 @@ impl Blame {
         let mut of_stack: Vec<Sums> = (0..profile.stacks.len()).map(|_| Sums::default()).collect();
         for site in &profile.sites {
             let sums = &mut of_stack[site.stack];
+            // Blocks of this size were made; one that lives alone on its page may have been missed.
+            sums.live.allow_for(site.usable_bytes as f64, site.probability());
+            let page_rest = PAGE_BYTES - site.usable_bytes % PAGE_BYTES;
+            sums.pinned.allow_for(page_rest as f64, site.probability());
             sums.allocated += site.taken as f64 * site.usable_bytes as f64 / site.probability();
         }
         for sample in &profile.live {
@@ -166,6 +173,10 @@ impl Blame {
         let mut sites = Vec::new();
         for ((function, file, line), (sums, stack)) in places {
             all.merge(&sums);
+            let mut pinned_interval = sums.pinned.interval();
+            // No site pins more than all do, and that is counted.
+            pinned_interval.high =
+                pinned_interval.high.min(profile.pinned_bytes as f64).max(pinned_interval.low);
             sites.push(SiteBlame {
                 function,
                 file,
@@ -176,7 +187,7 @@ impl Blame {
                 live_blocks: sums.blocks,
                 allocated_bytes: sums.allocated,
                 pinned_bytes: sums.pinned.value,
-                pinned_interval: sums.pinned.interval(),
+                pinned_interval,
                 releasable_bytes: sums.releasable,
                 samples: sums.samples,
             });

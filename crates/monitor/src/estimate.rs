@@ -20,7 +20,9 @@ pub struct Estimate {
     pub value: f64,
     /// Its variance, estimated without bias too.
     pub variance: f64,
-    /// Largest weighted value met: what a single sample that was missed would have added.
+    /// Of the value, what was certain to be sampled: no chance is in it.
+    certain: f64,
+    /// The largest weighted value that a block may have, sampled or not.
     unit: f64,
 }
 
@@ -33,32 +35,57 @@ impl Estimate {
         let weighted = value / probability;
         self.value += weighted;
         self.variance += weighted * weighted * (1.0 - probability);
-        self.unit = self.unit.max(weighted);
+        if probability < 1.0 {
+            self.unit = self.unit.max(weighted);
+        } else {
+            self.certain += value;
+        }
+    }
+
+    /// Says that there may be blocks of up to `value` that are sampled with `probability`, though
+    /// none was. Without this the interval knows only of blocks like those that were.
+    pub fn allow_for(&mut self, value: f64, probability: f64) {
+        if probability < 1.0 {
+            self.unit = self.unit.max(value / probability);
+        }
     }
 
     /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
         self.value += other.value;
         self.variance += other.variance;
+        self.certain += other.certain;
         self.unit = self.unit.max(other.unit);
     }
 
-    /// The 95 % interval: that of a Poisson count whose relative spread is the estimate's, by
-    /// the cubic approximation of its bounds (Wilson and Hilferty, PNAS 1931). Right for few
-    /// samples, too, where the normal distribution is not.
+    /// The 95 % interval: that of a weighted sum of Poisson counts (Fay and Feuer, "Confidence
+    /// intervals for directly standardized rates", Statistics in Medicine 1997): gamma
+    /// distributions with the estimate's mean and variance, and for the upper end those of the
+    /// estimate with one more block of the largest weight. It holds for few and for skewed
+    /// samples, where the normal distribution does not, and is wide where large weights are
+    /// possible. Quantiles by Wilson and Hilferty (PNAS 1931).
     pub fn interval(&self) -> Interval {
-        if self.variance <= 0.0 || self.value <= 0.0 {
+        if self.unit <= 0.0 {
             return Interval { low: self.value, high: self.value };
         }
-        // As many equal samples would have this spread.
-        let count = self.value * self.value / self.variance;
-        let scale = self.value / count;
-        let bound = |count: f64, sign: f64| {
-            let cube = 1.0 - 1.0 / (9.0 * count) + sign * Z / (3.0 * count.sqrt());
-            count * cube.max(0.0).powi(3)
-        };
-        Interval { low: scale * bound(count, -1.0), high: scale * bound(count + 1.0, 1.0) }
+        Interval {
+            low: gamma_quantile(self.value, self.variance, -Z),
+            high: gamma_quantile(self.value + self.unit, self.variance + self.unit * self.unit, Z),
+        }
     }
+}
+
+/// The point of the gamma distribution with that mean and variance which has as much below it as
+/// the normal distribution has below `normal`.
+fn gamma_quantile(mean: f64, variance: f64, normal: f64) -> f64 {
+    if variance <= 0.0 || mean <= 0.0 {
+        return mean.max(0.0);
+    }
+    // Degrees of freedom of the chi-squared distribution, halved.
+    let shape = mean * mean / variance;
+    let ninth = 1.0 / (9.0 * shape);
+    let cube = 1.0 - ninth + normal * ninth.sqrt();
+    mean * cube.max(0.0).powi(3)
 }
 
 #[cfg(test)]
@@ -66,36 +93,84 @@ mod tests {
     use super::Estimate;
     use heapwright_core::exponential::Exponential;
 
-    /// Share of repetitions whose interval covers the truth, for blocks that pin different
-    /// amounts and are sampled with one in `inverse`.
-    fn coverage(blocks: usize, inverse: f64) -> (f64, f64) {
-        let mut random = Exponential::new(blocks as u64);
-        let rounds = 2000;
-        let (mut covered, mut error) = (0, 0.0);
+    /// Blocks that are alike: how many, their bytes, and what each pins at most.
+    type Group = (usize, f64, f64);
+
+    struct Outcome {
+        covered: f64,
+        error: f64,
+        /// Median width over the truth.
+        width: f64,
+    }
+
+    /// Repetitions over `groups` with a mean of `rate` bytes between samples. Every block of a
+    /// group pins the same, or a share of it that is even between nothing and all.
+    fn repeat(groups: &[Group], rate: f64, is_even: bool, seed: u64) -> Outcome {
+        let mut random = Exponential::new(seed);
+        let rounds = 400;
+        let (mut covered, mut error, mut widths) = (0, 0.0, Vec::new());
         for _ in 0..rounds {
-            let mut estimate = Estimate::default();
-            let mut truth = 0.0;
-            for block in 0..blocks {
-                let value = 1.0 + (block % 5) as f64;
-                truth += value;
-                // An exponential is below q with probability 1 - exp(-q).
-                if random.draw() < -(1.0 - 1.0 / inverse).ln() {
-                    estimate.add(value, 1.0 / inverse);
+            let (mut estimate, mut truth) = (Estimate::default(), 0.0);
+            for (count, bytes, most) in groups {
+                let probability = -(-bytes / rate).exp_m1();
+                estimate.allow_for(*most, probability);
+                for block in 0..*count {
+                    let share = (block * 37 % 101) as f64 / 100.0;
+                    let value = if is_even { most * share } else { *most };
+                    truth += value;
+                    // An exponential is below q with probability 1 - exp(-q).
+                    if random.draw() < bytes / rate {
+                        estimate.add(value, probability);
+                    }
                 }
             }
             let interval = estimate.interval();
             covered += u32::from((interval.low..=interval.high).contains(&truth));
             error += (estimate.value - truth) / truth / f64::from(rounds);
+            widths.push((interval.high - interval.low) / truth);
         }
-        (f64::from(covered) / f64::from(rounds), error)
+        widths.sort_by(f64::total_cmp);
+        let width = widths[widths.len() / 2];
+        Outcome { covered: f64::from(covered) / f64::from(rounds), error, width }
     }
 
     #[test]
     fn intervals_cover_the_truth_as_often_as_they_say() {
-        for (blocks, inverse) in [(2000, 100.0), (400, 50.0), (3000, 30.0)] {
-            let (share, error) = coverage(blocks, inverse);
-            assert!(share > 0.93, "{blocks} blocks, 1 in {inverse}: {share}");
-            assert!(error.abs() < 0.03, "{blocks} blocks, 1 in {inverse}: {error}");
+        let shapes: [(&str, &[Group], f64); 9] = [
+            ("many alike", &[(3000, 200.0, 3000.0)], 21_845.0),
+            ("few alike", &[(400, 64.0, 4000.0)], 32_768.0),
+            ("hardly any sampled", &[(100, 32.0, 4064.0)], 32_768.0),
+            (
+                "all sizes",
+                &[
+                    (535, 48.0, 4048.0),
+                    (535, 192.0, 3900.0),
+                    (535, 768.0, 3300.0),
+                    (535, 3072.0, 1024.0),
+                ],
+                32_768.0,
+            ),
+            ("few small ones pin most", &[(1000, 48.0, 4048.0), (3000, 1000.0, 40.0)], 21_845.0),
+            ("very few small ones", &[(60, 16.0, 4080.0), (1000, 2000.0, 90.0)], 65_536.0),
+            (
+                "small ones hardly sampled",
+                &[(1500, 16.0, 4080.0), (1000, 3000.0, 1000.0)],
+                524_288.0,
+            ),
+            ("many of two sizes", &[(2000, 128.0, 3900.0), (500, 8192.0, 500.0)], 26_214.0),
+            ("half always sampled", &[(300, 4096.0, 900.0), (40, 1e9, 5000.0)], 16_384.0),
+        ];
+        for (name, groups, rate) in shapes {
+            for is_even in [false, true] {
+                let seen = repeat(groups, rate, is_even, name.len() as u64);
+                println!(
+                    "{name}, even {is_even}: covered {:.3}, width {:.2} of the truth",
+                    seen.covered, seen.width
+                );
+                assert!(seen.covered >= 0.93, "{name}: {}", seen.covered);
+                // Where one sample is more than the truth, the mean of 400 is within half.
+                assert!(seen.error.abs() < 0.5, "{name}: {}", seen.error);
+            }
         }
     }
 
@@ -104,6 +179,7 @@ mod tests {
         let mut estimate = Estimate::default();
         estimate.add(5.0, 1.0);
         estimate.add(7.0, 1.0);
+        estimate.allow_for(9.0, 1.0);
         assert_eq!((estimate.interval().low, estimate.interval().high), (12.0, 12.0));
     }
 }

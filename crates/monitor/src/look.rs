@@ -27,7 +27,7 @@ pub struct Rates {
 }
 
 /// A size class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct ClassLook {
     /// Bytes of a slot.
     pub slot_bytes: u64,
@@ -37,19 +37,57 @@ pub struct ClassLook {
     pub used_bytes: u64,
     /// Bytes of free slots.
     pub free_bytes: u64,
+    /// 1 − used / spans.
+    pub external_fragmentation: f64,
 }
 
 /// A heap: a thread's, a zone, or the spans of no thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct HeapLook {
     /// `thread`, `zone` or `shared`.
     pub kind: &'static str,
     /// What tells it from others of its kind.
     pub number: u64,
+    /// The tag that the program gave it; empty for none.
+    pub name: String,
     /// Bytes of its spans.
     pub span_bytes: u64,
     /// Of these, in use.
     pub used_bytes: u64,
+    /// Bytes of its large blocks, which have no spans.
+    pub large_bytes: u64,
+    /// What it may hold; none without a limit.
+    pub limit: Option<u64>,
+    /// 1 − used / spans.
+    pub external_fragmentation: f64,
+}
+
+impl HeapLook {
+    /// What a view calls it: its name, else its kind and number.
+    pub fn label(&self) -> String {
+        match (self.name.as_str(), self.kind) {
+            ("", "shared") => "no thread".to_owned(),
+            ("", kind) => format!("{kind} {:x}", self.number),
+            (name, _) => name.to_owned(),
+        }
+    }
+}
+
+/// A NUMA node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct NodeLook {
+    /// Its number; 0 where there is one.
+    pub node: u64,
+    /// Bytes of spans of small blocks.
+    pub span_bytes: u64,
+    /// Of these, in use.
+    pub used_bytes: u64,
+    /// Bytes of large blocks.
+    pub large_bytes: u64,
+    /// Bytes of free runs, given back or not.
+    pub free_bytes: u64,
+    /// 1 − (used + large) / (spans + large + free runs).
+    pub external_fragmentation: f64,
 }
 
 /// A process at one moment. Bytes unless the name says otherwise; fields are only added.
@@ -95,6 +133,14 @@ pub struct Look {
     pub purged: u64,
     /// Pages freed by merging since the start; 0 in modes that do not merge.
     pub merged_pages: u64,
+    /// Windows of 16 KiB that share pages now.
+    pub merged_windows: u64,
+    /// Windows that the kernel refused to merge.
+    pub merge_refused: u64,
+    /// CPU seconds spent on merging.
+    pub merge_cpu_s: f64,
+    /// The longest time a window was away, in seconds.
+    pub merge_step_s_max: f64,
     /// Threads that have a heap.
     pub threads: u64,
     /// Mappings, as far as the process counts them.
@@ -107,6 +153,8 @@ pub struct Look {
     pub classes: Vec<ClassLook>,
     /// Heaps with spans, largest first.
     pub heaps: Vec<HeapLook>,
+    /// NUMA nodes, in order; one where there is one.
+    pub nodes: Vec<NodeLook>,
     /// Slices that a cell of `map` stands for.
     pub slices_per_cell: u64,
     /// The heap in order of address, a letter a cell: `.` given back, `_` free, `#` large, and
@@ -167,6 +215,10 @@ impl Look {
                 span_bytes: class.span_bytes,
                 used_bytes: class.used_slots * class.slot_bytes,
                 free_bytes: class.slot_count.saturating_sub(class.used_slots) * class.slot_bytes,
+                external_fragmentation: missing(
+                    class.used_slots * class.slot_bytes,
+                    class.span_bytes,
+                ),
             })
             .collect();
         classes.sort_by_key(|class| std::cmp::Reverse(class.span_bytes));
@@ -176,11 +228,30 @@ impl Look {
             .map(|heap| HeapLook {
                 kind: heap.kind,
                 number: heap.number,
+                name: heap.name.clone(),
                 span_bytes: heap.span_bytes,
                 used_bytes: heap.used_bytes,
+                large_bytes: heap.large_bytes,
+                limit: heap.limit_bytes,
+                external_fragmentation: missing(heap.used_bytes, heap.span_bytes),
             })
             .collect();
-        heaps.sort_by_key(|heap| std::cmp::Reverse(heap.span_bytes));
+        heaps.sort_by_key(|heap| std::cmp::Reverse(heap.span_bytes + heap.large_bytes));
+        let nodes = page.nodes.iter().map(|node| {
+            let free_bytes = node.free_dirty_bytes + node.free_clean_bytes;
+            let live = node.used_bytes + node.large_bytes;
+            NodeLook {
+                node: node.node,
+                span_bytes: node.span_bytes,
+                used_bytes: node.used_bytes,
+                large_bytes: node.large_bytes,
+                free_bytes,
+                external_fragmentation: missing(
+                    live,
+                    node.span_bytes + node.large_bytes + free_bytes,
+                ),
+            }
+        });
         // Up to the limit new addresses can be had; else the region itself is the bound.
         let headroom = figures.limit_bytes.saturating_sub(figures.held_bytes);
         let new =
@@ -203,12 +274,17 @@ impl Look {
             large_count: figures.large_count,
             purged: figures.purged_bytes,
             merged_pages: figures.merged_pages,
+            merged_windows: figures.merged_windows,
+            merge_refused: figures.merge_refused_count,
+            merge_cpu_s: figures.merge_ns as f64 / 1e9,
+            merge_step_s_max: figures.merge_step_ns_max as f64 / 1e9,
             threads: figures.thread_count,
             mappings: figures.mapping_count,
             profile_rate: figures.profile_rate_bytes,
             samples: [figures.sample_count, figures.live_sample_count, figures.lost_sample_count],
             classes,
             heaps,
+            nodes: nodes.collect(),
             slices_per_cell: figures.slices_per_cell,
             map: page.map.iter().map(|cell| letter(*cell)).collect(),
             read_ns,
@@ -248,6 +324,11 @@ impl Rates {
             purged_bytes: rate(before.purged, now.purged),
         }
     }
+}
+
+/// 1 − `part` / `whole`; 0 of nothing.
+fn missing(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 1.0 - part.min(whole) as f64 / whole as f64 }
 }
 
 fn letter((cell, full): (Cell, u8)) -> char {

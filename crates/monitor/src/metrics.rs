@@ -26,6 +26,9 @@ pub fn open_metrics(look: &Look) -> String {
     }
     gauge("external_fragmentation", "ratio", "1 - live / committed.", look.external_fragmentation);
     gauge("resident_over_live", "ratio", "The allocator's share.", look.resident_over_live);
+    gauge("merged_windows", "", "Windows that share pages.", look.merged_windows as f64);
+    gauge("merge_cpu", "seconds", "CPU time of merging.", look.merge_cpu_s);
+    gauge("merge_step_max", "seconds", "Longest time a window was away.", look.merge_step_s_max);
     gauge("threads", "", "Threads that have a heap.", look.threads as f64);
     gauge("figures_age", "seconds", "How old the figures are.", look.age_s);
     let mut parts = |name: &str, help: &str, label: &str, values: &[(String, u64)]| {
@@ -48,6 +51,24 @@ pub fn open_metrics(look: &Look) -> String {
     };
     parts("class_used_bytes", "Used slots by slot size.", "slot", &class(|one| one.used_bytes));
     parts("class_free_bytes", "Free slots by slot size.", "slot", &class(|one| one.free_bytes));
+    let heap = |bytes: fn(&crate::HeapLook) -> u64| -> Vec<(String, u64)> {
+        // One name may be that of several heaps: a label is there once.
+        let mut sums = std::collections::BTreeMap::new();
+        for heap in &look.heaps {
+            *sums.entry(escaped(&heap.label())).or_insert(0) += bytes(heap);
+        }
+        sums.into_iter().collect()
+    };
+    parts("heap_span_bytes", "Spans by heap.", "heap", &heap(|one| one.span_bytes));
+    parts("heap_used_bytes", "Used slots by heap.", "heap", &heap(|one| one.used_bytes));
+    parts("heap_large_bytes", "Large blocks by heap.", "heap", &heap(|one| one.large_bytes));
+    let node = |bytes: fn(&crate::NodeLook) -> u64| -> Vec<(String, u64)> {
+        look.nodes.iter().map(|node| (node.node.to_string(), bytes(node))).collect()
+    };
+    let live = |one: &crate::NodeLook| one.used_bytes + one.large_bytes;
+    parts("node_live_bytes", "Live blocks by NUMA node.", "node", &node(live));
+    parts("node_span_bytes", "Spans by NUMA node.", "node", &node(|one| one.span_bytes));
+    parts("node_free_bytes", "Free runs by NUMA node.", "node", &node(|one| one.free_bytes));
     let mut counter = |name: &str, unit: &str, help: &str, value: u64| {
         let full = if unit.is_empty() { name.to_owned() } else { format!("{name}_{unit}") };
         let _ = writeln!(text, "# TYPE heapwright_{full} counter");
@@ -59,24 +80,39 @@ pub fn open_metrics(look: &Look) -> String {
     };
     counter("allocated", "bytes", "Handed to the program and its threads' lists.", look.handed);
     counter("purged", "bytes", "Given back to the kernel.", look.purged);
+    counter("merge_refusals", "", "Windows that were not merged.", look.merge_refused);
     counter("merged_pages", "", "Pages freed by merging.", look.merged_pages);
     counter("profile_samples", "", "Samples of the heap profile.", look.samples[0]);
     text.push_str("# EOF\n");
     text
 }
 
+/// A label's value as the format wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::open_metrics;
-    use crate::look::Look;
+    use crate::look::{HeapLook, Look};
 
     #[test]
     fn every_family_is_declared_before_its_values_and_once() {
-        let look = Look { live: 5, headroom: Some(7), ..Look::default() };
+        let named = |name: &str, used_bytes| HeapLook {
+            kind: "zone",
+            name: name.to_owned(),
+            used_bytes,
+            ..HeapLook::default()
+        };
+        let heaps = vec![named("a \"b\"", 3), named("twice", 1), named("twice", 2)];
+        let look = Look { live: 5, headroom: Some(7), heaps, ..Look::default() };
         let text = open_metrics(&look);
         assert!(text.ends_with("# EOF\n"));
         assert!(text.contains("\nheapwright_live_bytes 5\n"));
         assert!(text.contains("\nheapwright_headroom_bytes 7\n"));
+        assert!(text.contains("\nheapwright_heap_used_bytes{heap=\"a \\\"b\\\"\"} 3\n"));
+        assert!(text.contains("\nheapwright_heap_used_bytes{heap=\"twice\"} 3\n"));
         assert!(text.contains("heapwright_resident_part_bytes{purpose=\"free_runs\"} 0"));
         let families: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

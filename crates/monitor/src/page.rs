@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use heapwright_core::live_page::{
-    CELL_COUNT, CLASS_WORDS, Cell, FIGURE_COUNT, Figures, HEAP_COUNT_MAX, HEAP_OF_THREAD,
-    HEAP_WORDS, HEAP_ZONE, MAGIC, PAGE_BYTES, REQUEST_FIGURES, REQUEST_PROFILE,
-    REQUEST_PROFILE_OFF, REQUEST_PROFILE_ON, REQUEST_RELEASE, VERSION, WORD_ANSWERED, WORD_CLASSES,
-    WORD_FIGURES, WORD_HEAPS, WORD_MAGIC, WORD_MAP, WORD_PAGE_BYTES, WORD_PROCESS, WORD_REQUEST,
-    WORD_RESULT, WORD_SEQUENCE, WORD_VERSION, request,
+    CELL_COUNT, CLASS_WORDS, Cell, FIGURE_COUNT, Figures, HEAP_COUNT_MAX, HEAP_NAME_WORDS,
+    HEAP_OF_THREAD, HEAP_WORDS, HEAP_ZONE, MAGIC, NODE_ROWS, NODE_WORDS, PAGE_BYTES,
+    REQUEST_FIGURES, REQUEST_PROFILE, REQUEST_PROFILE_OFF, REQUEST_PROFILE_ON, REQUEST_RELEASE,
+    VERSION, WORD_ANSWERED, WORD_CLASSES, WORD_FIGURES, WORD_HEAPS, WORD_MAGIC, WORD_MAP,
+    WORD_NODES, WORD_PAGE_BYTES, WORD_PROCESS, WORD_REQUEST, WORD_RESULT, WORD_SEQUENCE,
+    WORD_VERSION, request,
 };
 use heapwright_core::size_class::CLASS_COUNT;
 
@@ -64,7 +65,7 @@ pub struct ClassFigures {
 }
 
 /// A heap, as the page has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapFigures {
     /// `thread`, `zone` or `shared`.
     pub kind: &'static str,
@@ -74,6 +75,30 @@ pub struct HeapFigures {
     pub span_bytes: u64,
     /// Of these, in use.
     pub used_bytes: u64,
+    /// Usable bytes of its large blocks.
+    pub large_bytes: u64,
+    /// What it may hold; none for no limit.
+    pub limit_bytes: Option<u64>,
+    /// The program's name for it; empty for none, and where the process answers without its
+    /// helper thread.
+    pub name: String,
+}
+
+/// A NUMA node, as the page has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeFigures {
+    /// Its number; 0 where there is one.
+    pub node: u64,
+    /// Bytes of spans of small blocks.
+    pub span_bytes: u64,
+    /// Of these, in use.
+    pub used_bytes: u64,
+    /// Usable bytes of large blocks.
+    pub large_bytes: u64,
+    /// Bytes of free runs that may be resident.
+    pub free_dirty_bytes: u64,
+    /// Bytes of free runs that were given back.
+    pub free_clean_bytes: u64,
 }
 
 /// The page at one moment.
@@ -85,6 +110,8 @@ pub struct Snapshot {
     pub classes: Vec<ClassFigures>,
     /// Heaps that have spans.
     pub heaps: Vec<HeapFigures>,
+    /// NUMA nodes that have memory of the allocator's.
+    pub nodes: Vec<NodeFigures>,
     /// The map: what each cell of `slices_per_cell` slices is, and how many fifteenths are used.
     pub map: Vec<(Cell, u8)>,
 }
@@ -253,15 +280,42 @@ impl Snapshot {
                 number: word(first + 1),
                 span_bytes: word(first + 2),
                 used_bytes: word(first + 3),
+                large_bytes: word(first + 4),
+                limit_bytes: Some(word(first + 5))
+                    .filter(|limit| *limit != 0 && *limit != usize::MAX as u64),
+                name: name_of((0..HEAP_NAME_WORDS).map(|at| word(first + 6 + at))),
             }
+        };
+        let node = |row: usize| {
+            let first = WORD_NODES + row * NODE_WORDS;
+            let node = word(first).checked_sub(1)?;
+            Some(NodeFigures {
+                node,
+                span_bytes: word(first + 1),
+                used_bytes: word(first + 2),
+                large_bytes: word(first + 3),
+                free_dirty_bytes: word(first + 4),
+                free_clean_bytes: word(first + 5),
+            })
         };
         let cells = (figures.cell_count as usize).min(CELL_COUNT);
         let map = bytes[WORD_MAP * 8..][..cells].iter().map(|byte| Cell::of_byte(*byte));
         Self {
             figures,
             classes: (0..CLASS_COUNT).map(class).filter(|class| class.span_bytes > 0).collect(),
-            heaps: (0..HEAP_COUNT_MAX).map(heap).filter(|heap| heap.span_bytes > 0).collect(),
+            heaps: (0..HEAP_COUNT_MAX)
+                .map(heap)
+                .filter(|heap| heap.span_bytes > 0 || heap.large_bytes > 0)
+                .collect(),
+            nodes: (0..NODE_ROWS).filter_map(node).collect(),
             map: map.collect(),
         }
     }
+}
+
+/// The text in `words`, up to the first zero. The process may write anything there: control
+/// characters are left out.
+fn name_of(words: impl Iterator<Item = u64>) -> String {
+    let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).chars().filter(|letter| !letter.is_control()).collect()
 }

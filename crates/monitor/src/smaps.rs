@@ -18,17 +18,28 @@ pub(crate) struct MappingUse {
     pub(crate) is_shared: bool,
 }
 
+/// The kernel now and then shows a process that lives without any mapping; so often it is asked
+/// again.
+const EMPTY_TRIES: u32 = 5;
+
 /// All mappings of process `pid`.
 pub(crate) fn read(pid: u32) -> Result<Vec<MappingUse>, MonitorError> {
     let path = format!("/proc/{pid}/smaps");
-    let text = fs::read(&path).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            MonitorError::Exited(pid)
-        } else {
-            MonitorError::io(path, error)
+    for _ in 0..EMPTY_TRIES {
+        let text = fs::read(&path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                MonitorError::Exited(pid)
+            } else {
+                MonitorError::io(&path, error)
+            }
+        })?;
+        let mappings = parse(&String::from_utf8_lossy(&text));
+        if !mappings.is_empty() {
+            return Ok(mappings);
         }
-    })?;
-    Ok(parse(&String::from_utf8_lossy(&text)))
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Err(MonitorError::Exited(pid))
 }
 
 fn parse(text: &str) -> Vec<MappingUse> {

@@ -13,8 +13,12 @@ use crate::raw_profile::write_profile;
 use crate::state::{State, state};
 use crate::{end, figures, helper, page_file, profile};
 
-/// Cycles between two writings of the page, at least: a tenth to a third of a second.
+/// Cycles between two writings of the page that nobody asked for, where heartbeats write it: a
+/// tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
+/// The same where the helper thread does, which answers whoever asks at its next look: four to ten
+/// seconds. Readers ask before they read; this is for those that cannot.
+const CYCLES_OF_HELPER: u64 = 1 << 34;
 /// And so many times what the last one took: at most 1/256 of one processor's time.
 const COST_FACTOR: u64 = 256;
 
@@ -61,7 +65,7 @@ fn reopen(state: &State) {
 pub(crate) fn open(state: &State) -> bool {
     state.is_tried.store(1, Ordering::Relaxed);
     let Some(page) = page_file::open() else { return false };
-    figures::write(page_file::words(page));
+    figures::write(page_file::words(page), false);
     // Release: pairs with nothing in this process but the address dependency of whoever uses it.
     state.page.store(page, Ordering::Release);
     if !end::is_passive() {
@@ -82,7 +86,9 @@ fn turn(state: &State, words: &[AtomicU64]) {
     let request = words[WORD_REQUEST].load(Ordering::Acquire);
     let is_asked = request != words[WORD_ANSWERED].load(Ordering::Relaxed);
     let result = if is_asked { answer(request) } else { 0 };
-    figures::write(words);
+    // The helper holds no lock; a heartbeat may come from inside a heap.
+    let has_helper = state.has_helper.load(Ordering::Relaxed) != 0;
+    figures::write(words, has_helper);
     if is_asked {
         words[WORD_RESULT].store(result, Ordering::Relaxed);
         // Release: pairs with the reader's Acquire; it sees the result and the figures.
@@ -90,7 +96,8 @@ fn turn(state: &State, words: &[AtomicU64]) {
     }
     let now = cycle_counter();
     let cost = now.saturating_sub(start).saturating_mul(COST_FACTOR);
-    state.next_cycles.store(now.saturating_add(cost.max(CYCLES)), Ordering::Relaxed);
+    let pause = cost.max(if has_helper { CYCLES_OF_HELPER } else { CYCLES });
+    state.next_cycles.store(now.saturating_add(pause), Ordering::Relaxed);
     // Release: pairs with the Acquire above.
     state.is_busy.store(0, Ordering::Release);
 }

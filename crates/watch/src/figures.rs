@@ -1,11 +1,12 @@
 //! What stands in the page: one walk over the runs of the region.
 
 use heapwright_core::live_page::{
-    CELL_COUNT, CLASS_WORDS, Cell, Figures, HEAP_COUNT_MAX, HEAP_OF_THREAD, HEAP_SHARED,
-    HEAP_WORDS, HEAP_ZONE, WORD_CLASSES, WORD_FIGURES, WORD_HEAPS, WORD_MAP, WORD_SEQUENCE,
+    CELL_COUNT, CLASS_WORDS, Cell, Figures, HEAP_COUNT_MAX, HEAP_NAME_WORDS, HEAP_OF_THREAD,
+    HEAP_SHARED, HEAP_WORDS, HEAP_ZONE, NODE_ROWS, NODE_WORDS, WORD_CLASSES, WORD_FIGURES,
+    WORD_HEAPS, WORD_MAP, WORD_NODES, WORD_SEQUENCE,
 };
 use heapwright_core::size_class::CLASS_COUNT;
-use heapwright_malloc::{RunFacts, RunKind, slot_bytes_of, survey};
+use heapwright_malloc::{RunFacts, RunKind, merge_statistics, slot_bytes_of, survey, zones};
 use heapwright_os::monotonic_ns;
 use heapwright_sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -14,8 +15,10 @@ use crate::profile::{FREED, LOST, TABLE_BYTES, TAKEN, rate_bytes};
 /// Slices of 64 KiB that one cell stands for at least, as a power of two that grows with the heap.
 const SLICES_PER_CELL_MIN: u64 = 1;
 
-/// Writes everything into the page. The caller is the only writer.
-pub(crate) fn write(words: &[AtomicU64]) {
+/// Writes everything into the page. The caller is the only writer. With `has_names` heaps of the
+/// program's own are told by name and limit: that takes their locks, which the caller must not
+/// have.
+pub(crate) fn write(words: &[AtomicU64], has_names: bool) {
     let start_ns = monotonic_ns();
     // Release on every store: none moves before the odd sequence (pairs with the reader's two
     // looks at it). On x86_64 these are ordinary stores.
@@ -34,6 +37,9 @@ pub(crate) fn write(words: &[AtomicU64]) {
         origin: old.first_slice as u32,
         figures: Figures::default(),
     };
+    if has_names {
+        page.name_heaps();
+    }
     let region = survey(|run| page.add(run));
     let mut figures = page.figures;
     let slice = region.slice_bytes as u64;
@@ -63,6 +69,13 @@ pub(crate) fn write(words: &[AtomicU64]) {
     figures.lost_sample_count = LOST.load(Ordering::Relaxed);
     figures.profile_bytes = TABLE_BYTES.load(Ordering::Relaxed);
     figures.write_count = old.write_count + 1;
+    let merge = merge_statistics();
+    figures.merged_pages = merge.freed_pages.max(0) as u64;
+    figures.merge_ns = merge.cpu_ns;
+    figures.merge_state = merge.state as u64;
+    figures.merged_windows = merge.window_count as u64;
+    figures.merge_refused_count = merge.refused_count;
+    figures.merge_step_ns_max = merge.step_ns_max;
     let needed = slices.div_ceil(CELL_COUNT as u64).max(1).next_power_of_two();
     let is_whole = needed == page.slices_per_cell && page.origin == region.first_slice;
     if !is_whole {
@@ -97,15 +110,23 @@ impl Page<'_> {
                 figures.large_run_bytes += bytes;
                 figures.live_large_bytes += run.large_bytes;
                 figures.large_count += 1;
+                let large_bytes = run.large_bytes;
+                self.add_node(run.node, 3, large_bytes);
+                if run.holder != 0 {
+                    let place = self.heap_place(HEAP_ZONE, run.holder as u64);
+                    self.bump(place + 4, large_bytes);
+                }
                 Cell::Large
             }
             RunKind::FreeDirty | RunKind::FreeClean => {
                 figures.largest_free_bytes = figures.largest_free_bytes.max(bytes);
                 if run.kind == RunKind::FreeDirty {
                     figures.free_dirty_bytes += bytes;
+                    self.add_node(run.node, 4, bytes);
                     Cell::FreeDirty
                 } else {
                     figures.free_clean_bytes += bytes;
+                    self.add_node(run.node, 5, bytes);
                     Cell::FreeClean
                 }
             }
@@ -145,6 +166,16 @@ impl Page<'_> {
             RunKind::Zone => (HEAP_ZONE, run.holder as u64),
             _ => (HEAP_SHARED, 0),
         };
+        let place = self.heap_place(kind, number);
+        self.bump(place + 2, bytes);
+        self.bump(place + 3, used);
+        self.add_node(run.node, 1, bytes);
+        self.add_node(run.node, 2, used);
+    }
+
+    /// Words of the heap with that kind and number, which are entered if they are not there. The
+    /// last entry takes all that found no place of their own.
+    fn heap_place(&self, kind: u64, number: u64) -> usize {
         let mut place = WORD_HEAPS;
         for entry in 0..HEAP_COUNT_MAX {
             place = WORD_HEAPS + entry * HEAP_WORDS;
@@ -154,11 +185,32 @@ impl Page<'_> {
                 break;
             }
         }
-        // The last entry takes all that found no place of their own.
         self.words[place].store(kind, Ordering::Release);
         self.words[place + 1].store(number, Ordering::Release);
-        self.bump(place + 2, bytes);
-        self.bump(place + 3, used);
+        place
+    }
+
+    /// Enters all heaps of the program's own, with names and limits.
+    fn name_heaps(&self) {
+        for zone in zones().take(HEAP_COUNT_MAX / 2) {
+            let Ok(options) = zone.options() else { continue };
+            let place = self.heap_place(HEAP_ZONE, zone.to_raw().0.addr() as u64);
+            self.words[place + 5].store(options.limit_bytes() as u64, Ordering::Release);
+            let chunks = options.as_name().as_bytes().chunks(8).take(HEAP_NAME_WORDS);
+            for (word, bytes) in chunks.enumerate() {
+                let mut eight = [0; 8];
+                eight[..bytes.len()].copy_from_slice(bytes);
+                let value = u64::from_le_bytes(eight);
+                self.words[place + 6 + word].store(value, Ordering::Release);
+            }
+        }
+    }
+
+    fn add_node(&self, node: u32, word: usize, bytes: u64) {
+        let row = (node as usize).min(NODE_ROWS - 1);
+        let place = WORD_NODES + row * NODE_WORDS;
+        self.words[place].store(row as u64 + 1, Ordering::Release);
+        self.bump(place + word, bytes);
     }
 
     fn paint(&self, run: &RunFacts, byte: u8) {

@@ -19,7 +19,7 @@ pub enum AccessError {
     Stale,
     /// It is pinned by somebody else, who writes, or in whose way this would be.
     InUse,
-    /// It has 65,535 pins.
+    /// It has as many pins as there may be: a block 65,535, a value of a pool 62.
     TooManyPins,
 }
 

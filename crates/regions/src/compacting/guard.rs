@@ -1,14 +1,12 @@
 //! Pins that end by themselves.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
 
 use super::heap::CompactingHeap;
-use super::values::CompactingPool;
 
 /// A block that stays where it is.
 pub struct PinnedBlock<'a, B: Backing> {
@@ -94,91 +92,6 @@ impl<B: Backing> Drop for PinnedBlockMut<'_, B> {
 }
 
 impl<B: Backing> fmt::Debug for PinnedBlockMut<'_, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-/// A value that stays where it is.
-pub struct PinnedValue<'a, T, B: Backing> {
-    pool: &'a CompactingPool<T, B>,
-    place: u32,
-    value: PhantomData<&'a T>,
-}
-
-impl<'a, T, B: Backing> PinnedValue<'a, T, B> {
-    /// For a pin that was just taken.
-    #[inline(always)]
-    pub(super) fn new(pool: &'a CompactingPool<T, B>, place: u32) -> Self {
-        Self { pool, place, value: PhantomData }
-    }
-}
-
-impl<T, B: Backing> Deref for PinnedValue<'_, T, B> {
-    type Target = T;
-
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        // SAFETY: a live block of the pool, so a `T`; while it is pinned for reading, it stays
-        // (M7) and nobody writes.
-        unsafe { self.pool.heap.memory.data(self.place).cast().as_ref() }
-    }
-}
-
-impl<T, B: Backing> Drop for PinnedValue<'_, T, B> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.pool.heap.unpin_at(self.place);
-    }
-}
-
-impl<T: fmt::Debug, B: Backing> fmt::Debug for PinnedValue<'_, T, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-/// A value that stays where it is and nobody else has pinned.
-pub struct PinnedValueMut<'a, T, B: Backing> {
-    pool: &'a CompactingPool<T, B>,
-    place: u32,
-    value: PhantomData<&'a mut T>,
-}
-
-impl<'a, T, B: Backing> PinnedValueMut<'a, T, B> {
-    /// For a writer's pin that was just taken.
-    #[inline(always)]
-    pub(super) fn new(pool: &'a CompactingPool<T, B>, place: u32) -> Self {
-        Self { pool, place, value: PhantomData }
-    }
-}
-
-impl<T, B: Backing> Deref for PinnedValueMut<'_, T, B> {
-    type Target = T;
-
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        // SAFETY: as for a reader; only we have it pinned.
-        unsafe { self.pool.heap.memory.data(self.place).cast().as_ref() }
-    }
-}
-
-impl<T, B: Backing> DerefMut for PinnedValueMut<'_, T, B> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as for a reader; only we have it pinned, and we are borrowed exclusively.
-        unsafe { self.pool.heap.memory.data(self.place).cast().as_mut() }
-    }
-}
-
-impl<T, B: Backing> Drop for PinnedValueMut<'_, T, B> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.pool.heap.unpin_at(self.place);
-    }
-}
-
-impl<T: fmt::Debug, B: Backing> fmt::Debug for PinnedValueMut<'_, T, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }

@@ -2,7 +2,8 @@
 //! sliding what is live together and giving the rest back, a little at a time.
 //!
 //! # Invariants
-//! design/compacting-pool.md#M1 to design/compacting-pool.md#M9.
+//! design/compacting-pool.md#M1 to design/compacting-pool.md#M9, of values
+//! design/compacting-pool.md#V1 to design/compacting-pool.md#V6.
 //!
 //! # Not here
 //! Moving what pointers point to: that is the collectors' business (`heapwright-gc`).
@@ -22,7 +23,7 @@ mod walk;
 
 pub use access::{AccessError, ResizeError};
 pub use compaction::{Compaction, Moved};
-pub use guard::{PinnedBlock, PinnedBlockMut, PinnedValue, PinnedValueMut};
+pub use guard::{PinnedBlock, PinnedBlockMut};
 pub use heap::CompactingHeap;
-pub use values::CompactingPool;
-pub use walk::{Blocks, PoolValues};
+pub use values::{CompactingPool, PinnedValue, PinnedValueMut, PoolValues};
+pub use walk::Blocks;

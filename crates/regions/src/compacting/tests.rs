@@ -2,7 +2,6 @@
 
 use core::cell::Cell;
 use core::mem::MaybeUninit;
-use std::rc::Rc;
 use std::vec::Vec;
 use std::{println, vec};
 
@@ -11,7 +10,7 @@ use heapwright_testkit::Random;
 
 use super::header::MOVING;
 use super::names::LAST_GENERATION;
-use super::{AccessError, CompactingHeap, CompactingPool};
+use super::{AccessError, CompactingHeap};
 use crate::pool::Handle;
 use crate::{Buffer, Failing, Limited};
 
@@ -343,27 +342,4 @@ fn an_index_whose_generations_end_is_not_used_again() {
     heap.compact();
     heap.check();
     assert_eq!(heap.pin(last).err(), Some(AccessError::Stale));
-}
-
-#[test]
-fn values_are_dropped_once_wherever_they_are() {
-    let token = Rc::new(());
-    let pool = CompactingPool::new_in(PAGES);
-    let handles: Vec<_> =
-        (0..1000).map(|n| pool.insert((n, token.clone())).expect("memory")).collect();
-    for handle in handles.iter().skip(1).step_by(2) {
-        drop(pool.remove(*handle).expect("live"));
-    }
-    assert_eq!(Rc::strong_count(&token), 501);
-    assert!(pool.compact_step(usize::MAX, |_| {}).finished);
-    for (n, handle) in handles.iter().enumerate().step_by(2) {
-        assert_eq!(pool.pin(*handle).expect("live").0, n);
-    }
-    let sum: usize = pool.iter().map(|(_, value)| value.expect("no writer").0).sum();
-    assert_eq!(sum, (0..1000).step_by(2).sum());
-    let mut pool = pool;
-    pool.for_each_mut(|_, value| value.0 += 1);
-    assert_eq!(pool.pin(handles[10]).expect("live").0, 11);
-    drop(pool);
-    assert_eq!(Rc::strong_count(&token), 1);
 }

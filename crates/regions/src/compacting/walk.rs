@@ -1,16 +1,14 @@
 //! Walks over all blocks, in the order of their addresses.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
 
 use super::access::AccessError;
-use super::guard::{PinnedBlock, PinnedValue};
+use super::guard::PinnedBlock;
 use super::header::{DEAD, NAMES};
 use super::heap::CompactingHeap;
-use super::values::CompactingPool;
 use crate::pool::Handle;
 
 impl<B: Backing> CompactingHeap<B> {
@@ -86,36 +84,5 @@ impl<B: Backing> Drop for Blocks<'_, B> {
 impl<B: Backing> fmt::Debug for Blocks<'_, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Blocks").field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-/// Of [`CompactingPool::iter`].
-pub struct PoolValues<'a, T, B: Backing> {
-    pool: &'a CompactingPool<T, B>,
-    blocks: Blocks<'a, B>,
-    value: PhantomData<&'a T>,
-}
-
-impl<'a, T, B: Backing> PoolValues<'a, T, B> {
-    pub(super) fn new(pool: &'a CompactingPool<T, B>) -> Self {
-        Self { pool, blocks: pool.heap.iter(), value: PhantomData }
-    }
-}
-
-impl<'a, T, B: Backing> Iterator for PoolValues<'a, T, B> {
-    type Item = (Handle<T>, Result<PinnedValue<'a, T, B>, AccessError>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let heap = &self.pool.heap;
-        let (place, (index, generation), next) = heap.next_live(self.blocks.next)?;
-        self.blocks.next = next;
-        let pinned = heap.pin_at(place).map(|(place, _)| PinnedValue::new(self.pool, place));
-        Some((Handle::of_parts(index, generation), pinned))
-    }
-}
-
-impl<T, B: Backing> fmt::Debug for PoolValues<'_, T, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.blocks.fmt(f)
     }
 }

@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-use heapwright_regions::{AnonymousPages, CompactingPool, Lines, Pool, SharedPool, Slab, Upstream};
+use heapwright_regions::{
+    AnonymousPages, CompactingPool, HandlePool, Lines, Pool, SharedPool, Slab, Upstream,
+};
 
 use super::floor::List;
 use super::measure::{Probe, Sizes, Subject, Workload, churn, ours, peer, touched};
@@ -20,6 +22,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             ours("threads", shared::<LIVE>),
             ours("slab", slab_ours::<LIVE>),
             ours("compacting", compacting::<LIVE>),
+            ours("handles", handles::<LIVE>),
             peer("slab", slab_peer::<LIVE>),
             peer("opool", opool_peer::<LIVE>),
             Subject {
@@ -86,6 +89,15 @@ fn compacting<const LIVE: usize>(probe: &mut Probe) {
     let take = |_| pool.insert([1; 8]).expect("memory");
     churn(probe, LIVE, LINE, take, |handle, _| {
         pool.remove(handle).expect("live");
+    });
+}
+
+/// Handles and whole values that stay where they are.
+fn handles<const LIVE: usize>(probe: &mut Probe) {
+    let pool: RefCell<HandlePool<[u64; 8], _>> = RefCell::new(HandlePool::new_in(AnonymousPages));
+    let take = |_| pool.borrow_mut().insert([1; 8]).expect("memory");
+    churn(probe, LIVE, LINE, take, |handle, _| {
+        pool.borrow_mut().remove(handle).expect("live");
     });
 }
 

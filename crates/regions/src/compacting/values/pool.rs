@@ -1,0 +1,348 @@
+//! The pool and its hot paths.
+
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use heapwright_core::backing::Backing;
+use heapwright_core::region_error::AllocError;
+use heapwright_core::region_statistics::{Figure, RegionStatistics};
+
+use super::areas::{Areas, Part};
+use super::guard::{PinnedValue, PinnedValueMut};
+use super::pass::Sweep;
+use super::table::{Entry, LIVE, Link, NONE, PINS_MAX, WRITER, is_name};
+use crate::compacting::access::AccessError;
+use crate::pool::Handle;
+
+/// Values are aligned to this at most.
+const ALIGN_MAX: usize = 64;
+
+/// Values of one type under handles that may be moved while nobody has them pinned.
+///
+/// Making and ending a value is little more than in a [`Pool`](crate::Pool): a dead index keeps
+/// its place, and the next value gets both. Each value costs 12 bytes beside its own; a dead index
+/// costs none after compaction. Memory grows as values come, within 1 GiB of addresses of
+/// anonymous pages unless a capacity is given, the rest of a buffer, 1 MiB of another allocator.
+///
+/// Compaction moves the last values into the places of dead ones, so it changes the order of those
+/// it moves; a [`CompactingHeap`](crate::CompactingHeap) keeps the order and takes any size.
+///
+/// ```
+/// # #[cfg(feature = "os")] {
+/// use heapwright_regions::{AnonymousPages, CompactingPool};
+///
+/// let pool = CompactingPool::new_in(AnonymousPages);
+/// let first = pool.insert([1u64; 8]).expect("memory");
+/// let second = pool.insert([2u64; 8]).expect("memory");
+/// assert_eq!(pool.remove(first).expect("live"), [1; 8]);
+/// pool.compact();
+/// pool.pin_mut(second).expect("live")[0] = 3;
+/// assert_eq!(pool.pin(second).expect("live")[0], 3);
+/// assert!(pool.pin(first).is_err());
+/// # }
+/// ```
+/// A value cannot be used after its pin:
+/// ```compile_fail,E0716
+/// # use heapwright_regions::{AnonymousPages, CompactingPool};
+/// let pool = CompactingPool::new_in(AnonymousPages);
+/// let handle = pool.insert([1u64; 8]).unwrap();
+/// let first = pool.pin(handle).unwrap().first();
+/// pool.compact();
+/// assert_eq!(first, Some(&1));
+/// ```
+pub struct CompactingPool<T, B: Backing> {
+    /// The first of the dead indices that have a place, with that place; the next is in the slot
+    /// there. The place stands here, too, so that the next one is found without the entry.
+    pub(super) free: Cell<Link>,
+    /// Indices below this are removed the short way: none while a pass is under way.
+    pub(super) direct_count: Cell<u32>,
+    /// Indices that have an entry.
+    pub(super) entry_count: Cell<u32>,
+    /// Slots and entries start here; dangling before the first use.
+    slots: Cell<NonNull<u8>>,
+    entries: Cell<NonNull<Entry>>,
+    live_count: Cell<usize>,
+    pub(super) areas: Areas<B>,
+    /// Places below this have an index, or are in `orphans`.
+    pub(super) top: Cell<u32>,
+    /// Places at and above this were never used since they were given back: pinned values may have
+    /// stayed above `top`, but not above this.
+    pub(super) ceiling: Cell<u32>,
+    /// The first place below `top` that no index has; the next is in the slot there.
+    pub(super) orphans: Cell<u32>,
+    /// No index below this is without a value and a place.
+    pub(super) next_index: Cell<u32>,
+    /// Cells of runs in use.
+    pub(super) run_cells: Cell<u32>,
+    pub(super) sweep: Sweep,
+    /// Walks under way: nothing moves meanwhile.
+    pub(super) walk_count: Cell<u32>,
+    pub(super) place_peak: Cell<u32>,
+    pub(super) failure_count: Cell<usize>,
+    /// Values are written through shared references, as a cell's.
+    value: PhantomData<Cell<T>>,
+}
+
+// SAFETY: the memory belongs to this value alone, as a `Vec`'s does; guards borrow it, so that it
+// does not go to another thread before them.
+unsafe impl<T: Send, B: Backing + Send> Send for CompactingPool<T, B> {}
+
+impl<T, B: Backing> CompactingPool<T, B> {
+    /// Slots hold a value or a link.
+    pub(super) const SLOT_BYTES: usize = {
+        let link = size_of::<Link>();
+        let bytes = if size_of::<T>() < link { link } else { size_of::<T>() };
+        let align = if align_of::<T>() < link { link } else { align_of::<T>() };
+        bytes.next_multiple_of(align)
+    };
+
+    /// An empty pool. Takes nothing until it is used. Does not compile for values aligned to more
+    /// than 64 bytes.
+    pub const fn new_in(backing: B) -> Self {
+        Self::with_capacity_max(backing, usize::MAX)
+    }
+
+    /// An empty pool of at most `bytes_max` bytes, bookkeeping included; it takes that many
+    /// addresses at the first use, and memory as values come.
+    pub const fn with_capacity_max(backing: B, bytes_max: usize) -> Self {
+        const {
+            assert!(align_of::<T>() <= ALIGN_MAX, "values align to 64 at most");
+            assert!(size_of::<T>() < 1 << 31, "values are shorter than 2 GiB");
+        }
+        Self {
+            free: Cell::new(Link::NONE),
+            direct_count: Cell::new(0),
+            entry_count: Cell::new(0),
+            slots: Cell::new(NonNull::dangling()),
+            entries: Cell::new(NonNull::dangling()),
+            live_count: Cell::new(0),
+            areas: Areas::new(backing, bytes_max),
+            top: Cell::new(0),
+            ceiling: Cell::new(0),
+            orphans: Cell::new(NONE),
+            next_index: Cell::new(0),
+            run_cells: Cell::new(0),
+            sweep: Sweep::new(),
+            walk_count: Cell::new(0),
+            place_peak: Cell::new(0),
+            failure_count: Cell::new(0),
+            value: PhantomData,
+        }
+    }
+
+    /// Values in the pool.
+    pub fn len(&self) -> usize {
+        self.live_count.get()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the value at `place` is.
+    #[inline(always)]
+    pub(super) fn slot(&self, place: u32) -> NonNull<u8> {
+        debug_assert!(place as usize * Self::SLOT_BYTES < self.areas.committed_of(Part::Slots));
+        // SAFETY: places are below the number of slots, all in the part of the values.
+        unsafe { self.slots.get().add(place as usize * Self::SLOT_BYTES) }
+    }
+
+    /// The entry of an index in the table itself, which is not that of a value if the page is
+    /// packed.
+    #[inline(always)]
+    pub(super) fn entry(&self, index: u32) -> &Entry {
+        debug_assert!(index < self.entry_count.get());
+        // SAFETY: below the count of entries.
+        let at = unsafe { self.entries.get().add(index as usize) };
+        // SAFETY: all below the count were written, and are changed through cells only.
+        unsafe { at.as_ref() }
+    }
+
+    /// Finds out where slots and entries are, after memory was taken.
+    pub(super) fn locate(&self) {
+        self.slots.set(self.areas.start(Part::Slots));
+        self.entries.set(self.areas.start(Part::Entries).cast());
+    }
+
+    /// Puts a value in. O(1).
+    ///
+    /// # Errors
+    /// [`AllocError::Full`] if there are as many values as the memory holds, or what the backing
+    /// says, with the value.
+    #[inline]
+    pub fn insert(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
+        let mut free = self.free.get();
+        if free == Link::NONE {
+            free = match self.refill() {
+                Ok(link) => link,
+                Err(error) => return Err((error, value)),
+            };
+        }
+        let (index, slot) = (free.index(), self.slot(free.place()));
+        // SAFETY: the place of a listed index, where the next one stands (V2).
+        let next = unsafe { slot.cast::<Link>().read() };
+        self.free.set(next);
+        let entry = self.entry(index);
+        let tag = entry.tag.get() + LIVE;
+        entry.tag.set(tag);
+        self.live_count.set(self.live_count.get() + 1);
+        // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
+        unsafe { slot.cast::<T>().write(value) };
+        Ok(Handle::of_parts(index, tag))
+    }
+
+    /// Takes the value out; no handle names it any more. O(1); a search among 256 if compaction
+    /// packed the index.
+    ///
+    /// # Errors
+    /// [`AccessError::Stale`], or [`AccessError::InUse`] if it is pinned.
+    #[inline]
+    pub fn remove(&self, handle: Handle<T>) -> Result<T, AccessError> {
+        let (index, tag) = handle.parts();
+        if index < self.direct_count.get() && is_name(tag) {
+            let entry = self.entry(index);
+            if entry.tag.get() == tag
+                && let Some(dead) = tag.checked_add(LIVE)
+            {
+                let place = entry.place.get();
+                let slot = self.slot(place);
+                // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
+                let value = unsafe { slot.cast::<T>().read() };
+                entry.tag.set(dead);
+                // SAFETY: the value's slot, which holds a link, too, and is nobody's.
+                unsafe { slot.cast::<Link>().write(self.free.get()) };
+                self.free.set(Link::new(index, place));
+                self.live_count.set(self.live_count.get() - 1);
+                return Ok(value);
+            }
+        }
+        self.remove_slow(index, tag)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove_slow(&self, index: u32, tag: u32) -> Result<T, AccessError> {
+        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
+        if entry.pins() != 0 {
+            return Err(AccessError::InUse);
+        }
+        // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
+        let value = unsafe { self.slot(entry.place.get()).cast::<T>().read() };
+        self.live_count.set(self.live_count.get() - 1);
+        self.bury(index, entry);
+        Ok(value)
+    }
+
+    /// The entry of the value that a handle names.
+    #[inline(always)]
+    pub(super) fn find(&self, index: u32, tag: u32) -> Option<&Entry> {
+        if index >= self.entry_count.get() || !is_name(tag) {
+            return None;
+        }
+        let entry = self.entry(index);
+        if entry.name() == tag {
+            return Some(entry);
+        }
+        self.find_packed(index).filter(|entry| entry.name() == tag)
+    }
+
+    /// The value, which stays where it is while the guard lives.
+    ///
+    /// # Errors
+    /// [`AccessError`]; [`AccessError::InUse`] if it is pinned for writing,
+    /// [`AccessError::TooManyPins`] if it has 62 pins.
+    #[inline]
+    pub fn pin(&self, handle: Handle<T>) -> Result<PinnedValue<'_, T, B>, AccessError> {
+        let (index, tag) = handle.parts();
+        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
+        let pins = entry.pins();
+        if pins >= PINS_MAX {
+            return Err(match pins {
+                WRITER => AccessError::InUse,
+                _ => AccessError::TooManyPins,
+            });
+        }
+        entry.tag.set(entry.tag.get() + 1);
+        Ok(PinnedValue::new(self, (index, tag), entry.place.get()))
+    }
+
+    /// The value for one who writes.
+    ///
+    /// # Errors
+    /// [`AccessError`]; [`AccessError::InUse`] if it is pinned.
+    #[inline]
+    pub fn pin_mut(&self, handle: Handle<T>) -> Result<PinnedValueMut<'_, T, B>, AccessError> {
+        let (index, tag) = handle.parts();
+        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
+        if entry.pins() != 0 {
+            return Err(AccessError::InUse);
+        }
+        entry.tag.set(tag | WRITER);
+        Ok(PinnedValueMut::new(self, (index, tag), entry.place.get()))
+    }
+
+    /// Takes one pin back, of a reader or the writer.
+    #[inline(always)]
+    pub(super) fn unpin(&self, (index, tag): (u32, u32)) {
+        let Some(entry) = self.find(index, tag) else {
+            debug_assert!(false, "V5: a pinned value is gone");
+            return;
+        };
+        let pins = entry.pins();
+        debug_assert!(pins > 0, "V5: an unpinned value is unpinned");
+        entry.tag.set(if pins == WRITER { tag } else { entry.tag.get() - 1 });
+    }
+
+    /// Whether `handle` names a value.
+    pub fn contains(&self, handle: Handle<T>) -> bool {
+        let (index, tag) = handle.parts();
+        self.find(index, tag).is_some()
+    }
+
+    /// What the pool holds now. Values are counted as long as they are; live bytes at their peak
+    /// are an upper bound: places that were ever in use at once. O(1), and the kernel is asked
+    /// about the memory.
+    pub fn statistics(&self) -> RegionStatistics {
+        let live = self.len();
+        let free_slots = self.areas.committed_of(Part::Slots) / Self::SLOT_BYTES - live;
+        RegionStatistics {
+            live_count: Figure::Exact(live),
+            live_bytes: Figure::Exact(live * size_of::<T>()),
+            peak_live_bytes: Figure::AtMost(self.place_peak.get() as usize * size_of::<T>()),
+            requested_bytes: Figure::Exact(live * size_of::<T>()),
+            reserved_bytes: self.areas.reserved_bytes(),
+            committed_bytes: self.areas.committed_bytes(),
+            resident_bytes: self.areas.resident_bytes().into(),
+            free_bytes: Figure::Exact(free_slots * Self::SLOT_BYTES),
+            largest_free_bytes: if free_slots > 0 { size_of::<T>() } else { 0 },
+            failure_count: Figure::Exact(self.failure_count.get()),
+        }
+    }
+}
+
+impl<T, B: Backing> Drop for CompactingPool<T, B> {
+    /// Drops all values. If a destructor panics, the rest is leaked.
+    fn drop(&mut self) {
+        if core::mem::needs_drop::<T>() {
+            let mut next = 0;
+            while let Some((place, _)) = self.next_live(next) {
+                // SAFETY: a live value, which nobody can reach any more, dropped once.
+                unsafe { self.slot(place).cast::<T>().drop_in_place() };
+                next = place + 1;
+            }
+        }
+    }
+}
+
+impl<T, B: Backing> fmt::Debug for CompactingPool<T, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompactingPool")
+            .field("live_count", &self.live_count)
+            .field("top", &self.top)
+            .field("entry_count", &self.entry_count)
+            .finish_non_exhaustive()
+    }
+}
