@@ -1,36 +1,50 @@
-// What stays resident after a burst: eight threads fill memory with blocks of 32 B to 4 KiB (the
+// What stays resident after a burst: threads fill memory with blocks of 32 B to 4 KiB (the
 // logarithms of their sizes are even), free all but one in sixteen, and do nothing more.
-//   burst MB SECONDS     MB in all; rests SECONDS, is measured, reads every survivor, rests a
-//                        second, is measured again
-// Prints KiB: requested bytes of survivors, resident at rest, resident after reading. Resident is
-// the growth of the proportional set size, without the list of blocks, which is not malloc's. The
-// second figure is the one to judge an allocator by that merges pages into a file: what of the file
-// nobody has touched since is in no process's figure.
+//   burst MB SECONDS THREADS   MB in all. Rests SECONDS, is measured, reads every survivor, rests a
+//                              second, is measured again; then bursts again on top. With one
+//                              thread that is the only one of the process, and calls malloc_trim
+//                              before it rests.
+// Prints KiB: requested bytes of survivors, resident at rest, resident after reading, peak; then
+// milliseconds of the first and of the next burst; then of merging, where there is such a thing:
+// KiB freed, its CPU microseconds, nanoseconds of the longest step and of the longest time that the
+// only thread was held up. Resident is the growth of the proportional set size, without the list of
+// blocks, which is not malloc's. The third figure is the one to judge an allocator by that merges
+// pages into a file: what of the file nobody has touched since is in no process's figure.
 #include "workload.h"
+#include <malloc.h>
 #include <math.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { THREADS = 8, KEEP = 16, BYTES_MIN = 32, DOUBLINGS = 7 };
+enum { THREADS_MAX = 64, KEEP = 16, BYTES_MIN = 32, DOUBLINGS = 7, BURSTS = 2 };
 
 typedef struct {
     unsigned char *start;
     uint32_t bytes;
 } block_t;
 
+// As in heapwright.h.
+typedef struct {
+    const char *state;
+    uint64_t works, passes, windows, merged, refused;
+    int64_t freed_bytes;
+    uint64_t cpu_ns, step_ns_max, step_cpu_ns_max, stretch_cpu_ns_max, stretches;
+} merging_t;
+__attribute__((weak)) int heapwright_merging(merging_t *out, size_t bytes);
+
+static int threads;
 static long share_bytes;
-static block_t *lists[THREADS];
-static long counts[THREADS];
+static block_t *lists[BURSTS][THREADS_MAX];
+static long counts[BURSTS][THREADS_MAX];
 static _Atomic long live_bytes;
-static pthread_barrier_t rested;
+static pthread_barrier_t turn;
 
 static size_t list_bytes(void) { return (size_t)(share_bytes / 256) * sizeof(block_t); }
 
-static void *works(void *argument) {
-    long index = (long)argument;
-    rng_t rng = rng_seeded(31 + (uint64_t)index);
-    block_t *list = mmap(NULL, list_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (list == MAP_FAILED) exit(1);
+static void burst(long index, int number) {
+    rng_t rng = rng_seeded(31 + (uint64_t)index + 1000 * (uint64_t)number);
+    block_t *list = lists[number][index];
     long room = (long)(list_bytes() / sizeof *list), count = 0;
     for (long filled = 0; filled < share_bytes && count < room; count++) {
         double even = rng_next(&rng) / 4294967296.0;
@@ -48,55 +62,101 @@ static void *works(void *argument) {
             free(list[i].start);
         }
     }
-    lists[index] = list;
-    counts[index] = kept;
+    counts[number][index] = kept;
     live_bytes += live;
-    pthread_barrier_wait(&rested);
-    pthread_barrier_wait(&rested);
+}
+
+static void *works(void *argument) {
+    for (int number = 0; number < BURSTS; number++) {
+        pthread_barrier_wait(&turn);
+        burst((long)argument, number);
+        pthread_barrier_wait(&turn);
+    }
+    pthread_barrier_wait(&turn);
     return NULL;
 }
 
-static long resident_kib(void) {
-    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+static double now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+// Milliseconds of a burst in all threads.
+static double bursts(int number) {
+    double start = now_ms();
+    if (threads == 1) {
+        burst(0, number);
+    } else {
+        pthread_barrier_wait(&turn);
+        pthread_barrier_wait(&turn);
+    }
+    return now_ms() - start;
+}
+
+static long kib_of(const char *path, const char *format) {
+    FILE *file = fopen(path, "r");
     char line[200];
     long kib = 0;
-    while (file && fgets(line, sizeof line, file)) sscanf(line, "Pss: %ld", &kib);
+    while (file && fgets(line, sizeof line, file)) sscanf(line, format, &kib);
     if (file) fclose(file);
     return kib;
 }
+
+static long resident_kib(void) { return kib_of("/proc/self/smaps_rollup", "Pss: %ld"); }
 
 // Resident pages of the lists.
 static long lists_kib(void) {
     static unsigned char pages[1 << 20];
     long kib = 0;
-    for (int i = 0; i < THREADS; i++) {
-        size_t count = (list_bytes() + 4095) / 4096;
-        if (count > sizeof pages || mincore(lists[i], list_bytes(), pages)) exit(1);
-        for (size_t page = 0; page < count; page++) kib += (pages[page] & 1) * 4;
-    }
+    for (int number = 0; number < BURSTS; number++)
+        for (int i = 0; i < threads; i++) {
+            size_t count = (list_bytes() + 4095) / 4096;
+            if (count > sizeof pages || mincore(lists[number][i], list_bytes(), pages)) exit(1);
+            for (size_t page = 0; page < count; page++) kib += (pages[page] & 1) * 4;
+        }
     return kib;
 }
 
 int main(int argc, char **argv) {
-    share_bytes = work_units(argc, argv) * (1000000L / THREADS);
+    threads = argc > 3 ? atoi(argv[3]) : 8;
+    if (threads < 1 || threads > THREADS_MAX) return 2;
+    share_bytes = work_units(argc, argv) * (1000000L / threads);
     unsigned seconds = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
-    pthread_t threads[THREADS];
-    pthread_barrier_init(&rested, NULL, THREADS + 1);
+    for (int number = 0; number < BURSTS; number++)
+        for (int i = 0; i < threads; i++) {
+            lists[number][i] = mmap(NULL, list_bytes(), PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (lists[number][i] == MAP_FAILED) return 1;
+        }
+    pthread_t ids[THREADS_MAX];
+    pthread_barrier_init(&turn, NULL, (unsigned)threads + 1);
     long before = resident_kib();
-    for (long i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, works, (void *)i)) exit(1);
-    pthread_barrier_wait(&rested);
+    for (long i = 0; threads > 1 && i < threads; i++)
+        if (pthread_create(&ids[i], NULL, works, (void *)i)) return 1;
+    double first_ms = bursts(0);
+    long peak = kib_of("/proc/self/status", "VmHWM: %ld") - before - lists_kib();
+    if (threads == 1) malloc_trim(0);
     sleep(seconds);
     long idle = resident_kib() - before - lists_kib();
     unsigned long sum = 0;
-    for (int i = 0; i < THREADS; i++)
-        for (long b = 0; b < counts[i]; b++)
-            for (uint32_t at = 0; at < lists[i][b].bytes; at += 16) sum += lists[i][b].start[at];
+    for (int i = 0; i < threads; i++)
+        for (long b = 0; b < counts[0][i]; b++)
+            for (uint32_t at = 0; at < lists[0][i][b].bytes; at += 16)
+                sum += lists[0][i][b].start[at];
     sleep(1);
-    long after = resident_kib() - before - lists_kib();
-    printf("%ld %ld %ld\n", live_bytes / 1024, idle, after);
-    fprintf(stderr, "%lu\n", sum);
-    pthread_barrier_wait(&rested);
-    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    long after = resident_kib() - before - lists_kib(), live = live_bytes / 1024;
+    merging_t merging = {0};
+    if (heapwright_merging) heapwright_merging(&merging, sizeof merging);
+    double next_ms = bursts(1);
+    printf("%ld %ld %ld %ld %.1f %.1f %lld %.0f %llu %llu\n", live, idle, after, peak, first_ms,
+           next_ms, (long long)merging.freed_bytes / 1024, (double)merging.cpu_ns / 1e3,
+           (unsigned long long)merging.step_cpu_ns_max,
+           (unsigned long long)merging.stretch_cpu_ns_max);
+    fprintf(stderr, "%lu %s\n", sum, merging.state ? merging.state : "");
+    if (threads > 1) {
+        pthread_barrier_wait(&turn);
+        for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
+    }
     return 0;
 }

@@ -512,6 +512,30 @@ __attribute__((weak)) int heapwright_walk(bool (*visit)(void *context, void *sta
                                                         int size_class),
                                           void *context);
 
+/* Gives everything back to the kernel that holds no live block, in mode compact merges what can be
+ * merged; returns how many bytes went back. Milliseconds for each hundred MB of sparse memory;
+ * other threads go on. */
+__attribute__((weak)) size_t heapwright_release(void);
+
+/* What merging (mode compact) did so far in this process. Later versions add fields at the end. */
+typedef struct heapwright_merging_t {
+    const char *state;           /* "works", or why nothing is merged */
+    uint64_t works;              /* 1 when it works */
+    uint64_t pass_count;         /* looks over the heap */
+    uint64_t window_count;       /* windows of 16 KiB that share pages now */
+    uint64_t merged_count;       /* windows merged since the start */
+    uint64_t refused_count;      /* windows that the kernel did not give: pinned, no mappings */
+    int64_t freed_bytes;         /* given back since the start */
+    uint64_t cpu_ns;             /* CPU time of all that */
+    uint64_t step_ns_max;        /* the longest that anybody waited for a window */
+    uint64_t step_cpu_ns_max;    /* the same in the merging thread's own time */
+    uint64_t stretch_cpu_ns_max; /* a thread of the program's own time at a stretch, at most */
+    uint64_t stretch_count;      /* such stretches; 0 where a thread of ours merges */
+} heapwright_merging_t;
+
+/* Fills the first `bytes` bytes of `out`: 0, or EINVAL for NULL or more than the object knows. */
+__attribute__((weak)) int heapwright_merging(heapwright_merging_t *out, size_t bytes);
+
 #endif
 
 /* ---------------------------------------------------------------- NUMA */

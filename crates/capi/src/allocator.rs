@@ -125,6 +125,10 @@ pub struct Usage {
     pub trimmable_bytes: usize,
     /// Bytes of the allocator's own bookkeeping, outside the blocks.
     pub metadata_bytes: usize,
+    /// Bytes of addresses whose blocks share pages with others (mode compact).
+    pub merged_bytes: usize,
+    /// Bytes that merging gave back since the start.
+    pub merge_freed_bytes: usize,
 }
 
 /// An allocator as C sees it. All functions may run at any time in any thread: before

@@ -131,12 +131,15 @@ pub fn malloc_stats<A: CAllocator>() {
     let _ = write!(
         text,
         "system bytes     = {:>12}\nin use bytes     = {:>12}\nfree bytes held  = {:>12}\n\
-         large blocks     = {:>12}\nlarge bytes      = {:>12}\n",
+         large blocks     = {:>12}\nlarge bytes      = {:>12}\nmerged bytes     = {:>12}\n\
+         freed by merging = {:>12}\n",
         usage.arena_bytes + usage.large_bytes,
         usage.in_use_bytes,
         usage.free_bytes,
         usage.large_count,
         usage.large_bytes,
+        usage.merged_bytes,
+        usage.merge_freed_bytes,
     );
     // Nobody can be told of a failure here.
     let _ = write_all(&Fd::STDERR, text.bytes());
@@ -161,12 +164,15 @@ pub unsafe fn malloc_info<A: CAllocator>(options: c_int, stream: *mut c_void) ->
         text,
         "<malloc version=\"1\">\n<total type=\"rest\" size=\"{}\"/>\n\
          <total type=\"mmap\" count=\"{}\" size=\"{}\"/>\n\
-         <system type=\"current\" size=\"{}\"/>\n<aspace type=\"total\" size=\"{}\"/>\n</malloc>\n",
+         <system type=\"current\" size=\"{}\"/>\n<aspace type=\"total\" size=\"{}\"/>\n\
+         <merged size=\"{}\" freed=\"{}\"/>\n</malloc>\n",
         usage.free_bytes,
         usage.large_count,
         usage.large_bytes,
         usage.arena_bytes + usage.large_bytes,
         usage.arena_bytes + usage.large_bytes,
+        usage.merged_bytes,
+        usage.merge_freed_bytes,
     );
     // SAFETY: the buffer ends with a zero byte (see `write_str`); the stream is the caller's.
     let written = unsafe { fputs(text.as_ptr(), stream) };

@@ -7,11 +7,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The binary that xtask built, beside its objects.
 fn heapwright() -> Command {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    Command::new(target.join("release/heapwright"))
+    heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"))
 }
 
 fn compile(folder: &Path, culprit: &Culprit) -> PathBuf {

@@ -4,17 +4,10 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-/// The binary that xtask built, beside its objects.
 fn heapwright() -> Command {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    let binary = target.join("release/heapwright");
-    assert!(binary.is_file(), "{} is missing; run `cargo xtask build`", binary.display());
-    let mut command = Command::new(binary);
-    command.stdin(Stdio::null());
-    command
+    heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"))
 }
 
 fn compile(directory: &Path, source: &Path, more: &[&str]) -> PathBuf {

@@ -4,18 +4,10 @@
 use heapwright_testkit::programs::compile;
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// The binary that xtask built, beside its objects.
 fn heapwright() -> Command {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    let binary = target.join("release/heapwright");
-    assert!(binary.is_file(), "{} is missing; run `cargo xtask build`", binary.display());
-    let mut command = Command::new(binary);
-    command.stdin(Stdio::null());
-    command
+    heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"))
 }
 
 #[test]

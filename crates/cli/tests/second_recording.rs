@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Blocks of 8 bytes: malloc takes 32 for each, a pool 16, so that the gain is one of memory and
@@ -31,9 +31,8 @@ int main(int count, char **arguments) {
 ";
 
 fn heapwright(arguments: &[&str]) -> Output {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    Command::new(target.join("release/heapwright")).args(arguments).output().expect("it starts")
+    let mut command = heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"));
+    command.args(arguments).output().expect("it starts")
 }
 
 fn program(folder: &Path) -> String {

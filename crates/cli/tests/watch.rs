@@ -5,21 +5,14 @@
 use heapwright_testkit::programs::compile;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// SIGUSR2 of Linux on x86_64 and aarch64.
 const SIGNAL: &str = "12";
 
-/// The binary that xtask built, beside its objects.
 fn heapwright() -> Command {
-    let tests = PathBuf::from(env!("CARGO_BIN_EXE_heapwright"));
-    let target = tests.parent().and_then(|profile| profile.parent()).expect("a target directory");
-    let binary = target.join("release/heapwright");
-    assert!(binary.is_file(), "{} is missing; run `cargo xtask build`", binary.display());
-    let mut command = Command::new(binary);
-    command.stdin(Stdio::null());
-    command
+    heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"))
 }
 
 /// A watched program, by `heapwright run`, with a runtime directory of its own.

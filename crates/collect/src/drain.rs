@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
-use heapwright_format::chunk::{CHUNK_BYTES, Columns, columns, lengths_by_heads};
+use heapwright_format::chunk::{CHUNK_BYTES, Columns, columns};
 use heapwright_format::file::{EventsHead, FileWriter, ProcessEndInfo, ProcessInfo};
+use heapwright_format::layout::lengths_by_heads;
 use heapwright_format::spool::{
     PROCESS_BYTES, PROCESS_HEADER_BYTES, ProcessHeader, SLOT_ACTIVE, SLOT_BYTES, SLOT_ENDED,
     SLOT_FREE, SLOT_HEADER_BYTES, SLOTS_MAX, SPOOL_MAGIC, SlotHeader, unpack_used,

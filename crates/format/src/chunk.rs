@@ -7,14 +7,10 @@
 //! # Invariants
 //! - I1: behind each column of a [`ChunkCursor`] there is memory of the chunk for a word, and for
 //!   `room` plain events besides.
-//! - I2: heads tell the lengths of all other columns: what a killed program has written up to some
-//!   head is whole.
+//! - I2: heads tell the lengths of all other columns (`layout`): what a killed program has written
+//!   up to some head is whole.
 
 use core::ptr::NonNull;
-
-use crate::wire::{
-    ADDRESS_BYTES, FIELD_BYTES, NODE_BYTES, OP_ALLOC, OP_FREE, OP_FREE_KIND, OP_REALLOC,
-};
 
 /// Bytes of a chunk. Large enough that a wake-up of the collector costs nothing per event, and
 /// small enough that an idle thread's first chunk is cheap.
@@ -169,90 +165,69 @@ pub unsafe fn columns<'a>(
     Some(columns)
 }
 
-/// Column and bytes of a field.
-pub(crate) type Field = (usize, usize);
-
-/// How an event with columns is laid out.
-pub(crate) struct Layout {
-    /// Bytes among the heads.
-    pub(crate) heads: usize,
-    /// Fields in the other columns, in order; those of 0 bytes are not there.
-    pub(crate) fields: [Field; 6],
-}
-
-/// The layout that the first bytes of `heads` tell; none for an event that stands among them, or
-/// that is cut off.
-#[inline(always)]
-pub(crate) fn layout(heads: &[u8]) -> Option<Layout> {
-    const NONE: Field = (TIMES, 0);
-    let head = *heads.first()?;
-    let time = (TIMES, FIELD_BYTES[usize::from(head >> 4 & 3)]);
-    let address = (ADDRESSES, ADDRESS_BYTES[usize::from(head >> 6)]);
-    let codes = || heads.get(1).map(|&codes| usize::from(codes));
-    let layout = match head & 15 {
-        OP_ALLOC => {
-            let codes = codes()?;
-            let size = (SIZES, FIELD_BYTES[codes & 3]);
-            let node = (NODES, NODE_BYTES[codes >> 2 & 3]);
-            Layout { heads: 2, fields: [time, address, size, node, NONE, NONE] }
-        }
-        OP_FREE => Layout { heads: 1, fields: [time, address, NONE, NONE, NONE, NONE] },
-        OP_FREE_KIND => {
-            codes()?;
-            Layout { heads: 2, fields: [time, address, NONE, NONE, NONE, NONE] }
-        }
-        OP_REALLOC => {
-            let codes = codes()?;
-            let duration = (TIMES, FIELD_BYTES[codes & 3]);
-            let new = (ADDRESSES, ADDRESS_BYTES[codes >> 2 & 3]);
-            let size = (SIZES, FIELD_BYTES[codes >> 4 & 3]);
-            let node = (NODES, NODE_BYTES[codes >> 6]);
-            Layout { heads: 2, fields: [time, address, duration, new, size, node] }
-        }
-        _ => return None,
-    };
-    Some(layout)
-}
-
-/// The lengths of all columns, by heads that end with a whole event (I2); none when they do not.
+/// A chunk with memory of its own, for recordings that are made up.
 #[cfg(feature = "std")]
-pub fn lengths_by_heads(heads: &[u8]) -> Option<[usize; COLUMN_COUNT]> {
-    let mut lengths = [0; COLUMN_COUNT];
-    while lengths[HEADS] < heads.len() {
-        let rest = &heads[lengths[HEADS]..];
-        match layout(rest) {
-            Some(layout) => {
-                lengths[HEADS] += layout.heads;
-                for (column, bytes) in layout.fields {
-                    lengths[column] += bytes;
-                }
-            }
-            None => lengths[HEADS] += crate::decode::event_bytes(rest)?,
-        }
+pub struct ChunkBuffer {
+    memory: NonNull<u8>,
+    cursor: ChunkCursor,
+}
+
+#[cfg(feature = "std")]
+impl ChunkBuffer {
+    /// An empty chunk.
+    pub fn new() -> Self {
+        let bytes: Box<[u8]> = vec![0; CHUNK_BYTES].into_boxed_slice();
+        let memory = NonNull::from(Box::leak(bytes)).cast();
+        // SAFETY: memory of this value alone, until it is dropped.
+        let cursor = unsafe { ChunkCursor::new(memory) };
+        Self { memory, cursor }
     }
-    Some(lengths)
+
+    /// Where the next event goes.
+    pub fn cursor(&mut self) -> &mut ChunkCursor {
+        &mut self.cursor
+    }
+
+    /// What was written so far.
+    pub fn columns(&self) -> Columns<'_> {
+        // SAFETY: this value's memory, which only its cursor writes, and that is borrowed by
+        // nobody now.
+        let columns = unsafe { columns(self.memory, self.cursor.lengths()) };
+        columns.expect("a cursor stays inside its columns")
+    }
+}
+
+#[cfg(feature = "std")]
+impl Default for ChunkBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "std")]
+impl Drop for ChunkBuffer {
+    fn drop(&mut self) {
+        let bytes = NonNull::slice_from_raw_parts(self.memory, CHUNK_BYTES);
+        // SAFETY: the box that `new` leaked.
+        drop(unsafe { Box::from_raw(bytes.as_ptr()) });
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use core::ptr::NonNull;
-
-    use super::{CHUNK_BYTES, COLUMN_BYTES, COLUMN_COUNT, ChunkCursor, columns, lengths_by_heads};
+    use super::{COLUMN_BYTES, COLUMN_COUNT, ChunkBuffer, ChunkCursor, columns};
     use crate::encode::Encoder;
-    use crate::kind::FreeKind;
     use crate::wire::EVENT_BYTES_MAX;
 
-    fn filled(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> (Vec<u8>, ChunkCursor) {
-        let mut bytes = vec![0u8; CHUNK_BYTES];
-        // SAFETY: the vector's own memory, which stays where it is, written by this cursor alone.
-        let mut cursor = unsafe { ChunkCursor::new(NonNull::from(&mut bytes[..]).cast()) };
-        write(&mut Encoder::new(0), &mut cursor);
-        (bytes, cursor)
+    fn filled(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> ChunkBuffer {
+        let mut chunk = ChunkBuffer::new();
+        write(&mut Encoder::new(0), chunk.cursor());
+        chunk
     }
 
     #[test]
     fn a_chunk_takes_the_longest_events_until_it_says_full() {
-        let (_, cursor) = filled(|encoder, cursor| {
+        let mut chunk = filled(|encoder, cursor| {
             let mut turn = 0u64;
             loop {
                 let far = u64::MAX >> 1 ^ turn << 40 | 1;
@@ -278,38 +253,17 @@ mod tests {
             }
             assert!(turn > 500);
         });
-        for (length, bytes) in cursor.lengths().into_iter().zip(COLUMN_BYTES) {
+        for (length, bytes) in chunk.cursor().lengths().into_iter().zip(COLUMN_BYTES) {
             assert!(length <= bytes);
         }
     }
 
     #[test]
-    fn lengths_follow_from_the_heads_after_every_event() {
-        let mut ends = Vec::new();
-        let (bytes, cursor) = filled(|encoder, cursor| {
-            let mut seed = 7u64;
-            for round in 0..2000u32 {
-                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let (time, address) = (u64::from(round) * 900, seed >> 20 & !15);
-                match seed >> 61 {
-                    0..3 => encoder.alloc(cursor, time, address, seed >> 50, round % 700),
-                    3 => encoder.realloc(cursor, time, time + 5, address, address + 16, 9, 4),
-                    4 => encoder.free(cursor, time, address, FreeKind::DeleteSized),
-                    5 => encoder.node_definition(cursor, round + 1, round / 2, seed >> 17),
-                    _ => encoder.free(cursor, time, address, FreeKind::Free),
-                }
-                ends.push(cursor.lengths());
-            }
-        });
-        let start = NonNull::from(&bytes[..]).cast();
-        // SAFETY: a whole chunk, which nobody writes any more.
-        let heads = unsafe { columns(start, cursor.lengths()) }.expect("its own lengths")[0];
-        for end in ends {
-            assert_eq!(lengths_by_heads(&heads[..end[0]]), Some(end));
-        }
+    fn a_column_is_not_longer_than_its_part() {
+        let chunk = ChunkBuffer::new();
         let mut too_long = [0; COLUMN_COUNT];
         too_long[3] = COLUMN_BYTES[3] + 1;
-        // SAFETY: as above.
-        assert!(unsafe { columns(start, too_long) }.is_none());
+        // SAFETY: a whole chunk, which nobody writes any more.
+        assert!(unsafe { columns(chunk.memory, too_long) }.is_none());
     }
 }

@@ -421,10 +421,8 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
-    use core::ptr::NonNull;
-
     use super::{ChunkDecoder, DecodeError, Event};
-    use crate::chunk::{CHUNK_BYTES, ChunkCursor, columns};
+    use crate::chunk::{ChunkBuffer, ChunkCursor};
     use crate::encode::{Encoder, TouchReport};
     use crate::file::join;
     use crate::kind::FreeKind;
@@ -443,14 +441,9 @@ mod tests {
     }
 
     fn chunk(write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) -> Vec<u8> {
-        let mut bytes = vec![0u8; CHUNK_BYTES];
-        let start = NonNull::from(&mut bytes[..]).cast();
-        // SAFETY: the vector's own memory, written by this cursor alone.
-        let mut cursor = unsafe { ChunkCursor::new(start) };
-        write(&mut Encoder::new(1000), &mut cursor);
-        // SAFETY: a whole chunk, which nobody writes any more.
-        let columns = unsafe { columns(start, cursor.lengths()) }.expect("its own lengths");
-        join(&columns).expect("columns that fit")
+        let mut chunk = ChunkBuffer::new();
+        write(&mut Encoder::new(1000), chunk.cursor());
+        join(&chunk.columns()).expect("columns that fit")
     }
 
     #[test]

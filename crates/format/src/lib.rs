@@ -17,6 +17,8 @@ mod decode;
 pub mod dormant;
 mod encode;
 mod kind;
+#[cfg(feature = "std")]
+pub mod layout;
 pub mod spool;
 mod wire;
 

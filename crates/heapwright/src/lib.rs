@@ -4,6 +4,7 @@ mod allocator;
 mod checked;
 pub mod heap;
 mod line_aligned;
+pub mod merging;
 pub mod numa;
 pub mod options;
 pub mod profile;
@@ -13,6 +14,6 @@ mod sampled;
 
 pub use allocator::Heapwright;
 pub use checked::Checked;
-pub use heapwright_malloc::{Limits, Statistics};
+pub use heapwright_malloc::{Limits, Statistics, release};
 pub use line_aligned::LineAligned;
 pub use recorded::Recorded;

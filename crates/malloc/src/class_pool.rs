@@ -18,6 +18,7 @@ use crate::life::before_shared_lock;
 use crate::merge;
 use crate::nodes::{self, Part};
 use crate::pool::{Futex, in_signal_handler};
+use crate::purge::note_work;
 use crate::span::Span;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
@@ -150,8 +151,14 @@ impl ClassPool {
         }
         span.set_bit(block);
         head.is_dirty.store(1, Ordering::Relaxed);
+        // Whose memory it was may not come by to give it back.
+        note_work();
         let place = span.place();
         if place.is_pending() {
+            // SAFETY: heaps live for ever; a pending span has one.
+            if let Some(heap) = unsafe { head.heap.load(Ordering::Relaxed).as_ref() } {
+                heap.has_dirty_pending.store(1, Ordering::Relaxed);
+            }
             return Freed::Kept;
         }
         if span.passive_used() == 0 {

@@ -63,6 +63,8 @@ pub(crate) enum Place {
     Merged = 9,
     /// Merged while pending, and in the pending list still.
     MergedPending = 10,
+    /// Pending, and what is linked has not been moved into the bitmap: the whole list is right.
+    PendingLinked = 11,
 }
 
 impl Place {
@@ -78,13 +80,14 @@ impl Place {
             8 => Self::Bucket3,
             9 => Self::Merged,
             10 => Self::MergedPending,
+            11 => Self::PendingLinked,
             _ => Self::Packed,
         }
     }
 
     /// Whether the span waits for its owner to be seen in a slow path.
     pub(crate) fn is_pending(self) -> bool {
-        matches!(self, Self::Pending | Self::MergedPending)
+        matches!(self, Self::Pending | Self::MergedPending | Self::PendingLinked)
     }
 
     /// Whether the span has merged windows.

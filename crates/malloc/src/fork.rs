@@ -296,11 +296,7 @@ fn dissolve(heap: &'static Heap) -> bool {
         let span = Span::at(index);
         let mut pool = lock_class(span.class_index());
         if span.place().is_pending() {
-            // As in `Entered::settle_pending`: one block, whose link means nothing.
-            let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
-            if !late.is_null() {
-                span.set_bit(late);
-            }
+            span.settle_links();
         } else {
             span.links_to_bits();
         }
@@ -372,6 +368,7 @@ pub(crate) fn look_for_raw_fork() {
             // A purger was visiting it.
             if heap.inside.break_if_held_by_other(me) {
                 heap.lock_inside().forget();
+                heap.outbox.forget();
                 disown_spans_of(me);
             }
             continue;

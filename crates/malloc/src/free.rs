@@ -11,6 +11,7 @@ use crate::heap::{Entered, Heap};
 use crate::large;
 use crate::life;
 use crate::nodes;
+use crate::outbox::Added;
 use crate::pool::lock;
 #[cfg(target_arch = "x86_64")]
 use crate::region::SLICE_LOG2;
@@ -197,8 +198,13 @@ unsafe fn free_slow(ptr: *mut u8, taker: u8) {
     {
         // SAFETY: heaps live for ever; null when the span has changed hands meanwhile.
         if let Some(heap) = unsafe { head.heap.load(Ordering::Relaxed).as_ref() } {
-            own.outbox.add(heap, block, usize::from(head.class_index.load(Ordering::Relaxed)));
-            return;
+            let class_index = usize::from(head.class_index.load(Ordering::Relaxed));
+            match own.outbox.add(heap, block, class_index) {
+                Added::Kept => return,
+                // A thread that only frees has no other slow path.
+                Added::Sent => return life::heartbeat(),
+                Added::Refused => {}
+            }
         }
     }
     if owner == PASSIVE
@@ -208,6 +214,7 @@ unsafe fn free_slow(ptr: *mut u8, taker: u8) {
         return;
     }
     free_redirected(head, block, None);
+    life::heartbeat();
 }
 
 /// Frees `block` of a passive span in a thread that has a heap: takes the span over when it is
@@ -218,11 +225,10 @@ fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static
     if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
-        drop(entered);
-        life::heartbeat();
     } else {
         free_redirected(head, block, None);
     }
+    life::heartbeat();
 }
 
 /// Frees `block`, given up by everybody, of the small span of `head`, whoever owns it now. With

@@ -56,6 +56,8 @@ pub(crate) struct Heap {
     pub(crate) owner: AtomicUsize,
     /// Slow paths that the owner entered; a purger sees by it who does not come by.
     pub(crate) entry_count: AtomicU32,
+    /// 1 when pending spans may have pages to purge that a purger has not looked at.
+    pub(crate) has_dirty_pending: AtomicU32,
     /// Next in the list of all heaps there ever were.
     pub(crate) next: AtomicPtr<Heap>,
     /// Next in the pool's list of heaps without a thread; under its lock.
@@ -107,6 +109,7 @@ impl Heap {
             _apart: [0; 7],
             owner: AtomicUsize::new(0),
             entry_count: AtomicU32::new(0),
+            has_dirty_pending: AtomicU32::new(0),
             next: AtomicPtr::new(core::ptr::null_mut()),
             next_idle: AtomicPtr::new(core::ptr::null_mut()),
             outbox: Outbox::new(),
@@ -492,12 +495,7 @@ impl Entered {
             self.pending = span_list::remove(index, index);
             let span = Span::at(index);
             let mut pool = lock_class(span.class_index());
-            // What a free had in hand when the span was made passive: that one block, whose link
-            // means nothing any more.
-            let late = span.head().local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
-            if !late.is_null() {
-                span.set_bit(late);
-            }
+            span.settle_links();
             settle(&mut pool, span);
         }
     }

@@ -45,6 +45,7 @@ mod nodes;
 mod options;
 mod outbox;
 mod pool;
+mod pressure;
 mod purge;
 mod purger;
 mod region;
@@ -65,6 +66,7 @@ mod zone_place;
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use beat::{HeartbeatHook, set_heartbeat};
 pub use free::{free, free_by, usable_bytes};
+pub use heapwright_os::GroupMemory;
 pub use life::thread_count;
 pub use limits::{Limits, allow_purger, limits, set_limits};
 pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_statistics};
@@ -72,12 +74,13 @@ pub use merge::{MergeState, MergeStatistics, allow_merging, merge_now, merge_sta
 pub use merge::{Step, fail_merge_step};
 pub use nodes::NodeWish;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, option, set_option};
+pub use pressure::{Pressure, pressure, watch_group};
 pub use sampling::{
     GuardHooks, HELD_BYTES_MAX, ProfilerHooks, SampleRate, SampledBlock, set_guard, set_profiler,
 };
 pub use spans::{
     Pinned, RegionFacts, RunFacts, RunKind, pinned_by, pinned_in_total, slot_bytes_of, survey,
 };
-pub use statistics::{Statistics, statistics, trim};
+pub use statistics::{Statistics, release, statistics, trim};
 pub use walk::{LiveBlock, LiveBlocks, WalkError};
 pub use zone::{Zone, ZoneError, ZoneOptions, ZoneStatistics, zones};

@@ -15,6 +15,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::limits::{Limits, allow_purger, is_purger_allowed, limits, set_limits};
 use crate::merge::{MergeState, allow_merging, merge_statistics};
+use crate::pressure::{is_watched, set_watched};
 use crate::purge::note_work;
 
 /// What kind of value an option has.
@@ -81,7 +82,7 @@ static HUGE_PAGES: AtomicUsize = AtomicUsize::new(0);
 static IS_ENVIRONMENT_READ: AtomicU32 = AtomicU32::new(0);
 
 /// The table of options.
-pub static OPTIONS: [OptionRow; 6] = [
+pub static OPTIONS: [OptionRow; 7] = [
     OptionRow {
         name: "soft_limit",
         variable: "HEAPWRIGHT_SOFT_LIMIT",
@@ -138,6 +139,15 @@ pub static OPTIONS: [OptionRow; 6] = [
         text: "whether memory whose live bytes do not overlap shares pages: mode compact",
         set: |is_on| allow_merging(is_on == 1),
         get: || usize::from(merge_statistics().state != MergeState::Off),
+    },
+    OptionRow {
+        name: "pressure",
+        variable: "HEAPWRIGHT_PRESSURE",
+        kind: OptionKind::Switch,
+        is_changeable: true,
+        text: "whether more goes back when the control group's memory is short",
+        set: |is_on| set_watched(is_on == 1),
+        get: || usize::from(is_watched()),
     },
 ];
 

@@ -1,11 +1,15 @@
 //! Blocks of other threads that this one has freed, collected until there are enough of them to be
 //! worth a compare-and-swap on a cache line that both threads write.
+//!
+//! A thread that only frees has no slow path in which it would send the rest, and keeps up to 128
+//! blocks, and as many pages, from going back. So a purger may seize the outbox of a thread that
+//! does not come by ([`Outbox::want`]); the thread sends its blocks one by one meanwhile.
 
 use core::cell::Cell;
 
 use heapwright_core::size_class::class_bytes;
-use heapwright_sync::Link;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use heapwright_sync::{Link, Seizure};
 
 use crate::block::{self, Block};
 use crate::free::{free_redirected, head_of};
@@ -28,9 +32,22 @@ struct Chain {
     bytes: Cell<u32>,
 }
 
-/// A thread's chains; that thread's alone.
+/// A thread's chains; that thread's alone, but for the seizure.
 pub(crate) struct Outbox {
+    /// Between the thread in `add` and a purger that holds the heap's lock.
+    seizure: Seizure,
     chains: [Chain; CHAIN_COUNT],
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It waits for others.
+    Kept,
+    /// It went home, with others.
+    Sent,
+    /// It is the caller's still: somebody else is at the outbox.
+    Refused,
 }
 
 impl Chain {
@@ -80,11 +97,14 @@ impl Chain {
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
-        Self { chains: [const { Chain::new() }; CHAIN_COUNT] }
+        Self { seizure: Seizure::new(), chains: [const { Chain::new() }; CHAIN_COUNT] }
     }
 
     /// Collects `block` of `class_index`, given up by the program, for `heap`.
-    pub(crate) fn add(&self, heap: &Heap, block: Block, class_index: usize) {
+    pub(crate) fn add(&self, heap: &Heap, block: Block, class_index: usize) -> Added {
+        if !self.seizure.enter() {
+            return Added::Refused;
+        }
         let heap_place = core::ptr::from_ref(heap);
         // Heaps are about a KiB apart.
         let chain = &self.chains[(heap_place.addr() >> 10) % CHAIN_COUNT];
@@ -104,9 +124,47 @@ impl Outbox {
         let bytes = chain.bytes.get() + class_bytes(class_index) as u32;
         chain.count.store(count + 1, Ordering::Relaxed);
         chain.bytes.set(bytes);
-        if count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX {
+        let is_full = count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX;
+        if is_full {
             chain.send();
         }
+        self.seizure.leave();
+        if is_full { Added::Sent } else { Added::Kept }
+    }
+
+    /// Whether there seems to be something in it; for anybody.
+    pub(crate) fn is_empty_hint(&self) -> bool {
+        self.chains.iter().all(|chain| chain.count.load(Ordering::Relaxed) == 0)
+    }
+
+    /// For a purger with the heap's lock: wants to send everything. Next comes a barrier on all
+    /// threads, then [`Outbox::flush_for_owner`] or, without a barrier, [`Outbox::forgo`].
+    pub(crate) fn want(&self) {
+        self.seizure.announce();
+    }
+
+    /// For a purger that said it wants to, with the heap's lock still, after a barrier on all
+    /// threads: sends everything, unless the owner is in the middle of a free.
+    pub(crate) fn flush_for_owner(&self) {
+        if self.seizure.is_seized() {
+            self.flush();
+        }
+        self.seizure.give_back();
+    }
+
+    /// Ends what [`Outbox::want`] began.
+    pub(crate) fn forgo(&self) {
+        self.seizure.give_back();
+    }
+
+    /// In the child of a fork that nobody announced, when a purger was at work on the heap: what
+    /// it had in hand is lost.
+    pub(crate) fn forget(&self) {
+        for chain in &self.chains {
+            chain.count.store(0, Ordering::Relaxed);
+            chain.bytes.set(0);
+        }
+        self.seizure.give_back();
     }
 
     /// Calls `each` with the blocks of all chains until it says no: for a walk, which keeps every
@@ -128,7 +186,7 @@ impl Outbox {
         }
     }
 
-    /// Sends everything.
+    /// Sends everything; for the owner with its heap's lock, which keeps purgers away.
     pub(crate) fn flush(&self) {
         for chain in &self.chains {
             chain.send();

@@ -81,6 +81,8 @@ pub(crate) fn take_work() -> bool {
 pub(crate) enum Eagerness {
     /// What nobody wanted for a while.
     Overdue,
+    /// What nobody uses now, but for free runs, which a budget keeps low: memory is short.
+    Pressed,
     /// Everything that can be.
     All,
 }
@@ -133,7 +135,7 @@ fn purge_class(class_index: usize, eagerness: Eagerness) -> bool {
                 if span.head().is_dirty.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
-                if eagerness == Eagerness::All || is_unchanged(span) {
+                if eagerness != Eagerness::Overdue || is_unchanged(span) {
                     purge_pages(span);
                     purged += 1;
                     if purged == PURGE_COUNT {
@@ -229,7 +231,7 @@ fn is_cold(span: Span, eagerness: Eagerness) -> bool {
         return false;
     }
     let now = span.used() as u32 + 1;
-    head.epoch.swap(now, Ordering::Relaxed) == now
+    head.epoch.swap(now, Ordering::Relaxed) == now || eagerness == Eagerness::Pressed
 }
 
 /// A purger's round over the heap of another thread; whether it is to come again soon.
@@ -249,29 +251,72 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
         inside.seen_entry_count = entry_count;
         inside.idle_round_count = 0;
     }
-    let is_idle = inside.idle_round_count >= IDLE_ROUND_COUNT || eagerness == Eagerness::All;
-    let has_remote = !heap.remote.is_empty_hint();
-    let taken = take_behind_owner(&mut inside, is_idle, is_idle && has_remote, eagerness);
-    if taken != NO_SLICE {
+    let is_idle = inside.idle_round_count >= IDLE_ROUND_COUNT
+        || (eagerness == Eagerness::Pressed && inside.idle_round_count > 0)
+        || eagerness == Eagerness::All;
+    let list = if is_idle { heap.remote.take() } else { core::ptr::null_mut() };
+    let mut taken = take_behind_owner(&mut inside, is_idle, eagerness);
+    take_destinations(&mut inside, list, heap, &mut taken);
+    let wants_outbox = is_idle && !heap.outbox.is_empty_hint();
+    if wants_outbox {
+        heap.outbox.want();
+    }
+    if taken != NO_SLICE || wants_outbox {
         // Step 3 above.
-        if !barrier_on_all_threads() {
-            // Nothing of the kind can be done in this process; what was taken stays pending.
+        let has_barrier = barrier_on_all_threads();
+        if wants_outbox && has_barrier {
+            heap.outbox.flush_for_owner();
+        } else if wants_outbox {
+            heap.outbox.forgo();
+        }
+        if !has_barrier {
+            // Nothing of the kind can be done now; what was taken stays pending, with its links.
+            drop(inside);
+            free_all(list);
             return false;
         }
-        let mut next = Some(taken);
+        let mut next = (taken != NO_SLICE).then_some(taken);
         while let Some(index) = next {
             next = span_list::after(inside.pending, index);
             let span = Span::at(index);
             let pool = lock_class(span.class_index());
             span.links_to_bits();
-            purge_pages(span);
+            span.set_place(Place::Pending);
+            span.head().is_dirty.store(1, Ordering::Relaxed);
+            drop(pool);
+        }
+        heap.has_dirty_pending.store(1, Ordering::Relaxed);
+    }
+    if !list.is_null() {
+        // The owner need not wait for this.
+        drop(inside);
+        free_all(list);
+        let token = crate::thread_block::ThreadBlock::token();
+        let Some(again) = heap.inside.try_lock(token) else { return true };
+        inside = again;
+    }
+    purge_pending(heap, &inside);
+    !is_idle
+}
+
+/// Purges the pages of a heap's pending spans into which something was freed.
+fn purge_pending(heap: &Heap, inside: &Inside) {
+    if heap.has_dirty_pending.swap(0, Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut next = (inside.pending != NO_SLICE).then_some(inside.pending);
+    while let Some(index) = next {
+        next = span_list::after(inside.pending, index);
+        let span = Span::at(index);
+        if span.head().is_dirty.load(Ordering::Relaxed) != 0 {
+            let pool = lock_class(span.class_index());
+            // Those with merged windows are the merger's.
+            if span.place() == Place::Pending {
+                purge_pages(span);
+            }
             drop(pool);
         }
     }
-    let list = if is_idle && has_remote { heap.remote.take() } else { core::ptr::null_mut() };
-    drop(inside);
-    free_all(list);
-    !is_idle
 }
 
 fn free_all(mut list: Block) {
@@ -285,14 +330,9 @@ fn free_all(mut list: Block) {
     }
 }
 
-/// Steps 1 and 2 above: the spans of an idle heap that have free slots (with `also_full` those
-/// without, too), or the cold ones of a busy heap, become pending; returns the first.
-fn take_behind_owner(
-    inside: &mut Inside,
-    is_idle: bool,
-    also_full: bool,
-    eagerness: Eagerness,
-) -> SliceIndex {
+/// Steps 1 and 2 above: the spans of an idle heap that have free slots, or the cold ones of a busy
+/// heap, become pending; returns the first.
+fn take_behind_owner(inside: &mut Inside, is_idle: bool, eagerness: Eagerness) -> SliceIndex {
     let mut first = NO_SLICE;
     for class_index in 0..CLASS_COUNT {
         if is_idle {
@@ -311,13 +351,31 @@ fn take_behind_owner(
                 make_pending(inside, index, &mut first);
             }
         }
-        while also_full && inside.lists[class_index].full != NO_SLICE {
-            let index = inside.lists[class_index].full;
-            inside.lists[class_index].full = span_list::remove(index, index);
-            make_pending(inside, index, &mut first);
-        }
     }
     first
+}
+
+/// The same for the spans that the blocks of `list`, taken from the heap's queue, go home to.
+fn take_destinations(inside: &mut Inside, mut list: Block, heap: &Heap, first: &mut SliceIndex) {
+    let owner = heap.owner.load(Ordering::Relaxed);
+    while !list.is_null() {
+        if let Some(head) = head_of(list.cast())
+            && head.owner.load(Ordering::Relaxed) == owner
+        {
+            let span = Span::of(head);
+            let lists = &mut inside.lists[span.class_index()];
+            match span.place() {
+                Place::Current => lists.current = NO_SLICE,
+                Place::Available => {
+                    lists.available = span_list::remove(lists.available, span.index());
+                }
+                _ => lists.full = span_list::remove(lists.full, span.index()),
+            }
+            make_pending(inside, span.index(), first);
+        }
+        // SAFETY: the list left the queue, and is ours alone.
+        list = unsafe { block::next(list) };
+    }
 }
 
 fn make_pending(inside: &mut Inside, index: SliceIndex, first: &mut SliceIndex) {
@@ -326,7 +384,7 @@ fn make_pending(inside: &mut Inside, index: SliceIndex, first: &mut SliceIndex) 
     if *first == NO_SLICE {
         *first = index;
     }
-    span.set_place(Place::Pending);
+    span.set_place(Place::PendingLinked);
     // The place is seen by whoever sees the owner, under the class's lock; the barrier that
     // follows orders this against the owner's own frees.
     span.head().owner.store(PASSIVE, Ordering::Release);

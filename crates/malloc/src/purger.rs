@@ -16,9 +16,10 @@ use crate::descriptor::THREAD_MIN;
 use crate::huge;
 use crate::life::thread_count;
 use crate::limits::is_purger_allowed;
-use crate::merge::{Merger, REQUESTS, round_alone};
+use crate::merge::{Merger, REQUESTS, forced_interval, round_alone};
 use crate::options::read_environment;
 use crate::pool::all_heaps;
+use crate::pressure;
 use crate::purge::{
     Eagerness, has_work, note_work, purge_shared, retire_cold_spans, take_work, visit,
 };
@@ -34,6 +35,9 @@ const QUIET_ROUNDS_MAX: u32 = 4;
 const STACK_BYTES: usize = 256 * 1024;
 /// Cycles between two looks of a single thread at the clock: a tenth to a third of a second.
 const CYCLES: u64 = 1 << 29;
+/// Cycles between two stretches of a single thread that merges: a millisecond or two, of which
+/// merging has less than a third.
+const STRETCH_CYCLES: u64 = 1 << 22;
 
 /// Nothing is purged before so much was ever used: less than what a purger costs and the accuracy
 /// that anybody could ask for.
@@ -45,7 +49,9 @@ const RUNNING: u32 = 1;
 const REFUSED: u32 = 2;
 
 static STATE: AtomicU32 = AtomicU32::new(NONE);
+/// When a single thread looks again, and when it purges.
 static NEXT_CYCLES: AtomicU64 = AtomicU64::new(0);
+static ROUND_CYCLES: AtomicU64 = AtomicU64::new(0);
 
 /// Called at the end of slow paths, without a lock: sees to it that what is overdue is purged.
 #[inline]
@@ -75,12 +81,33 @@ fn see_to_it() {
     if now < NEXT_CYCLES.load(Ordering::Relaxed) {
         return;
     }
-    NEXT_CYCLES.store(now.wrapping_add(CYCLES), Ordering::Relaxed);
-    take_work();
-    if round_of_owner(Eagerness::Overdue) {
-        note_work();
+    if now >= ROUND_CYCLES.load(Ordering::Relaxed) {
+        let cycles = if forced_interval().is_some() { STRETCH_CYCLES } else { CYCLES };
+        ROUND_CYCLES.store(now.wrapping_add(cycles), Ordering::Relaxed);
+        take_work();
+        if round_of_owner(eagerness_now()) {
+            note_work();
+        }
     }
-    round_alone();
+    if round_alone() {
+        // In small pieces, since this thread has other things to do.
+        note_work();
+        NEXT_CYCLES.store(cycle_counter().wrapping_add(STRETCH_CYCLES), Ordering::Relaxed);
+    } else {
+        NEXT_CYCLES.store(ROUND_CYCLES.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// How hard to purge in this round.
+fn eagerness_now() -> Eagerness {
+    pressure::look(0);
+    if forced_interval().is_some() {
+        Eagerness::All
+    } else if pressure::is_tight() {
+        Eagerness::Pressed
+    } else {
+        Eagerness::Overdue
+    }
 }
 
 /// Sees to it that there is a purger; whether there is one.
@@ -149,14 +176,16 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
     let mut seen_requests = REQUESTS.load(Ordering::Relaxed);
     loop {
         // Returns early when somebody asks for a merge.
-        let _ = futex_wait(&REQUESTS, seen_requests, Some(ROUND));
+        let interval = forced_interval().unwrap_or(ROUND);
+        let _ = futex_wait(&REQUESTS, seen_requests, Some(interval));
         seen_requests = REQUESTS.load(Ordering::Relaxed);
         let had_work = take_work();
+        let eagerness = eagerness_now();
         let mut is_more = false;
         if can_visit() {
-            is_more |= round_over_others(Eagerness::Overdue);
+            is_more |= round_over_others(eagerness);
         }
-        is_more |= purge_shared(Eagerness::Overdue);
+        is_more |= purge_shared(eagerness);
         is_more |= merger.round(had_work || is_more);
         beat();
         quiet_rounds = if had_work || is_more { 0 } else { quiet_rounds + 1 };
@@ -181,5 +210,6 @@ unsafe extern "C" fn purger_main(_: *mut c_void) -> *mut c_void {
 pub(crate) fn forget() {
     walk::forget();
     huge::forget();
+    pressure::forget();
     STATE.store(NONE, Ordering::Relaxed);
 }

@@ -20,7 +20,9 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 use crate::descriptor::{FREE_RUN, INTERIOR, NO_SLICE, SliceIndex};
 use crate::huge;
 use crate::limits::limits;
+use crate::merge::note_pressure;
 use crate::options::are_huge_pages_wanted;
+use crate::pressure::{dirty_bytes_max, is_tight_before};
 use crate::purge::{note_purged, note_work};
 use crate::region::{
     COMMIT_SLICES, Extent, SLICE_BYTES, SLICE_LOG2, commit_slices, descriptor, slice_start,
@@ -237,9 +239,13 @@ impl Runs {
     /// Gives a run back. Dirty runs are kept for a while.
     pub(crate) fn give(&mut self, index: SliceIndex, slices: SliceIndex, is_dirty: bool) {
         self.used_slices -= slices;
+        if is_dirty {
+            note_work();
+        }
         self.give_part(index, slices, is_dirty);
         if self.held_bytes(0) > limits().soft_bytes {
             self.purge_largest(0);
+            note_pressure();
         }
         if self.clock_countdown == 0 {
             self.clock_countdown = CLOCK_INTERVAL;
@@ -254,7 +260,9 @@ impl Runs {
 
     /// Dirty slices kept at most.
     fn dirty_budget_slices(&self) -> SliceIndex {
-        DIRTY_SLICES_MIN.max(self.used_slices / DIRTY_SHARE)
+        let under_pressure = SliceIndex::try_from(dirty_bytes_max() >> SLICE_LOG2);
+        let budget = DIRTY_SLICES_MIN.max(self.used_slices / DIRTY_SHARE);
+        budget.min(under_pressure.unwrap_or(SliceIndex::MAX))
     }
 
     /// Purges everything; returns the number of slices purged.
@@ -379,6 +387,11 @@ impl Runs {
                 / COMMIT_SLICES
                 * COMMIT_SLICES;
             let wished = least.max((self.committed + step).min(self.limit));
+            let bytes = (wished - self.committed) as usize * SLICE_BYTES;
+            if is_tight_before(bytes) && self.dirty_slices > 0 {
+                // What is free here is too short for who asks.
+                self.purge_largest(0);
+            }
             // When the kernel is short, what is needed now may still go.
             if commit_slices(self.committed, wished) {
                 self.committed = wished;

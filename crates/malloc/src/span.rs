@@ -344,6 +344,19 @@ impl Span {
         }
     }
 
+    /// Moves what is linked in a pending span into the bitmap, once its owner is in no free: it is
+    /// here, or not in this process. When a purger has moved the rest, that is the one block that a
+    /// free had in hand, whose link means nothing any more.
+    pub(crate) fn settle_links(self) {
+        if self.place() == Place::PendingLinked {
+            return self.links_to_bits();
+        }
+        let late = self.head.local_free.swap(core::ptr::null_mut(), Ordering::Relaxed);
+        if !late.is_null() {
+            self.set_bit(late);
+        }
+    }
+
     /// Takes back `block`, a slot of ours.
     pub(crate) fn set_bit(self, block: Block) {
         let (place, mask) = self.bit_of(block);

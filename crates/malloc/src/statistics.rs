@@ -4,12 +4,12 @@ use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
 use crate::descriptor::{ORPHANED, PASSIVE, THREAD_MIN, ZONE};
-use crate::merge::merge_now;
+use crate::merge::{merge_now, merge_statistics};
 use crate::pool::lock;
-use crate::purge::Eagerness;
+use crate::purge::{Eagerness, purged_bytes};
 use crate::purger::{can_visit, round_of_owner, round_over_others};
 use crate::region::{SLICE_BYTES, descriptor};
-use crate::span::Span;
+use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::thread_block::ThreadBlock;
 
 /// What the allocator holds, in bytes of address space unless said otherwise. Exact at the moment
@@ -72,4 +72,14 @@ pub fn trim() -> bool {
     round_of_owner(Eagerness::All);
     let is_merged = merge_now();
     before > 0 || is_merged
+}
+
+/// [`trim`], and how many bytes went back to the kernel by it: of free memory, and in mode compact
+/// of pages that live blocks now share. What other threads gave back meanwhile is counted, too.
+pub fn release() -> usize {
+    let (purged_before, merged_before) = (purged_bytes(), merge_statistics().freed_pages);
+    trim();
+    let merged_pages = merge_statistics().freed_pages - merged_before;
+    let purged = purged_bytes().saturating_sub(purged_before);
+    usize::try_from(purged as i64 + merged_pages * PAGE_UNIT_BYTES as i64).unwrap_or(0)
 }

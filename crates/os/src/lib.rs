@@ -35,6 +35,7 @@ mod jump_after;
 mod libc_hooks;
 mod mapping;
 mod memory;
+mod memory_group;
 mod node_pages;
 mod page_scan;
 mod peek;
@@ -87,6 +88,7 @@ pub use memory::{
     Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,
     release, remap, reserve,
 };
+pub use memory_group::{GroupMemory, MemoryGroup, machine_stalled_percent};
 pub use node_pages::{NodeError, NodePages, alloc_local, alloc_on_node};
 pub use page_scan::ResidentPages;
 pub use peek::peek;

@@ -11,10 +11,13 @@
 mod control;
 #[path = "../../preload/src/face.rs"]
 mod face;
+#[path = "../../preload/src/merging.rs"]
+mod merging;
 #[path = "../../preload/src/sampled.rs"]
 mod sampled;
 
 pub use control::{Visit, heapwright_option, heapwright_set_option, heapwright_walk};
+pub use merging::{Merging, heapwright_merging, heapwright_release};
 
 /// Name and version, for reports: a NUL-terminated string.
 #[unsafe(export_name = "heapwright_peer_version")]

@@ -109,8 +109,7 @@ unsafe impl CAllocator for Hardened {
             large_count: statistics.large_count,
             in_use_bytes: statistics.small_used_bytes + statistics.large_bytes,
             free_bytes: statistics.small_span_bytes - statistics.small_used_bytes,
-            trimmable_bytes: 0,
-            metadata_bytes: 0,
+            ..Usage::default()
         }
     }
 }

@@ -86,7 +86,10 @@ unsafe impl CAllocator for Heapwright {
     }
 
     fn usage() -> Usage {
+        const WINDOW_BYTES: usize = 16 * 1024;
+        const PAGE_BYTES: i64 = 4096;
         let statistics = heapwright_malloc::statistics();
+        let merging = heapwright_malloc::merge_statistics();
         Usage {
             arena_bytes: statistics.small_span_bytes + statistics.dirty_bytes,
             large_bytes: statistics.large_bytes,
@@ -96,6 +99,8 @@ unsafe impl CAllocator for Heapwright {
                 + statistics.dirty_bytes,
             trimmable_bytes: statistics.dirty_bytes,
             metadata_bytes: 0,
+            merged_bytes: merging.window_count * WINDOW_BYTES,
+            merge_freed_bytes: usize::try_from(merging.freed_pages * PAGE_BYTES).unwrap_or(0),
         }
     }
 }

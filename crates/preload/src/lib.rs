@@ -6,9 +6,11 @@
 
 mod control;
 mod face;
+mod merging;
 mod sampled;
 
 pub use control::{Visit, heapwright_option, heapwright_set_option, heapwright_walk};
+pub use merging::{Merging, heapwright_merging, heapwright_release};
 
 /// Name and version, for reports: a NUL-terminated string.
 #[unsafe(export_name = "heapwright_peer_version")]

@@ -127,7 +127,7 @@ impl Ring {
         // Release: pairs with the collector's Acquire; the chunk and its figures are visible.
         slot.used.store(0, Ordering::Release);
         slot.published.store(self.number, Ordering::Release);
-        self.call_collector();
+        self.call_collector_when_due();
         let Some(position) = self.wait_for_position() else {
             self.has_chunk = false;
             return false;
@@ -138,6 +138,15 @@ impl Ring {
         // SAFETY: the collector is done with this position (spool I1); it is ours to fill.
         self.cursor = unsafe { ChunkCursor::new(chunk) };
         true
+    }
+
+    /// Wakes the collector if it sleeps and a quarter of the ring waits for it.
+    fn call_collector_when_due(&self) {
+        let waiting = self.number - self.slot.drained.load(Ordering::Relaxed);
+        let ring_chunks = self.slot.ring_chunks.load(Ordering::Relaxed);
+        if waiting >= u64::from(ring_chunks).div_ceil(4) {
+            self.call_collector();
+        }
     }
 
     /// Wakes the collector if it sleeps.

@@ -9,7 +9,9 @@ pub mod atomic;
 mod bump_cursor;
 mod lock;
 mod remote_queue;
+mod seizure;
 
 pub use bump_cursor::{BumpCursor, NotClaimed};
 pub use lock::{Guard, Lock, Reentered, Wait};
 pub use remote_queue::{Closed, Link, RemoteQueue};
+pub use seizure::Seizure;

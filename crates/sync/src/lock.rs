@@ -1,8 +1,15 @@
 //! A lock for allocators: it sleeps, it can be carried over a fork, and a thread that meets
 //! itself is told instead of sleeping for ever.
 //!
-//! The word is 0 free, 1 taken, 2 taken with sleepers.
+//! The word is 0 when the lock is free, else a token of the thread inside, with its lowest bit set
+//! when there are sleepers. The token is in the word, and not only beside it, because a signal can
+//! come between any two stores.
 //! Source: Drepper, "Futexes Are Tricky", 2011, mutex 2.
+//!
+//! # Invariants
+//! - I1: one thread at a time is between taking the word and freeing it.
+//! - I2: whoever sleeps has seen the word with its lowest bit set, or set it; so whoever frees it
+//!   by an exchange wakes one. Where [`Wait::IS_WAKE_LOSABLE`], the sleeper wakes by itself.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -31,10 +38,17 @@ pub trait Wait {
 pub struct Reentered;
 
 const FREE: u32 = 0;
-const TAKEN: u32 = 1;
-const CONTENDED: u32 = 2;
+/// Bit of the word: there may be sleepers.
+const CONTENDED: u32 = 1;
+
+/// What the thread whose number is `me` leaves in the word: equal for two threads only when their
+/// numbers differ by a multiple of 64 GiB, or by less than 64.
+fn token_of(me: usize) -> u32 {
+    (me >> 5) as u32 & !CONTENDED | 1 << 31
+}
+
 /// Looks at the word before sleeping: an allocator's critical sections are short.
-const SPIN_COUNT: u32 = 64;
+const SPIN_COUNT: u32 = if cfg!(loom) { 1 } else { 64 };
 
 /// A value that one thread at a time may touch.
 #[derive(Debug)]
@@ -81,7 +95,8 @@ impl<T, W: Wait> Lock<T, W> {
     pub fn lock(&self, me: usize) -> Result<Guard<'_, T, W>, Reentered> {
         debug_assert_ne!(me, 0);
         // Acquire: pairs with the Release in `unlock`; sees what the last holder wrote.
-        if self.word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        let token = token_of(me);
+        if self.word.compare_exchange(FREE, token, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.lock_slow(me)?;
         }
         self.holder.store(me, Ordering::Relaxed);
@@ -91,7 +106,11 @@ impl<T, W: Wait> Lock<T, W> {
     #[cold]
     #[inline(never)]
     fn lock_slow(&self, me: usize) -> Result<(), Reentered> {
-        if self.holder.load(Ordering::Relaxed) == me {
+        let token = token_of(me);
+        let holder = self.holder.load(Ordering::Relaxed);
+        // 0 while the thread inside is about to say who it is, or to leave.
+        if holder == me || (holder == 0 && self.word.load(Ordering::Relaxed) & !CONTENDED == token)
+        {
             return Err(Reentered);
         }
         for _ in 0..SPIN_COUNT {
@@ -99,20 +118,32 @@ impl<T, W: Wait> Lock<T, W> {
             if self.word.load(Ordering::Relaxed) == FREE
                 && self
                     .word
-                    .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+                    .compare_exchange(FREE, token, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
             {
                 return Ok(());
             }
             core::hint::spin_loop();
         }
-        // Acquire: as in `lock`. Whoever sleeps leaves the word contended, so that `unlock`
-        // wakes.
-        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            // Whoever has slept takes the lock as contended, so that `unlock` wakes the next one.
+            let wanted = if word == FREE { token } else { word } | CONTENDED;
+            // Acquire: as in `lock`.
+            if word != wanted
+                && let Err(now) =
+                    self.word.compare_exchange(word, wanted, Ordering::Acquire, Ordering::Relaxed)
+            {
+                word = now;
+                continue;
+            }
+            if word == FREE {
+                return Ok(());
+            }
             W::before_wait();
-            W::wait(&self.word, CONTENDED);
+            W::wait(&self.word, wanted);
+            word = self.word.load(Ordering::Relaxed);
         }
-        Ok(())
     }
 
     /// Takes the lock if it is free; `me` as for [`Lock::lock`].
@@ -120,7 +151,9 @@ impl<T, W: Wait> Lock<T, W> {
     pub fn try_lock(&self, me: usize) -> Option<Guard<'_, T, W>> {
         debug_assert_ne!(me, 0);
         // Acquire: as in `lock`.
-        self.word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.word
+            .compare_exchange(FREE, token_of(me), Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
         self.holder.store(me, Ordering::Relaxed);
         Some(Guard { lock: self })
     }
@@ -132,13 +165,13 @@ impl<T, W: Wait> Lock<T, W> {
 
     fn unlock(&self) {
         self.holder.store(0, Ordering::Relaxed);
-        if W::IS_WAKE_LOSABLE && self.word.load(Ordering::Relaxed) == TAKEN {
+        if W::IS_WAKE_LOSABLE && self.word.load(Ordering::Relaxed) & CONTENDED == 0 {
             // Release: pairs with the Acquire in `lock`.
             self.word.store(FREE, Ordering::Release);
             return;
         }
         // Release: pairs with the Acquire in `lock`.
-        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.word.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             W::wake_one(&self.word);
         }
     }
@@ -206,7 +239,7 @@ mod tests {
     extern crate std;
 
     use super::{Lock, Reentered, Wait};
-    use crate::atomic::AtomicU32;
+    use crate::atomic::{AtomicU32, Ordering};
 
     struct Yield;
 
@@ -224,12 +257,12 @@ mod tests {
             for thread in 1..=4 {
                 scope.spawn(move || {
                     for _ in 0..10_000 {
-                        *COUNT.lock(thread).expect("not held by this thread") += 1;
+                        *COUNT.lock(thread * 64).expect("not held by this thread") += 1;
                     }
                 });
             }
         });
-        assert_eq!(*COUNT.lock(1).expect("free"), 40_000);
+        assert_eq!(*COUNT.lock(64).expect("free"), 40_000);
     }
 
     #[test]
@@ -242,6 +275,19 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_meets_itself_between_two_stores_is_told() {
+        let lock: Lock<(), Yield> = Lock::new(());
+        // As a signal finds it right behind the exchange of `lock`, or before that of `unlock`.
+        core::mem::forget(lock.lock(7 << 6).expect("free"));
+        lock.holder.store(0, Ordering::Relaxed);
+        assert!(matches!(lock.lock(7 << 6), Err(Reentered)));
+        assert!(lock.try_lock(7 << 6).is_none());
+        // SAFETY: this thread took it and forgot the guard.
+        unsafe { lock.force_unlock() };
+        assert!(lock.lock(7 << 6).is_ok());
+    }
+
+    #[test]
     fn trying_does_not_wait() {
         let lock: Lock<u8, Yield> = Lock::new(3);
         let guard = lock.try_lock(7).expect("free");
@@ -249,5 +295,103 @@ mod tests {
         drop(guard);
         assert_eq!(lock.try_lock(8).as_deref(), Some(&3));
         assert!(!lock.is_held());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use loom::sync::Arc;
+
+    use super::{Lock, Wait};
+    use crate::atomic::{AtomicU32, Ordering};
+
+    /// Freed by a plain store. The model has no clock that would wake a sleeper, so nobody sleeps.
+    struct Losable;
+
+    impl Wait for Losable {
+        const IS_WAKE_LOSABLE: bool = true;
+
+        fn wait(_word: &AtomicU32, _value: u32) {
+            unreachable!("only tried");
+        }
+        fn wake_one(_word: &AtomicU32) {}
+    }
+
+    /// Sleeps until somebody wakes it, for ever if nobody wakes it: loom then reports that.
+    struct Sleep;
+
+    impl Wait for Sleep {
+        fn wait(word: &AtomicU32, value: u32) {
+            let mut count = WAKES.0.lock().unwrap();
+            if word.load(Ordering::Relaxed) != value {
+                return;
+            }
+            let before = *count;
+            while *count == before {
+                count = WAKES.1.wait(count).unwrap();
+            }
+        }
+        fn wake_one(_word: &AtomicU32) {
+            *WAKES.0.lock().unwrap() += 1;
+            WAKES.1.notify_all();
+        }
+    }
+
+    loom::lazy_static! {
+        static ref WAKES: (loom::sync::Mutex<u32>, loom::sync::Condvar) =
+            (loom::sync::Mutex::new(0), loom::sync::Condvar::new());
+    }
+
+    /// Two that lock and one that tries; they sleep until they are woken, and nobody does for
+    /// ever. At most three preemptions: ten seconds.
+    #[test]
+    fn nobody_sleeps_for_ever() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let lock = Arc::new(Lock::<usize, Sleep>::new(0));
+            let threads: Vec<_> = (1..=2)
+                .map(|thread| {
+                    let lock = Arc::clone(&lock);
+                    loom::thread::spawn(move || *lock.lock(thread << 6).unwrap() += 1)
+                })
+                .collect();
+            if let Some(mut count) = lock.try_lock(3 << 6) {
+                *count += 10;
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            let count = *lock.lock(3 << 6).unwrap();
+            assert!(count == 2 || count == 12);
+        });
+    }
+
+    /// Three threads that try a lock that is freed by a plain store, as an owner's heap's is: what
+    /// those did that got in is seen by who comes next.
+    #[test]
+    fn no_increment_is_lost_when_freed_by_a_plain_store() {
+        loom::model(|| {
+            let lock = Arc::new(Lock::<usize, Losable>::new(0));
+            let increment = |lock: &Lock<usize, Losable>, me: usize| {
+                lock.try_lock(me << 6).map_or(0, |mut count| {
+                    *count += 1;
+                    1
+                })
+            };
+            let threads: Vec<_> = (1..=2)
+                .map(|me| {
+                    let lock = Arc::clone(&lock);
+                    loom::thread::spawn(move || increment(&lock, me) + increment(&lock, me))
+                })
+                .collect();
+            let mut done = increment(&lock, 3);
+            done += threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>();
+            assert_eq!(*lock.try_lock(3 << 6).expect("free"), done);
+        });
     }
 }

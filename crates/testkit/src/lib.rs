@@ -4,11 +4,13 @@
 //! # Not here
 //! Anything a released crate needs: this crate is only ever a dev-dependency.
 
+mod built;
 pub mod culprits;
 mod latency;
 pub mod programs;
 mod random;
 pub mod site_mix;
 
+pub use built::heapwright;
 pub use latency::{Latencies, resident_kib};
 pub use random::Random;

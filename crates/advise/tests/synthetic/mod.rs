@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 
+use heapwright_format::chunk::ChunkBuffer;
 use heapwright_format::file::{
     EndInfo, EventsHead, FileWriter, ProcessEndInfo, ProcessInfo, Recording, SessionInfo,
 };
@@ -13,7 +13,6 @@ use heapwright_format::{
     AllocKind, ChunkCursor, Encoder, FreeKind, LeafKind, MODULE_EVENT_BYTES_MAX, NodeId, ROOT_NODE,
 };
 
-const CHUNK_BYTES: usize = 64 << 10;
 /// Room that any event but a module leaves untouched.
 const ROOM_BYTES: usize = 512;
 
@@ -23,8 +22,7 @@ pub struct Block(pub u64);
 
 struct Thread {
     encoder: Encoder,
-    chunk: Vec<u8>,
-    used: usize,
+    chunk: ChunkBuffer,
     events: u32,
     start_time: u64,
     first_node: u32,
@@ -192,8 +190,7 @@ impl Synthetic {
         while self.threads.len() <= thread {
             self.threads.push(Thread {
                 encoder: Encoder::new(self.time),
-                chunk: vec![0; CHUNK_BYTES],
-                used: 0,
+                chunk: ChunkBuffer::new(),
                 events: 0,
                 start_time: self.time,
                 first_node: 1,
@@ -235,16 +232,12 @@ impl Synthetic {
 
     fn write(&mut self, thread: usize, write: impl FnOnce(&mut Encoder, &mut ChunkCursor)) {
         let state = &mut self.threads[thread];
-        let rest = &mut state.chunk[state.used..];
-        let start = NonNull::new(rest.as_mut_ptr()).expect("a vector");
-        // SAFETY: the rest of the thread's own chunk, which only this cursor writes.
-        let mut cursor = unsafe { ChunkCursor::new(start, rest.len()) };
-        write(&mut state.encoder, &mut cursor);
-        state.used += cursor.position().addr().get() - start.addr().get();
+        write(&mut state.encoder, state.chunk.cursor());
     }
 
     fn flush_below(&mut self, thread: usize, room: usize) {
-        if CHUNK_BYTES - self.threads[thread].used < room {
+        let cursor = self.threads[thread].chunk.cursor();
+        if !(cursor.has_room(2) && cursor.has_room_for(room)) {
             self.flush(thread);
         }
     }
@@ -261,9 +254,9 @@ impl Synthetic {
             first_node: state.first_node,
             time: state.start_time,
         };
-        let chunk = &state.chunk[..state.used];
-        self.writer.as_mut().expect("just made").events(head, chunk).expect("memory");
-        state.used = 0;
+        let columns = state.chunk.columns();
+        self.writer.as_mut().expect("just made").events(head, &columns).expect("memory");
+        state.chunk = ChunkBuffer::new();
         state.events = 0;
         state.first_node = state.node_count;
         state.start_time = time;

@@ -5,7 +5,7 @@ use super::measure::Runnable;
 use super::programs::Tools;
 use super::results::Row;
 use super::rounds::named;
-use super::{Options, Results, Size, spread};
+use super::{Options, Results, Size, sparse, spread};
 use crate::statistics::median;
 use heapwright_compare::Subject;
 use std::process::Command;
@@ -25,10 +25,6 @@ const LATENCIES: [(&str, &[&str]); 9] = [
 
 /// Runs of the program that does nothing; the least counts, since the kernel's figures wander.
 const NOTHING_RUNS: usize = 15;
-
-/// Megabytes of the burst, and seconds of rest after it.
-const BURST: (&str, &str) = ("400", "15");
-const BURST_QUICK: (&str, &str) = ("40", "3");
 
 /// Pairs between which instructions are counted.
 const PAIRS: [u32; 2] = [1000, 201_000];
@@ -60,11 +56,7 @@ pub(super) fn run(
             idle(&name, how, subjects, tools, results);
         }
     }
-    if options.wants("burst") {
-        say("burst");
-        let (megabytes, seconds) = if options.size == Size::Full { BURST } else { BURST_QUICK };
-        burst(&[megabytes, seconds], subjects, tools, results);
-    }
+    sparse::run(subjects, tools, options, results, say);
     if options.wants("nothing") {
         say("nothing");
         nothing(subjects, tools, results);
@@ -162,28 +154,6 @@ fn idle(name: &str, how: &str, subjects: &[Subject], tools: &Tools, results: &mu
     }
 }
 
-/// What is resident at rest after a burst of which one block in sixteen stays, and after every
-/// survivor was read.
-fn burst(arguments: &[&str], subjects: &[Subject], tools: &Tools, results: &mut Results) {
-    let runnable = program("burst", arguments, tools);
-    for subject in subjects {
-        let said = runnable.timed(subject, tools);
-        match said.map(|(_, said)| numbers(&String::from_utf8_lossy(&said))).as_deref() {
-            Ok([live_kb, idle_kb, read_kb]) => {
-                for (name, resident_kb) in [("burst", idle_kb), ("burst-read", read_kb)] {
-                    results.rows.push(Row {
-                        live_kb: Some(*live_kb),
-                        end_rss_kb: Some(*resident_kb),
-                        ..named(name, subject)
-                    });
-                }
-            }
-            Ok(_) => results.leave_out("burst", &subject.name, "it printed no figures".to_owned()),
-            Err(reason) => results.leave_out("burst", &subject.name, reason.clone()),
-        }
-    }
-}
-
 /// Instructions of a malloc and free of `bytes`, the loop's own included (five or so), by
 /// valgrind's count.
 fn instructions(
@@ -227,7 +197,7 @@ fn counted(pairs: &str, bytes: &str, subject: &Subject, tools: &Tools) -> Result
     count.ok_or_else(|| format!("valgrind: {}", output.status))
 }
 
-fn program(name: &str, arguments: &[&str], tools: &Tools) -> Runnable {
+pub(super) fn program(name: &str, arguments: &[&str], tools: &Tools) -> Runnable {
     Runnable {
         exe: tools.program(name),
         arguments: arguments.iter().map(Into::into).collect(),
@@ -235,6 +205,6 @@ fn program(name: &str, arguments: &[&str], tools: &Tools) -> Runnable {
     }
 }
 
-fn numbers(line: &str) -> Vec<f64> {
+pub(super) fn numbers(line: &str) -> Vec<f64> {
     line.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }

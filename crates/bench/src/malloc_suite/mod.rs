@@ -19,6 +19,7 @@ mod programs;
 mod real;
 mod results;
 mod rounds;
+mod sparse;
 mod table;
 mod workloads;
 

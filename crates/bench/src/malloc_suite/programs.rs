@@ -7,13 +7,14 @@ use std::process::Command;
 const HEADER: &str = include_str!("../../programs/workload.h");
 
 /// Name of the program, source, flags.
-const PROGRAMS: [(&str, &str, &[&str]); 23] = [
+const PROGRAMS: [(&str, &str, &[&str]); 24] = [
     ("alloc_test", include_str!("../../programs/alloc_test.c"), &[]),
     ("barnes", include_str!("../../programs/barnes.c"), &[]),
     ("batches", include_str!("../../programs/batches.c"), &[]),
     ("burst", include_str!("../../programs/burst.c"), &["-lm"]),
     ("cache", include_str!("../../programs/cache.c"), &[]),
     ("cfrac", include_str!("../../programs/cfrac.c"), &[]),
+    ("churn", include_str!("../../programs/churn.c"), &["-lm"]),
     ("espresso", include_str!("../../programs/espresso.c"), &[]),
     ("hot", include_str!("../../programs/hot.c"), &[]),
     ("idle", include_str!("../../programs/idle.c"), &[]),

@@ -82,6 +82,15 @@ pub struct Row {
     /// Instructions of a malloc and free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<f64>,
+    /// Wall time of the next burst over that of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_ratio: Option<f64>,
+    /// CPU microseconds of merging for a page of 4 KiB that it freed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub us_per_page: Option<f64>,
+    /// The longest that a thread was held up by merging, in microseconds of CPU time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_up_us: Option<f64>,
     /// Largest minus smallest wall time (or cost), as a share of the median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,

@@ -167,7 +167,17 @@ fn cost(row: &Row) -> Option<String> {
         return Some(format!("{half:.0}, {most:.0}, {tail:.0} ns"));
     }
     if let (Some(live), Some(resident)) = (row.live_kb, row.end_rss_kb) {
-        return Some(format!("{:.1} of {:.1} MB live", resident / 1024.0, live / 1024.0));
+        let (resident, live) = (resident / 1024.0, live / 1024.0);
+        return Some(format!("{resident:.1} of {live:.1} MB live: {:.2}", resident / live));
+    }
+    if let Some(ratio) = row.next_ratio {
+        return Some(format!("{ratio:.2} of the first"));
+    }
+    if let (Some(page), Some(held_up)) = (row.us_per_page, row.held_up_us) {
+        return Some(format!("{page:.1} us a page freed, held up {held_up:.0} us"));
+    }
+    if let Some(peak) = row.peak_rss_kb {
+        return Some(format!("{:.1} MB peak", peak / 1024.0));
     }
     row.private_dirty_kb.map(|kib| format!("{kib:.0} KiB dirty"))
 }

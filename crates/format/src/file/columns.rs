@@ -1,6 +1,7 @@
 //! The columns of a chunk put together: the events one after another, as the decoder reads them.
 
-use crate::chunk::{COLUMN_COUNT, Columns, HEADS, layout};
+use crate::chunk::{COLUMN_COUNT, Columns, HEADS};
+use crate::layout::layout;
 use crate::wire::OP_FREE_KIND;
 
 /// The events of a chunk in order, each with its fields behind its head; none when the columns do

@@ -21,7 +21,7 @@ pub struct FileWriter<W: Write> {
 }
 
 impl<W: Write> FileWriter<W> {
-    /// Writes the file's head and the session's facts. `level` is zstd's, 1 (fast) to 19.
+    /// Writes the file's head and the session's facts. `level` is zstd's: below 0 (fastest) to 19.
     ///
     /// # Errors
     /// What writing to `out` gives.

@@ -1,39 +1,36 @@
 //! A pass over the heap: finds the windows that may share pages, plans, merges, within the budget
-//! of mappings and the one of time.
+//! of mappings and the one of time. It can be made in slices: [`Pass::advance`] goes on where the
+//! last one stopped. What it knew may be old by then; each step looks again.
 
 use core::ops::Range;
-use core::ptr::NonNull;
 
-use heapwright_os::{
-    Advice, Errno, Protection, advise, mappings_now, max_mapping_count, monotonic_ns, release,
-    reserve, thread_cpu_ns,
-};
+use heapwright_os::{Errno, monotonic_ns, thread_cpu_ns};
 use heapwright_sync::atomic::Ordering;
 
-use crate::class_pool::lock_class;
-use crate::descriptor::{PASSIVE, SliceIndex};
+use crate::descriptor::SliceIndex;
 use crate::merge::barrier::Barrier;
-use crate::merge::live::live_mask;
-use crate::merge::mask::{Mask, SLICE_WINDOWS};
-use crate::merge::plan::{Candidate, Group, NO_GROUP, Worth, pack};
+use crate::merge::budget::Budget;
+use crate::merge::collect::{collect, may_be_merged};
+use crate::merge::mappings::{MAPPINGS_OF_A_WINDOW, mappings_left};
+use crate::merge::mask::SLICE_WINDOWS;
+use crate::merge::plan::{BATCH_COUNT, Worth};
+use crate::merge::scratch::Scratch;
 use crate::merge::segment::Segment;
 use crate::merge::statistics::{
-    CPU_NS, FILE_BYTES, MergeState, PASSES, REFUSED, STEP_NS_MAX, note_merged, set_state,
+    CPU_NS, FILE_BYTES, MergeState, PASSES, REFUSED, note_merged, note_step, set_state,
 };
-use crate::merge::step::{Outcome, is_open, merge_window};
+use crate::merge::step::{Outcome, merge_window};
 use crate::pool::lock;
-use crate::purge::purge_pages;
-use crate::span::{PAGE_UNIT_BYTES, Span};
+use crate::span::Span;
 
-/// Windows planned at a time.
-const BATCH_COUNT: usize = 8192;
-/// A merged window costs up to two mappings: its own, and the rest of what it was cut from.
-const MAPPINGS_OF_A_WINDOW: usize = 2;
-/// Windows that are fuller than this share of their pages are left alone.
-const DENSE_SHARE: (usize, usize) = (3, 4);
 /// What a window has to free, in quarters of a page, from the first round on when mappings are
 /// scarce; the last when they are not.
 const WORTHS: [u32; 3] = [10, 6, 2];
+/// Slices counted, slices collected, windows planned between two looks at the budget: some ten
+/// microseconds each.
+const COUNT_STRIDE: u32 = 512;
+const COLLECT_STRIDE: u32 = 8;
+const PLAN_STRIDE: usize = 16;
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,192 +41,243 @@ pub(crate) struct Done {
     pub(crate) is_stopped: bool,
 }
 
-/// Memory to plan in.
-struct Scratch {
-    start: NonNull<u8>,
+/// What is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// How many windows there may be: whether mappings are scarce.
+    Count,
+    /// Windows into the batch.
+    Collect,
+    /// The batch, fullest first.
+    Sort,
+    /// From the candidate that comes at `next` on.
+    Place,
+    /// From the group `next` on.
+    Unite,
+    /// What is worth it.
+    Choose,
+    /// From the candidate that comes at `next` on.
+    Merge,
+    /// Everything was done.
+    Over,
 }
 
-const CANDIDATES_BYTES: usize = BATCH_COUNT * size_of::<Candidate>();
-const SCRATCH_BYTES: usize = CANDIDATES_BYTES + BATCH_COUNT * size_of::<Group>();
-const _: () = assert!(CANDIDATES_BYTES.is_multiple_of(align_of::<Group>()));
-
-impl Scratch {
-    fn new() -> Option<Self> {
-        let start = reserve(SCRATCH_BYTES, Protection::ReadWrite).ok()?;
-        // SAFETY: the mapping just made. A refusal costs children of forks the addresses.
-        let _ = unsafe { advise(start, SCRATCH_BYTES, Advice::DontFork) };
-        Some(Self { start })
-    }
-
-    fn parts(&mut self) -> (&mut [Candidate], &mut [Group]) {
-        let candidates = self.start.as_ptr().cast::<Candidate>();
-        let groups = self.start.as_ptr().wrapping_add(CANDIDATES_BYTES).cast::<Group>();
-        // SAFETY: the first part of the mapping, zeroed at first, which is a valid candidate; page
-        // aligned; borrowed like `self`.
-        let candidates = unsafe { core::slice::from_raw_parts_mut(candidates, BATCH_COUNT) };
-        // SAFETY: likewise the rest, which does not overlap.
-        let groups = unsafe { core::slice::from_raw_parts_mut(groups, BATCH_COUNT) };
-        (candidates, groups)
-    }
+/// A pass that is under way.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    scratch: Scratch,
+    phase: Phase,
+    /// Spans with windows, while they are counted.
+    sparse_count: usize,
+    worths: &'static [u32],
+    /// The NUMA node's part that is looked at, so that no window's memory moves to another node,
+    /// and its slices that are left.
+    part: usize,
+    slices: Range<SliceIndex>,
+    /// Candidates of the batch, groups of it, candidates that are worth it.
+    count: usize,
+    group_count: usize,
+    taken: usize,
+    next: usize,
+    done: Done,
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // SAFETY: the whole mapping, used through this value only. A refusal leaves it.
-        let _ = unsafe { release(self.start, SCRATCH_BYTES) };
+impl Pass {
+    /// One that has not begun; none without memory to plan in.
+    pub(crate) fn new() -> Option<Self> {
+        Some(Self {
+            scratch: Scratch::new()?,
+            phase: Phase::Count,
+            sparse_count: 0,
+            worths: &WORTHS,
+            part: 0,
+            slices: slices_of(0).unwrap_or(0..0),
+            count: 0,
+            group_count: 0,
+            taken: 0,
+            next: 0,
+            done: Done::default(),
+        })
     }
-}
 
-/// Passes over the whole heap. Milliseconds per thousand windows; the longest time that anybody
-/// else waits is a step's.
-pub(crate) fn pass(barrier: &Barrier) -> Done {
-    let cpu_start_ns = thread_cpu_ns();
-    let mut done = Done::default();
-    if let Some(mut scratch) = Scratch::new() {
-        let wanted = MAPPINGS_OF_A_WINDOW * count_sparse() * SLICE_WINDOWS;
-        let worths = if wanted <= mappings_left() { &WORTHS[WORTHS.len() - 1..] } else { &WORTHS };
-        for pages_per_four in worths {
-            let worth = Worth { pages_per_four: *pages_per_four };
-            whole_heap(barrier, &mut scratch, worth, &mut done);
-            if done.is_stopped {
-                break;
+    /// Goes on until the budget is used up; what the whole pass did, once it is over. The longest
+    /// time that anybody else waits is a step's.
+    pub(crate) fn advance(&mut self, barrier: &Barrier, budget: &mut Budget) -> Option<Done> {
+        let cpu_start_ns = thread_cpu_ns();
+        // Closed at the end of the stretch: no descriptor of ours is open while the program runs.
+        let mut segment = None;
+        while self.phase != Phase::Over && !budget.is_spent() {
+            self.go_on(barrier, &mut segment, budget);
+        }
+        drop(segment);
+        CPU_NS.fetch_add(thread_cpu_ns().saturating_sub(cpu_start_ns), Ordering::Relaxed);
+        (self.phase == Phase::Over).then(|| {
+            PASSES.fetch_add(1, Ordering::Relaxed);
+            self.done
+        })
+    }
+
+    fn go_on(&mut self, barrier: &Barrier, segment: &mut Option<Segment>, budget: &mut Budget) {
+        match self.phase {
+            Phase::Count => self.count_sparse(budget),
+            Phase::Collect => self.collect(),
+            Phase::Sort => {
+                self.scratch.plan().sort(self.count);
+                self.group_count = 0;
+                self.begin(Phase::Place);
             }
-        }
-    }
-    PASSES.fetch_add(1, Ordering::Relaxed);
-    CPU_NS.fetch_add(thread_cpu_ns().saturating_sub(cpu_start_ns), Ordering::Relaxed);
-    done
-}
-
-fn whole_heap(barrier: &Barrier, scratch: &mut Scratch, worth: Worth, done: &mut Done) {
-    // A NUMA node's part by itself, so that no window's memory moves to another node.
-    let mut part = 0;
-    while let Some(slices) = slices_of(part) {
-        let mut next = slices.start;
-        while next < slices.end && !done.is_stopped {
-            let (candidates, groups) = scratch.parts();
-            let mut count = 0;
-            while next < slices.end && count + SLICE_WINDOWS <= BATCH_COUNT {
-                count += collect(next, &mut candidates[count..]);
-                next += 1;
+            Phase::Place => {
+                let places = self.stride(self.count);
+                self.group_count = self.scratch.plan().place(places, self.group_count);
+                if self.next == self.count {
+                    self.begin(Phase::Unite);
+                }
             }
-            let taken = pack(&mut candidates[..count], &mut groups[..count], worth);
-            execute(barrier, &candidates[..taken], done);
+            Phase::Unite => {
+                let laters = self.stride(self.group_count);
+                self.scratch.plan().unite(laters);
+                if self.next == self.group_count {
+                    self.begin(Phase::Choose);
+                }
+            }
+            Phase::Choose => {
+                let worth = Worth { pages_per_four: self.worths.first().copied().unwrap_or(0) };
+                self.taken = self.scratch.plan().choose(self.count, worth);
+                self.begin(Phase::Merge);
+            }
+            Phase::Merge if self.next == self.taken => self.end_batch(),
+            Phase::Merge => self.merge_group(barrier, segment, budget),
+            Phase::Over => {}
         }
-        part += 1;
-    }
-}
-
-/// The slices ever used of the region's part `part`; none when there is no such part.
-fn slices_of(part: usize) -> Option<Range<SliceIndex>> {
-    lock().runs.ranges().nth(part)
-}
-
-/// Mappings that merging may still make.
-fn mappings_left() -> usize {
-    let limit = max_mapping_count();
-    let used = mappings_now().unwrap_or(limit);
-    (limit - limit / 4).saturating_sub(used)
-}
-
-/// A guess, without a lock: whether the slice is a span that has windows to merge.
-fn may_be_merged(span: Span) -> bool {
-    let head = span.head();
-    head.owner.load(Ordering::Relaxed) == PASSIVE
-        && head.bit_count.load(Ordering::Relaxed) > 0
-        && (0..SLICE_WINDOWS).any(|window| is_open(span, window))
-}
-
-/// How many spans may have windows to merge.
-fn count_sparse() -> usize {
-    let parts = (0..).map_while(slices_of);
-    parts.flatten().filter(|index| may_be_merged(Span::at(*index))).count()
-}
-
-/// Writes the windows of the span at `index` that may be merged to `candidates`, of which there
-/// are at least [`SLICE_WINDOWS`]; returns how many.
-fn collect(index: SliceIndex, candidates: &mut [Candidate]) -> usize {
-    let guess = Span::at(index);
-    if !may_be_merged(guess) {
-        return 0;
-    }
-    let pool = lock_class(guess.class_index());
-    let span = Span::at(index);
-    if span.class_index() != guess.class_index() || !may_be_merged(span) {
-        return 0;
-    }
-    if span.head().is_dirty.load(Ordering::Relaxed) != 0 {
-        if !span.place().is_merged() {
-            // Something was freed since a purger came by.
-            return 0;
+        if self.done.is_stopped {
+            self.phase = Phase::Over;
         }
-        purge_pages(span);
     }
-    let mut count = 0;
-    for window in (0..SLICE_WINDOWS).filter(|window| is_open(span, *window)) {
-        let mask = live_mask(span, window);
-        let (live_bytes, page_count) = (mask.live_bytes(), mask.page_count());
-        let (part, whole) = DENSE_SHARE;
-        if mask == Mask::EMPTY || live_bytes * whole > page_count * PAGE_UNIT_BYTES * part {
-            continue;
+
+    fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.next = 0;
+    }
+
+    /// The next few of what is counted up to `end`.
+    fn stride(&mut self, end: usize) -> Range<usize> {
+        let start = self.next;
+        self.next = (start + PLAN_STRIDE).min(end);
+        start..self.next
+    }
+
+    /// The next few slices of the part; none when all were seen.
+    fn next_slices(&mut self, stride: u32) -> Option<Range<SliceIndex>> {
+        let start = self.slices.start;
+        self.slices.start = start.saturating_add(stride).min(self.slices.end);
+        (start < self.slices.start).then_some(start..self.slices.start)
+    }
+
+    /// Goes on to the next part; after the last one to the first, and returns false.
+    fn next_part(&mut self) -> bool {
+        self.part += 1;
+        let slices = slices_of(self.part);
+        let is_there = slices.is_some();
+        if !is_there {
+            self.part = 0;
         }
-        candidates[count] = Candidate {
-            mask,
-            slice: index,
-            window: window as u8,
-            class_index: span.class_index() as u8,
-            page_count: page_count as u16,
-            live_bytes: live_bytes as u16,
-            group: NO_GROUP,
+        self.slices = slices.or_else(|| slices_of(0)).unwrap_or(0..0);
+        is_there
+    }
+
+    fn count_sparse(&mut self, budget: &Budget) {
+        if let Some(slices) = self.next_slices(COUNT_STRIDE) {
+            self.sparse_count += slices.filter(|index| may_be_merged(Span::at(*index))).count();
+        } else if !self.next_part() {
+            let wanted = MAPPINGS_OF_A_WINDOW * self.sparse_count * SLICE_WINDOWS;
+            if wanted <= mappings_left(budget.is_unlimited) {
+                self.worths = &WORTHS[WORTHS.len() - 1..];
+            }
+            self.begin(Phase::Collect);
+        }
+    }
+
+    /// Fills the batch, which has windows of one part only.
+    fn collect(&mut self) {
+        let has_room = self.count + COLLECT_STRIDE as usize * SLICE_WINDOWS <= BATCH_COUNT;
+        let slices = if has_room { self.next_slices(COLLECT_STRIDE) } else { None };
+        let Some(slices) = slices else {
+            self.begin(Phase::Sort);
+            return;
         };
-        count += 1;
+        for index in slices {
+            let plan = self.scratch.plan();
+            self.count += collect(index, &mut plan.candidates[self.count..]);
+        }
     }
-    drop(pool);
-    count
-}
 
-/// Merges the windows of each group, which are next to each other.
-fn execute(barrier: &Barrier, candidates: &[Candidate], done: &mut Done) {
-    let mut left = mappings_left();
-    let mut segment: Option<Segment> = None;
-    for group in candidates.chunk_by(|a, b| a.group == b.group) {
-        if left < group.len() * MAPPINGS_OF_A_WINDOW {
+    /// What comes after a batch: the rest of the part, the next part, or a round over the whole
+    /// heap for what is worth less.
+    fn end_batch(&mut self) {
+        self.count = 0;
+        self.begin(Phase::Collect);
+        if self.slices.is_empty() && !self.next_part() {
+            self.worths = self.worths.get(1..).unwrap_or(&[]);
+            if self.worths.is_empty() {
+                self.begin(Phase::Over);
+            }
+        }
+    }
+
+    /// Merges the windows of the next group.
+    fn merge_group(
+        &mut self,
+        barrier: &Barrier,
+        segment: &mut Option<Segment>,
+        budget: &mut Budget,
+    ) {
+        let mut plan = self.scratch.plan();
+        let end = plan.group_end(self.next, self.taken);
+        let places = self.next..end;
+        self.next = end;
+        budget.use_windows(places.len());
+        let left = mappings_left(false);
+        if left < places.len() * MAPPINGS_OF_A_WINDOW
             // Windows next to each other cost less than was thought.
-            left = mappings_left();
-            if left < group.len() * MAPPINGS_OF_A_WINDOW {
-                set_state(MergeState::NoMappings);
-                done.is_stopped = true;
-                break;
-            }
+            && mappings_left(budget.is_unlimited) < places.len() * MAPPINGS_OF_A_WINDOW
+        {
+            set_state(MergeState::NoMappings);
+            self.done.is_stopped = true;
+            return;
         }
-        left -= group.len() * MAPPINGS_OF_A_WINDOW;
-        let Some(number) = begin_group(&mut segment) else {
+        let Some(number) = begin_group(segment) else {
             set_state(MergeState::NoMemoryFile);
-            done.is_stopped = true;
-            break;
+            self.done.is_stopped = true;
+            return;
         };
-        let Some(segment) = &mut segment else { break };
+        let Some(segment) = segment else { return };
         let before = segment.taken_bytes();
-        for candidate in group {
-            let start_ns = monotonic_ns();
+        for place in places {
+            let candidate = plan.at(place);
+            let (start_ns, cpu_start_ns) = (monotonic_ns(), thread_cpu_ns());
             let outcome = merge_window(barrier, segment, number, candidate);
-            STEP_NS_MAX.fetch_max(monotonic_ns().saturating_sub(start_ns), Ordering::Relaxed);
+            note_step(monotonic_ns() - start_ns, thread_cpu_ns() - cpu_start_ns);
             match outcome {
                 Outcome::Merged => {
                     note_merged(usize::from(candidate.page_count));
-                    done.merged += 1;
+                    self.done.merged += 1;
                 }
                 Outcome::Changed => {}
                 Outcome::Refused(errno) => {
                     REFUSED.fetch_add(1, Ordering::Relaxed);
                     if errno == Errno::ENOMEM {
-                        left = 0;
+                        break;
                     }
                 }
             }
         }
         FILE_BYTES.fetch_add((segment.taken_bytes() - before) as u64, Ordering::Relaxed);
     }
+}
+
+/// The slices ever used of the region's part `part`; none when there is no such part.
+fn slices_of(part: usize) -> Option<Range<SliceIndex>> {
+    lock().runs.ranges().nth(part)
 }
 
 /// Begins a group, in a new segment when the old one is full.

@@ -1,5 +1,7 @@
 //! What merging did, and why it did not.
 
+use core::ffi::CStr;
+
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Why windows are not merged.
@@ -31,16 +33,21 @@ pub enum MergeState {
 impl MergeState {
     /// In a few words, what it is.
     pub fn name(self) -> &'static str {
+        self.c_name().to_str().unwrap_or_default()
+    }
+
+    /// The same for C.
+    pub fn c_name(self) -> &'static CStr {
         match self {
-            Self::Off => "off",
-            Self::Untried => "not tried yet",
-            Self::Works => "works",
-            Self::PageSize => "refused: the page size is not 4 KiB",
-            Self::NoUserFaults => "refused: no userfaultfd that moves pages (Linux 6.8)",
-            Self::NoRightWithThreads => "refused: threads, and no CAP_SYS_PTRACE",
-            Self::NoHelper => "refused: no helper thread with descriptors of its own",
-            Self::NoMemoryFile => "refused: no memfd",
-            Self::NoMappings => "paused: mappings used up",
+            Self::Off => c"off",
+            Self::Untried => c"not tried yet",
+            Self::Works => c"works",
+            Self::PageSize => c"refused: the page size is not 4 KiB",
+            Self::NoUserFaults => c"refused: no userfaultfd that moves pages (Linux 6.8)",
+            Self::NoRightWithThreads => c"refused: threads, and no CAP_SYS_PTRACE",
+            Self::NoHelper => c"refused: no helper thread with descriptors of its own",
+            Self::NoMemoryFile => c"refused: no memfd",
+            Self::NoMappings => c"paused: mappings used up",
         }
     }
 
@@ -79,8 +86,15 @@ pub struct MergeStatistics {
     pub file_bytes: u64,
     /// CPU time spent, in nanoseconds.
     pub cpu_ns: u64,
-    /// The longest time a window was away or a class was locked for it, in nanoseconds of time.
+    /// The longest time a window was away and its class locked, in nanoseconds of time.
     pub step_ns_max: u64,
+    /// The same in nanoseconds of the merging thread's own time.
+    pub step_cpu_ns_max: u64,
+    /// The longest that a thread of the program itself was held up to merge at a stretch, in
+    /// nanoseconds of its own time. 0 where a thread of ours merges.
+    pub stretch_cpu_ns_max: u64,
+    /// How many such stretches there were.
+    pub stretch_count: u64,
 }
 
 static STATE: AtomicU32 = AtomicU32::new(MergeState::Off as u32);
@@ -91,7 +105,10 @@ pub(crate) static REFUSED: AtomicU64 = AtomicU64::new(0);
 pub(crate) static PAGES_BEFORE: AtomicU64 = AtomicU64::new(0);
 pub(crate) static FILE_BYTES: AtomicU64 = AtomicU64::new(0);
 pub(crate) static CPU_NS: AtomicU64 = AtomicU64::new(0);
-pub(crate) static STEP_NS_MAX: AtomicU64 = AtomicU64::new(0);
+static STEP_NS_MAX: AtomicU64 = AtomicU64::new(0);
+static STEP_CPU_NS_MAX: AtomicU64 = AtomicU64::new(0);
+static STRETCH_CPU_NS_MAX: AtomicU64 = AtomicU64::new(0);
+static STRETCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Reads the statistics. O(1).
 pub fn merge_statistics() -> MergeStatistics {
@@ -107,6 +124,9 @@ pub fn merge_statistics() -> MergeStatistics {
         file_bytes,
         cpu_ns: CPU_NS.load(Ordering::Relaxed),
         step_ns_max: STEP_NS_MAX.load(Ordering::Relaxed),
+        step_cpu_ns_max: STEP_CPU_NS_MAX.load(Ordering::Relaxed),
+        stretch_cpu_ns_max: STRETCH_CPU_NS_MAX.load(Ordering::Relaxed),
+        stretch_count: STRETCHES.load(Ordering::Relaxed),
     }
 }
 
@@ -125,6 +145,23 @@ pub(crate) fn note_merged(pages: usize) {
     WINDOWS.fetch_add(1, Ordering::Relaxed);
     MERGED.fetch_add(1, Ordering::Relaxed);
     PAGES_BEFORE.fetch_add(pages as u64, Ordering::Relaxed);
+}
+
+/// Windows that share pages now.
+pub(crate) fn window_count() -> usize {
+    WINDOWS.load(Ordering::Relaxed)
+}
+
+/// Notes how long a step took.
+pub(crate) fn note_step(ns: u64, cpu_ns: u64) {
+    STEP_NS_MAX.fetch_max(ns, Ordering::Relaxed);
+    STEP_CPU_NS_MAX.fetch_max(cpu_ns, Ordering::Relaxed);
+}
+
+/// Notes how long a thread of the program lent its time.
+pub(crate) fn note_stretch(cpu_ns: u64) {
+    STRETCH_CPU_NS_MAX.fetch_max(cpu_ns, Ordering::Relaxed);
+    STRETCHES.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Notes that merged windows became ordinary memory.

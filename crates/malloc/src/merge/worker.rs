@@ -1,20 +1,22 @@
 //! Who merges, and when.
 //!
 //! In a process with threads the purger does it, with descriptors of its own, so that the program
-//! can neither see nor close them. In a process with one thread that thread does it: nothing else
-//! can run meanwhile.
+//! can neither see nor close them. In a process with one thread that thread does it: see `alone`.
 
 use core::time::Duration;
 
 use heapwright_os::{
-    Errno, FaultScope, block_signals, env_var, futex_wait, futex_wake, has_environment, is_secure,
-    leave_descriptors, monotonic_ns, page_bytes, process_id, restore_signals, thread_ids,
+    Errno, FaultScope, env_var, futex_wait, futex_wake, has_environment, is_secure,
+    leave_descriptors, monotonic_ns, page_bytes, process_id,
 };
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::merge::alone;
 use crate::merge::barrier::Barrier;
-use crate::merge::pass::{Done, pass};
+use crate::merge::budget::Budget;
+use crate::merge::pass::Pass;
 use crate::merge::statistics::{MergeState, set_state, state};
+use crate::purge::note_work;
 use crate::purger;
 use crate::span::PAGE_UNIT_BYTES;
 
@@ -24,6 +26,8 @@ const QUIET_ROUNDS: u32 = 3;
 /// gain.
 const INTERVAL_NS_MIN: u64 = 2_000_000_000;
 const INTERVAL_NS_MAX: u64 = 64_000_000_000;
+/// Under pressure a pass begins at once, but no sooner after the last one.
+const PRESSED_INTERVAL_NS: u64 = 1_000_000_000;
 /// A pass that merged fewer windows was not worth it.
 const GAIN_COUNT_MIN: usize = 64;
 /// A request is waited for no longer.
@@ -36,12 +40,20 @@ static SERVED: AtomicU32 = AtomicU32::new(0);
 /// Not before this time does a pass begin by itself.
 static NEXT_NS: AtomicU64 = AtomicU64::new(0);
 static INTERVAL_NS: AtomicU64 = AtomicU64::new(INTERVAL_NS_MIN);
+/// When the last pass ended.
+static ENDED_NS: AtomicU64 = AtomicU64::new(0);
+/// For tests of whole programs: a pass begins so many milliseconds after the last one, whatever the
+/// program does; 0 is off.
+static FORCED_MS: AtomicU32 = AtomicU32::new(0);
+/// 1 when memory is short and nothing was merged for that yet.
+static PRESSURE: AtomicU32 = AtomicU32::new(0);
 /// The process that merging was allowed in: the child of a vfork runs in its parent's memory, and
 /// that of a fork which nobody announced has not settled yet.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Allows windows to be merged in this process, or not (as at first); what is merged stays.
-/// `HEAPWRIGHT_MERGE=0` in the environment overrules it.
+/// `HEAPWRIGHT_MERGE=0` in the environment overrules it; `HEAPWRIGHT_MERGE_FORCED_MS=10` has
+/// everything merged that can be each 10 ms, for tests.
 pub fn allow_merging(is_allowed: bool) {
     let is_forbidden = has_environment()
         && !is_secure()
@@ -50,6 +62,11 @@ pub fn allow_merging(is_allowed: bool) {
         PROCESS.store(process_id(), Ordering::Relaxed);
         if state() == MergeState::Off {
             set_state(MergeState::Untried);
+        }
+        if has_environment() && !is_secure() {
+            let text = env_var("HEAPWRIGHT_MERGE_FORCED_MS").and_then(|text| text.to_str().ok());
+            let forced_ms = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            FORCED_MS.store(forced_ms, Ordering::Relaxed);
         }
     } else {
         set_state(MergeState::Off);
@@ -60,6 +77,7 @@ pub fn allow_merging(is_allowed: bool) {
 pub(crate) fn after_fork() {
     PROCESS.store(process_id(), Ordering::Relaxed);
     SERVED.store(REQUESTS.load(Ordering::Relaxed), Ordering::Relaxed);
+    alone::forget();
     // Alone now, or with a purger of its own later.
     if state() != MergeState::Off {
         set_state(MergeState::Untried);
@@ -69,11 +87,11 @@ pub(crate) fn after_fork() {
 /// Merges what can be merged now, in spans that no thread owns; whether a pass was made. Waits for
 /// it, ten seconds at most. Memory is given back by [`trim`](crate::trim), which calls this.
 pub fn merge_now() -> bool {
-    if state() == MergeState::Off || PROCESS.load(Ordering::Relaxed) != process_id() {
+    if !is_allowed_here() {
         return false;
     }
-    if is_alone() {
-        return merge_alone().is_some();
+    if alone::is_alone() {
+        return alone::merge_everything();
     }
     let request = REQUESTS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     futex_wake(&REQUESTS, 1);
@@ -96,60 +114,53 @@ pub fn merge_now() -> bool {
     }
 }
 
-/// Whether the calling thread is the only one in this memory. The child of a vfork, beside whose
-/// memory its parent's threads run, has another process id and does not come here.
-fn is_alone() -> bool {
-    thread_ids(&mut []) == 1
+/// Whether merging is allowed in the process that runs this.
+pub(crate) fn is_allowed_here() -> bool {
+    state() != MergeState::Off && PROCESS.load(Ordering::Relaxed) == process_id()
 }
 
-/// A pass by the only thread of the process; none when it cannot be made.
-fn merge_alone() -> Option<Done> {
-    if page_bytes() != PAGE_UNIT_BYTES {
-        set_state(MergeState::PageSize);
-        return None;
-    }
-    // A handler that touches a window that is away would wait for this thread.
-    let before = block_signals();
-    let barrier =
-        Barrier::new(FaultScope::Everybody).or_else(|_| Barrier::new(FaultScope::UserCode));
-    let done = match &barrier {
-        Ok(barrier) => {
-            set_state(MergeState::Works);
-            Some(pass(barrier))
-        }
-        Err(_) => {
-            set_state(MergeState::NoUserFaults);
-            None
-        }
-    };
-    drop(barrier);
-    restore_signals(before);
-    done
-}
-
-/// A look by the only thread of a process, in a slow path, without a lock.
-pub(crate) fn round_alone() {
-    if state() == MergeState::Off || monotonic_ns() < NEXT_NS.load(Ordering::Relaxed) {
-        return;
-    }
-    plan_next(0);
-    if PROCESS.load(Ordering::Relaxed) == process_id()
-        && is_alone()
-        && let Some(done) = merge_alone()
-    {
-        plan_next(done.merged);
+/// Says that memory is short: the next round of whoever merges makes a pass, at most one a second.
+/// A store or two; may be called under any lock.
+#[cold]
+pub(crate) fn note_pressure() {
+    if state() != MergeState::Off {
+        PRESSURE.store(1, Ordering::Relaxed);
+        note_work();
     }
 }
 
-/// Sets when the next pass may begin by itself.
-fn plan_next(merged: usize) {
+/// The time between two passes when a test forces them.
+pub(crate) fn forced_interval() -> Option<Duration> {
+    let forced_ms = FORCED_MS.load(Ordering::Relaxed);
+    (forced_ms != 0 && state() != MergeState::Off)
+        .then(|| Duration::from_millis(u64::from(forced_ms)))
+}
+
+/// Whether a pass may begin by itself: it is time, or memory is short.
+pub(crate) fn is_due() -> bool {
+    let now_ns = monotonic_ns();
+    if now_ns >= NEXT_NS.load(Ordering::Relaxed) {
+        return true;
+    }
+    if let Some(interval) = forced_interval() {
+        return now_ns >= ENDED_NS.load(Ordering::Relaxed) + interval.as_nanos() as u64;
+    }
+    PRESSURE.load(Ordering::Relaxed) != 0
+        && now_ns >= ENDED_NS.load(Ordering::Relaxed) + PRESSED_INTERVAL_NS
+        && PRESSURE.swap(0, Ordering::Relaxed) != 0
+}
+
+/// Sets when the next pass may begin by itself, after one that merged so many windows.
+pub(crate) fn plan_next(merged: usize) {
     let interval_ns = if merged >= GAIN_COUNT_MIN {
         INTERVAL_NS_MIN
     } else {
         (INTERVAL_NS.load(Ordering::Relaxed) * 2).min(INTERVAL_NS_MAX)
     };
+    let now_ns = monotonic_ns();
     INTERVAL_NS.store(interval_ns, Ordering::Relaxed);
-    NEXT_NS.store(monotonic_ns() + interval_ns, Ordering::Relaxed);
+    ENDED_NS.store(now_ns, Ordering::Relaxed);
+    NEXT_NS.store(now_ns + interval_ns, Ordering::Relaxed);
 }
 
 /// The purger's part in merging.
@@ -178,16 +189,18 @@ impl Merger {
         }
         self.quiet_rounds = if had_work { 0 } else { self.quiet_rounds.saturating_add(1) };
         self.is_due |= had_work;
+        if forced_interval().is_some() {
+            self.is_due = true;
+        }
         if !self.is_due {
             return false;
         }
         // A heap that is never quiet has passes of its own, further apart.
-        let is_time = monotonic_ns() >= NEXT_NS.load(Ordering::Relaxed);
-        if self.quiet_rounds >= QUIET_ROUNDS || is_time {
+        if self.quiet_rounds >= QUIET_ROUNDS || is_due() {
             let merged = self.pass();
             plan_next(merged);
             // As long as there is something, there may be more: spans become passive one by one.
-            self.is_due = merged >= GAIN_COUNT_MIN;
+            self.is_due = merged >= GAIN_COUNT_MIN || forced_interval().is_some();
             self.quiet_rounds = 0;
         }
         self.is_due
@@ -213,12 +226,10 @@ impl Merger {
                 Err(_) => set_state(MergeState::NoUserFaults),
             }
         }
-        match &self.barrier {
-            Some(barrier) => {
-                set_state(MergeState::Works);
-                pass(barrier).merged
-            }
-            None => 0,
-        }
+        // A plan of the time when there was one thread.
+        alone::forget();
+        let (Some(barrier), Some(mut pass)) = (&self.barrier, Pass::new()) else { return 0 };
+        set_state(MergeState::Works);
+        pass.advance(barrier, &mut Budget::unlimited()).unwrap_or_default().merged
     }
 }

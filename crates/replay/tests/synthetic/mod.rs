@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
-use std::ptr::NonNull;
 use std::time::Duration;
 
-use heapwright_format::chunk::{CHUNK_BYTES, columns};
+use heapwright_format::chunk::ChunkBuffer;
 use heapwright_format::file::{EndInfo, EventsHead, FileWriter, ProcessInfo, SessionInfo};
 use heapwright_format::{
     AllocKind, ChunkCursor, EVENT_BYTES_MAX, Encoder, FreeKind, LeafKind, ROOT_NODE, TouchReport,
@@ -27,8 +26,7 @@ pub struct Block {
 
 struct Thread {
     encoder: Encoder,
-    cursor: ChunkCursor,
-    chunk: Box<[u8]>,
+    chunk: ChunkBuffer,
     chunk_time: u64,
     events: u32,
     first_node: u32,
@@ -193,7 +191,8 @@ impl Program {
         self.time += 1;
         let time = self.time;
         let is_full = self.threads.get_mut(&number).is_some_and(|thread| {
-            !thread.cursor.has_room_for(2 * EVENT_BYTES_MAX) || !thread.cursor.has_room(2)
+            !thread.chunk.cursor().has_room_for(2 * EVENT_BYTES_MAX)
+                || !thread.chunk.cursor().has_room(2)
         });
         if is_full {
             self.flush(number);
@@ -201,15 +200,12 @@ impl Program {
         let thread = self.threads.entry(number).or_insert_with(|| Thread::new(time));
         let leaf = LeafKind { kind, align_log2, truncated: false };
         let node = if leaf.is_default() { ROOT_NODE } else { thread.node(leaf) };
-        write(&mut thread.encoder, &mut thread.cursor, time, node);
+        write(&mut thread.encoder, thread.chunk.cursor(), time, node);
         thread.events += 1;
     }
 
     fn flush(&mut self, number: u32) {
         let Some(thread) = self.threads.get_mut(&number) else { return };
-        let start = NonNull::from(&thread.chunk[..]).cast();
-        // SAFETY: a whole chunk, which is not written any more: a new one takes its place below.
-        let columns = unsafe { columns(start, thread.cursor.lengths()) }.expect("its own lengths");
         let head = EventsHead {
             process: 0,
             thread: number,
@@ -218,7 +214,7 @@ impl Program {
             first_node: thread.first_node,
             time: thread.chunk_time,
         };
-        self.writer.events(head, &columns).expect("write");
+        self.writer.events(head, &thread.chunk.columns()).expect("write");
         let nodes = std::mem::take(&mut thread.nodes);
         let mut next = Thread::new(self.time);
         next.first_node = nodes.len() as u32 + 1;
@@ -229,15 +225,9 @@ impl Program {
 
 impl Thread {
     fn new(time: u64) -> Self {
-        let mut chunk = vec![0; CHUNK_BYTES].into_boxed_slice();
-        let start = NonNull::new(chunk.as_mut_ptr()).expect("a chunk");
-        // SAFETY: the chunk's own memory, which lives beside the cursor and is only read, after
-        // the last write, by `flush`.
-        let cursor = unsafe { ChunkCursor::new(start) };
         Self {
             encoder: Encoder::new(time),
-            cursor,
-            chunk,
+            chunk: ChunkBuffer::new(),
             chunk_time: time,
             events: 0,
             first_node: 1,
@@ -251,7 +241,7 @@ impl Thread {
         }
         let node = self.nodes.len() as u32 + 1;
         self.nodes.insert(leaf.pack(), node);
-        self.encoder.node_definition(&mut self.cursor, node, ROOT_NODE, leaf.pack());
+        self.encoder.node_definition(self.chunk.cursor(), node, ROOT_NODE, leaf.pack());
         node
     }
 }
