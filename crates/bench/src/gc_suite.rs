@@ -257,6 +257,8 @@ fn settings(workload: &str) -> &'static [&'static str] {
     match workload {
         "gcbench" => &["limit=195m", "growth=300", "trigger=32m"],
         "binary_trees" => &["growth=300", "trigger=32m"],
+        // Less than the JVM's three times, for memory of at most 1.6 times what is live.
+        "graph" => &["growth=160"],
         _ => &[],
     }
 }

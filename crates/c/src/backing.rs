@@ -13,7 +13,7 @@ use crate::object;
 use crate::statistics::delete_function;
 
 /// What a wrapper has inside: it lies in an object of C's, which the wrapper's own object keeps.
-type Inner = &'static dyn Backing;
+pub(crate) type Inner = &'static dyn Backing;
 
 /// Every kind; wrappers refer to what is in `inside` of the same object.
 enum Kind {

@@ -3,17 +3,14 @@
 use heapwright_core::backing::Backing;
 use heapwright_regions::{Buddy, LocalCounts, Tails};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, answer, status};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 /// `hw_buddy`: see the header.
-pub struct HwBuddy {
-    /// Above its backing, so that it goes first.
-    heap: Buddy<&'static dyn Backing, LocalCounts>,
-    _backing: Owned,
-}
+pub type HwBuddy = Over<Buddy<&'static dyn Backing, LocalCounts>>;
 
 /// Whether tails of blocks are of use to others.
 pub(crate) fn tails(trim: bool) -> Tails {
@@ -32,22 +29,9 @@ pub unsafe extern "C" fn hw_buddy_new(
     trim: bool,
     error: *mut Error,
 ) -> *mut HwBuddy {
+    let make = |inner| Buddy::counted_in(inner, bytes, leaf_bytes, tails(trim), LocalCounts::new());
     // SAFETY: the caller gives the backing up.
-    let made = unsafe { Owned::take(backing) }.and_then(|own| {
-        // SAFETY: kept in the field below.
-        let inner = unsafe { own.backing() };
-        match Buddy::counted_in(inner, bytes, leaf_bytes, tails(trim), LocalCounts::new()) {
-            Ok(heap) => object::make(HwBuddy { heap, _backing: own }).map_err(|(error, one)| {
-                drop(one.heap);
-                one._backing.give_back(backing);
-                error
-            }),
-            Err(error) => {
-                own.give_back(backing);
-                Err(error.into())
-            }
-        }
-    });
+    let made = unsafe { Over::make(backing, make) };
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -64,8 +48,9 @@ pub unsafe extern "C" fn hw_buddy_alloc(
     error: *mut Error,
 ) -> *mut u8 {
     // SAFETY: the caller's promise: null or a heap of ours.
-    let made = unsafe { object::get(heap) }
-        .and_then(|heap| Ok(heap.heap.try_alloc(object::layout(bytes, align_bytes)?)?.as_ptr()));
+    let made = unsafe { object::get(heap) }.and_then(|heap| {
+        Ok(heap.allocator.try_alloc(object::layout(bytes, align_bytes)?)?.as_ptr())
+    });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -86,11 +71,11 @@ pub unsafe extern "C" fn hw_buddy_free(
     let result = unsafe { object::get(heap) }.and_then(|heap| {
         let (block, layout) = (object::block(block)?, object::layout(bytes, align_bytes)?);
         // SAFETY: it may be anything; if it is live, it has that layout and the caller gives it up.
-        Ok(unsafe { heap.heap.free(block, layout) }?)
+        Ok(unsafe { heap.allocator.free(block, layout) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
 }
 
-statistics_function!(hw_buddy_statistics, HwBuddy, heap);
+statistics_function!(hw_buddy_statistics, HwBuddy, allocator);
 delete_function!(hw_buddy_delete, HwBuddy);

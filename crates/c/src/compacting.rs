@@ -7,17 +7,14 @@ use core::time::Duration;
 use heapwright_core::backing::Backing;
 use heapwright_regions::{AccessError, CompactingHeap, Compaction, Handle, ResizeError};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, Status, answer, status};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 /// `hw_compacting`: see the header.
-pub struct HwCompacting {
-    /// Above its backing, so that it goes first.
-    heap: CompactingHeap<&'static dyn Backing>,
-    _backing: Owned,
-}
+pub type HwCompacting = Over<CompactingHeap<&'static dyn Backing>>;
 
 /// `hw_compaction`: see the header.
 #[repr(C)]
@@ -75,20 +72,12 @@ pub unsafe extern "C" fn hw_compacting_new(
     bytes_max: usize,
     error: *mut Error,
 ) -> *mut HwCompacting {
+    let make = |inner| match bytes_max {
+        0 => Ok::<_, Error>(CompactingHeap::new_in(inner)),
+        bytes => Ok(CompactingHeap::with_capacity_max(inner, bytes)),
+    };
     // SAFETY: the caller gives the backing up.
-    let made = unsafe { Owned::take(backing) }.and_then(|own| {
-        // SAFETY: kept in the field below.
-        let inner = unsafe { own.backing() };
-        let heap = match bytes_max {
-            0 => CompactingHeap::new_in(inner),
-            bytes => CompactingHeap::with_capacity_max(inner, bytes),
-        };
-        object::make(HwCompacting { heap, _backing: own }).map_err(|(error, one)| {
-            drop(one.heap);
-            one._backing.give_back(backing);
-            error
-        })
-    });
+    let made = unsafe { Over::make(backing, make) };
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -104,8 +93,8 @@ pub unsafe extern "C" fn hw_compacting_alloc(
     error: *mut Error,
 ) -> u64 {
     // SAFETY: the caller's promise: null or a heap of ours.
-    let made =
-        unsafe { object::get(heap) }.and_then(|heap| Ok(heap.heap.insert_zeroed(bytes)?.to_bits()));
+    let made = unsafe { object::get(heap) }
+        .and_then(|heap| Ok(heap.allocator.insert_zeroed(bytes)?.to_bits()));
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, 0) }
 }
@@ -122,7 +111,7 @@ pub unsafe extern "C" fn hw_compacting_free(
 ) -> i32 {
     // SAFETY: the caller's promise: null or a heap of ours.
     let result =
-        unsafe { object::get(heap) }.and_then(|heap| Ok(heap.heap.remove(named(handle)?)?));
+        unsafe { object::get(heap) }.and_then(|heap| Ok(heap.allocator.remove(named(handle)?)?));
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
 }
@@ -140,7 +129,7 @@ pub unsafe extern "C" fn hw_compacting_resize(
 ) -> i32 {
     // SAFETY: the caller's promise: null or a heap of ours.
     let result = unsafe { object::get(heap) }.and_then(|heap| {
-        heap.heap.resize(named(handle)?, bytes).map_err(|error| match error {
+        heap.allocator.resize(named(handle)?, bytes).map_err(|error| match error {
             ResizeError::Access(error) => error.into(),
             ResizeError::Alloc(error) => error.into(),
             _ => Error::of(Status::NoMemory),
@@ -163,7 +152,7 @@ pub unsafe extern "C" fn hw_compacting_pin(
 ) -> *mut u8 {
     // SAFETY: the caller's promise: null or a heap of ours.
     let found = unsafe { object::get(heap) }
-        .and_then(|heap| Ok(heap.heap.pin_unguarded(named(handle)?)?))
+        .and_then(|heap| Ok(heap.allocator.pin_unguarded(named(handle)?)?))
         .map(|block| {
             if let Some(bytes) = NonNull::new(bytes) {
                 // SAFETY: the caller's number.
@@ -189,7 +178,7 @@ pub unsafe extern "C" fn hw_compacting_unpin(
     let result = unsafe { object::get(heap) }.and_then(|heap| {
         let handle = named(handle)?;
         // SAFETY: pins in C are without guards; this one's pointer is used no more.
-        Ok(unsafe { heap.heap.unpin(handle) }?)
+        Ok(unsafe { heap.allocator.unpin(handle) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
@@ -208,12 +197,12 @@ pub unsafe extern "C" fn hw_compacting_each(
     // SAFETY: the caller's promise: null or a heap of ours.
     let result = unsafe { object::get(heap) }.and_then(|heap| {
         let visit = visit.ok_or(Error::INVALID)?;
-        for (handle, _) in heap.heap.iter() {
-            let block = heap.heap.pin_unguarded(handle)?;
+        for (handle, _) in heap.allocator.iter() {
+            let block = heap.allocator.pin_unguarded(handle)?;
             // SAFETY: the caller's function, with what it wants.
             unsafe { visit(context, handle.to_bits(), block.cast().as_ptr(), block.len()) };
             // SAFETY: the pin of two lines above, unless the visitor took it back.
-            let _ = unsafe { heap.heap.unpin(handle) };
+            let _ = unsafe { heap.allocator.unpin(handle) };
         }
         Ok(())
     });
@@ -233,7 +222,7 @@ pub unsafe extern "C" fn hw_compacting_compact(
     // SAFETY: the caller's promise: null or a heap of ours.
     let result = unsafe { object::get(heap) }.map(|heap| {
         // SAFETY: the caller's structure or null.
-        unsafe { tell(heap.heap.compact(), out) };
+        unsafe { tell(heap.allocator.compact(), out) };
     });
     // SAFETY: there is no place to tell more.
     unsafe { status(result, core::ptr::null_mut()) }
@@ -253,7 +242,7 @@ pub unsafe extern "C" fn hw_compacting_step(
 ) -> i32 {
     // SAFETY: the caller's promise: null or a heap of ours.
     let result = unsafe { object::get(heap) }.map(|heap| {
-        let done = heap.heap.compact_for(Duration::from_nanos(nanoseconds), |moved| {
+        let done = heap.allocator.compact_for(Duration::from_nanos(nanoseconds), |moved| {
             if let Some(on_move) = on_move {
                 let (from, to) = (moved.from.as_ptr(), moved.to.as_ptr());
                 // SAFETY: the caller's function, with what it wants.
@@ -267,5 +256,5 @@ pub unsafe extern "C" fn hw_compacting_step(
     unsafe { status(result, core::ptr::null_mut()) }
 }
 
-statistics_function!(hw_compacting_statistics, HwCompacting, heap);
+statistics_function!(hw_compacting_statistics, HwCompacting, allocator);
 delete_function!(hw_compacting_delete, HwCompacting);

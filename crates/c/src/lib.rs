@@ -19,6 +19,7 @@ mod linear;
 mod numa;
 mod object;
 mod offsets;
+mod over;
 mod pool;
 mod slab;
 mod stack;

@@ -5,19 +5,16 @@ use core::ffi::c_char;
 use heapwright_core::backing::Backing;
 use heapwright_regions::{Linear, LocalCounts, Mark};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, answer, status};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 type Arena = Linear<&'static dyn Backing, LocalCounts, 16>;
 
 /// `hw_linear`: see the header.
-pub struct HwLinear {
-    /// Above its backing, so that it goes first.
-    arena: Arena,
-    _backing: Owned,
-}
+pub type HwLinear = Over<Arena>;
 
 /// `hw_linear_mark`: see the header.
 #[repr(C)]
@@ -38,15 +35,9 @@ pub unsafe extern "C" fn hw_linear_new(
     backing: *mut HwBacking,
     error: *mut Error,
 ) -> *mut HwLinear {
+    let make = |inner| Ok::<_, Error>(Arena::counted_in(inner, LocalCounts::new()));
     // SAFETY: the caller gives the backing up.
-    let made = unsafe { Owned::take(backing) }.and_then(|own| {
-        // SAFETY: kept in the field below.
-        let arena = Arena::counted_in(unsafe { own.backing() }, LocalCounts::new());
-        object::make(HwLinear { arena, _backing: own }).map_err(|(error, object)| {
-            object._backing.give_back(backing);
-            error
-        })
-    });
+    let made = unsafe { Over::make(backing, make) };
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -65,7 +56,7 @@ pub unsafe extern "C" fn hw_linear_alloc(
     // SAFETY: the caller's promise: null or an arena of ours.
     let made = unsafe { object::get(linear) }.and_then(|linear| {
         let layout = object::layout(bytes, align_bytes)?;
-        Ok(linear.arena.try_alloc_layout(layout)?.as_ptr())
+        Ok(linear.allocator.try_alloc_layout(layout)?.as_ptr())
     });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
@@ -85,7 +76,7 @@ pub unsafe extern "C" fn hw_linear_alloc_zeroed(
     // SAFETY: the caller's promise: null or an arena of ours.
     let made = unsafe { object::get(linear) }.and_then(|linear| {
         let layout = object::layout(bytes, align_bytes)?;
-        Ok(linear.arena.try_alloc_layout_zeroed(layout)?.as_ptr())
+        Ok(linear.allocator.try_alloc_layout_zeroed(layout)?.as_ptr())
     });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
@@ -111,10 +102,10 @@ pub unsafe extern "C" fn hw_linear_resize(
         let new = object::layout(new_bytes, align_bytes)?;
         let moved = if new.size() >= old.size() {
             // SAFETY: the caller's promise: a live block of that length.
-            unsafe { linear.arena.grow(block, old, new) }
+            unsafe { linear.allocator.grow(block, old, new) }
         } else {
             // SAFETY: as above.
-            unsafe { linear.arena.shrink(block, old, new) }
+            unsafe { linear.allocator.shrink(block, old, new) }
         };
         Ok(moved?.as_ptr())
     });
@@ -139,7 +130,7 @@ pub unsafe extern "C" fn hw_linear_copy_text(
         }
         // SAFETY: the caller's string.
         let text = unsafe { core::ffi::CStr::from_ptr(text) }.to_bytes_with_nul();
-        Ok(linear.arena.try_alloc_slice_copy(text)?.as_mut_ptr().cast())
+        Ok(linear.allocator.try_alloc_slice_copy(text)?.as_mut_ptr().cast())
     });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
@@ -160,7 +151,7 @@ pub unsafe extern "C" fn hw_linear_get_mark(
         // SAFETY: the caller's structure.
         unsafe { place.write(HwLinearMark { opaque: [0; 8] }) };
         // SAFETY: as above; it is larger than a mark and aligned for one.
-        unsafe { place.cast::<Mark>().write(linear.arena.mark()) };
+        unsafe { place.cast::<Mark>().write(linear.allocator.mark()) };
         Ok(())
     });
     // SAFETY: there is no place to tell more.
@@ -185,7 +176,7 @@ pub unsafe extern "C" fn hw_linear_rewind(
         // SAFETY: the caller's promise: `hw_linear_get_mark` wrote a mark there.
         let mark = unsafe { mark.cast::<Mark>().read() };
         // SAFETY: the caller's promise: nobody uses a block made since.
-        Ok(unsafe { linear.arena.rewind(mark) }?)
+        Ok(unsafe { linear.allocator.rewind(mark) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
@@ -199,12 +190,12 @@ pub unsafe extern "C" fn hw_linear_rewind(
 pub unsafe extern "C" fn hw_linear_reset(linear: *mut HwLinear, keep_bytes: usize) -> i32 {
     // SAFETY: the caller's promise: null or an arena of ours, none of whose blocks are used.
     let result = unsafe { object::get_mut(linear) }.map(|linear| match keep_bytes {
-        usize::MAX => linear.arena.reset(),
-        keep_bytes => linear.arena.reset_and_trim(keep_bytes),
+        usize::MAX => linear.allocator.reset(),
+        keep_bytes => linear.allocator.reset_and_trim(keep_bytes),
     });
     // SAFETY: there is no place to tell more.
     unsafe { status(result, core::ptr::null_mut()) }
 }
 
-statistics_function!(hw_linear_statistics, HwLinear, arena);
+statistics_function!(hw_linear_statistics, HwLinear, allocator);
 delete_function!(hw_linear_delete, HwLinear);

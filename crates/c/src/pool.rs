@@ -3,17 +3,14 @@
 use heapwright_core::backing::Backing;
 use heapwright_regions::{LocalCounts, Pool};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, answer, status};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 /// `hw_pool`: see the header.
-pub struct HwPool {
-    /// Above its backing, so that it goes first.
-    pool: Pool<&'static dyn Backing, LocalCounts>,
-    _backing: Owned,
-}
+pub type HwPool = Over<Pool<&'static dyn Backing, LocalCounts>>;
 
 /// `hw_pool_new`: see the header.
 ///
@@ -27,30 +24,16 @@ pub unsafe extern "C" fn hw_pool_new(
     count: usize,
     error: *mut Error,
 ) -> *mut HwPool {
-    let make = || {
-        let layout = object::layout(block_bytes, align_bytes)?;
-        // SAFETY: the caller gives the backing up.
-        let own = unsafe { Owned::take(backing) }?;
-        // SAFETY: kept in the field below.
-        let inner = unsafe { own.backing() };
-        let pool = match count {
+    let made = object::layout(block_bytes, align_bytes).and_then(|layout| {
+        let pool = |inner| match count {
             0 => Ok(Pool::counted_in(inner, layout, LocalCounts::new())),
             _ => Pool::counted_bounded(inner, layout, count, LocalCounts::new()),
         };
-        match pool {
-            Ok(pool) => object::make(HwPool { pool, _backing: own }).map_err(|(error, one)| {
-                drop(one.pool);
-                one._backing.give_back(backing);
-                error
-            }),
-            Err(error) => {
-                own.give_back(backing);
-                Err(error.into())
-            }
-        }
-    };
+        // SAFETY: the caller gives the backing up.
+        unsafe { Over::make(backing, pool) }
+    });
     // SAFETY: the caller's structure or null.
-    unsafe { answer(make(), error, core::ptr::null_mut()) }
+    unsafe { answer(made, error, core::ptr::null_mut()) }
 }
 
 /// `hw_pool_alloc`: see the header.
@@ -60,7 +43,8 @@ pub unsafe extern "C" fn hw_pool_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hw_pool_alloc(pool: *mut HwPool, error: *mut Error) -> *mut u8 {
     // SAFETY: the caller's promise: null or a pool of ours.
-    let made = unsafe { object::get(pool) }.and_then(|pool| Ok(pool.pool.try_alloc()?.as_ptr()));
+    let made =
+        unsafe { object::get(pool) }.and_then(|pool| Ok(pool.allocator.try_alloc()?.as_ptr()));
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -74,7 +58,7 @@ pub unsafe extern "C" fn hw_pool_free(pool: *mut HwPool, block: *mut u8) {
     // SAFETY: the caller's promise: null or a pool of ours.
     if let (Ok(pool), Ok(block)) = (unsafe { object::get(pool) }, object::block(block)) {
         // SAFETY: the caller's promise: a live block of this pool, given up.
-        unsafe { pool.pool.free(block) };
+        unsafe { pool.allocator.free(block) };
     }
 }
 
@@ -92,11 +76,11 @@ pub unsafe extern "C" fn hw_pool_free_checked(
     let result = unsafe { object::get(pool) }.and_then(|pool| {
         let block = object::block(block)?;
         // SAFETY: it may be anything; if it is live, the caller gives it up.
-        Ok(unsafe { pool.pool.free_checked(block) }?)
+        Ok(unsafe { pool.allocator.free_checked(block) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
 }
 
-statistics_function!(hw_pool_statistics, HwPool, pool);
+statistics_function!(hw_pool_statistics, HwPool, allocator);
 delete_function!(hw_pool_delete, HwPool);

@@ -3,17 +3,14 @@
 use heapwright_core::backing::Backing;
 use heapwright_regions::{Lines, LocalCounts, Slab};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, answer};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 /// `hw_slab`: see the header.
-pub struct HwSlab {
-    /// Above its backing, so that it goes first.
-    slab: Slab<&'static dyn Backing, LocalCounts>,
-    _backing: Owned,
-}
+pub type HwSlab = Over<Slab<&'static dyn Backing, LocalCounts>>;
 
 /// `hw_slab_new`: see the header.
 ///
@@ -27,22 +24,9 @@ pub unsafe extern "C" fn hw_slab_new(
     error: *mut Error,
 ) -> *mut HwSlab {
     let lines = if whole_lines { Lines::Whole } else { Lines::Packed };
+    let make = |inner| Slab::counted_in(inner, bytes_max, lines, LocalCounts::new());
     // SAFETY: the caller gives the backing up.
-    let made = unsafe { Owned::take(backing) }.and_then(|own| {
-        // SAFETY: kept in the field below.
-        let inner = unsafe { own.backing() };
-        match Slab::counted_in(inner, bytes_max, lines, LocalCounts::new()) {
-            Ok(slab) => object::make(HwSlab { slab, _backing: own }).map_err(|(error, one)| {
-                drop(one.slab);
-                one._backing.give_back(backing);
-                error
-            }),
-            Err(error) => {
-                own.give_back(backing);
-                Err(error.into())
-            }
-        }
-    });
+    let made = unsafe { Over::make(backing, make) };
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -59,8 +43,9 @@ pub unsafe extern "C" fn hw_slab_alloc(
     error: *mut Error,
 ) -> *mut u8 {
     // SAFETY: the caller's promise: null or a slab of ours.
-    let made = unsafe { object::get(slab) }
-        .and_then(|slab| Ok(slab.slab.try_alloc(object::layout(bytes, align_bytes)?)?.as_ptr()));
+    let made = unsafe { object::get(slab) }.and_then(|slab| {
+        Ok(slab.allocator.try_alloc(object::layout(bytes, align_bytes)?)?.as_ptr())
+    });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -83,7 +68,7 @@ pub unsafe extern "C" fn hw_slab_resize(
         let old = object::layout(old_bytes, align_bytes)?;
         let (new, block) = (object::layout(new_bytes, align_bytes)?, object::block(block)?);
         // SAFETY: the caller's promise: a live block of this slab, made for `old`.
-        Ok(unsafe { slab.slab.resize(block, old, new) }?.as_ptr())
+        Ok(unsafe { slab.allocator.resize(block, old, new) }?.as_ptr())
     });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
@@ -105,7 +90,7 @@ pub unsafe extern "C" fn hw_slab_free(
     let (layout, block) = (object::layout(bytes, align_bytes), object::block(block));
     if let (Ok(slab), Ok(layout), Ok(block)) = (slab, layout, block) {
         // SAFETY: the caller's promise: a live block of this slab, made for that, given up.
-        unsafe { slab.slab.free(block, layout) };
+        unsafe { slab.allocator.free(block, layout) };
     }
 }
 
@@ -117,9 +102,9 @@ pub unsafe extern "C" fn hw_slab_free(
 pub unsafe extern "C" fn hw_slab_trim(slab: *mut HwSlab) {
     // SAFETY: the caller's promise: null or a slab of ours.
     if let Ok(slab) = unsafe { object::get(slab) } {
-        slab.slab.trim();
+        slab.allocator.trim();
     }
 }
 
-statistics_function!(hw_slab_statistics, HwSlab, slab);
+statistics_function!(hw_slab_statistics, HwSlab, allocator);
 delete_function!(hw_slab_delete, HwSlab);

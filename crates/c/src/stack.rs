@@ -3,17 +3,14 @@
 use heapwright_core::backing::Backing;
 use heapwright_regions::{End, LocalCounts, OutOfOrder, Stack, StackMark};
 
-use crate::backing::{HwBacking, Owned};
+use crate::backing::HwBacking;
 use crate::error::{Error, answer, status};
 use crate::object;
+use crate::over::Over;
 use crate::statistics::{delete_function, statistics_function};
 
 /// `hw_stack`: see the header.
-pub struct HwStack {
-    /// Above its backing, so that it goes first.
-    stack: Stack<&'static dyn Backing, LocalCounts>,
-    _backing: Owned,
-}
+pub type HwStack = Over<Stack<&'static dyn Backing, LocalCounts>>;
 
 /// `hw_stack_mark`: see the header.
 #[repr(C)]
@@ -37,22 +34,9 @@ pub unsafe extern "C" fn hw_stack_new(
     error: *mut Error,
 ) -> *mut HwStack {
     let out_of_order = if defer { OutOfOrder::Defer } else { OutOfOrder::Refuse };
+    let make = |inner| Stack::counted_in(inner, bytes, out_of_order, LocalCounts::new());
     // SAFETY: the caller gives the backing up.
-    let made = unsafe { Owned::take(backing) }.and_then(|own| {
-        // SAFETY: kept in the field below.
-        let inner = unsafe { own.backing() };
-        match Stack::counted_in(inner, bytes, out_of_order, LocalCounts::new()) {
-            Ok(stack) => object::make(HwStack { stack, _backing: own }).map_err(|(error, one)| {
-                drop(one.stack);
-                one._backing.give_back(backing);
-                error
-            }),
-            Err(error) => {
-                own.give_back(backing);
-                Err(error.into())
-            }
-        }
-    });
+    let made = unsafe { Over::make(backing, make) };
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
 }
@@ -73,7 +57,7 @@ pub unsafe extern "C" fn hw_stack_alloc(
     let made = unsafe { object::get(stack) }.and_then(|stack| {
         let layout = object::layout(bytes, align_bytes)?;
         let end = if high { End::High } else { End::Low };
-        Ok(stack.stack.try_alloc(end, layout)?.as_ptr())
+        Ok(stack.allocator.try_alloc(end, layout)?.as_ptr())
     });
     // SAFETY: the caller's structure or null.
     unsafe { answer(made, error, core::ptr::null_mut()) }
@@ -93,7 +77,7 @@ pub unsafe extern "C" fn hw_stack_free(
     let result = unsafe { object::get(stack) }.and_then(|stack| {
         let block = object::block(block)?;
         // SAFETY: the caller's promise: a block of this stack.
-        Ok(unsafe { stack.stack.free(block) }?)
+        Ok(unsafe { stack.allocator.free(block) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
@@ -111,7 +95,7 @@ pub unsafe extern "C" fn hw_stack_get_mark(stack: *const HwStack, mark: *mut HwS
         // SAFETY: the caller's structure.
         unsafe { place.write(HwStackMark { opaque: [0; 2] }) };
         // SAFETY: as above; it is larger than a mark and aligned for one.
-        unsafe { place.cast::<StackMark>().write(stack.stack.mark()) };
+        unsafe { place.cast::<StackMark>().write(stack.allocator.mark()) };
         Ok(())
     });
     // SAFETY: there is no place to tell more.
@@ -136,11 +120,11 @@ pub unsafe extern "C" fn hw_stack_rewind(
         // SAFETY: the caller's promise: `hw_stack_get_mark` wrote a mark there.
         let mark = unsafe { mark.cast::<StackMark>().read() };
         // SAFETY: the caller's promise: nobody uses a block made since.
-        Ok(unsafe { stack.stack.rewind(mark) }?)
+        Ok(unsafe { stack.allocator.rewind(mark) }?)
     });
     // SAFETY: the caller's structure or null.
     unsafe { status(result, error) }
 }
 
-statistics_function!(hw_stack_statistics, HwStack, stack);
+statistics_function!(hw_stack_statistics, HwStack, allocator);
 delete_function!(hw_stack_delete, HwStack);

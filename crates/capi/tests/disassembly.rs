@@ -36,7 +36,8 @@ const C_NAMES: &str = "\
     __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign \
     mallocx rallocx xallocx sallocx dallocx sdallocx nallocx mallctl mallctlnametomib \
     mallctlbymib malloc_stats_print malloc_conf malloc_message \
-    heapwright_peer_version heapwright_set_option heapwright_option heapwright_walk";
+    heapwright_peer_version heapwright_set_option heapwright_option heapwright_walk \
+    heapwright_release heapwright_merging";
 
 /// Forms of `operator new` and `operator delete`.
 const CPP_NAMES: &str = "\

@@ -21,7 +21,11 @@ static char *block(size_t bytes) {
     return start;
 }
 
-static void write_at(char *place) { *const_cast<volatile char *>(place) = 1; }
+// What is written differs from what was there: one value in so many is the canary's own.
+static void write_at(char *place) {
+    volatile char *byte = place;
+    *byte = static_cast<char>(~*byte);
+}
 
 static void *churn(void *argument) {
     unsigned state = static_cast<unsigned>(reinterpret_cast<long>(argument));

@@ -9,7 +9,8 @@ use core::time::Duration;
 pub enum Collector {
     /// Never collects: the baseline for measuring the others.
     Null,
-    /// Marks, then frees unmarked lines and blocks. Objects stay where they are.
+    /// Marks, then frees unmarked lines and blocks. Objects stay where they are, but for blocks
+    /// with little in them ([`Config::evacuate_percent`]).
     MarkSweep,
     /// Marks, then slides all objects together in address order, without a second space.
     MarkCompact,
@@ -18,7 +19,8 @@ pub enum Collector {
     /// A nursery whose survivors are copied into blocks and lines; the old space is marked and
     /// swept when it has grown. The default.
     Generational,
-    /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning.
+    /// Mark-sweep in slices between mutations, from a snapshot of the references at the beginning;
+    /// blocks with little in them are emptied in slices, too.
     Incremental,
 }
 
@@ -79,6 +81,10 @@ pub struct Config {
     pub trigger_bytes_min: usize,
     /// Generational: a minor collection starts when this much was allocated. Default 4 MiB.
     pub nursery_bytes: usize,
+    /// Mark-sweep, generational and incremental: a full collection or a cycle empties blocks of
+    /// which the last one left less than this share, in percent, by copying what is in them
+    /// elsewhere. 0 for never, at most 90; default 50.
+    pub evacuate_percent: u8,
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
     /// Adaptive: a pause of a minor collection, CPU time, should take no longer; the nursery
@@ -115,6 +121,7 @@ impl Default for Config {
             growth_percent: 200,
             trigger_bytes_min: 8 << 20,
             nursery_bytes: 4 << 20,
+            evacuate_percent: 50,
             slice_us: 1000,
             pause_target: None,
             throughput_percent: None,
@@ -138,6 +145,7 @@ impl Config {
     pub(crate) fn clamped(mut self) -> Self {
         self.limit_bytes = self.limit_bytes.clamp(1 << 20, 1 << 40).next_multiple_of(1 << 20);
         self.growth_percent = self.growth_percent.clamp(101, 100_000);
+        self.evacuate_percent = self.evacuate_percent.min(90);
         self.threads = self.threads.clamp(1, 64);
         self.record_pauses |= self.log != LogFormat::Off;
         self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);

@@ -112,10 +112,10 @@ impl Finals {
     pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
         let from = if all { 0 } else { self.young_from };
         for entry in &mut self.waiting.as_mut_slice()[from..] {
-            entry.object = visitor.fate(entry.object).unwrap_or(entry.object);
+            entry.object = visitor.settled(entry.object).unwrap_or(entry.object);
         }
         for entry in &mut self.queue.as_mut_slice()[self.next..] {
-            entry.object = visitor.fate(entry.object).unwrap_or(entry.object);
+            entry.object = visitor.settled(entry.object).unwrap_or(entry.object);
         }
         self.young_from = self.waiting.as_slice().len();
     }

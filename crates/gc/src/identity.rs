@@ -9,6 +9,7 @@ use crate::gc::Gc;
 use crate::memory::Table;
 use crate::mutation::Mutation;
 use crate::object::ObjectRef;
+use crate::plan::Plan;
 use crate::weak::Reach;
 use crate::{HeapError, LimitReached};
 
@@ -102,7 +103,7 @@ impl Identities {
 
     /// Forgets the dead and takes over where the others are. O(entries), or O(young ones).
     pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
-        self.rebuild(all, |object| visitor.fate(object));
+        self.rebuild(all, |object| visitor.settled(object));
     }
 
     /// Replaces every reference by its target.
@@ -142,7 +143,9 @@ impl<'gc> Mutation<'gc> {
     /// # Errors
     /// [`LimitReached`] if there is no memory for the entry.
     pub fn identity<T: ?Sized>(&self, object: Gc<'gc, T>) -> Result<u64, LimitReached> {
-        let number = self.state().borrow_mut().common.identities.number(object.object());
+        let state = &mut *self.state().borrow_mut();
+        state.plan.pin(object.object());
+        let number = state.common.identities.number(object.object());
         number.map_err(|HeapError::Reserve { .. }| LimitReached)
     }
 }

@@ -15,18 +15,22 @@ use crate::memory::Table;
 use crate::model::Model;
 use crate::object::{Field, MARK, ObjectRef, prefetch};
 use crate::parallel::{self, Pool};
+use crate::remember::{BorrowedCell, CopyCell, Remembered, Unit};
 use crate::space::{LiveSet, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
 
 /// Objects between prefetch and visit. 16 covers a memory access by the work of 16 visits.
-const AHEAD: usize = 16;
+/// Without prefetching it is a stack and nothing else.
+const AHEAD: usize = if cfg!(heapwright_gc_without = "prefetch") { 1 } else { 16 };
 /// Objects between two looks at the clock; few in checking builds, so that slices end everywhere.
 const CLOCK_OBJECTS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 
 /// Bytes of an array that are visited at once, so that a long one does not make a long slice.
 const PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 << 10 };
+/// As much where the part is remembered: it is visited again for each block that it refers to.
+pub(crate) const REMEMBERED_PART_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 512 };
 /// Objects that a part of an array counts for between two looks at the clock.
 const PART_OBJECTS: usize = 128;
 
@@ -35,6 +39,15 @@ const PART_OBJECTS: usize = 128;
 struct Rest {
     array: ObjectRef,
     from: usize,
+}
+
+/// What a visited reference means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Mark,
+    /// Its place may have to be visited again, when what it refers to moves.
+    MarkAndRemember,
+    Remember,
 }
 
 /// Marks what is reachable and records it in the live set of the small objects' space.
@@ -48,6 +61,9 @@ pub(crate) struct Marker<M: Model> {
     live: LiveSet,
     /// Where work goes that others may do, while several threads mark.
     pool: Option<NonNull<Pool>>,
+    mode: Mode,
+    /// What refers to the blocks that this cycle empties, where there can be such.
+    pub(crate) remembered: Option<Remembered<M>>,
     model: PhantomData<M>,
 }
 
@@ -59,6 +75,8 @@ impl<M: Model> Marker<M> {
             mark: 0,
             live,
             pool: None,
+            mode: Mode::Mark,
+            remembered: None,
             model: PhantomData,
         }
     }
@@ -68,6 +86,91 @@ impl<M: Model> Marker<M> {
         debug_assert!(mark & !MARK == 0 && self.stack.as_slice().is_empty());
         self.mark = mark;
         self.live = live;
+    }
+
+    /// As [`Marker::new`], for a cycle that may empty blocks of the space that `live` is about.
+    pub(crate) fn remembering(live: LiveSet, remembered: Remembered<M>) -> Self {
+        Self { remembered: Some(remembered), ..Self::new(live) }
+    }
+
+    /// From now on what refers to candidates is remembered; or there are no candidates any more.
+    pub(crate) fn remember(&mut self, on: bool) {
+        let Some(remembered) = &mut self.remembered else { return };
+        if !on {
+            remembered.forget();
+        }
+        let has_some = on && !remembered.candidates().is_empty();
+        self.mode = if has_some { Mode::MarkAndRemember } else { Mode::Mark };
+    }
+
+    /// Whether there are candidates.
+    pub(crate) fn remembers(&self) -> bool {
+        self.mode != Mode::Mark
+    }
+
+    /// Runs `visit`, which shows the references in `unit`: they are remembered and not marked.
+    pub(crate) fn remember_unit(&mut self, unit: Unit<M>, visit: impl FnOnce(&mut Self)) {
+        let Some(remembered) = &mut self.remembered else { return };
+        remembered.set_unit(Some(unit));
+        let mode = core::mem::replace(&mut self.mode, Mode::Remember);
+        visit(self);
+        self.mode = mode;
+        self.set_unit(None);
+    }
+
+    /// As [`Marker::remember_unit`] for the cell at `cell`, which `copy` shows to a copier.
+    pub(crate) fn remember_cell(
+        &mut self,
+        cell: NonNull<u8>,
+        copy: CopyCell<M>,
+        visit: impl FnOnce(&mut Self),
+    ) {
+        self.remember_unit(Unit::Cell(cell, copy), visit);
+    }
+
+    /// As [`Marker::remember_unit`] for a whole object.
+    pub(crate) fn remember_object(&mut self, object: ObjectRef) {
+        if !M::needs_trace(object) {
+            return;
+        }
+        if !M::has_parts(object, REMEMBERED_PART_BYTES) {
+            self.remember_unit(Unit::Object(object), |marker| M::mark(object, marker));
+            return;
+        }
+        let mut next = Some(0);
+        while let Some(from) = next {
+            self.remember_unit(Unit::Part(object, from), |marker| {
+                next = M::mark_part(object, from, REMEMBERED_PART_BYTES, marker);
+            });
+        }
+    }
+
+    /// As [`Marker::remember_unit`] for every cell that was borrowed since the last call.
+    pub(crate) fn remember_borrowed(&mut self) {
+        while let Some(BorrowedCell { cell, mark, copy }) =
+            self.remembered.as_mut().and_then(|remembered| remembered.borrowed.pop())
+        {
+            // SAFETY: the borrow has ended with its mutation, and the cell's object has not moved
+            // since: objects move at the end of slices, and this is called at their beginning.
+            self.remember_cell(cell, copy, |marker| unsafe { mark(cell, marker) });
+        }
+    }
+
+    /// What is visited from now on.
+    #[inline]
+    fn set_unit(&mut self, unit: Option<Unit<M>>) {
+        if let Some(remembered) = &mut self.remembered {
+            remembered.set_unit(unit);
+        }
+    }
+
+    /// The object stays where it is in this cycle.
+    pub(crate) fn pin(&self, object: ObjectRef) {
+        if self.mode != Mode::Mark
+            && let Some(mut map) = self.remembered.as_ref().map(|remembered| remembered.map)
+        {
+            map.pin(object.address());
+        }
     }
 
     /// What [`Marker::begin`] was given.
@@ -115,6 +218,12 @@ impl<M: Model> Marker<M> {
             self.drain_words(map);
             return true;
         }
+        let rest = self.drain_lines(deadline_ns);
+        self.set_unit(None);
+        rest
+    }
+
+    fn drain_lines(&mut self, deadline_ns: Option<u64>) -> bool {
         let mut ahead = [None; AHEAD];
         let mut at = 0;
         let mut to_clock = CLOCK_OBJECTS;
@@ -194,6 +303,12 @@ impl<M: Model> Marker<M> {
         }
     }
 
+    /// Bytes of an array that are visited at once.
+    #[inline]
+    fn part_bytes(&self) -> usize {
+        if self.mode == Mode::Mark { PART_BYTES } else { REMEMBERED_PART_BYTES }
+    }
+
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
         if self.pool.is_none() {
@@ -209,9 +324,12 @@ impl<M: Model> Marker<M> {
             self.live.record_shared(M::start(object), M::total_bytes(object));
         }
         if M::needs_trace(object) {
-            if M::has_parts(object, PART_BYTES) {
+            if M::has_parts(object, self.part_bytes()) {
                 self.rests.push(Rest { array: object, from: 0 });
             } else {
+                if self.mode != Mode::Mark {
+                    self.set_unit(Some(Unit::Object(object)));
+                }
                 M::mark(object, self);
             }
         }
@@ -221,7 +339,10 @@ impl<M: Model> Marker<M> {
     #[inline(never)]
     fn visit_part(&mut self) -> bool {
         let Some(Rest { array, from }) = self.rests.pop() else { return false };
-        if let Some(from) = M::mark_part(array, from, PART_BYTES, self) {
+        if self.mode != Mode::Mark {
+            self.set_unit(Some(Unit::Part(array, from)));
+        }
+        if let Some(from) = M::mark_part(array, from, self.part_bytes(), self) {
             self.rests.push(Rest { array, from });
         }
         true
@@ -233,6 +354,10 @@ impl<M: Model> Sealed for Marker<M> {}
 impl<M: Model> Reach for Marker<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
         (object.mark_bit() == self.mark).then_some(object)
+    }
+
+    fn settled(&self, object: ObjectRef) -> Option<ObjectRef> {
+        self.fate(object).inspect(|object| self.pin(*object))
     }
 
     fn reach(&mut self, object: ObjectRef) {
@@ -248,6 +373,14 @@ impl<M: Model> Visitor for Marker<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
         if let Some(object) = field.object::<M>() {
+            if self.mode != Mode::Mark {
+                if let Some(remembered) = &mut self.remembered {
+                    remembered.note(object);
+                }
+                if self.mode == Mode::Remember {
+                    return;
+                }
+            }
             self.stack.push(object);
         }
     }

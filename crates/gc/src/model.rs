@@ -47,6 +47,14 @@ pub(crate) unsafe trait Model: Copy + fmt::Debug + 'static {
         marker: &mut Marker<Self>,
     ) -> Option<usize>;
 
+    /// As [`Model::mark_part`], to the copier.
+    fn copy_part(
+        object: ObjectRef,
+        from: usize,
+        part_bytes: usize,
+        copier: &mut Copier<Self>,
+    ) -> Option<usize>;
+
     /// Shows all references of the object.
     fn mark(object: ObjectRef, marker: &mut Marker<Self>);
     /// As [`Model::mark`].
@@ -70,6 +78,17 @@ pub(crate) unsafe trait Model: Copy + fmt::Debug + 'static {
 
     /// The name of its type, and whether it is an array of that.
     fn kind(object: ObjectRef) -> (&'static str, bool);
+}
+
+/// The place of item `from` of an array, how many items are in a part of `part_bytes`, and the
+/// item after them, if there are more.
+fn part(array: ObjectRef, from: usize, part_bytes: usize) -> (NonNull<u8>, usize, Option<usize>) {
+    let desc = array.desc();
+    let len = array.len(desc);
+    let count = (part_bytes / desc.item_bytes.max(1)).max(1).min(len - from);
+    // SAFETY: `from` is below the length, so the item lies in the payload.
+    let first = unsafe { array.payload().add(from * desc.item_bytes) };
+    (first, count, (from + count < len).then_some(from + count))
 }
 
 /// Objects with a type descriptor in the header.
@@ -112,15 +131,23 @@ unsafe impl Model for Described {
         part_bytes: usize,
         marker: &mut Marker<Self>,
     ) -> Option<usize> {
-        let desc = array.desc();
-        let len = array.len(desc);
-        let count = (part_bytes / desc.item_bytes.max(1)).max(1).min(len - from);
-        // SAFETY: `from` is below the length, so the item lies in the payload.
-        let first = unsafe { array.payload().add(from * desc.item_bytes) };
-        // SAFETY: `count` values of the descriptor's type follow (O1), and nobody else uses the
+        let (first, count, next) = part(array, from, part_bytes);
+        // SAFETY: `count` values of the descriptor's type lie there (O1), and nobody else uses the
         // heap during a collection.
-        unsafe { (desc.mark)(first, count, marker) };
-        (from + count < len).then_some(from + count)
+        unsafe { (array.desc().mark)(first, count, marker) };
+        next
+    }
+
+    fn copy_part(
+        array: ObjectRef,
+        from: usize,
+        part_bytes: usize,
+        copier: &mut Copier<Self>,
+    ) -> Option<usize> {
+        let (first, count, next) = part(array, from, part_bytes);
+        // SAFETY: as in `mark_part`.
+        unsafe { (array.desc().copy)(first, count, copier) };
+        next
     }
 
     #[inline]

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use crate::desc::TypeDesc;
 use crate::dynamic_root::{DynamicRoot, RootTable};
 use crate::gc::{Gc, Invariant};
+use crate::mark::Marker;
 use crate::model::Described;
 use crate::mutator::{Barrier, Mutator};
 use crate::object::{Field, ObjectRef, write_head};
@@ -199,7 +200,7 @@ impl<'gc> Mutation<'gc> {
                     }
                 }
             }
-            Barrier::Snapshot => self.show_overwritten(old),
+            Barrier::Cycle => self.note_write(old, new),
         }
     }
 
@@ -217,7 +218,7 @@ impl<'gc> Mutation<'gc> {
                     self.core.log_cell(cell, copy_cell::<T>);
                 }
             }
-            Barrier::Snapshot => self.show_overwritten(value),
+            Barrier::Cycle => self.note_borrow(value),
         }
     }
 
@@ -228,6 +229,19 @@ impl<'gc> Mutation<'gc> {
     }
 
     #[inline(never)]
+    fn note_write<T: Trace<'gc>>(&self, old: &mut T, new: &mut T) {
+        self.show_overwritten(old);
+        let cell = NonNull::from(old).cast::<u8>();
+        self.core.remember_write(cell, copy_cell::<T>, |marker| new.trace(marker));
+    }
+
+    #[inline(never)]
+    fn note_borrow<T: Trace<'gc>>(&self, value: &mut T) {
+        self.show_overwritten(value);
+        let cell = NonNull::from(value).cast::<u8>();
+        self.core.remember_borrow(cell, copy_cell::<T>, mark_cell::<T>);
+    }
+
     fn show_overwritten<T: Trace<'gc>>(&self, old: &mut T) {
         if let Some(marker) = self.core.state.borrow_mut().plan.snapshot() {
             old.trace(marker);
@@ -246,6 +260,11 @@ struct HalfBuilt<'a, 'gc, T> {
 
 impl<T> Drop for HalfBuilt<'_, '_, T> {
     fn drop(&mut self) {
+        // Whoever walks the hole finds bytes without references; first, as a destructor may panic.
+        let (desc, mark) = (TypeDesc::of_array::<u8>(), self.mutation.core.mark.get());
+        // SAFETY: the same place; an array of bytes with the same length, which is at least that
+        // of an array's head and one word.
+        unsafe { write_head(self.start, desc, self.bytes - desc.head_bytes(), mark) };
         let made = core::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.made);
         // SAFETY: as many items were written, and nobody knows the object.
         unsafe { core::ptr::drop_in_place(made) };
@@ -263,6 +282,16 @@ unsafe fn copy_cell<'gc, T: Trace<'gc>>(cell: NonNull<u8>, copier: &mut Copier<D
     // SAFETY: the caller's promise.
     let value = unsafe { cell.cast::<T>().as_mut() };
     value.trace(copier);
+}
+
+/// Shows the cell at `cell` to the marker.
+///
+/// # Safety
+/// - As for [`copy_cell`].
+unsafe fn mark_cell<'gc, T: Trace<'gc>>(cell: NonNull<u8>, marker: &mut Marker<Described>) {
+    // SAFETY: the caller's promise.
+    let value = unsafe { cell.cast::<T>().as_mut() };
+    value.trace(marker);
 }
 
 /// Looks for a reference into the nursery.

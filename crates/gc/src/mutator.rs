@@ -11,10 +11,12 @@ use core::ptr::NonNull;
 use heapwright_os::{monotonic_ns, thread_cpu_ns};
 
 use crate::locals::LocalStack;
+use crate::mark::Marker;
 use crate::model::Model;
 use crate::object::ObjectRef;
 use crate::plan::{Extent, Grant, LoggedCell, Plan};
 use crate::relocate::Copier;
+use crate::remember::{BorrowedCell, CopyCell};
 use crate::root::{HeapRoots, Roots};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::state::State;
@@ -27,8 +29,9 @@ pub(crate) enum Barrier {
     None,
     /// Log cells outside the nursery that get a reference into it.
     Generational,
-    /// Show the overwritten references to the marker.
-    Snapshot,
+    /// Tell the cycle in slices of what is overwritten, for its snapshot, and of what is written,
+    /// for the blocks that it will empty.
+    Cycle,
 }
 
 /// Log entries at which repetitions are removed for the first time.
@@ -166,10 +169,40 @@ impl<M: Model> Mutator<M> {
     /// Shows `object` to the marker, if a snapshot is being marked.
     #[inline]
     pub(crate) fn show(&self, object: ObjectRef) {
-        if self.barrier.get() == Barrier::Snapshot
+        if self.barrier.get() == Barrier::Cycle
             && let Some(marker) = self.state.borrow_mut().plan.snapshot()
         {
             marker.push(object);
+        }
+    }
+
+    /// What is written to `cell`, shown by `visit`, may refer to a block that will be emptied.
+    pub(crate) fn remember_write(
+        &self,
+        cell: NonNull<u8>,
+        copy: CopyCell<M>,
+        visit: impl FnOnce(&mut Marker<M>),
+    ) {
+        // Cells elsewhere are in roots, or in values that are not in the heap yet.
+        if self.tenured.contains(cell.addr().get())
+            && let Some(marker) = self.state.borrow_mut().plan.remembering()
+        {
+            marker.remember_cell(cell, copy, visit);
+        }
+    }
+
+    /// As [`Mutator::remember_write`] for a cell that may be written until the mutation ends.
+    pub(crate) fn remember_borrow(
+        &self,
+        cell: NonNull<u8>,
+        copy: CopyCell<M>,
+        mark: unsafe fn(NonNull<u8>, &mut Marker<M>),
+    ) {
+        if self.tenured.contains(cell.addr().get())
+            && let Some(marker) = self.state.borrow_mut().plan.remembering()
+            && let Some(remembered) = &mut marker.remembered
+        {
+            remembered.borrowed.push(BorrowedCell { cell, mark, copy });
         }
     }
 
@@ -182,6 +215,7 @@ impl<M: Model> Mutator<M> {
         let state = &mut *self.state.borrow_mut();
         let State { plan, common, dynamic, .. } = state;
         let extent = if common.config.stress { Extent::Full } else { extent };
+        common.cursor = self.cursor.get();
         if !plan.keeps_hole(common, extent) {
             self.cursor.set(core::ptr::null_mut());
             self.limit.set(core::ptr::null_mut());

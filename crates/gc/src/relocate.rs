@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use crate::memory::Table;
 use crate::model::Model;
 use crate::object::{Field, ObjectRef, prefetch};
-use crate::space::{AddressRange, BlockSpace, Hole, LINE_BYTES, WordMap};
+use crate::space::{AddressRange, BlockSpace, CandidateMap, Hole, LINE_BYTES, WordMap};
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
@@ -51,7 +51,11 @@ pub(crate) struct Copier<M: Model> {
     pub(crate) to: Hole,
     /// Where holes come from when `to` is used up; none where `to` is large enough for all.
     pub(crate) blocks: Option<BlockSpace>,
-    grey: Table<ObjectRef>,
+    /// Of `from`, only blocks that move now are emptied, if this is set.
+    pub(crate) moving: Option<CandidateMap>,
+    /// Whole blocks to copy into, taken before.
+    pub(crate) spare: Table<Hole>,
+    pub(crate) grey: Table<ObjectRef>,
     ahead: Ahead,
     pub(crate) copied_bytes: usize,
     model: PhantomData<M>,
@@ -65,6 +69,8 @@ impl<M: Model> Copier<M> {
             mark: 0,
             to: Hole::EMPTY,
             blocks,
+            moving: None,
+            spare: Table::new(),
             grey: Table::new(),
             ahead: Ahead::new(),
             copied_bytes: 0,
@@ -89,6 +95,12 @@ impl<M: Model> Copier<M> {
         }
     }
 
+    /// Whether the object at `address` has to be copied.
+    #[inline]
+    pub(crate) fn is_moving(&self, address: usize) -> bool {
+        self.from.contains(address) && self.moving.is_none_or(|map| map.is_moving(address))
+    }
+
     /// Visits the fields of `object`.
     pub(crate) fn scan(&mut self, object: ObjectRef) {
         M::copy(object, self);
@@ -99,14 +111,14 @@ impl<M: Model> Copier<M> {
     #[inline]
     fn forward(&mut self, field: Field) {
         let Some(object) = field.object::<M>() else { return };
-        if self.from.contains(object.address()) {
+        if self.is_moving(object.address()) {
             let copy = object.forwarded().unwrap_or_else(|| self.copy(object));
             field.set::<M>(copy);
         }
     }
 
     #[inline]
-    fn copy(&mut self, object: ObjectRef) -> ObjectRef {
+    pub(crate) fn copy(&mut self, object: ObjectRef) -> ObjectRef {
         let start = M::start(object);
         let bytes = M::total_bytes(object);
         let place = match self.to.take(bytes) {
@@ -131,6 +143,10 @@ impl<M: Model> Copier<M> {
     #[cold]
     #[inline(never)]
     fn place_slow(&mut self, bytes: usize) -> NonNull<u8> {
+        if self.moving.is_some() {
+            self.to = self.spare.pop().expect("as many were taken as the copies need");
+            return self.to.take(bytes).expect("a block holds any small object");
+        }
         let blocks = self.blocks.as_mut().expect("the other half holds all of this one");
         if bytes > LINE_BYTES {
             return blocks.alloc_medium(bytes).expect("the reserve of the old space");
@@ -203,7 +219,7 @@ impl<M: Model> Visitor for Copier<M> {
     #[inline]
     fn visit(&mut self, field: Field) {
         let Some(object) = field.object::<M>() else { return };
-        if self.from.contains(object.address()) {
+        if self.is_moving(object.address()) {
             prefetch(object.payload().as_ptr().wrapping_sub(8));
             if let Some(due) = self.ahead.exchange(Some(field)) {
                 self.forward(due);

@@ -53,6 +53,7 @@ impl<M: Model> State<M> {
             controller: Controller::new(&config),
             trigger_bytes: config.trigger_after(0, config.growth_percent),
             near_limit_bytes: config.near_limit_after(0),
+            cursor: core::ptr::null_mut(),
             is_urgent: false,
             config,
         };

@@ -13,6 +13,10 @@ pub struct Statistics {
     pub full_collections: u64,
     /// Slices of the incremental collector.
     pub slices: u64,
+    /// Bytes that were copied to empty blocks.
+    pub evacuated_bytes: u64,
+    /// Blocks of 32 KiB that were emptied by copying what was left in them.
+    pub evacuated_blocks: u64,
     /// Bytes in the heap now: objects, live and dead, and holes given to the mutator.
     pub occupied_bytes: usize,
     /// Bytes that the last full collection left.
@@ -42,6 +46,8 @@ impl Default for Statistics {
             minor_collections: 0,
             full_collections: 0,
             slices: 0,
+            evacuated_bytes: 0,
+            evacuated_blocks: 0,
             occupied_bytes: 0,
             live_bytes: 0,
             hurried_cycles: 0,

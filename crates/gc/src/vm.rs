@@ -130,6 +130,19 @@ fn visit_run<V: Visitor>(first: NonNull<*mut u8>, from: usize, to: usize, visito
     }
 }
 
+/// Shows a part of the run of `object`; returns the index after it, if there is more.
+fn visit_part<L: Layout, V: Visitor>(
+    object: ObjectRef,
+    from: usize,
+    part_bytes: usize,
+    visitor: &mut V,
+) -> Option<usize> {
+    let (first, count) = L::fields(object)?;
+    let to = count.min(from + (part_bytes / WORD_BYTES).max(1));
+    visit_run(first, from, to, visitor);
+    (to < count).then_some(to)
+}
+
 /// What a machine refers to its objects from, apart from the objects themselves.
 ///
 /// # Safety
@@ -218,10 +231,16 @@ unsafe impl<L: Layout> Model for Own<L> {
         part_bytes: usize,
         marker: &mut Marker<Self>,
     ) -> Option<usize> {
-        let (first, count) = L::fields(object)?;
-        let to = count.min(from + (part_bytes / WORD_BYTES).max(1));
-        visit_run(first, from, to, marker);
-        (to < count).then_some(to)
+        visit_part::<L, _>(object, from, part_bytes, marker)
+    }
+
+    fn copy_part(
+        object: ObjectRef,
+        from: usize,
+        part_bytes: usize,
+        copier: &mut Copier<Self>,
+    ) -> Option<usize> {
+        visit_part::<L, _>(object, from, part_bytes, copier)
     }
 
     #[inline]
@@ -329,17 +348,26 @@ impl<L: Layout> VmHeap<L> {
                     self.mutator.log_cell(place.cast(), copy_word::<L>);
                 }
             }
-            Barrier::Snapshot => {
-                // SAFETY: the caller's promise: the field holds a word.
-                let old = unsafe { place.read() };
-                if let Some(payload) = L::decode(old) {
-                    // SAFETY: what a field refers to is an object of this heap.
-                    self.mutator.show(unsafe { ObjectRef::new(payload) });
-                }
-            }
+            Barrier::Cycle => self.note_write(place, word),
         }
         // SAFETY: the caller's promise: a field of an object.
         unsafe { place.write(word) };
+    }
+
+    /// The barrier of a cycle in slices.
+    #[inline(never)]
+    fn note_write(&self, place: NonNull<*mut u8>, word: *mut u8) {
+        // SAFETY: the caller of `write` promises that the field holds a word.
+        let old = unsafe { place.read() };
+        if let Some(payload) = L::decode(old) {
+            // SAFETY: what a field refers to is an object of this heap.
+            self.mutator.show(unsafe { ObjectRef::new(payload) });
+        }
+        self.mutator.remember_write(place.cast(), copy_word::<L>, |marker| {
+            let mut word = word;
+            // SAFETY: a word that the caller of `write` vouches for, in place during the visit.
+            marker.visit(unsafe { Field::new(NonNull::from(&mut word)) });
+        });
     }
 
     /// Tells that a word that was held weakly ([`Roots::settle`]) is used from now on: what is

@@ -14,6 +14,7 @@ use crate::gc::Gc;
 use crate::memory::Table;
 use crate::mutation::Mutation;
 use crate::object::ObjectRef;
+use crate::plan::Plan;
 use crate::trace::{Trace, Visitor};
 use crate::{HeapError, LimitReached};
 
@@ -34,6 +35,12 @@ unsafe impl<'gc> Trace<'gc> for Pair {
 pub(crate) trait Reach: Visitor {
     /// The present place of an object that has been reached, none for others.
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef>;
+
+    /// As [`Reach::fate`], of an object that a table of the heap holds: it stays there until the
+    /// end of the cycle.
+    fn settled(&self, object: ObjectRef) -> Option<ObjectRef> {
+        self.fate(object)
+    }
 
     /// Reaches `object`, as a visit of a reference to it does.
     fn reach(&mut self, object: ObjectRef);
@@ -84,7 +91,7 @@ impl Pairs {
     /// Forgets dead pairs, clears those whose key is dead, and updates the others.
     pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
         let from = self.from(all);
-        self.update(from, |object| visitor.fate(object));
+        self.update(from, |object| visitor.settled(object));
         self.young_from = self.table.as_slice().len();
     }
 
@@ -235,7 +242,9 @@ impl<'gc> Mutation<'gc> {
         value: Option<ObjectRef>,
     ) -> Result<Gc<'gc, Pair>, LimitReached> {
         let pair = self.alloc(Pair { key: Cell::new(Some(key)), value: Cell::new(value) })?;
-        let pushed = self.state().borrow_mut().common.pairs.table.try_push(pair.object());
+        let state = &mut *self.state().borrow_mut();
+        core::iter::once(key).chain(value).for_each(|object| state.plan.pin(object));
+        let pushed = state.common.pairs.table.try_push(pair.object());
         pushed.map_err(|HeapError::Reserve { .. }| LimitReached)?;
         Ok(pair)
     }

@@ -11,16 +11,12 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use crate::page_scan::{WRITTEN, open_pagemap, scan};
-use crate::syscall::{syscall3, syscall6};
+use crate::syscall::syscall6;
+use crate::userfaultfd::{self, REGISTER, USER_MODE_ONLY};
 use crate::{Errno, Fd, OpenFlags, page_bytes, write_all};
 
-/// `UFFD_USER_MODE_ONLY`: works without rights, for faults of user code.
-const USER_MODE_ONLY: usize = 1;
-/// Requests to userfaultfd: agree on features, follow a range, protect a part of it.
-const UFFDIO_API: usize = 0xc018_aa3f;
-const UFFDIO_REGISTER: usize = 0xc020_aa00;
-const UFFDIO_WRITEPROTECT: usize = 0xc018_aa06;
-const API_VERSION: u64 = 0xaa;
+/// Request to userfaultfd: protect a part of a range that is followed.
+const WRITEPROTECT: usize = 0xc018_aa06;
 const FEATURE_WP: u64 = 1 << 0;
 const FEATURE_WP_SHARED: u64 = 1 << 12;
 const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
@@ -146,28 +142,18 @@ impl DirtyPages {
 
 /// A userfaultfd that notes writes by itself.
 fn open_follower() -> Result<Fd, Errno> {
-    let flags = libc::O_CLOEXEC as usize | libc::O_NONBLOCK as usize | USER_MODE_ONLY;
-    // SAFETY: no memory.
-    let fd = unsafe { syscall3(libc::SYS_userfaultfd, flags, 0, 0) }?;
-    let fd = Fd::from_raw(fd as i32);
     let features = FEATURE_WP | FEATURE_WP_SHARED | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC;
-    let mut agreement = [API_VERSION, features, 0];
-    request(&fd, UFFDIO_API, &mut agreement)?;
-    Ok(fd)
+    userfaultfd::open(USER_MODE_ONLY, features)
 }
 
 fn protect_writes(follower: &Fd, range: &Range<usize>) -> Result<(), Errno> {
     let (start, bytes) = (range.start as u64, range.len() as u64);
-    request(follower, UFFDIO_REGISTER, &mut [start, bytes, REGISTER_MODE_WP, 0])?;
-    request(follower, UFFDIO_WRITEPROTECT, &mut [start, bytes, WRITEPROTECT_MODE_WP])
-}
-
-fn request<const N: usize>(fd: &Fd, number: usize, words: &mut [u64; N]) -> Result<(), Errno> {
-    debug_assert_eq!(number >> 16 & 0x3fff, N * 8, "the size is part of a request's number");
-    let place = words.as_mut_ptr().expose_provenance();
-    // SAFETY: the kernel reads and writes as many bytes as the request's number says, which is
-    // what `words` has; following writes changes no contents.
-    unsafe { syscall3(libc::SYS_ioctl, fd.raw() as usize, number, place) }.map(drop)
+    let mut all = [start, bytes, REGISTER_MODE_WP, 0];
+    // SAFETY: following writes changes no contents; likewise below.
+    unsafe { userfaultfd::request(follower, REGISTER, &mut all) }?;
+    let mut part = [start, bytes, WRITEPROTECT_MODE_WP];
+    // SAFETY: as above.
+    unsafe { userfaultfd::request(follower, WRITEPROTECT, &mut part) }
 }
 
 fn clear_soft_dirty() -> Result<(), Errno> {

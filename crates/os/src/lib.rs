@@ -53,6 +53,7 @@ mod threads;
 mod time;
 mod topology;
 mod user_faults;
+mod userfaultfd;
 
 pub use anonymous::AnonymousPages;
 pub use barrier::{barrier_on_all_threads, register_barriers};

@@ -12,19 +12,15 @@ use core::ptr::NonNull;
 
 use crate::memory::map;
 use crate::syscall::{syscall3, syscall6};
+use crate::userfaultfd::{self, REGISTER, USER_MODE_ONLY};
 use crate::{Errno, Fd, Protection};
 
-/// `UFFD_USER_MODE_ONLY`: works without rights, for faults of user code.
-const USER_MODE_ONLY: usize = 1;
 // Requests; each number holds the size of its argument.
-const API: usize = 0xc018_aa3f;
-const REGISTER: usize = 0xc020_aa00;
 const UNREGISTER: usize = 0x8010_aa01;
 const WAKE: usize = 0x8010_aa02;
 const COPY: usize = 0xc028_aa03;
 const ZEROPAGE: usize = 0xc020_aa04;
 const MOVE: usize = 0xc028_aa05;
-const API_VERSION: u64 = 0xaa;
 const FEATURE_EVENT_FORK: u64 = 1 << 1;
 const FEATURE_MOVE: u64 = 1 << 16;
 const REGISTER_MISSING: u64 = 1 << 0;
@@ -62,12 +58,7 @@ impl UserFaults {
             FaultScope::Everybody => (0, FEATURE_MOVE | FEATURE_EVENT_FORK),
             FaultScope::UserCode => (USER_MODE_ONLY, FEATURE_MOVE),
         };
-        let flags = libc::O_CLOEXEC as usize | libc::O_NONBLOCK as usize | mode;
-        // SAFETY: no memory.
-        let fd = unsafe { syscall3(libc::SYS_userfaultfd, flags, 0, 0) }?;
-        let faults = Self { fd: Fd::from_raw(fd as i32) };
-        faults.request(API, &mut [API_VERSION, features, 0])?;
-        Ok(faults)
+        Ok(Self { fd: userfaultfd::open(mode, features)? })
     }
 
     /// Lets accesses to missing pages of `bytes` from `start` wait from now on.
@@ -188,12 +179,9 @@ impl UserFaults {
     }
 
     fn request<const N: usize>(&self, number: usize, words: &mut [u64; N]) -> Result<(), Errno> {
-        debug_assert_eq!(number >> 16 & 0x3fff, N * 8, "the size is part of a request's number");
-        let place = words.as_mut_ptr().expose_provenance();
-        // SAFETY: the kernel reads and writes as many bytes of `words` as the request's number
-        // says, which is what it has; what happens to the ranges is the promise of the unsafe
-        // methods' callers, and waking changes no contents.
-        unsafe { syscall3(libc::SYS_ioctl, self.fd.raw() as usize, number, place) }.map(drop)
+        // SAFETY: what happens to the ranges is the promise of the unsafe methods' callers, and
+        // waking changes no contents.
+        unsafe { userfaultfd::request(&self.fd, number, words) }
     }
 }
 

@@ -14,7 +14,6 @@ use core::fmt;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, Extent};
-use heapwright_core::recent::Recent;
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
@@ -34,11 +33,9 @@ const GRANULES_MAX: usize = 1 << (STEPS_LOG2 as usize + DOUBLING_COUNT - 1);
 /// Blocks of a request's own list that are looked at.
 const LOOKS_MAX: usize = 8;
 const NIL: u32 = u32::MAX;
-/// Blocks of one length that are kept as they came back.
-const RECENT_COUNT: usize = 4;
-/// Lengths below, up to 256 bytes, have such blocks: longer ones cost payload after churn.
-const RECENT_SETS: usize = 17;
-
+/// What is before the first block of a list: the list, marked so. No granule has that number.
+const HEAD: u32 = 1 << 31;
+const _: () = assert!(LIST_COUNT < GRANULES_MAX && GRANULES_MAX < HEAD as usize);
 /// Words of a free block's first granule, and of its last one.
 const NEXT: usize = 0;
 const PREV: usize = 1;
@@ -76,9 +73,8 @@ pub struct Tight<B: Backing, C: Counts = NoCounts> {
     /// Bit `s` of `[d]`: list `d * 32 + s` has blocks.
     steps: [Cell<u32>; DOUBLING_COUNT + 1],
     lists: [Cell<u32>; LIST_COUNT],
-    /// Free blocks that have not been joined with their neighbours (design/regions.md#T5).
-    recent: Recent<RECENT_SETS, RECENT_COUNT>,
-    recent_granules: Cell<u32>,
+    /// Written instead of a block that is not there, never read.
+    nowhere: Cell<u32>,
     memory: Extent,
     table: Extent,
     counts: C,
@@ -148,14 +144,15 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             doublings: Cell::new(0),
             steps: [const { Cell::new(0) }; DOUBLING_COUNT + 1],
             lists: [const { Cell::new(NIL) }; LIST_COUNT],
-            recent: Recent::new(),
-            recent_granules: Cell::new(0),
+            nowhere: Cell::new(0),
             memory,
             table,
             counts,
             backing,
         };
         heap.link(0, granule_count as u32);
+        heap.set_bit(0, true);
+        heap.set_bit(granule_count as u32 - 1, true);
         heap.check();
         Ok(heap)
     }
@@ -173,24 +170,7 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     #[inline]
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let length = length_of(layout);
-        if layout.align() <= GRANULE_BYTES
-            && let Some(start) = self.recent.take(length)
-        {
-            self.recent_granules.set(self.recent_granules.get() - length as u32);
-            self.counts.on_alloc(layout.size(), length * GRANULE_BYTES);
-            return Ok(self.at(start));
-        }
-        self.alloc_joined(layout, length)
-    }
-
-    /// A block from the lists; what came back lately is joined if there is none.
-    #[inline(never)]
-    fn alloc_joined(&self, layout: Layout, length: usize) -> Result<NonNull<u8>, AllocError> {
-        let placed = self.place(layout, length).or_else(|| {
-            self.settle();
-            self.place(layout, length)
-        });
-        match placed {
+        match self.place(layout, length) {
             Some(start) => {
                 self.counts.on_alloc(layout.size(), length * GRANULE_BYTES);
                 Ok(self.at(start))
@@ -205,13 +185,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             return self.alloc_aligned(layout, length);
         }
         self.find(length).map(|(start, has)| self.cut(start, has, start, length))
-    }
-
-    /// Joins the blocks that came back lately with their neighbours.
-    #[inline(never)]
-    fn settle(&self) {
-        self.recent.drain(|length, start| self.join(start, length as u32));
-        self.recent_granules.set(0);
     }
 
     #[inline(never)]
@@ -233,7 +206,8 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         AllocError::of_heap(layout, BASE_ALIGN, capacity_bytes, || self.largest_free_bytes())
     }
 
-    /// A free block of at least `length` granules, off its list; and how long it is.
+    /// A free block of at least `length` granules, off its list but with its bits; and how long it
+    /// is.
     #[inline]
     fn find(&self, length: usize) -> Option<(u32, u32)> {
         let length = u32::try_from(length).ok().filter(|length| *length <= self.granule_count)?;
@@ -275,13 +249,19 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     /// Takes `length` granules from `at` of the unlinked free block of `has` from `start`.
     #[inline]
     fn cut(&self, start: u32, has: u32, at: u32, length: usize) -> u32 {
-        let end = at + length as u32;
-        debug_assert!(at >= start && end <= start + has);
+        let (end, has_end) = (at + length as u32, start + has);
+        debug_assert!(at >= start && end <= has_end);
         if at > start {
             self.link(start, at - start);
+            self.set_bit(at - 1, true);
+        } else {
+            self.set_bit(start, false);
         }
-        if end < start + has {
-            self.link(end, start + has - end);
+        if end < has_end {
+            self.link(end, has_end - end);
+            self.set_bit(end, true);
+        } else {
+            self.set_bit(has_end - 1, false);
         }
         at
     }
@@ -309,68 +289,66 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             return Err(FreeError::NotBlockStart { address, distance_bytes });
         }
         let start = start as u32;
-        if self.bit(start) || self.recent.has(length, start) {
+        if self.bit(start) {
             return Err(FreeError::AlreadyFree { address });
         }
         self.counts.on_free(layout.size(), length * GRANULE_BYTES);
-        if self.recent.put(length, start) {
-            self.recent_granules.set(self.recent_granules.get() + length as u32);
-        } else {
-            self.join(start, length as u32);
-        }
+        self.join(start, length as u32);
         Ok(())
     }
 
-    /// Makes a block free together with its free neighbours.
+    /// Makes a block free together with its free neighbours. Of their bits, those where they touched
+    /// it go; of a neighbour of one granule, the bit is the new end's.
     #[inline(never)]
     fn join(&self, mut start: u32, mut length: u32) {
         let end = start + length;
         if end < self.granule_count && self.bit(end) {
             let more = self.word(end, LENGTH);
             self.unlink(end, more);
+            self.set_bit(end, more == 1);
             length += more;
+        } else {
+            self.set_bit(end - 1, true);
         }
         if start > 0 && self.bit(start - 1) {
             let more = self.word(start - 1, LENGTH_AT_END);
             self.unlink(start - more, more);
+            self.set_bit(start - 1, more == 1);
             start -= more;
             length += more;
+        } else {
+            self.set_bit(start, true);
         }
         self.link(start, length);
     }
 
-    /// Puts a free block onto the list of its length and marks its ends.
+    /// Puts a free block onto the list of its length; its bits are the caller's business.
     #[inline]
     fn link(&self, start: u32, length: u32) {
         let (list, _) = lists_of(length);
-        let next = self.lists[list].get();
+        let next = self.lists[list].replace(start);
         self.set_word(start, NEXT, next);
-        self.set_word(start, PREV, NIL);
+        self.set_word(start, PREV, HEAD | list as u32);
         self.set_word(start, LENGTH, length);
         self.set_word(start + length - 1, LENGTH_AT_END, length);
+        self.set_prev(next, start);
         if next == NIL {
             let (doubling, step) = (list / STEPS, list % STEPS);
             self.steps[doubling].set(self.steps[doubling].get() | 1 << step);
             self.doublings.set(self.doublings.get() | 1 << doubling);
-        } else {
-            self.set_word(next, PREV, start);
         }
-        self.lists[list].set(start);
         self.free_granules.set(self.free_granules.get() + length);
-        self.flip_bits(start, length, true);
     }
 
-    /// Takes a free block off its list and unmarks its ends.
+    /// Takes a free block off its list; its bits are the caller's business.
     #[inline]
     fn unlink(&self, start: u32, length: u32) {
-        let (list, _) = lists_of(length);
         let (next, prev) = (self.word(start, NEXT), self.word(start, PREV));
-        if next != NIL {
-            self.set_word(next, PREV, prev);
-        }
-        if prev != NIL {
+        self.set_prev(next, prev);
+        if prev & HEAD == 0 {
             self.set_word(prev, NEXT, next);
         } else {
+            let list = (prev & !HEAD) as usize;
             self.lists[list].set(next);
             if next == NIL {
                 let (doubling, step) = (list / STEPS, list % STEPS);
@@ -382,13 +360,21 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             }
         }
         self.free_granules.set(self.free_granules.get() - length);
-        self.flip_bits(start, length, false);
     }
 
-    #[inline]
-    fn flip_bits(&self, start: u32, length: u32, to: bool) {
-        self.set_bit(start, to);
-        self.set_bit(start + length - 1, to);
+    /// Notes in `block`, if it is one, what is before it. Whether there is a block is as good as
+    /// random: a store to nowhere costs less than a branch.
+    #[inline(always)]
+    fn set_prev(&self, block: u32, prev: u32) {
+        let nowhere = NonNull::from(&self.nowhere).cast::<u32>();
+        let offset = if block == NIL { 0 } else { block as usize * GRANULE_BYTES };
+        // SAFETY: 0, or a granule of our memory.
+        let granule = unsafe { self.base.add(offset) }.cast::<u32>();
+        // SAFETY: one of the four words of a granule.
+        let place = unsafe { granule.add(PREV) };
+        let place = core::hint::select_unpredictable(block == NIL, nowhere, place);
+        // SAFETY: a cell of ours, or in our memory, aligned, of a block that nobody uses.
+        unsafe { place.write(prev) };
     }
 
     #[inline]
@@ -437,15 +423,14 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         let place = self.bit_word(granule);
         // SAFETY: as in `bit`.
         let word = unsafe { place.read() };
-        let bit = 1 << (granule % 64);
-        let word = if to { word | bit } else { word & !bit };
+        let (off, on) = (1 << (granule % 64), u64::from(to) << (granule % 64));
+        let word = word & !off | on;
         // SAFETY: as in `bit`.
         unsafe { place.write(word) };
     }
 
-    /// The longest free piece, after joining what came back lately. Reads one list.
+    /// The longest free piece. Reads one list.
     pub fn largest_free_bytes(&self) -> usize {
-        self.settle();
         let doublings = self.doublings.get();
         if doublings == 0 {
             return 0;
@@ -465,7 +450,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     /// asked.
     pub fn statistics(&self) -> RegionStatistics {
         self.check();
-        self.settle();
         let free_bytes = self.free_granules.get() as usize * GRANULE_BYTES;
         let all_bytes = self.granule_count as usize * GRANULE_BYTES;
         let committed = 0..self.memory.committed_bytes;
@@ -494,7 +478,7 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             let (doubling, step) = (list / STEPS, list % STEPS);
             let noted = self.steps[doubling].get() >> step & 1 == 1;
             assert_eq!(noted, head.get() != NIL, "T3: list {list}");
-            let mut prev = NIL;
+            let mut prev = HEAD | list as u32;
             let mut next = head.get();
             while next != NIL {
                 let length = self.word(next, LENGTH);
@@ -513,12 +497,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             }
         }
         assert_eq!(free, self.free_granules.get(), "T1");
-        let mut recent = 0;
-        self.recent.clone().drain(|length, start| {
-            assert!(!self.bit(start) && length > 0, "T5: {start}");
-            recent += length as u32;
-        });
-        assert_eq!(recent, self.recent_granules.get(), "T5");
         let set = (0..self.granule_count).filter(|granule| self.bit(*granule)).count();
         assert_eq!(set, marks, "T2: bits without a free block");
         for (doubling, steps) in self.steps.iter().enumerate() {

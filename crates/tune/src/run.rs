@@ -22,6 +22,8 @@ pub struct Measured {
     pub pause_ms_max: f64,
     /// What 99 % of the pauses do not exceed, of the worst heap.
     pub pause_ms_p99: f64,
+    /// The most that a heap held, in MiB.
+    pub heap_peak_mib: f64,
     /// Collections.
     pub collections: u64,
     /// Allocations refused at the limit.
@@ -97,6 +99,10 @@ pub fn measure(
         peak_rss_kb: ended.usage.peak_rss_bytes >> 10,
         pause_ms_max: most("max"),
         pause_ms_p99: most("p99"),
+        heap_peak_mib: heaps
+            .iter()
+            .filter_map(|heap| heap["peak_mib"].as_f64())
+            .fold(0.0, f64::max),
         collections: sum("collections"),
         refusals: sum("refusals"),
     })

@@ -173,6 +173,7 @@ mod tests {
             peak_rss_kb: 1000 * setting.growth_percent as u64,
             pause_ms_max: 20.0,
             pause_ms_p99: if setting.collector == "incremental" { 1.0 } else { 10.0 },
+            heap_peak_mib: 1.0,
             collections: 1,
             refusals: 0,
         }

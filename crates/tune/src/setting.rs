@@ -34,6 +34,24 @@ impl Setting {
         }
     }
 
+    /// Every setting that a search may come to: for comparing it with trying them all.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for collector in COLLECTORS {
+            let first = Self::of(collector);
+            let nurseries = if first.nursery_kib > 0 { &NURSERIES_KIB[..] } else { &[0] };
+            let slices = if first.slice_us > 0 { &SLICES_US[..] } else { &[0] };
+            for growth_percent in GROWTHS {
+                for &nursery_kib in nurseries {
+                    for &slice_us in slices {
+                        all.push(Self { collector, growth_percent, nursery_kib, slice_us });
+                    }
+                }
+            }
+        }
+        all
+    }
+
     /// The variables that a run is started with.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![

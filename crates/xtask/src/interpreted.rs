@@ -1,4 +1,5 @@
 //! `test --tier miri` and `--tier asan`: the region allocators under what a nightly toolchain has.
+//! `--tier loom`: what threads share, in every order. `--tier aarch64`: malloc, emulated.
 
 use crate::shell;
 use crate::workspace::Workspace;
@@ -31,5 +32,16 @@ pub(crate) fn asan(workspace: &Workspace) -> Result<(), String> {
         .env("ASAN_OPTIONS", "handle_sigbus=0:handle_segv=0")
         .env("CARGO_TARGET_DIR", workspace.target.join("asan"))
         .current_dir(&workspace.root);
+    shell::run(&mut command)
+}
+
+/// Locks, queues and the states of spans and outboxes in every order that the models' bounds
+/// allow: half a minute once built.
+pub(crate) fn loom(workspace: &Workspace) -> Result<(), String> {
+    let mut command = workspace.cargo("test");
+    command
+        .args(["--release", "--package", "heapwright-sync", "--lib", "--test", "pending_model"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", workspace.target.join("loom"));
     shell::run(&mut command)
 }

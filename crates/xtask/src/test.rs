@@ -27,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
             return mutants_hardened::run(workspace);
         }
         [flag, name] if flag == "--tier" && name == "miri" => return interpreted::miri(workspace),
+        [flag, name] if flag == "--tier" && name == "loom" => return interpreted::loom(workspace),
         [flag, name] if flag == "--tier" && name == "asan" => return interpreted::asan(workspace),
         [flag, name] if flag == "--tier" => return tier(workspace, name),
         _ => return Err("test: it takes nothing, or --tier NAME".into()),

@@ -218,6 +218,8 @@ static void no_mappings_left(void) {
 static void *in_resolver, *in_preinit, *in_constructor;
 static int resolved(void) { return 42; }
 static int (*resolve(void))(void) {
+    in_resolver = malloc(64);
+    if (in_resolver) memset(in_resolver, 9, 64);
     return resolved;
 }
 int chosen(void) __attribute__((ifunc("resolve")));
@@ -232,12 +234,19 @@ __attribute__((constructor(101))) static void first_constructor(void) {
 }
 static void *in_exit_handler;
 __attribute__((destructor(101))) static void last_destructor(void) {
+    if (in_exit_handler) CHECK(malloc_usable_size(in_exit_handler) >= 500);
     free(in_exit_handler);
-    for (int i = 0; i < 100; i++) free(malloc((size_t)i * 300));
+    for (int i = 0; i < 100; i++) {
+        void *block = malloc((size_t)i * 300);
+        CHECK(block && malloc_usable_size(block) >= (size_t)i * 300);
+        free(block);
+    }
 }
 static void exit_handler(void) { in_exit_handler = malloc(500); }
 static void early_and_late_calls(void) {
-    CHECK(chosen() == 42 && in_preinit && in_constructor && !in_resolver);
+    CHECK(chosen() == 42 && in_preinit && in_constructor && in_resolver);
+    CHECK(malloc_usable_size(in_resolver) >= 64 && ((char *)in_resolver)[63] == 9);
+    free(in_resolver);
     CHECK(malloc_usable_size(in_preinit) >= 100 && malloc_usable_size(in_constructor) >= 1000);
     free(in_preinit);
     free(in_constructor);

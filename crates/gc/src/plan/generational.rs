@@ -11,11 +11,11 @@ use crate::mark::Marker;
 use crate::model::Model;
 use crate::mutator::Barrier;
 use crate::object::prefetch;
-use crate::plan::mark_sweep::mark_and_sweep;
+use crate::plan::mark_sweep::{mark_and_sweep, marker_of};
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
-use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole, LiveSet};
+use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
 
 /// Log entries between prefetch and visit: cells lie anywhere in the old space.
 const LOG_AHEAD: usize = 16;
@@ -39,7 +39,7 @@ impl<M: Model> Generational<M> {
         guards: bool,
     ) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(old, old_bytes)?;
-        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
+        let marker = marker_of(&mut blocks)?;
         let mut nursery = BumpSpace::new(nursery, nursery_bytes);
         if guards {
             nursery.guard();

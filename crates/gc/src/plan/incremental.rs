@@ -10,10 +10,12 @@ use core::ptr::NonNull;
 use heapwright_os::monotonic_ns;
 
 use crate::HeapError;
+use crate::evacuate::Mover;
 use crate::mark::Marker;
+use crate::memory::Table;
 use crate::model::Model;
 use crate::mutator::Barrier;
-use crate::plan::mark_sweep::grant_from;
+use crate::plan::mark_sweep::{grant_from, marker_of};
 use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
@@ -32,6 +34,8 @@ enum Phase {
     Marking,
     /// Running the destructors of the dead.
     Dropping,
+    /// Emptying blocks with little in them.
+    Evacuating,
     /// Freeing large objects.
     Large,
     /// Sweeping blocks.
@@ -41,18 +45,42 @@ enum Phase {
 pub(crate) struct Incremental<M: Model> {
     blocks: BlockSpace,
     marker: Marker<M>,
+    mover: Mover<M>,
     phase: Phase,
     pacer: Pacer,
+    /// Holes and objects of this cycle, which may refer to candidates.
+    fresh: Table<Fresh>,
+    /// Large objects from this index on were not looked at yet.
+    fresh_large: usize,
+}
+
+/// Memory given out in a cycle that has candidates, filled with objects up to `end`.
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    start: NonNull<u8>,
+    /// None while the mutator fills it.
+    end: Option<usize>,
 }
 
 impl<M: Model> Incremental<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
-        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
-        Ok(Self { blocks, marker, phase: Phase::Idle, pacer: Pacer::new() })
+        let marker = marker_of(&mut blocks)?;
+        Ok(Self {
+            blocks,
+            marker,
+            mover: Mover::new(),
+            phase: Phase::Idle,
+            pacer: Pacer::new(),
+            fresh: Table::new(),
+            fresh_large: 0,
+        })
     }
 
     fn begin<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
+        self.mover.begin(false, &mut self.marker, &mut self.blocks, common);
+        self.fresh.clear();
+        self.fresh_large = common.large.count();
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
         common.trace_roots(roots, &mut self.marker);
@@ -83,6 +111,14 @@ impl<M: Model> Incremental<M> {
         }
         while self.phase == Phase::Dropping {
             if common.settle_drops(DROPS, &self.marker) {
+                self.phase = Phase::Evacuating;
+            }
+            if is_late() {
+                return false;
+            }
+        }
+        while self.phase == Phase::Evacuating {
+            if !self.mover.step(&mut self.marker, &mut self.blocks, roots, common) {
                 common.large.begin_sweep();
                 self.phase = Phase::Large;
             }
@@ -114,14 +150,68 @@ impl<M: Model> Incremental<M> {
         true
     }
 
+    /// The mutator's hole ends at `cursor`.
+    fn close_hole(&mut self, cursor: *mut u8) {
+        if let Some(last) = self.fresh.as_mut_slice().last_mut() {
+            last.end.get_or_insert(cursor.addr());
+        }
+    }
+
+    /// Looks for references into candidates in what was allocated or borrowed since the last
+    /// slice. O(bytes allocated since).
+    fn remember_fresh(&mut self, common: &mut Common<M>) {
+        if !self.marker.remembers() {
+            return;
+        }
+        self.close_hole(common.cursor);
+        while let Some(Fresh { start, end }) = self.fresh.pop() {
+            let mut at = start;
+            while Some(at.addr().get()) < end {
+                // SAFETY: holes are filled from the front, one object after the other, and end
+                // with one; a slice that was given up left an array of bytes.
+                let object = unsafe { M::at(at) };
+                self.marker.remember_object(object);
+                // SAFETY: the next object begins where this one ends, in the same block.
+                at = unsafe { at.add(M::total_bytes(object)) };
+            }
+            debug_assert!(end.is_none_or(|end| at.addr().get() == end));
+        }
+        // The mutator goes on with its hole.
+        if let Some(start) = NonNull::new(common.cursor) {
+            self.fresh.push(Fresh { start, end: None });
+        }
+        for index in self.fresh_large..common.large.count() {
+            self.marker.remember_object(common.large.object(index));
+        }
+        self.fresh_large = common.large.count();
+        self.marker.remember_borrowed();
+    }
+
     fn total_bytes(&self, common: &Common<M>) -> usize {
         self.blocks.occupied_bytes() + common.other_bytes()
     }
 }
 
 impl<M: Model> Plan<M> for Incremental<M> {
-    fn grant(&mut self, _cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        grant_from(&mut self.blocks, bytes)
+    fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        let grant = grant_from(&mut self.blocks, bytes);
+        if self.marker.remembers() {
+            match &grant {
+                Some(Grant::Bump(hole)) => {
+                    self.close_hole(cursor);
+                    self.fresh.push(Fresh { start: hole.start, end: None });
+                }
+                Some(Grant::Single(start)) => {
+                    let end = Some(start.addr().get() + bytes);
+                    // Below the open hole, which stays the last.
+                    let open = self.fresh.pop();
+                    self.fresh.push(Fresh { start: *start, end });
+                    open.into_iter().for_each(|open| self.fresh.push(open));
+                }
+                None => {}
+            }
+        }
+        grant
     }
 
     fn occupied_bytes(&self) -> usize {
@@ -145,6 +235,7 @@ impl<M: Model> Plan<M> for Incremental<M> {
         if extent == Extent::Full || common.is_urgent {
             // What the running cycle keeps may be dead by now: end it, and run a whole one.
             if self.phase != Phase::Idle {
+                self.remember_fresh(common);
                 self.work(roots, common, None);
             }
             self.begin(roots, common);
@@ -154,6 +245,8 @@ impl<M: Model> Plan<M> for Incremental<M> {
         let begin_ns = monotonic_ns();
         if self.phase == Phase::Idle {
             self.begin(roots, common);
+        } else {
+            self.remember_fresh(common);
         }
         let occupied = self.total_bytes(common);
         self.pacer.begin_slice(begin_ns, occupied, common);
@@ -172,11 +265,16 @@ impl<M: Model> Plan<M> for Incremental<M> {
     }
 
     fn barrier(&self) -> Barrier {
-        if self.phase == Phase::Marking { Barrier::Snapshot } else { Barrier::None }
+        let is_marking = self.phase == Phase::Marking;
+        if is_marking || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
     }
 
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         (self.phase == Phase::Marking).then_some(&mut self.marker)
+    }
+
+    fn remembering(&mut self) -> Option<&mut Marker<M>> {
+        self.marker.remembers().then_some(&mut self.marker)
     }
 
     fn used(&self) -> [AddressRange; 2] {

@@ -1,11 +1,14 @@
-//! Mark-sweep: marks objects and their lines; unmarked lines are free. Nothing moves.
+//! Mark-sweep: marks objects and their lines; unmarked lines are free. Blocks with little in them
+//! are emptied by evacuation.
 
 use core::ptr::NonNull;
 
 use crate::HeapError;
+use crate::evacuate::Mover;
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::plan::{Common, Extent, Grant, Plan};
+use crate::remember::Remembered;
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LINE_BYTES, LiveSet};
 
@@ -17,7 +20,7 @@ pub(crate) struct MarkSweep<M: Model> {
 impl<M: Model> MarkSweep<M> {
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let mut blocks = BlockSpace::new(start, bytes)?;
-        let marker = Marker::new(LiveSet::Lines(blocks.line_map()));
+        let marker = marker_of(&mut blocks)?;
         Ok(Self { blocks, marker })
     }
 }
@@ -49,6 +52,12 @@ pub(crate) fn grant_from(blocks: &mut BlockSpace, bytes: usize) -> Option<Grant>
     }
 }
 
+/// A marker of what lies in `blocks`, which can remember what refers to those that are emptied.
+pub(crate) fn marker_of<M: Model>(blocks: &mut BlockSpace) -> Result<Marker<M>, HeapError> {
+    let remembered = Remembered::new(blocks.range())?;
+    Ok(Marker::remembering(LiveSet::Lines(blocks.line_map()), remembered))
+}
+
 /// A whole collection of blocks and large objects.
 pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
     marker: &mut Marker<M>,
@@ -56,10 +65,17 @@ pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
     roots: &mut R,
     common: &mut Common<M>,
 ) {
+    let threads = common.mark_threads(blocks.occupied_bytes());
+    let mut mover = Mover::new();
+    // Several markers would remember in several places.
+    if threads == 1 {
+        mover.begin(true, marker, blocks, common);
+    }
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     common.trace_roots(roots, marker);
-    marker.drain_by(common.mark_threads(blocks.occupied_bytes()));
+    marker.drain_by(threads);
     common.settle(roots, true, marker);
+    mover.move_all(marker, blocks, roots, common);
     common.large.sweep(common.mark);
     blocks.begin_sweep();
     blocks.sweep(usize::MAX, common.keep_bytes());

@@ -15,6 +15,7 @@ use crate::control::Controller;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
+use crate::mark::Marker;
 use crate::memory::{Reserve, Table};
 use crate::model::Model;
 use crate::mutator::Barrier;
@@ -88,6 +89,8 @@ pub(crate) struct Common<M: Model> {
     pub(crate) trigger_bytes: usize,
     /// As much with the copy reserve is close to the limit: a full collection is due, too.
     pub(crate) near_limit_bytes: usize,
+    /// Where the unused rest of the mutator's hole begins, when a collection starts; or null.
+    pub(crate) cursor: *mut u8,
     /// An allocation was refused, so a slice is not enough.
     pub(crate) is_urgent: bool,
 }
@@ -129,7 +132,7 @@ impl<M: Model> Common<M> {
         all: bool,
         visitor: &V,
     ) {
-        roots.settle(&mut |object| visitor.fate(object));
+        roots.settle(&mut |object| visitor.settled(object));
         self.pairs.settle(all, visitor);
         self.finals.settle(all, visitor);
         self.identities.settle(all, visitor);
@@ -142,7 +145,7 @@ impl<M: Model> Common<M> {
         let end = self.drops.as_slice().len().min(cursor.next.saturating_add(count));
         for index in cursor.next..end {
             let object = self.drops.as_slice()[index];
-            match visitor.fate(object) {
+            match visitor.settled(object) {
                 Some(object) => {
                     self.drops.as_mut_slice()[cursor.kept] = object;
                     cursor.kept += 1;
@@ -264,8 +267,20 @@ pub(crate) trait Plan<M: Model> {
     }
 
     /// The value before a write, for the snapshot: the marker that takes it.
-    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker<M>> {
+    fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         None
+    }
+
+    /// The value of a write, while a cycle in slices has candidates: the marker that remembers it.
+    fn remembering(&mut self) -> Option<&mut Marker<M>> {
+        None
+    }
+
+    /// A table of the heap will hold `object`: it stays where it is until the cycle ends.
+    fn pin(&mut self, object: ObjectRef) {
+        if let Some(marker) = self.remembering() {
+            marker.pin(object);
+        }
     }
 
     /// Where objects may be, apart from the large space.
@@ -390,8 +405,12 @@ impl<M: Model> Plan<M> for AnyPlan<M> {
         on_plan!(self, plan => Plan::<M>::barrier(plan))
     }
 
-    fn snapshot(&mut self) -> Option<&mut crate::mark::Marker<M>> {
+    fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         on_plan!(self, plan => plan.snapshot())
+    }
+
+    fn remembering(&mut self) -> Option<&mut Marker<M>> {
+        on_plan!(self, plan => plan.remembering())
     }
 
     fn used(&self) -> [AddressRange; 2] {

@@ -6,6 +6,8 @@
 //! - B2: between cycles, each block is in exactly one of: never used, `free`, `recyclable`, the one
 //!   being scanned for holes, or full. A block leaves `recyclable` once per cycle, so no hole is
 //!   given out twice.
+//! - B4: `live` of a block is what the last cycle marked in it and what was given out of it since;
+//!   during a cycle, of this one.
 //! - B3: while a cycle runs, holes are marked as they are given out, so that what is allocated in
 //!   them survives it.
 //!
@@ -13,17 +15,19 @@
 
 use core::ptr::NonNull;
 
-use heapwright_sync::atomic::{AtomicU8, Ordering};
+use heapwright_sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::HeapError;
 use crate::memory::{Reserve, Table, purge};
 use crate::object::prefetch;
-use crate::space::{AddressRange, Hole};
+use crate::space::{AddressRange, Hole, LARGE_BYTES};
 
 /// Freed and given out as a whole. The size of the source, four or eight OS pages.
 pub(crate) const BLOCK_BYTES: usize = 32 << 10;
 /// The unit that is marked: two cache lines.
 pub(crate) const LINE_BYTES: usize = 128;
+/// Evacuation pays when it frees this part of the space; always in checking builds.
+const FREED_PART_MIN: usize = if cfg!(debug_assertions) { usize::MAX } else { 32 };
 const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
 
 /// A byte for each line of a block space.
@@ -31,6 +35,8 @@ const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
 pub(crate) struct LineMap {
     range: AddressRange,
     bytes: NonNull<u8>,
+    /// Live bytes of each block (B4).
+    live: NonNull<u32>,
     cycle: u8,
 }
 
@@ -55,7 +61,25 @@ impl LineMap {
                 // Relaxed: the map is read when marking has ended.
                 place.store(self.cycle, Ordering::Relaxed);
             }
+            self.add_live(offset / BLOCK_BYTES, bytes);
         }
+    }
+
+    #[inline]
+    fn live(&self, block: usize) -> &AtomicU32 {
+        // SAFETY: `live` has a word for each block.
+        let place = unsafe { self.live.add(block) };
+        // SAFETY: a word of the map, which lives as long as the space; all go through here.
+        unsafe { AtomicU32::from_ptr(place.as_ptr()) }
+    }
+
+    /// Counts `bytes` more in `block`. What two threads add at once may be counted once: it is
+    /// what candidates are chosen by, and nothing else.
+    #[inline]
+    fn add_live(&self, block: usize, bytes: usize) {
+        let live = self.live(block);
+        // Relaxed: see above.
+        live.store(live.load(Ordering::Relaxed) + bytes as u32, Ordering::Relaxed);
     }
 }
 
@@ -64,8 +88,8 @@ impl LineMap {
 pub(crate) struct BlockSpace {
     start: NonNull<u8>,
     block_limit: usize,
-    /// Keeps the memory of `lines`.
-    _map: Reserve,
+    /// Keep the memory of `lines`.
+    _maps: [Reserve; 2],
     lines: LineMap,
     /// Blocks ever used.
     block_count: usize,
@@ -91,12 +115,17 @@ impl BlockSpace {
     /// A space of `bytes` from `start`, a multiple of the block size.
     pub(crate) fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, HeapError> {
         let map = Reserve::new(bytes / LINE_BYTES)?;
-        let lines =
-            LineMap { range: AddressRange::new(start, bytes), bytes: map.start(), cycle: 0 };
+        let live = Reserve::new(bytes / BLOCK_BYTES * size_of::<u32>())?;
+        let lines = LineMap {
+            range: AddressRange::new(start, bytes),
+            bytes: map.start(),
+            live: live.start().cast(),
+            cycle: 0,
+        };
         Ok(Self {
             start,
             block_limit: bytes / BLOCK_BYTES,
-            _map: map,
+            _maps: [map, live],
             lines,
             block_count: 0,
             free: Table::new(),
@@ -115,6 +144,11 @@ impl BlockSpace {
     /// Bytes of live lines, as far as known, and of all holes given out since.
     pub(crate) fn occupied_bytes(&self) -> usize {
         self.occupied_bytes
+    }
+
+    /// All addresses of the space.
+    pub(crate) fn range(&self) -> AddressRange {
+        self.lines.range
     }
 
     /// The blocks ever used.
@@ -166,7 +200,90 @@ impl BlockSpace {
         self.medium = Hole::EMPTY;
         // 0 is for free lines.
         self.lines.cycle = self.lines.cycle % u8::MAX + 1;
+        for block in 0..self.block_count {
+            self.lines.live(block).store(0, Ordering::Relaxed);
+        }
         self.lines
+    }
+
+    /// Bytes that were found live in `block`, or given out of it since.
+    pub(crate) fn live_bytes(&self, block: usize) -> usize {
+        self.lines.live(block).load(Ordering::Relaxed) as usize
+    }
+
+    /// The address of `block`.
+    pub(crate) fn address(&self, block: usize) -> usize {
+        self.block_start(block).addr().get()
+    }
+
+    /// Shows blocks that hold something, less than `percent` of their size and less than
+    /// `bytes_max` together, those with the least first in line; none if that would free less than
+    /// a part of the space that pays. Nothing is given out of them any more, so a cycle has to
+    /// begin now. O(blocks).
+    pub(crate) fn choose_sparse(
+        &mut self,
+        percent: u8,
+        bytes_max: usize,
+        chosen: &mut dyn FnMut(usize),
+    ) {
+        const STEPS: usize = 64;
+        const STEP_BYTES: usize = BLOCK_BYTES / STEPS;
+        let percent = if percent > 0 && cfg!(debug_assertions) { 90 } else { percent };
+        // Sums by how much is in a block.
+        let (mut bytes, mut blocks) = ([0; STEPS], [0; STEPS]);
+        let sparse = 1..=BLOCK_BYTES * usize::from(percent) / 100;
+        for live in (0..self.block_count).map(|block| self.live_bytes(block)) {
+            if sparse.contains(&live) {
+                bytes[live / STEP_BYTES] += live;
+                blocks[live / STEP_BYTES] += 1;
+            }
+        }
+        let (mut sum, mut freed, mut steps) = (0, 0, 0);
+        while steps < STEPS && sum + bytes[steps] <= bytes_max {
+            sum += bytes[steps];
+            freed += blocks[steps] * BLOCK_BYTES - bytes[steps];
+            steps += 1;
+        }
+        if freed == 0 || freed < self.block_count * BLOCK_BYTES / FREED_PART_MIN {
+            return;
+        }
+        let is_chosen = |live: usize| sparse.contains(&live) && live / STEP_BYTES < steps;
+        (0..self.block_count).filter(|block| is_chosen(self.live_bytes(*block))).for_each(chosen);
+        let mut kept = 0;
+        for index in 0..self.recyclable.as_slice().len() {
+            let block = self.recyclable.as_slice()[index];
+            if !is_chosen(self.live_bytes(block as usize)) {
+                self.recyclable.as_mut_slice()[kept] = block;
+                kept += 1;
+            }
+        }
+        self.recyclable.truncate(kept);
+        self.scanned = None;
+    }
+
+    /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes;
+    /// returns whether there were as many. O(blocks).
+    pub(crate) fn take_spare(&mut self, bytes: usize, spare: &mut Table<Hole>) -> bool {
+        // The rest of a block that an object does not fit into is smaller than it.
+        let count = bytes / (BLOCK_BYTES - LARGE_BYTES) + 1;
+        while spare.as_slice().len() < count {
+            let Some(block) = self.fresh_block() else { return false };
+            spare.push(self.give(block, 0, LINES_PER_BLOCK));
+        }
+        true
+    }
+
+    /// Takes back a block of [`BlockSpace::take_spare`] that was not used.
+    pub(crate) fn give_up(&mut self, hole: Hole) {
+        debug_assert!(hole.bytes == BLOCK_BYTES);
+        self.empty((hole.start.addr().get() - self.lines.range.start) / BLOCK_BYTES);
+    }
+
+    /// Nothing is in `block` any more: the sweep of this cycle finds it free.
+    pub(crate) fn empty(&mut self, block: usize) {
+        debug_assert!(self.in_cycle);
+        self.block_lines(block).fill(0);
+        self.lines.live(block).store(0, Ordering::Relaxed);
     }
 
     /// Ends marking: from now on holes come from swept blocks and from free ones.
@@ -257,6 +374,7 @@ impl BlockSpace {
         let bytes = (end - first) * LINE_BYTES;
         self.occupied_bytes += bytes;
         self.given_bytes += bytes;
+        self.lines.add_live(block, bytes);
         // SAFETY: `first` is a line of the block.
         let start = unsafe { self.block_start(block).add(first * LINE_BYTES) };
         Hole { start, bytes }

@@ -30,11 +30,21 @@ const AHEAD_COUNT: usize = 16;
 #[derive(Debug)]
 #[repr(C)]
 struct Entry<T> {
-    /// Odd while there is a value.
-    generation: u32,
-    /// Index of the next free entry; of meaning while there is no value.
-    next_free: u32,
+    /// While there is a value, the bits of its handle: its index below its generation, which is
+    /// odd. Else the index of the next free entry below an even generation (H1).
+    header: u64,
     value: MaybeUninit<T>,
+}
+
+impl<T> Entry<T> {
+    #[inline(always)]
+    const fn generation(&self) -> u32 {
+        (self.header >> 32) as u32
+    }
+}
+
+const fn header_of(generation: u32, index: u32) -> u64 {
+    (generation as u64) << 32 | index as u64
 }
 
 /// Names a value of a [`HandlePool`]: 8 bytes, as is an `Option` of it.
@@ -42,8 +52,8 @@ struct Entry<T> {
 /// A handle of a value that was removed never names another one. Only the pool that gave it knows
 /// it: another pool of the same type may have a value of that name.
 pub struct Handle<T: ?Sized> {
-    index: u32,
-    generation: NonZero<u32>,
+    /// The index below the generation, which is not zero.
+    bits: NonZero<u64>,
     /// A name owns nothing.
     value: PhantomData<fn() -> T>,
 }
@@ -56,18 +66,19 @@ impl<T: ?Sized> Clone for Handle<T> {
 impl<T: ?Sized> Copy for Handle<T> {}
 impl<T: ?Sized> PartialEq for Handle<T> {
     fn eq(&self, other: &Self) -> bool {
-        (self.index, self.generation) == (other.index, other.generation)
+        self.bits == other.bits
     }
 }
 impl<T: ?Sized> Eq for Handle<T> {}
 impl<T: ?Sized> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.index, self.generation).hash(state);
+        self.bits.hash(state);
     }
 }
 impl<T: ?Sized> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({}, generation {})", self.index, self.generation)
+        let (index, generation) = self.parts();
+        write!(f, "Handle({index}, generation {generation})")
     }
 }
 
@@ -162,10 +173,9 @@ impl<T, B: Backing> HandlePool<T, B> {
             return self.insert_fresh(value);
         }
         // SAFETY: on the free list, so below `used_count` (H3).
-        let entry = unsafe { self.entry_mut(index) };
-        self.free = entry.next_free;
-        // Even before, so at most u32::MAX - 1.
-        Ok(self.fill(index, value))
+        let header = unsafe { self.entry_mut(index) }.header;
+        self.free = header as u32;
+        Ok(self.fill(index, header, value))
     }
 
     #[inline(never)]
@@ -177,29 +187,26 @@ impl<T, B: Backing> HandlePool<T, B> {
         // SAFETY: below `committed_count`, so committed, aligned and ours.
         let place = unsafe { self.entries.add(index as usize) };
         // SAFETY: as above; nothing there needs to be dropped.
-        unsafe {
-            place.write(Entry { generation: 0, next_free: NONE, value: MaybeUninit::uninit() })
-        };
+        unsafe { place.write(Entry { header: header_of(0, NONE), value: MaybeUninit::uninit() }) };
         self.used_count += 1;
-        Ok(self.fill(index, value))
+        Ok(self.fill(index, header_of(0, NONE), value))
     }
 
-    /// Puts `value` into the entry at `index`, which is below `used_count`, has none, and is on
-    /// no list.
+    /// Puts `value` into the entry at `index`, which is below `used_count`, has none but `header`,
+    /// and is on no list.
     #[inline]
-    fn fill(&mut self, index: u32, value: T) -> Handle<T> {
+    fn fill(&mut self, index: u32, header: u64, value: T) -> Handle<T> {
         debug_assert!(index < self.used_count);
         // SAFETY: below `used_count`.
         let entry = unsafe { self.entry_mut(index) };
-        debug_assert!(entry.generation.is_multiple_of(2), "H1: there is a value");
+        debug_assert!(entry.generation().is_multiple_of(2), "H1: there is a value");
         entry.value.write(value);
-        let generation = entry.generation | 1;
-        entry.generation = generation;
+        // Even before, so at most u32::MAX - 1.
+        let handle = Handle::of_parts(index, (header >> 32) as u32 | 1);
+        entry.header = handle.to_bits();
         self.length += 1;
         self.flip_live(index);
-        // An odd number is not zero; the compiler sees it from the line above.
-        let generation = NonZero::new(generation).unwrap_or(NonZero::<u32>::MIN);
-        Handle { index, generation, value: PhantomData }
+        handle
     }
 
     /// Takes memory for `more` values beyond those that fit now without more.
@@ -307,30 +314,30 @@ impl<T, B: Backing> HandlePool<T, B> {
         unsafe { place.write(word ^ 1 << (index as usize % WORD_BITS)) };
     }
 
-    /// The value named `handle`, unless it was removed. One comparison of the index, one of the
-    /// generation.
+    /// The value named `handle`, unless it was removed. One comparison of the index, one of index
+    /// and generation.
     #[inline]
     pub fn get(&self, handle: Handle<T>) -> Option<&T> {
-        let entry = self.entry(handle.index)?;
-        if entry.generation != handle.generation.get() {
+        let entry = self.entry(handle.index())?;
+        if entry.header != handle.to_bits() {
             return None;
         }
-        // SAFETY: the handle's generation is odd, so there is a value (H1).
+        // SAFETY: the low half is the entry's own index, so there is a value (H1).
         Some(unsafe { entry.value.assume_init_ref() })
     }
 
     /// The value named `handle`, unless it was removed.
     #[inline]
     pub fn get_mut(&mut self, handle: Handle<T>) -> Option<&mut T> {
-        if handle.index >= self.used_count {
+        if handle.index() >= self.used_count {
             return None;
         }
         // SAFETY: below `used_count`.
-        let entry = unsafe { self.entry_mut(handle.index) };
-        if entry.generation != handle.generation.get() {
+        let entry = unsafe { self.entry_mut(handle.index()) };
+        if entry.header != handle.to_bits() {
             return None;
         }
-        // SAFETY: the handle's generation is odd, so there is a value (H1).
+        // SAFETY: the low half is the entry's own index, so there is a value (H1).
         Some(unsafe { entry.value.assume_init_mut() })
     }
 
@@ -343,26 +350,27 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// Takes the value named `handle` out; no handle names it any more. O(1).
     #[inline]
     pub fn remove(&mut self, handle: Handle<T>) -> Option<T> {
-        if handle.index >= self.used_count {
+        let index = handle.index();
+        if index >= self.used_count {
             return None;
         }
         let next_free = self.free;
         // SAFETY: below `used_count`.
-        let entry = unsafe { self.entry_mut(handle.index) };
-        if entry.generation != handle.generation.get() {
+        let entry = unsafe { self.entry_mut(index) };
+        if entry.header != handle.to_bits() {
             return None;
         }
-        // SAFETY: the handle's generation is odd, so there is a value (H1), which is marked as
-        // gone below.
+        // SAFETY: the low half is the entry's own index, so there is a value (H1), which is marked
+        // as gone below.
         let value = unsafe { entry.value.assume_init_read() };
-        // From u32::MAX to 0: retired (H2), no handle has an even generation.
-        entry.generation = entry.generation.wrapping_add(1);
-        if entry.generation != 0 {
-            entry.next_free = next_free;
-            self.free = handle.index;
+        // From u32::MAX to 0: retired (H2), no handle has generation 0.
+        let generation = handle.parts().1.wrapping_add(1);
+        entry.header = header_of(generation, next_free);
+        if generation != 0 {
+            self.free = index;
         }
         self.length -= 1;
-        self.flip_live(handle.index);
+        self.flip_live(index);
         Some(value)
     }
 
@@ -390,9 +398,9 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// Asks the processor for the value named `handle`, which is looked up soon.
     #[inline]
     pub fn prefetch(&self, handle: Handle<T>) {
-        if handle.index < self.used_count {
+        if handle.index() < self.used_count {
             // SAFETY: below `used_count`, so in the committed entries.
-            let entry = unsafe { self.entries.add(handle.index as usize) };
+            let entry = unsafe { self.entries.add(handle.index() as usize) };
             prefetch_read(entry.as_ptr());
         }
     }
@@ -411,11 +419,9 @@ impl<T, B: Backing> HandlePool<T, B> {
     }
 
     fn handle_at(&self, index: u32) -> Option<Handle<T>> {
-        let generation = self.entry(index)?.generation;
-        if generation.is_multiple_of(2) {
-            return None;
-        }
-        NonZero::new(generation).map(|generation| Handle { index, generation, value: PhantomData })
+        let entry = self.entry(index)?;
+        let has_value = !entry.generation().is_multiple_of(2);
+        if has_value { Handle::from_bits(entry.header) } else { None }
     }
 
     #[inline]
@@ -483,15 +489,18 @@ impl<T, B: Backing> HandlePool<T, B> {
         assert_eq!(odd, self.len(), "H3: length");
         for index in 0..self.used_count {
             let bit = self.live_word(index as usize / WORD_BITS) >> (index as usize % WORD_BITS);
-            assert_eq!(bit & 1 == 1, self.handle_at(index).is_some(), "H4: {index}");
+            let handle = self.handle_at(index);
+            assert_eq!(bit & 1 == 1, handle.is_some(), "H4: {index}");
+            assert!(handle.is_none_or(|handle| handle.index() == index), "H1: {index}");
         }
         let mut free = 0;
         let mut next = self.free;
         while let Some(entry) = self.entry(next) {
-            assert!(entry.generation.is_multiple_of(2) && entry.generation > 0, "H3: {next}");
+            let generation = entry.generation();
+            assert!(generation.is_multiple_of(2) && generation > 0, "H3: {next}");
             free += 1;
             assert!(free <= self.used_count as usize, "H3: the free list has a cycle");
-            next = entry.next_free;
+            next = entry.header as u32;
         }
         assert!(odd + free <= self.used_count as usize, "H3");
     }
@@ -570,8 +579,30 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
         }
     }
 
+    /// All places from here on.
     #[inline(always)]
-    fn next(&mut self) -> Option<(u32, &'a Entry<T>)> {
+    fn fold<A, F: FnMut(A, &'a Entry<T>) -> A>(self, start: A, mut f: F) -> A {
+        let (mut sum, BitCursor { mut word, mut bits }) = (start, self.here);
+        let words = (self.pool.used_count as usize).div_ceil(WORD_BITS);
+        loop {
+            while bits != 0 {
+                let index = word * WORD_BITS + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                // SAFETY: a bit of an entry that was used, so below `used_count`.
+                let entry = unsafe { self.pool.entries.add(index) };
+                // SAFETY: written when `used_count` passed it; lent as the pool is.
+                sum = f(sum, unsafe { entry.as_ref() });
+            }
+            word += 1;
+            if word >= words {
+                return sum;
+            }
+            bits = self.pool.live_word(word);
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a Entry<T>> {
         self.look_ahead();
         let index = self.here.next(self.pool)?;
         debug_assert!(index < self.pool.used_count);
@@ -579,7 +610,7 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
         let entry = unsafe { self.pool.entries.add(index as usize) };
         self.left -= 1;
         // SAFETY: written when `used_count` passed it; lent as the pool is.
-        Some((index, unsafe { entry.as_ref() }))
+        Some(unsafe { entry.as_ref() })
     }
 }
 
@@ -594,11 +625,10 @@ impl<'a, T, B: Backing> Iterator for Iter<'a, T, B> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, entry) = self.places.next()?;
-        let generation = NonZero::new(entry.generation)?;
+        let entry = self.places.next()?;
+        let handle = Handle::from_bits(entry.header)?;
         // SAFETY: its bit is set, so there is a value (H4).
-        let value = unsafe { entry.value.assume_init_ref() };
-        Some((Handle { index, generation, value: PhantomData }, value))
+        Some((handle, unsafe { entry.value.assume_init_ref() }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -615,9 +645,18 @@ pub struct Values<'a, T, B: Backing> {
 impl<'a, T, B: Backing> Iterator for Values<'a, T, B> {
     type Item = &'a T;
 
+    /// As [`Self::next`] until the end, a word of bits at a time.
+    #[inline]
+    fn fold<A, F: FnMut(A, &'a T) -> A>(self, start: A, mut f: F) -> A {
+        self.places.fold(start, |sum, entry| {
+            // SAFETY: its bit is set, so there is a value (H4).
+            f(sum, unsafe { entry.value.assume_init_ref() })
+        })
+    }
+
     #[inline]
     fn next(&mut self) -> Option<&'a T> {
-        let (_, entry) = self.places.next()?;
+        let entry = self.places.next()?;
         // SAFETY: its bit is set, so there is a value (H4).
         Some(unsafe { entry.value.assume_init_ref() })
     }
@@ -651,13 +690,13 @@ mod tests {
         let first = pool.insert(1).expect("memory");
         assert_eq!(pool.remove(first), Some(1));
         // SAFETY: used above.
-        let entry = unsafe { pool.entry_mut(first.index) };
-        entry.generation = u32::MAX - 1;
+        let entry = unsafe { pool.entry_mut(first.index()) };
+        entry.header = super::header_of(u32::MAX - 1, entry.header as u32);
         let last = pool.insert(2).expect("memory");
-        assert_eq!((last.index, last.generation.get()), (first.index, u32::MAX));
+        assert_eq!(last.parts(), (first.index(), u32::MAX));
         assert_eq!(pool.remove(last), Some(2));
         let other = pool.insert(3).expect("memory");
-        assert_ne!(other.index, first.index, "the slot is never used again");
+        assert_ne!(other.index(), first.index(), "the slot is never used again");
         for stale in [first, last] {
             assert_eq!(pool.get(stale), None);
             assert_eq!(pool.remove(stale), None);

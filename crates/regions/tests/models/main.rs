@@ -1,5 +1,6 @@
 //! Random programs of operations on every allocator, over every backing, beside models.
 
+mod bounds;
 mod checked;
 mod model;
 mod slab;

@@ -15,7 +15,7 @@ struct Sent(NonNull<u64>);
 unsafe impl Send for Sent {}
 
 #[test]
-fn blocks_of_a_shared_pool_have_one_user_at_a_time() {
+fn trap_10_blocks_of_a_shared_pool_have_one_user_at_a_time() {
     for seed in 0..3u64 {
         println!("seed {seed}");
         let pool = SharedPool::new_in(AnonymousPages, Layout::new::<[u64; 3]>());

@@ -55,7 +55,7 @@ fn link<'gc>(mc: &Mutation<'gc>, from: Gc<'gc, Node<'gc>>, to: Gc<'gc, Node<'gc>
 
 pub fn graph(size: Graph, ticks: &mut Ticks) -> u64 {
     let count = size.node_count;
-    let mut random = Random::new(1);
+    let mut random = Random::new(size.seed);
     let mut arena = Arena::<Rootable![Table<'_>]>::new(|mc| {
         let chunk = |_| Gc::new(mc, RefLock::new(vec![None; Graph::CHUNK_LEN]));
         Table { chunks: (0..count / Graph::CHUNK_LEN).map(chunk).collect() }

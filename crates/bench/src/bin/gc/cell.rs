@@ -19,6 +19,14 @@ pub fn run(words: &[String]) -> Result<Value, String> {
         "quick" => Scale::Quick,
         _ => Scale::Test,
     };
+    // What is random in graph and lru, for ours.
+    let seed = settings.iter().find_map(|one| one.strip_prefix("seed="));
+    let seed: Option<u64> = match seed.map(str::parse) {
+        None => None,
+        Some(seed) => Some(seed.map_err(|_| "seed= needs a number")?),
+    };
+    let settings = settings.iter().filter(|one| !one.starts_with("seed=")).cloned();
+    let settings = &settings.collect::<Vec<_>>()[..];
     let mut ticks = Ticks::new();
     let (begin, begin_cpu) = (Instant::now(), cpu_s());
     let mut row = match subject.as_str() {
@@ -27,8 +35,17 @@ pub fn run(words: &[String]) -> Result<Value, String> {
             let outcome = match workload.as_str() {
                 "gcbench" => ours::gcbench(config, GcBench::of(scale), &mut ticks),
                 "binary_trees" => ours::binary_trees(config, BinaryTrees::of(scale), &mut ticks),
-                "graph" => ours::graph(config, Graph::of(scale), &mut ticks),
-                "lru" => ours::lru(config, Lru::of(scale), &mut ticks),
+                "graph" => {
+                    let size = Graph::of(scale);
+                    let size = Graph { seed: seed.unwrap_or(size.seed), ..size };
+                    ours::graph(config, size, &mut ticks)
+                }
+                "lru" => {
+                    let size = Lru::of(scale);
+                    let size = Lru { seed: seed.unwrap_or(size.seed), ..size };
+                    ours::lru(config, size, &mut ticks)
+                }
+                "web" => ours::web(config, Graph::of(scale), &mut ticks),
                 _ => return Err(format!("no workload `{workload}`")),
             };
             report(&outcome)
@@ -95,6 +112,8 @@ fn report(outcome: &Outcome) -> Value {
         "full": statistics.full_collections,
         "slices": statistics.slices,
         "hurried": statistics.hurried_cycles,
+        "evacuated_mb": statistics.evacuated_bytes >> 20,
+        "evacuated_blocks": statistics.evacuated_blocks,
         "live_mb": statistics.live_bytes >> 20,
         "pause_total_ms": statistics.pause_ns_total as f64 / 1e6,
         "pause_ms": { "p50": percentile(50.0), "p99": percentile(99.0), "max": percentile(100.0) },

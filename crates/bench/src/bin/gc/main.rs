@@ -1,7 +1,8 @@
 //! `heapwright-bench-gc`: collectors beside malloc and other collectors on four workloads.
 //!
 //! `heapwright-bench-gc [--quick] [--json] [--rounds N] [--only WORKLOAD] [--against PEER,...]` runs
-//! the suite; `heapwright-bench-gc cell ...` runs one cell of it in its own process.
+//! the suite; `heapwright-bench-gc cell ...` runs one cell of it in its own process;
+//! `heapwright-bench-gc tune` measures the tuner.
 
 #[cfg(feature = "gc-peers")]
 mod arena_graph;
@@ -12,6 +13,7 @@ mod ours;
 #[cfg(feature = "gc-peers")]
 mod peers;
 mod raw;
+mod tune;
 mod workload;
 
 use heapwright_bench::gc_suite::{self, Options};
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == "cell" => cell::run(rest).map(|row| row.to_string()),
+        Some((first, rest)) if first == "tune" => tune::run(rest),
         _ => suite(&words),
     };
     match result {

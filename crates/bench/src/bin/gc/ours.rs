@@ -240,7 +240,7 @@ fn slot<'gc>(
 
 pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
     let mut heap = Heap::<GraphRoot>::new(config, |_| GcCell::new(None)).expect("addresses");
-    let mut random = Random::new(1);
+    let mut random = Random::new(size.seed);
     let count = size.node_count;
     heap.mutate(|mu, root| {
         let chunk = |_| mu.alloc_slice(Graph::CHUNK_LEN, |_| Ok(GcCell::new(None)));
@@ -308,6 +308,65 @@ pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
         sum
     });
     outcome(sum, &heap)
+}
+
+/// A node of three references.
+#[derive(Trace)]
+struct Knot<'gc> {
+    to: [KnotCell<'gc>; 3],
+}
+
+type KnotCell<'gc> = GcCell<Option<Gc<'gc, Knot<'gc>>>>;
+
+#[derive(Trace)]
+struct Web<'gc> {
+    all: GcCell<Option<Gc<'gc, [KnotCell<'gc>]>>>,
+    first: KnotCell<'gc>,
+}
+
+/// Collections of a web of small nodes, each of which refers to three others anywhere, and of
+/// nothing else: what marking takes where every object is a cache miss. Not in the suite's table.
+pub fn web(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
+    let mut heap = Heap::<rootable!['gc => Web<'gc>]>::new(config, |_| Web {
+        all: GcCell::new(None),
+        first: GcCell::new(None),
+    })
+    .expect("addresses");
+    let count = size.node_count;
+    heap.mutate(|mu, web| {
+        let all = mu.alloc_slice(count, |_| Ok(GcCell::new(None))).expect(ROOM);
+        web.all.set(mu, Some(all));
+    });
+    for index in 0..count {
+        heap.mutate(|mu, web| {
+            let to = std::array::from_fn(|_| GcCell::new(None));
+            let knot = mu.alloc(Knot { to }).expect(ROOM);
+            web.all.get().expect("was stored")[index].set(mu, Some(knot));
+        });
+    }
+    let mut random = Random::new(3);
+    let order = ring(count, &mut random);
+    for (at, index) in order.iter().enumerate() {
+        heap.mutate(|mu, web| {
+            let all = web.all.get().expect("was stored");
+            let knot = all[*index as usize].get().expect("was made");
+            // The first makes a ring through all, so that all are reachable.
+            knot.to[0].set(mu, all[order[(at + 1) % count] as usize].get());
+            for to in &knot.to[1..] {
+                to.set(mu, all[random.below(count as u64) as usize].get());
+            }
+        });
+    }
+    heap.mutate(|mu, web| {
+        web.first.set(mu, web.all.get().expect("was stored")[0].get());
+        web.all.set(mu, None);
+    });
+    for _ in 0..4 {
+        heap.collect();
+        ticks.tick();
+    }
+    let (objects, _) = heap.verify();
+    outcome(objects as u64, &heap)
 }
 
 /// A random order of `0..count`.
@@ -398,7 +457,7 @@ pub fn lru(config: Config, size: Lru, ticks: &mut Ticks) -> Outcome {
     heap.mutate(|mu, root| {
         root.buckets.set(mu, mu.alloc_slice(size.bucket_count(), |_| Ok(GcCell::new(None))).ok());
     });
-    let mut random = Random::new(2);
+    let mut random = Random::new(size.seed);
     let (mut hits, mut sum, mut len) = (0u64, 0u64, 0);
     let mut step = 0;
     while step < size.step_count {

@@ -187,7 +187,7 @@ struct Node {
 
 pub fn graph<B: Blocks>(blocks: B, size: Graph, ticks: &mut Ticks) -> u64 {
     let count = size.node_count;
-    let mut random = Random::new(1);
+    let mut random = Random::new(size.seed);
     let node = |next: *mut Node, place: usize, previous: usize, version| {
         let (place, _previous_place) = (place as u64, previous as u64);
         make(blocks, Node { next, _previous_place, place, version, _more: [0; 3] })
@@ -290,7 +290,7 @@ pub fn lru<B: Blocks>(blocks: B, size: Lru, ticks: &mut Ticks) -> u64 {
     }
     let cache = make(blocks, Cache { buckets, newest: null_mut(), oldest: null_mut() });
     let value_layout = |key| Layout::array::<u8>(Lru::value_bytes(key)).expect("fits");
-    let mut random = Random::new(2);
+    let mut random = Random::new(size.seed);
     let (mut hits, mut sum, mut len) = (0u64, 0u64, 0);
     for step in 0..size.step_count {
         if step % Lru::STEPS_AT_ONCE == 0 {

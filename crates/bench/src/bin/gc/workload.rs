@@ -77,6 +77,7 @@ impl BinaryTrees {
 pub struct Graph {
     pub node_count: usize,
     pub step_count: usize,
+    pub seed: u64,
 }
 
 impl Graph {
@@ -90,7 +91,7 @@ impl Graph {
             Scale::Quick => 1 << 20,
             Scale::Test => 8 << 10,
         };
-        Self { node_count, step_count: node_count }
+        Self { node_count, step_count: node_count, seed: 1 }
     }
 }
 
@@ -99,6 +100,7 @@ impl Graph {
 pub struct Lru {
     pub capacity: usize,
     pub step_count: usize,
+    pub seed: u64,
 }
 
 impl Lru {
@@ -111,7 +113,7 @@ impl Lru {
             Scale::Quick => 62_500,
             Scale::Test => 2_000,
         };
-        Self { capacity, step_count: 12 * capacity }
+        Self { capacity, step_count: 12 * capacity, seed: 2 }
     }
 
     pub fn bucket_count(self) -> usize {

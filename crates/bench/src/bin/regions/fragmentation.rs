@@ -22,14 +22,15 @@ use heapwright_regions::{
 use heapwright_testkit::Random;
 use serde_json::{Value, json};
 
+use super::creep::{RECORD_BYTES, RECORDS, creep};
 use super::rows::{Options, Row};
 use super::survivors::survive;
 
-const BUDGET_BYTES: usize = 8 << 20;
+pub(crate) const BUDGET_BYTES: usize = 8 << 20;
 const EXCHANGES: usize = 100_000;
 const SUBJECTS: [&str; 7] =
     ["pool", "slab", "tight", "buddy", "buddy trim", "compacting", "malloc"];
-const WORKLOADS: [&str; 2] = ["fragmentation", "survivors"];
+const WORKLOADS: [&str; 3] = ["fragmentation", "creep", "survivors"];
 
 /// Where blocks come from, and what it says of itself.
 pub(crate) trait Heap {
@@ -251,6 +252,7 @@ pub(crate) fn share(part: usize, whole: usize) -> f64 {
 fn measure<H: Heap>(workload: &str, heap: Option<H>) -> Option<Value> {
     match workload {
         "survivors" => Some(survive(&heap?)),
+        "creep" => Some(creep(&heap?)),
         _ => Some(exhaust(&heap?)),
     }
 }
@@ -265,6 +267,14 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
             let pools = sizes.map(|size| (size, share / size));
             if workload == "survivors" {
                 return measure(workload, Some(Pools::new_in(AnonymousPages, sizes)));
+            }
+            if workload == "creep" {
+                // A record more is alive while one is exchanged.
+                let left = bytes - (RECORDS + 1) * RECORD_BYTES;
+                let buffer_bytes = (left / super::creep::SESSIONS) & !15;
+                let pools = [(RECORD_BYTES, RECORDS + 1), (buffer_bytes, left / buffer_bytes)];
+                let pools = Pools::bounded(AnonymousPages, pools, Overflow::Refuse);
+                return measure(workload, pools.ok());
             }
             measure(workload, Pools::bounded(AnonymousPages, pools, Overflow::Larger).ok())
         }
@@ -289,7 +299,7 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
 
 /// One subject in this process; `malloc` sets its limit first.
 pub(crate) fn run_once(workload: &str, subject: &str) -> ExitCode {
-    if workload == "fragmentation" && subject == "malloc" && !limit_data() {
+    if workload != "survivors" && subject == "malloc" && !limit_data() {
         eprintln!("heapwright-bench-regions: no limit for malloc (prlimit is of util-linux)");
         return ExitCode::from(125);
     }

@@ -11,6 +11,7 @@
 //! `heapwright-bench-regions [regions|fragmentation] [--json] [--quick] [--only WORKLOAD]
 //! [--against PEER,...] [--instructions]`
 
+mod creep;
 mod floor;
 mod fragmentation;
 mod heaps;

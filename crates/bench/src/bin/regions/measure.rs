@@ -56,6 +56,14 @@ impl Probe {
         Self { count, elapsed: Duration::ZERO, samples: Some(Vec::with_capacity(count)) }
     }
 
+    /// Does `operation` `rounds` times before the clock runs, until caches, address translation and
+    /// lists are as they stay; then `count` times.
+    #[inline(always)]
+    pub(crate) fn each_warm(&mut self, rounds: usize, mut operation: impl FnMut(usize)) {
+        (0..rounds).for_each(&mut operation);
+        self.each(operation);
+    }
+
     /// Does `operation` `count` times.
     #[inline(always)]
     pub(crate) fn each(&mut self, mut operation: impl FnMut(usize)) {
@@ -123,9 +131,7 @@ pub(crate) fn churn<B: Copy>(
         let layout = layouts[(index * 7 + 3) % DRAWS];
         *slot = (take(layout), layout);
     };
-    // Until caches, address translation and lists are as they stay.
-    (0..2 * live).for_each(&mut replace);
-    probe.each(&mut replace);
+    probe.each_warm(2 * live, &mut replace);
     for (block, layout) in blocks {
         give(block, layout);
     }
