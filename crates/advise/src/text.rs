@@ -125,9 +125,17 @@ pub fn sites_table(sites: &[Site], count: usize) -> String {
     table(&rows, usize::MAX)
 }
 
-/// The candidate, with what it gains where that was measured: `pool -3 % time`.
+/// The candidate, with what it gains where that was measured: `pool -3 % time`; `pool (no gain)` or
+/// `pool (unproven)` where not.
 fn kind_cell(site: &Site) -> String {
-    let Some(predicted) = &site.predicted else { return site.recommend.clone() };
+    let Some(predicted) = &site.predicted else {
+        let proof = match site.proof.as_str() {
+            "no_gain" => " (no gain)",
+            "not_measured" | "not_upheld" => " (unproven)",
+            _ => "",
+        };
+        return format!("{}{proof}", site.recommend);
+    };
     let gain = |ratio: f64, of: &str| match (ratio - 1.0) * 100.0 {
         change if change.abs() < 0.05 => String::new(),
         change => format!(" {change:+.1} % {of}"),

@@ -5,16 +5,17 @@ use crate::confirm::{self, Confirm, Confirmed};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::prove::{ProveOptions, open_second, prove};
-use crate::record::{CaptureOptions, capture, status};
+use crate::record::{CaptureOptions, capture, is_empty, recordable, status};
 use crate::replay::{ReplayEffort, on_all, plan_with_births, results, specs};
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
 use clap::Args;
 use heapwright_advise::schema::{self, Advice};
 use heapwright_advise::{AdviceFacts, OverheadFacts, advice, report_data, text};
-use heapwright_launch::Machine;
+use heapwright_collect::{RecordOutcome, StopReason};
+use heapwright_launch::{Machine, OURS_FAILED};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Nanoseconds that recording adds to the program an event, with full stacks, when nothing
@@ -53,11 +54,21 @@ pub(crate) struct AdviseOptions {
 }
 
 pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Failure> {
+    // What is wrong is said before the program runs, which may take hours.
+    recordable(&options.command)?;
     let directory = &options.output;
     fs::create_dir_all(directory).map_err(|error| Failure::unwritable(directory, &error))?;
     let second = open_second(&options.prove, console)?;
+    let specs = specs(&options.effort, console)?;
+    for spec in &specs {
+        spec.check()?;
+    }
     let file = directory.join(RECORDING_FILE);
     let outcome = capture(&options.command, &options.capture, &file, console)?;
+    if is_empty(&outcome) {
+        // That was said.
+        return Err(Failure::silent(OURS_FAILED));
+    }
     let recording = source::open(&file, console)?;
     let process = source::choose(&recording, options.process.as_deref())?;
     let analysis = source::analyse(&recording, process)?;
@@ -73,7 +84,6 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
     if analysis.is_sampled {
         left_out = Some("a sampled recording cannot be replayed, so no allocators are compared");
     } else {
-        let specs = specs(&options.effort, console)?;
         let plan = plan_with_births(&recording, process, &analysis)?;
         let replayed = on_all(&plan, &specs, &options.effort)?;
         facts.replay_repeats = replayed.null.cpu_s.len() as u32;
@@ -97,25 +107,49 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
         facts.overhead = OverheadFacts::Measured { native_s };
     }
     let mut advice = advice(&recording, process, &analysis, &facts);
+    advice.notes.extend(ended_badly(&outcome));
     advice.notes.append(&mut replay_notes);
     advice.notes.extend(left_out.map(str::to_owned));
     advice.notes.extend(confirmed.notes);
-    write_advice(&directory.join(ADVICE_FILE), &advice)?;
     let report = directory.join(REPORT_FILE);
     let data = report_data(advice, &analysis);
-    write_report(&report, &data)?;
+    let written = write_advice(&directory.join(ADVICE_FILE), &data.advice)
+        .and_then(|()| write_report(&report, &data));
+    // What was measured is said even where there is no room for it.
     if console.json() {
         console.print_json(&data.advice)?;
     } else {
-        console.print(&summary(&data.advice, &report))?;
+        console.print(&summary(&data.advice, written.is_ok().then_some(&report)))?;
     }
+    written?;
     Ok(status(&outcome))
+}
+
+/// What is to be said of a command that did not end well by itself.
+fn ended_badly(outcome: &RecordOutcome) -> Option<String> {
+    const SIGNALLED: i32 = 128;
+    let status = outcome.exit_status.filter(|&status| status != 0)?;
+    let how = match status - SIGNALLED {
+        _ if outcome.reason != StopReason::Exit => return None,
+        signal @ 1..65 => format!("status {status}, as one that signal {signal} killed"),
+        _ => format!("status {status}"),
+    };
+    Some(format!("The command ended with {how}; the figures are of what it did until then."))
 }
 
 /// Writes `advice.json`.
 fn write_advice(path: &Path, advice: &Advice) -> Result<(), Failure> {
     let text = serde_json::to_vec(advice).map_err(Failure::ours)?;
-    fs::write(path, text).map_err(|error| Failure::unwritable(path, &error))
+    fs::write(path, text).map_err(|error| remove_part(path, &error))
+}
+
+/// Half a file helps nobody: it goes, and the failure is told.
+fn remove_part(path: &Path, error: &io::Error) -> Failure {
+    if path.is_file() {
+        // It may not be ours to remove; that it is torn is said anyway.
+        let _ = fs::remove_file(path);
+    }
+    Failure::unwritable(path, error)
 }
 
 /// Writes the page.
@@ -126,7 +160,7 @@ pub(crate) fn write_report(path: &Path, data: &schema::ReportData) -> Result<(),
             heapwright_report::render(data, &mut out)?;
             out.flush()
         })
-        .map_err(|error| Failure::unwritable(path, &error))
+        .map_err(|error| remove_part(path, &error))
 }
 
 /// This machine as `advice.json` has it.
@@ -135,7 +169,7 @@ pub(crate) fn machine() -> schema::Machine {
     schema::Machine { cpu, cpus, memory_bytes, kernel, libc, architecture }
 }
 
-fn summary(advice: &Advice, report: &Path) -> String {
+fn summary(advice: &Advice, report: Option<&PathBuf>) -> String {
     let mut out = text::verdict_text(advice);
     out += "\n";
     out += &text::allocators_table(advice);
@@ -149,5 +183,8 @@ fn summary(advice: &Advice, report: &Path) -> String {
     for note in &advice.notes {
         out += &format!("note: {note}\n");
     }
-    out + &format!("report: {}", report.display())
+    if let Some(report) = report {
+        out += &format!("report: {}", report.display());
+    }
+    out.trim_end().to_owned()
 }

@@ -23,7 +23,7 @@ const SHARE_MIN: f64 = 0.005;
 /// Timing runs of each site.
 const REPEATS: u32 = 5;
 /// No further round begins after this time.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// How candidates are proved.
 #[derive(Debug, Args)]

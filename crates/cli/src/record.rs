@@ -134,12 +134,18 @@ pub(crate) fn capture(
     output: &Path,
     console: &Console,
 ) -> Result<RecordOutcome, Failure> {
-    let program = Program::find(&command[0])?;
-    if let Some(remedy) = program.reach().remedy() {
-        return Err(Failure::ours(format!("{} {remedy}", program.image().display())));
-    }
+    recordable(command)?;
     let recorder = Objects::of_this_binary()?.recorder()?;
     collect(Target::Command(command.to_vec()), recorder, options, output, console)
+}
+
+/// Whether the command is there and can be recorded.
+pub(crate) fn recordable(command: &[OsString]) -> Result<(), Failure> {
+    let program = Program::find(&command[0])?;
+    match program.reach().remedy() {
+        Some(remedy) => Err(Failure::ours(format!("{} {remedy}", program.image().display()))),
+        None => Ok(()),
+    }
 }
 
 /// Records a process that carries a dormant recorder.
@@ -217,6 +223,11 @@ pub(crate) fn status(outcome: &RecordOutcome) -> u8 {
     if stopped_by_us { 0 } else { outcome.exit_status.unwrap_or(0) as u8 }
 }
 
+/// Whether a command has come to its end without an event.
+pub(crate) fn is_empty(outcome: &RecordOutcome) -> bool {
+    outcome.events == 0 && outcome.reason == StopReason::Exit && outcome.exit_status.is_some()
+}
+
 /// A complete recording says nothing; what is missing is said.
 fn tell_losses(outcome: &RecordOutcome, output: &Path, console: &Console) {
     let file = output.display();
@@ -240,7 +251,7 @@ fn tell_losses(outcome: &RecordOutcome, output: &Path, console: &Console) {
             "the load ended with status {status}; is the server up in time (--load-delay)?"
         ));
     }
-    if outcome.events == 0 && outcome.reason == StopReason::Exit && outcome.exit_status.is_some() {
+    if is_empty(outcome) {
         console.message(&format!(
             "{file}: no allocation was recorded; a program with an allocator of its own needs \
              `heapwright::Recorded`"

@@ -24,7 +24,7 @@ pub(crate) fn open(path: &Path, console: &Console) -> Result<Recording, Failure>
     let recording = Recording::open(&file)?;
     let problems = recording.problems();
     for problem in problems.iter().take(PROBLEMS_SHOWN) {
-        console.message(&format!("{}: {problem}; the rest is read", file.display()));
+        console.message(&format!("{}: {problem}", file.display()));
     }
     if problems.len() > PROBLEMS_SHOWN {
         let more = problems.len() - PROBLEMS_SHOWN;

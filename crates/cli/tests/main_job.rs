@@ -87,6 +87,72 @@ fn an_unwritable_recording_is_named_before_anything_runs() {
 }
 
 #[test]
+fn advise_refuses_what_is_wrong_before_the_program_runs() {
+    let (directory, mark) = place("it-ran");
+    let text = directory.path().join("libtext.so");
+    fs::write(&text, "text").expect("written");
+    let text = text.to_str().expect("a plain path");
+    let folder = directory.path().join("advice");
+    let folder = folder.to_str().expect("a plain path");
+    let touch = ["-o", folder, "--", "touch", &mark];
+    for (arguments, status, named) in [
+        (vec!["--on", "/no/such.so"], 125, "/no/such.so"),
+        (vec!["--on", text], 125, "libtext.so"),
+        (vec!["--on", "nomalloc"], 125, "nomalloc"),
+        (vec!["--second", text], 125, "libtext.so"),
+        (vec!["--", "no-such-program"], 127, "no-such-program: not found on PATH"),
+    ] {
+        let output = heapwright().arg("advise").args(&arguments).args(touch).output();
+        let output = output.expect("heapwright starts");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{message}");
+        assert!(message.contains(named) && message.lines().count() == 1, "{message}");
+        assert!(output.stdout.is_empty() && !Path::new(&mark).exists(), "the program ran");
+    }
+}
+
+#[test]
+fn advise_says_that_the_command_failed_and_hands_its_status_on() {
+    let (_directory, folder) = place("advice");
+    let arguments = [
+        "advise",
+        "--json",
+        "--on",
+        "system",
+        "--repeats",
+        "1",
+        "--confirm",
+        "never",
+        "-o",
+        &folder,
+    ];
+    for (name, program_arguments, status, told) in [
+        ("kill_self", &[][..], 137, "status 137, as one that signal 9 killed"),
+        ("status", &["3", "text"], 3, "status 3; the figures"),
+    ] {
+        let output = run(&arguments, &compile(name), program_arguments);
+        assert_eq!(output.status.code(), Some(status), "{name}");
+        let advice = json(&output);
+        let notes: Vec<_> = advice["notes"].as_array().expect("notes").iter().collect();
+        let is_told = |note: &&Value| note.as_str().is_some_and(|note| note.contains(told));
+        assert_eq!(notes.iter().copied().filter(is_told).count(), 1, "{notes:?}");
+    }
+}
+
+#[test]
+fn advise_without_an_allocation_is_one_message() {
+    let (directory, folder) = place("advice");
+    let (source, program) = (directory.path().join("none.c"), directory.path().join("none"));
+    fs::write(&source, "int main(void) { return 0; }").expect("written");
+    let mut compiler = Command::new("cc");
+    assert!(compiler.arg("-o").arg(&program).arg(&source).status().expect("cc").success());
+    let output = run(&["advise", "-o", &folder], &program, &[]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), message.lines().count()), (Some(125), 1), "{message}");
+    assert!(message.contains("no allocation was recorded"), "{message}");
+}
+
+#[test]
 fn advise_writes_its_three_files_and_one_object() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = directory.path().to_str().expect("a plain path");

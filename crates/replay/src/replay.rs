@@ -23,6 +23,8 @@ use crate::supervise::{Limits, Outcome, Task, run_once};
 const ROUNDS_MIN: u32 = 3;
 /// Runs of a row that differ by more, those far out aside, are repeated.
 const SETTLED_SPREAD: f64 = 0.15;
+/// A run far out is told of from so many times the median on.
+const WORTH_A_WORD: f64 = 1.5;
 /// Time between two looks at memory runs that go on side by side.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -410,7 +412,8 @@ fn far_out_note(name: &str, timings: &[Timing]) -> Option<String> {
     let fence = fence(timings.iter().map(|timing| timing.cpu_s));
     let count = timings.iter().filter(|timing| timing.cpu_s > fence).count();
     let worst = timings.iter().max_by(|a, b| a.cpu_s.total_cmp(&b.cpu_s))?;
-    if count == 0 {
+    let middle_s = median(timings.iter().map(|one| one.cpu_s));
+    if count == 0 || worst.cpu_s < WORTH_A_WORD * middle_s {
         return None;
     }
     let middle = |of: fn(&Timing) -> f64| median(timings.iter().map(of));
