@@ -28,11 +28,13 @@ usage: cargo xtask COMMAND
            (--snmalloc: that peer too; --parquet: an export that writes Parquet)
   demo     build, then run the main job on the bundled program
   test     install what is missing, build, and run every check and test; with --tier NAME
-           only that long tier (forks, programs): build and run its ignored tests
+           only that long tier (forks, programs, compact, faults): build and run its ignored tests
            (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM;
            --tier mutants: region allocators and hardened mode without one check each, whose
             tests must fail;
            --tier miri, --tier asan: region allocators under a nightly toolchain's tools;
+           --tier loom: the state machines of malloc in every order of their steps;
+           --tier aarch64: core, sync and malloc for that processor, under emulation;
            --tier load: the examples under ten minutes of load each)
   bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
            safety), or, without one, compare allocators on the bundled program
