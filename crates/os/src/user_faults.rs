@@ -93,18 +93,21 @@ impl UserFaults {
         self.request(REGISTER, &mut [address(start), bytes as u64, REGISTER_WRITES, 0])?;
         let held = self.request(WRITE_PROTECT, &mut [address(start), bytes as u64, PROTECT]);
         if held.is_err() {
-            // Nobody waits; a refusal leaves it followed until this value is dropped.
+            // A refusal leaves it followed until this value is dropped.
             let _ = self.unfollow(start, bytes);
         }
         held
     }
 
-    /// Ends [`UserFaults::follow`] and wakes who waits.
+    /// Ends [`UserFaults::follow`] and [`UserFaults::hold_writes`], and wakes who waits.
     ///
     /// # Errors
     /// The kernel's.
     pub fn unfollow(&self, start: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
-        self.request(UNREGISTER, &mut [address(start), bytes as u64])
+        let ended = self.request(UNREGISTER, &mut [address(start), bytes as u64]);
+        // By itself the kernel wakes those only that wait for a missing page.
+        let woken = self.wake(start, bytes);
+        ended.and(woken)
     }
 
     /// Wakes who waits for a page of the range, whatever is mapped there now.
