@@ -44,6 +44,8 @@ const RECLAIM_SLOT_BYTES_MAX: usize = 4096;
 const RECLAIM_REST_MAX: u8 = 15;
 /// Pages that a new span may come to touch.
 const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
+/// Refills from which on a class is hot.
+const HOT_REFILLS: u8 = 64;
 /// Blocks for other threads wait for at most so many slow paths.
 const OUTBOX_ENTRIES: u32 = 16;
 
@@ -202,7 +204,7 @@ impl Entered {
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
-                let list = span.take_slots(wished, refill_count == u8::MAX);
+                let list = span.take_slots(wished, refill_count >= HOT_REFILLS);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
                     let bytes = u64::from(count) * u64::from(geometry.slot_bytes);

@@ -199,18 +199,22 @@ impl Span {
     /// then those that the bitmap tells of, then new ones. Null when the span is full. They count
     /// as used from here on.
     ///
-    /// With `is_hot` as many new ones as there are resident pages for: taking the heap's lock waits
+    /// With `is_hot` new ones join those that were freed while these are few, and there come as many
+    /// as there are resident pages for: taking the heap's lock waits
     /// for all stores under way, and so for what the last slots' pages take to come to the caches.
     pub(crate) fn take_slots(self, wished: usize, is_hot: bool) -> Block {
         debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
-        if !list.is_null() {
+        let linked = self.passive_used() - self.used();
+        // With a slot or two going round, each allocation would be a refill.
+        let is_short = is_hot && linked < wished as i32;
+        if !list.is_null() && !is_short {
             return self.take_linked(list, wished as i32);
         }
-        if self.head.bit_count.load(Ordering::Relaxed) > 0 {
+        if list.is_null() && self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend(is_hot) {
+        if !self.extend(is_hot) && list.is_null() {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -293,8 +297,9 @@ impl Span {
         taken
     }
 
-    /// Links slots that were never handed out, a page at a time, since linking touches them and a
-    /// page fault costs ten times what a refill does; whether there were any.
+    /// Links slots that were never handed out in front of those that were freed, a page at a time,
+    /// since linking touches them and a page fault costs ten times what a refill does; whether
+    /// there were any.
     fn extend(self, is_hot: bool) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
@@ -325,7 +330,7 @@ impl Span {
             slot = next;
         }
         // SAFETY: as above.
-        unsafe { block::set_next(slot.cast(), core::ptr::null_mut()) };
+        unsafe { block::set_next(slot.cast(), self.head.local_free.load(Ordering::Relaxed)) };
         self.note_touched(offset, (end - extended) * slot_bytes);
         self.head.extended_count.store(end as u16, Ordering::Relaxed);
         self.head.local_free.store(first.cast(), Ordering::Relaxed);

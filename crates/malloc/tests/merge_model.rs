@@ -138,6 +138,11 @@ fn random_programs_with_merging_at_every_step_keep_every_byte() {
 
 #[test]
 fn random_programs_that_merge_themselves_keep_every_byte() {
+    // A thread that never had a block forks unannounced, and the other test's may be taking its
+    // first lock at that moment.
+    let block = alloc(16);
+    // SAFETY: the block made above, given up.
+    unsafe { free(block) };
     // SAFETY: the child calls the allocator, libc's, and `_exit`.
     let child = unsafe { libc::fork() };
     if child == 0 {

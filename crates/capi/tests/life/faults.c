@@ -76,8 +76,9 @@ static int is_code(struct dl_phdr_info *info, size_t bytes, void *name) {
     if (!strstr(info->dlpi_name, name)) return 0;
     for (int i = 0; i < info->dlpi_phnum; i++)
         if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X) {
-            code_start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
-            code_end = code_start + info->dlpi_phdr[i].p_memsz;
+            uintptr_t start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+            if (!code_start) code_start = start;
+            code_end = start + info->dlpi_phdr[i].p_memsz;
         }
     return 1;
 }
