@@ -14,7 +14,6 @@
 #include <malloc.h>
 #include <math.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { THREADS_MAX = 64, KEEP = 16, BYTES_MIN = 32, DOUBLINGS = 7, BURSTS = 2 };
@@ -76,12 +75,6 @@ static void *works(void *argument) {
     return NULL;
 }
 
-static double now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
 // Milliseconds of a burst in all threads.
 static double bursts(int number) {
     double start = now_ms();
@@ -92,15 +85,6 @@ static double bursts(int number) {
         pthread_barrier_wait(&turn);
     }
     return now_ms() - start;
-}
-
-static long kib_of(const char *path, const char *format) {
-    FILE *file = fopen(path, "r");
-    char line[200];
-    long kib = 0;
-    while (file && fgets(line, sizeof line, file)) sscanf(line, format, &kib);
-    if (file) fclose(file);
-    return kib;
 }
 
 static long resident_kib(void) { return kib_of("/proc/self/smaps_rollup", "Pss: %ld"); }

@@ -10,7 +10,6 @@
 #include <malloc.h>
 #include <math.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { VALUE_MIN = 64, VALUE_DOUBLINGS = 6, VALUE_MEAN = 970, SAMPLES = 4, TURNS = 10, SWINGS = 3 };
@@ -61,21 +60,6 @@ static void tick(rng_t *rng, uint32_t chance) {
         slot_t *slot = &slots[rng_below(rng, (uint32_t)slot_count)];
         if (slot->entry && slot->expires < now) drop(slot);
     }
-}
-
-static long kib_of(const char *path, const char *format) {
-    FILE *file = fopen(path, "r");
-    char line[200];
-    long kib = 0;
-    while (file && fgets(line, sizeof line, file)) sscanf(line, format, &kib);
-    if (file) fclose(file);
-    return kib;
-}
-
-static double now_ms(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
 // Light traffic for some seconds, during which what is live stays about the same.

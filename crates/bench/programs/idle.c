@@ -5,7 +5,6 @@
 //   idle RUNS churn      a thousand threads have come and gone
 // A sixteenth of the blocks stays live. Prints live KiB, resident KiB and the threads left.
 #include "workload.h"
-#include <time.h>
 #include <unistd.h>
 
 enum { BLOCKS = 60000, KEEP = 16, THREADS_MAX = 9 };
@@ -51,12 +50,7 @@ static void *only_frees(void *argument) {
 }
 
 static long resident_kib(void) {
-    FILE *file = fopen("/proc/self/smaps_rollup", "r");
-    char line[200];
-    long kib = 0;
-    while (file && fgets(line, sizeof line, file)) sscanf(line, "Private_Dirty: %ld", &kib);
-    if (file) fclose(file);
-    return kib;
+    return kib_of("/proc/self/smaps_rollup", "Private_Dirty: %ld");
 }
 
 int main(int argc, char **argv) {

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 // xorshift64*: the same numbers on every machine.
 typedef struct {
@@ -50,6 +51,22 @@ static inline void *checked(void *block) {
 static inline long work_units(int argc, char **argv) {
     long units = argc > 1 ? atol(argv[1]) : 1;
     return units > 0 ? units : 1;
+}
+
+// The last number that `format` finds in a file of the kernel's, in KiB as these are.
+static inline long kib_of(const char *path, const char *format) {
+    FILE *file = fopen(path, "r");
+    char line[200];
+    long kib = 0;
+    while (file && fgets(line, sizeof line, file)) sscanf(line, format, &kib);
+    if (file) fclose(file);
+    return kib;
+}
+
+static inline double now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
 // Runs `body` in `count` threads, each with its index, and waits for all.

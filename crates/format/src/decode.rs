@@ -339,24 +339,14 @@ impl ChunkDecoder {
 /// Length of the event at the start of `bytes`; none when it is cut off or unknown.
 #[cfg(feature = "std")]
 pub(crate) fn event_bytes(bytes: &[u8]) -> Option<usize> {
-    use crate::wire::PARENT_BYTES as PARENT;
+    if let Some(layout) = crate::layout::layout(bytes) {
+        let fields: usize = layout.fields.iter().map(|(_, length)| length).sum();
+        return (layout.heads + fields <= bytes.len()).then_some(layout.heads + fields);
+    }
     let head = *bytes.first()?;
     let (time, high) = (FIELD_BYTES[usize::from(head >> 4 & 3)], usize::from(head >> 6));
-    let codes = || bytes.get(1).map(|&codes| usize::from(codes));
     let fixed = match head & 15 {
-        OP_ALLOC => {
-            let codes = codes()?;
-            2 + time + ADDRESS_BYTES[high] + FIELD_BYTES[codes & 3] + NODE_BYTES[codes >> 2 & 3]
-        }
-        OP_FREE => 1 + time + ADDRESS_BYTES[high],
-        OP_FREE_KIND => 2 + time + ADDRESS_BYTES[high],
-        OP_REALLOC => {
-            let codes = codes()?;
-            let new = FIELD_BYTES[codes & 3] + ADDRESS_BYTES[codes >> 2 & 3];
-            let rest = FIELD_BYTES[codes >> 4 & 3] + NODE_BYTES[codes >> 6];
-            2 + time + ADDRESS_BYTES[high] + new + rest
-        }
-        OP_NODE => 1 + time + PARENT[high],
+        OP_NODE => 1 + time + PARENT_BYTES[high],
         OP_FAILED => 1 + time + 12,
         OP_UNMAP => 1 + time + 16,
         OP_MODULES_GONE | OP_THREAD_END => 1 + time,

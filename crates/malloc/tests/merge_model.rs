@@ -2,25 +2,12 @@
 //! step, against a model: each byte of each live block is compared again and again. In a process
 //! with threads, where the purger merges, and in a child with one thread, which merges itself.
 
+mod random;
+
 use heapwright_malloc::{
     MergeState, alloc, alloc_zeroed, allow_merging, free, merge_statistics, realloc, trim,
 };
-
-/// A small, seeded source of numbers (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 11) as usize % end
-    }
-}
+use random::Random;
 
 /// A block and what its bytes are: they depend on where they lie and on `seed`.
 struct Block {

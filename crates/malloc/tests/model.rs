@@ -2,25 +2,14 @@
 //! aligned, every usable byte can be written and keeps its value until the block is freed or
 //! shrunk.
 
+mod random;
+
 use std::collections::BTreeMap;
 
 use heapwright_malloc::{alloc, alloc_aligned, alloc_zeroed, free, realloc, trim, usable_bytes};
-
-/// A small, seeded source of numbers (Marsaglia's xorshift64).
-struct Random(u64);
+use random::Random;
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 11) as usize % end
-    }
-
     /// Mostly small, some up to 64 KiB, a few up to 4 MiB; often next to a class's edge.
     fn bytes(&mut self) -> usize {
         let log2 = match self.below(100) {

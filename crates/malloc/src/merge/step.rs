@@ -13,7 +13,7 @@ use heapwright_sync::atomic::Ordering;
 
 use crate::class_pool::{ClassPool, lock_class};
 use crate::descriptor::{PASSIVE, Place};
-use crate::merge::barrier::Barrier;
+use crate::merge::barrier::{Away, Barrier};
 use crate::merge::fault;
 use crate::merge::homes;
 use crate::merge::live::live_mask;
@@ -128,21 +128,10 @@ fn replace(
     // SAFETY: a window of a span that is ours under the class's lock; it is replaced or put back
     // below, and not touched before.
     let away = unsafe { barrier.take(start, mask) }?;
-    let stash = barrier.stash();
-    mask.for_each_run(|from, to| {
-        let (source, target) = (stash.wrapping_add(from), place.wrapping_add(from));
-        // SAFETY: the stash has every page with live bytes, and nobody else knows it; the target
-        // is in the segment's view, at bytes that are no other window's.
-        unsafe { source.copy_to_nonoverlapping(target, to - from) };
-    });
-    let mapped = fault::inject(fault::Step::Map)
-        // SAFETY: the window is ours, and the group has its live bytes since the lines above.
-        .and_then(|()| unsafe { segment.map_over(start, group) });
-    match mapped {
-        Ok(()) => barrier.replaced(away),
-        Err(_) => barrier.put_back(away),
-    }
-    mapped
+    // SAFETY: the stash has every page with live bytes, and nobody else knows it; the target is in
+    // the segment's view, at bytes that are no other window's.
+    unsafe { copy_live(barrier.stash(), place, mask) };
+    map_group(barrier, segment, group, start, away)
 }
 
 /// Copies the live bytes of the merged window at `start` into the group's pages and maps those.
@@ -159,18 +148,38 @@ fn replace_merged(
     // SAFETY: a merged window of a span that is ours under the class's lock; it is replaced or let
     // go below, and not written before.
     let held = unsafe { barrier.hold(start, mask) }?;
-    mask.for_each_run(|from, to| {
-        let (source, target) = (start.as_ptr().wrapping_add(from), place.wrapping_add(from));
-        // SAFETY: the window is mapped, and who writes to it waits; the target is in the segment's
-        // view, at bytes that are no other window's.
-        unsafe { source.copy_to_nonoverlapping(target, to - from) };
+    // SAFETY: the window is mapped, and who writes to it waits; the target is as above.
+    unsafe { copy_live(start.as_ptr(), place, mask) };
+    map_group(barrier, segment, group, start, held)
+}
+
+/// Copies the bytes of `mask` from one window to another.
+///
+/// # Safety
+/// - Both have these bytes, and do not overlap; nobody writes the first or uses the second.
+unsafe fn copy_live(from: *const u8, to: *mut u8, mask: &Mask) {
+    mask.for_each_run(|start, end| {
+        let (source, target) = (from.wrapping_add(start), to.wrapping_add(start));
+        // SAFETY: the caller's promise.
+        unsafe { source.copy_to_nonoverlapping(target, end - start) };
     });
+}
+
+/// Maps the group, which has the live bytes by now, in the place of the window at `start`, and ends
+/// that this is away.
+fn map_group(
+    barrier: &Barrier,
+    segment: &mut Segment,
+    group: usize,
+    start: NonNull<u8>,
+    away: Away,
+) -> Result<(), Errno> {
     let mapped = fault::inject(fault::Step::Map)
-        // SAFETY: the window is ours, and the group has its live bytes since the lines above.
+        // SAFETY: the window is ours, and the group has its live bytes.
         .and_then(|()| unsafe { segment.map_over(start, group) });
     match mapped {
-        Ok(()) => barrier.replaced(held),
-        Err(_) => barrier.put_back(held),
+        Ok(()) => barrier.replaced(away),
+        Err(_) => barrier.put_back(away),
     }
     mapped
 }

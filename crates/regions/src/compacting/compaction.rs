@@ -11,18 +11,15 @@ use heapwright_core::backing::Backing;
 
 use super::header::{DEAD, GRANULE_BYTES, Header, MOVING, NAMES, NONE};
 use super::heap::CompactingHeap;
+#[cfg(feature = "os")]
+use super::pacing::for_time;
+use super::pacing::{Busy, RETURN_BYTES, RETURN_WORK};
 use crate::pool::Handle;
 
 /// What looking at one header counts as, in bytes copied: both may be a miss of the cache.
 const LOOK_WORK: usize = 64;
 /// Longer blocks are copied in pieces of this many bytes.
 const PIECE_BYTES: usize = 32 << 10;
-/// Given back to the kernel at once; some 64 pages take as long as copying `RETURN_WORK` bytes.
-const RETURN_BYTES: usize = 256 << 10;
-const RETURN_WORK: usize = 64 << 10;
-/// The clock is read after so much work: some ten microseconds.
-#[cfg(feature = "os")]
-const WORK_PER_LOOK: usize = 16 << 10;
 /// A pass that nobody ordered begins when one granule in so many died since the last one.
 const DEAD_SHARE: u32 = 32;
 
@@ -105,15 +102,6 @@ impl Sweep {
     }
 }
 
-/// Ends the call that set it, also by a panic of the callback.
-struct Busy<'a>(&'a Cell<bool>);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
-}
-
 impl<B: Backing> CompactingHeap<B> {
     /// Moves everything that can be moved together and gives the rest back. Time in proportion to
     /// the live bytes behind the first hole.
@@ -151,16 +139,12 @@ impl<B: Backing> CompactingHeap<B> {
         time: core::time::Duration,
         mut on_move: impl FnMut(&Moved<[u8]>),
     ) -> Compaction {
-        use heapwright_os::monotonic_ns;
-
         let mut done = Compaction::default();
-        let end = monotonic_ns().saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX));
-        loop {
-            let work = self.step(WORK_PER_LOOK, false, &mut done, &mut on_move);
-            if done.finished || work == 0 || monotonic_ns() >= end {
-                return done;
-            }
-        }
+        for_time(time, |work_bytes| {
+            let work = self.step(work_bytes, false, &mut done, &mut on_move);
+            (work, done.finished)
+        });
+        done
     }
 
     /// Goes on until `work_bytes` are done or the pass is over; how much was done.
@@ -171,10 +155,10 @@ impl<B: Backing> CompactingHeap<B> {
         done: &mut Compaction,
         on_move: &mut dyn FnMut(&Moved<[u8]>),
     ) -> usize {
-        if self.walk_count.get() > 0 || self.sweep.busy.replace(true) {
+        if self.walk_count.get() > 0 {
             return 0;
         }
-        let _busy = Busy(&self.sweep.busy);
+        let Some(_busy) = Busy::begin(&self.sweep.busy) else { return 0 };
         let mut work = 0;
         done.finished = false;
         while work < work_bytes {

@@ -1,6 +1,5 @@
 //! One extent, used from both ends: blocks upwards, the directory of names downwards.
 
-use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
@@ -8,10 +7,9 @@ use heapwright_core::backing::{Backing, BackingError, Extent};
 use heapwright_core::bump::align_up;
 use heapwright_core::region_error::AllocError;
 
+use super::addresses::Wanted;
 use super::header::{GRANULE_BYTES, Header};
 
-/// Taken where neither program nor backing says how much.
-const UNASKED_BYTES: usize = 1 << 20;
 /// What is committed at once where commit is a call of its own.
 const COMMIT_BYTES: usize = 64 << 10;
 /// A heap commits an eighth of what it has, up to this.
@@ -19,7 +17,6 @@ const COMMIT_BYTES_MAX: usize = 4 << 20;
 const COMMIT_SHARE_LOG2: u32 = 3;
 /// Places are 31 bits of granules.
 const EXTENT_BYTES_MAX: usize = GRANULE_BYTES << 31;
-const EXTENT_ALIGN: usize = 64;
 
 /// The memory of a compacting heap. Places are counted in granules from its start.
 #[derive(Debug)]
@@ -62,26 +59,9 @@ impl<B: Backing> Memory<B> {
             return Ok(());
         }
         let least = 4 * GRANULE_BYTES;
-        let mut bytes = match self.bytes_max {
-            usize::MAX => match self.backing.reserve_hint(least) {
-                hint if hint == least => UNASKED_BYTES,
-                hint => hint,
-            },
-            given => given.max(least),
-        };
-        bytes = bytes.min(EXTENT_BYTES_MAX);
-        let extent = loop {
-            let too_large = AllocError::TooLarge { requested_bytes: bytes };
-            let layout = Layout::from_size_align(bytes, EXTENT_ALIGN).map_err(|_| too_large)?;
-            match self.backing.reserve(layout) {
-                Ok(extent) => break extent,
-                // Who said how much wants that much.
-                Err(error) if self.bytes_max != usize::MAX || bytes / 2 < least => {
-                    return Err(error.into());
-                }
-                Err(_) => bytes /= 2,
-            }
-        };
+        let bytes_max = self.bytes_max.max(least);
+        let wanted = Wanted { bytes_max, least, most: EXTENT_BYTES_MAX };
+        let (extent, bytes) = wanted.reserve(&self.backing)?;
         let whole = extent.reserved_bytes.min(bytes.max(extent.step_bytes)).min(EXTENT_BYTES_MAX);
         let whole = whole & !(extent.step_bytes.max(GRANULE_BYTES) - 1);
         self.start.set(extent.start);

@@ -9,6 +9,7 @@
 //! Moving what pointers point to: that is the collectors' business (`heapwright-gc`).
 
 mod access;
+mod addresses;
 mod compaction;
 mod guard;
 mod header;
@@ -16,6 +17,7 @@ mod heap;
 mod holes;
 mod memory;
 mod names;
+mod pacing;
 #[cfg(test)]
 mod tests;
 mod values;

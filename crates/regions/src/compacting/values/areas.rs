@@ -1,6 +1,5 @@
 //! One extent in five parts, each used from its start.
 
-use core::alloc::Layout;
 use core::cell::Cell;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -11,14 +10,12 @@ use heapwright_core::region_error::AllocError;
 
 use super::packed::{CELL_BYTES, RUN_SHARE_BYTES};
 use super::table::{Entry, PAGE_ENTRIES, Record};
+use crate::compacting::addresses::Wanted;
 
-/// Taken where neither program nor backing says how much.
-const UNASKED_BYTES: usize = 1 << 20;
 /// An area commits an eighth of what it has, between these.
 const COMMIT_BYTES_MIN: usize = 16 << 10;
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 const COMMIT_SHARE_LOG2: u32 = 3;
-const EXTENT_ALIGN: usize = 64;
 /// Places and indices are below this, and offsets of runs, too.
 const SLOTS_MAX: usize = 1 << 31;
 
@@ -105,25 +102,8 @@ impl<B: Backing> Areas<B> {
             return Ok(());
         }
         let least = slot_bytes + 256;
-        let mut bytes = match self.bytes_max {
-            usize::MAX => match self.backing.reserve_hint(least) {
-                hint if hint == least => UNASKED_BYTES.max(least),
-                hint => hint,
-            },
-            given => given,
-        };
-        let extent = loop {
-            let too_large = AllocError::TooLarge { requested_bytes: bytes };
-            let layout = Layout::from_size_align(bytes, EXTENT_ALIGN).map_err(|_| too_large)?;
-            match self.backing.reserve(layout) {
-                Ok(extent) => break extent,
-                // Who said how much wants that much.
-                Err(error) if self.bytes_max != usize::MAX || bytes / 2 < least => {
-                    return Err(error.into());
-                }
-                Err(_) => bytes /= 2,
-            }
-        };
+        let wanted = Wanted { bytes_max: self.bytes_max, least, most: usize::MAX };
+        let (extent, bytes) = wanted.reserve(&self.backing)?;
         let step = extent.step_bytes.max(size_of::<u64>());
         let whole = extent.reserved_bytes.min(bytes.max(extent.step_bytes)) & !(step - 1);
         if !self.divide(whole, step, slot_bytes, &extent) {

@@ -16,6 +16,9 @@ use super::packed::CELL_BYTES;
 use super::pool::CompactingPool;
 use super::table::{Link, NONE, PAGE_ENTRIES};
 use crate::compacting::compaction::{Compaction, Moved};
+#[cfg(feature = "os")]
+use crate::compacting::pacing::for_time;
+use crate::compacting::pacing::{Busy, RETURN_BYTES, RETURN_WORK};
 use crate::pool::Handle;
 
 /// What looking at a place counts as, in bytes copied: its owner, its entry, one of them missed.
@@ -24,12 +27,6 @@ const LOOK_WORK: usize = 32;
 const PAGE_WORK: usize = 2 << 10;
 /// What a run costs beside its bytes.
 const RUN_WORK: usize = 64;
-/// Given back to the kernel at once; some 64 pages take as long as copying `RETURN_WORK` bytes.
-const RETURN_BYTES: usize = 256 << 10;
-const RETURN_WORK: usize = 64 << 10;
-/// The clock is read after so much work: some ten microseconds.
-#[cfg(feature = "os")]
-const WORK_PER_LOOK: usize = 16 << 10;
 /// A pass that nobody ordered begins when one place in so many is dead.
 const DEAD_SHARE: u32 = 32;
 /// Places that an insertion looks at for one that the pass would fill.
@@ -85,15 +82,6 @@ impl Sweep {
     }
 }
 
-/// Ends the call that set it, also by a panic of the callback.
-struct Busy<'a>(&'a Cell<bool>);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
-}
-
 impl<T, B: Backing> CompactingPool<T, B> {
     /// Moves everything that can be moved together and gives the rest back. Time in proportion to
     /// the places and indices in use.
@@ -131,16 +119,12 @@ impl<T, B: Backing> CompactingPool<T, B> {
         time: core::time::Duration,
         mut on_move: impl FnMut(&Moved<T>),
     ) -> Compaction {
-        use heapwright_os::monotonic_ns;
-
         let mut done = Compaction::default();
-        let end = monotonic_ns().saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX));
-        loop {
-            let work = self.step(WORK_PER_LOOK, false, &mut done, &mut on_move);
-            if done.finished || work == 0 || monotonic_ns() >= end {
-                return done;
-            }
-        }
+        for_time(time, |work_bytes| {
+            let work = self.step(work_bytes, false, &mut done, &mut on_move);
+            (work, done.finished)
+        });
+        done
     }
 
     /// Goes on until `work_bytes` are done or the pass is over; how much was done.
@@ -151,13 +135,12 @@ impl<T, B: Backing> CompactingPool<T, B> {
         done: &mut Compaction,
         on_move: &mut dyn FnMut(&Moved<T>),
     ) -> usize {
-        if self.walk_count.get() > 0 || self.sweep.busy.replace(true) {
-            done.finished = false;
+        done.finished = false;
+        if self.walk_count.get() > 0 {
             return 0;
         }
-        let _busy = Busy(&self.sweep.busy);
+        let Some(_busy) = Busy::begin(&self.sweep.busy) else { return 0 };
         let mut work = 0;
-        done.finished = false;
         while work < work_bytes {
             match self.sweep.phase() {
                 Phase::Idle => {
