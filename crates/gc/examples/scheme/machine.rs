@@ -19,8 +19,10 @@ const STACK_LEN_MAX: usize = 1 << 20;
 /// More than that while a handler looks at the fault of too many.
 const HANDLER_STACK_LEN: usize = 10_000;
 
-/// What handling a full heap may use.
-const RESERVE_BYTES: usize = 64 << 10;
+/// What handling a full heap may use: pieces of this size, and how many. In pieces, since what a
+/// large object leaves free is of no use to small ones where a collector keeps them apart.
+const RESERVE_PIECE_BYTES: usize = 4 << 10;
+const RESERVE_PIECES: usize = 32;
 
 /// The library, in the order in which it is built.
 const LIBRARY: [&str; 4] = [
@@ -136,8 +138,12 @@ impl Machine {
         self.stop();
         self.memory.safepoint();
         if self.memory.roots.constants[self.reserve as usize] == FALSE {
-            let reserve =
-                self.retry(|this| Ok(this.memory.bytes(Kind::Bytevector, &[0; RESERVE_BYTES])?))?;
+            let reserve = self.retry(|this| {
+                let piece = || this.memory.bytes(Kind::Bytevector, &[0; RESERVE_PIECE_BYTES]);
+                let pieces = (0..RESERVE_PIECES).map(|_| piece());
+                let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+                Ok(this.memory.list(&pieces)?)
+            })?;
             self.memory.roots.constants[self.reserve as usize] = reserve;
         }
         let before = reader.clone();

@@ -7,6 +7,11 @@
 #[path = "interpreter.rs"]
 mod interpreter;
 
+/// Where the interpreter's objects lie; `scheme_malloc` has another.
+mod store {
+    pub use heapwright_gc::vm::VmHeap as Store;
+}
+
 use heapwright_gc::Config;
 use interpreter::error::Error;
 use interpreter::machine::Machine;

@@ -2,7 +2,8 @@
 
 use super::numbers::Integer;
 use super::value::{self, Kind, NIL, Word, Words, head};
-use heapwright_gc::vm::{self, VmHeap};
+use crate::store::Store;
+use heapwright_gc::vm;
 use heapwright_gc::{Config, Field, HeapError, LimitReached, ObjectRef, Visitor};
 use std::collections::HashMap;
 use std::fs::File;
@@ -52,7 +53,7 @@ unsafe impl vm::Roots for Roots {
 
 /// A heap with its roots.
 pub struct Memory {
-    heap: VmHeap<Words>,
+    heap: Store<Words>,
     pub roots: Roots,
     /// The numbers of constants that are no references.
     fixed: HashMap<Word, u32>,
@@ -60,10 +61,10 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(config: Config) -> Result<Self, HeapError> {
-        Ok(Self { heap: VmHeap::new(config)?, roots: Roots::default(), fixed: HashMap::new() })
+        Ok(Self { heap: Store::new(config)?, roots: Roots::default(), fixed: HashMap::new() })
     }
 
-    pub fn heap(&self) -> &VmHeap<Words> {
+    pub fn heap(&self) -> &Store<Words> {
         &self.heap
     }
 

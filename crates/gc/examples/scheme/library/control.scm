@@ -99,15 +99,18 @@
 (define %full (%condition "out of memory" '() 0))
 (define (file-error? x) (and (error-object? x) (= (%condition-class x) 1)))
 (define (read-error? x) (and (error-object? x) (= (%condition-class x) 2)))
+; A full heap is left at once: the way back, a copy of the stack, may not fit.
 (define (%guard handle body)
   ((call/cc
      (lambda (k)
        (with-exception-handler
          (lambda (x)
-           ((call/cc
-              (lambda (inner)
-                (k (lambda ()
-                     (handle x (lambda () (inner (lambda () (raise-continuable x)))))))))))
+           (if (eq? x %full)
+               (k (lambda () (handle x (lambda () (raise x)))))
+               ((call/cc
+                  (lambda (inner)
+                    (k (lambda ()
+                         (handle x (lambda () (inner (lambda () (raise-continuable x))))))))))))
          (lambda ()
            (call-with-values body (lambda results (lambda () (apply values results))))))))))
 

@@ -34,8 +34,8 @@
   (syntax-rules ()
     ((_ formals producer)
      (begin
-       (define %values (call-with-values (lambda () producer) list))
-       (%define-formals %values formals)))))
+       (define values-left (call-with-values (lambda () producer) list))
+       (%define-formals values-left formals)))))
 (define-syntax %define-formals
   (syntax-rules ()
     ((_ values ()) (begin))

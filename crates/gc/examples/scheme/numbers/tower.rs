@@ -137,6 +137,7 @@ impl Number {
         match self {
             Self::Integer(_) | Self::Ratio(..) => Some(self.clone()),
             Self::Complex(parts) => Some(Self::complex(parts[0].exact()?, parts[1].exact()?)),
+            Self::Float(number) if !number.is_finite() => None,
             Self::Float(number) => {
                 if let Some(whole) = Integer::from_float(*number) {
                     return Some(Self::Integer(whole));

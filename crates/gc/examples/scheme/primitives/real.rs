@@ -86,7 +86,7 @@ pub static ALL: &[Primitive] =
         value("%power", 2, 2, |m, at, _| {
             let [base, exponent] = [at, at + 1].map(|at| number(m, at, "expt"));
             let (base, exponent) = (base?, exponent?);
-            if base.is_real() && exponent.is_real() && !(base.float() < 0.0) {
+            if base.is_real() && exponent.is_real() && (!base.is_negative() || base.is_zero()) {
                 return Ok(m.memory.flonum(base.float().powf(exponent.float()))?);
             }
             let (size, angle) = size_and_angle(&base);

@@ -51,6 +51,9 @@ pub struct Expander<'a> {
     pub assigned: Vec<bool>,
     /// Scopes inside this form that identifiers stand for.
     scopes: Vec<Scope>,
+    /// Identifiers that this form defines at the top level, where macros of other libraries put
+    /// them.
+    defined: Vec<(Word, u32)>,
     depth: usize,
     /// The heap was full where no error could tell it.
     pub is_full: bool,
@@ -62,8 +65,15 @@ pub fn wrong(form: Word) -> Error {
 
 impl<'a> Expander<'a> {
     pub fn new(memory: &'a mut Memory, libraries: &'a mut Libraries) -> Self {
-        let (assigned, scopes) = (Vec::new(), Vec::new());
-        Self { memory, libraries, assigned, scopes, depth: 0, is_full: false }
+        Self {
+            memory,
+            libraries,
+            assigned: Vec::new(),
+            scopes: Vec::new(),
+            defined: Vec::new(),
+            depth: 0,
+            is_full: false,
+        }
     }
 
     /// `form` at the top level of a library.
@@ -82,6 +92,9 @@ impl<'a> Expander<'a> {
                     return self.libraries.find(library, name);
                 }
                 Err(_) => {
+                    if let Some((_, number)) = self.defined.iter().find(|(one, _)| *one == name) {
+                        return Binding::Global(*number);
+                    }
                     let number = as_small(get(name, 1)).expect("an identifier has one") as usize;
                     // The same numbers as in `scope_number`.
                     scope = match number % 2 {
@@ -278,13 +291,10 @@ impl<'a> Expander<'a> {
         };
         if is_kind(target, Kind::Pair) {
             let (name, parameters) = (get(target, 0), get(target, 1));
-            if is_kind(name, Kind::Pair) {
-                // A procedure that makes procedures.
-                let inner = self.lambda(parameters, value, scope)?;
-                let number = self.libraries.define(self.memory, library, symbol_of(get(name, 0)));
-                return Ok(Tree::Define(number, Box::new(inner)));
+            if !is_name(name) {
+                return Err(wrong(target));
             }
-            let number = self.libraries.define(self.memory, library, symbol_of(name));
+            let number = self.global(library, name);
             return Ok(Tree::Define(number, Box::new(self.lambda(parameters, value, scope)?)));
         }
         if !is_name(target) {
@@ -295,8 +305,17 @@ impl<'a> Expander<'a> {
             [value] => self.expand(*value, scope)?,
             _ => return Err(wrong(target)),
         };
-        let number = self.libraries.define(self.memory, library, symbol_of(target));
+        let number = self.global(library, target);
         Ok(Tree::Define(number, Box::new(value)))
+    }
+
+    /// The variable that a definition of `name` is about.
+    fn global(&mut self, library: usize, name: Word) -> u32 {
+        let number = self.libraries.define(self.memory, library, symbol_of(name));
+        if is_kind(name, Kind::Identifier) {
+            self.defined.push((name, number));
+        }
+        number
     }
 
     fn define_syntax(&mut self, name: Word, spec: Word, scope: &Scope) -> Expanded {
@@ -336,7 +355,7 @@ impl<'a> Expander<'a> {
                 self.assigned[variable] = true;
                 Ok(Tree::SetLocal(variable, value))
             }
-            Binding::Global(number) if !self.libraries.is_imported(scope, name) => {
+            Binding::Global(number) if !self.is_imported(scope, name) => {
                 Ok(Tree::SetGlobal(number, value))
             }
             Binding::Free(library, symbol) => {
@@ -344,6 +363,11 @@ impl<'a> Expander<'a> {
             }
             _ => Err(Error::syntax("a variable of the program", &print(symbol_of(name), false))),
         }
+    }
+
+    fn is_imported(&self, scope: &Scope, name: Word) -> bool {
+        let is_defined = self.defined.iter().any(|(one, _)| *one == name);
+        !is_defined && self.libraries.is_imported(scope, name)
     }
 
     pub fn lambda(&mut self, mut parameters: Word, body: &[Word], scope: &Scope) -> Expanded {

@@ -10,4 +10,3 @@ mod scope;
 
 pub use expand::{Expander, Lambda, Tree};
 pub use library::Libraries;
-
