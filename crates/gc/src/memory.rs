@@ -152,6 +152,15 @@ impl<T: Copy> Table<T> {
         self.len = self.len.min(len);
     }
 
+    /// Takes over what was written to [`Table::items`] directly.
+    ///
+    /// # Safety
+    /// - The first `len` items, at most the capacity, are initialised.
+    pub(crate) unsafe fn set_len(&mut self, len: usize) {
+        debug_assert!(len <= self.capacity);
+        self.len = len;
+    }
+
     pub(crate) fn as_slice(&self) -> &[T] {
         // SAFETY: M2; the table is borrowed for as long as the slice.
         unsafe { core::slice::from_raw_parts(self.items.as_ptr(), self.len) }
