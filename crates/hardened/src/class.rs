@@ -13,10 +13,10 @@ use crate::geometry::CLASS_COUNT;
 use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
+use crate::fill::Fill;
 use crate::geometry::{
     CLASS_PLACES, CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_and_start, slot_at,
 };
-use crate::fill::Fill;
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -319,8 +319,7 @@ impl Class {
     /// written there is seen.
     #[inline(always)]
     pub(crate) fn canary(&self, end: *mut u8) -> u64 {
-        let mixed = (end.addr() as u64 ^ self.secret)
-            .wrapping_mul(self.factor);
+        let mixed = (end.addr() as u64 ^ self.secret).wrapping_mul(self.factor);
         mixed | 0x0101_0101_0101_0101
     }
 }

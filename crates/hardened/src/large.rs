@@ -201,12 +201,7 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family, pages: Pag
 
 /// [`alloc`] with `spare_bytes` of addresses behind the block, without access, into which it can
 /// grow; no guard is asked.
-pub(crate) fn map(
-    bytes: usize,
-    align_bytes: usize,
-    family: Family,
-    spare_bytes: usize,
-) -> *mut u8 {
+pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes: usize) -> *mut u8 {
     let page = page_bytes();
     let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NO_BLOCK };
     let (before, after, spare_bytes) = {
