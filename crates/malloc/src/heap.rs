@@ -2,8 +2,8 @@
 //!
 //! Each class has one current span, whose free slots are handed to the thread some KiB at a time;
 //! a list of spans with room (available), the fuller ones first, and one of spans without (full).
-//! A full span comes back when an eighth of it is free, so that a refill is worth its while; an
-//! available span that becomes empty goes to the pool at once.
+//! A full span comes back when some of it is free (at most an eighth), so that a refill is worth its
+//! while; an available span that becomes empty goes to the pool at once.
 //!
 //! The hot paths take no lock. The slow paths of the owner take the heap's, which lets a purger
 //! work on the spans of a thread that does not come by: see `purge`.
@@ -34,8 +34,6 @@ use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-/// A full span is woken when slots / this are free.
-const WAKE_SHARE: i32 = 8;
 /// Blocks of threads' lists looked at, at most, to find empty spans.
 const RECLAIM_LOOK_COUNT: i32 = 4096;
 /// Larger slots may be touched in part only, and other classes' on the same pages elsewhere.
@@ -406,7 +404,7 @@ impl Entered {
         let count = span.slot_count();
         debug_assert_eq!(span.used(), count);
         span.set_place(Place::Full);
-        span.wake_at(count - (count / WAKE_SHARE).max(1));
+        span.wake_at(count - span.geometry().wake_free_count());
         let full = &mut self.lists[span.class_index()].full;
         *full = span_list::append(*full, span.index());
     }
