@@ -69,6 +69,8 @@ const FIRST_HAND_OUT_BYTES: usize = 512;
 const PAIR_REFILL_COUNT: u8 = 16;
 /// But not of slots larger than this: filling one costs more than a refill.
 const PAIR_SLOT_BYTES_MAX: u32 = 8 * 1024;
+/// A list of so many slots makes a refill cheap enough, in whatever class.
+const HOT_COUNT: u16 = 32;
 /// Spans of at most so many slots are coarse: see [`Geometry::is_coarse`].
 const COARSE_SLOTS_MAX: u16 = 3;
 
@@ -81,6 +83,12 @@ impl Geometry {
         (bytes / self.slot_bytes as usize)
             .max(if is_pair { 2 } else { 1 })
             .min(usize::from(self.hand_out_count))
+    }
+
+    /// Slots that a hot class's list should have: with fewer going round new ones join them.
+    #[inline]
+    pub(crate) fn hot_count(&self) -> u16 {
+        self.hand_out_count.min(HOT_COUNT)
     }
 
     /// Whether spans have so few slots that slots are handed out one by one, never listed, and an

@@ -15,7 +15,7 @@ use core::ops::{Deref, DerefMut};
 
 use heapwright_core::size_class::{CLASS_COUNT, class_of};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use heapwright_sync::{Guard, Lock, RemoteQueue};
+use heapwright_sync::{Guard, Lock, RemoteQueue, Seizure};
 
 use crate::block::{self, Block};
 use crate::class_pool::{ClassPool, has_listed, lock_class};
@@ -47,7 +47,7 @@ const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
 /// Refills from which on a class is hot.
 const HOT_REFILLS: u8 = 64;
 /// Blocks for other threads wait for at most so many slow paths.
-const OUTBOX_ENTRIES: u32 = 16;
+pub(crate) const OUTBOX_ENTRIES: u32 = 16;
 
 /// A thread's heap; pooled, never freed.
 #[repr(C, align(64))]
@@ -72,14 +72,17 @@ pub(crate) struct Heap {
     pub(crate) sampled_lists: AtomicPtr<SampledLists>,
     /// Bytes of small blocks handed to the thread's lists since the start; the owner writes.
     pub(crate) handed_bytes: AtomicU64,
+    /// The span that refills each class; written under the lock, read by [`Heap::refill_quickly`].
+    pub(crate) currents: [AtomicU32; CLASS_COUNT],
+    /// Keeps quick refills and whoever else wants the heap apart.
+    pub(crate) quick: Seizure,
     /// Everything else.
     pub(crate) inside: Lock<Inside, OwnersFutex>,
 }
 
-/// Spans of one class.
+/// Spans of one class, but for the current one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lists {
-    pub(crate) current: SliceIndex,
     pub(crate) available: SliceIndex,
     pub(crate) full: SliceIndex,
 }
@@ -109,7 +112,7 @@ pub(crate) struct Inside {
 impl Heap {
     /// A heap without spans.
     pub(crate) const fn new() -> Self {
-        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
+        let none = Lists { available: NO_SLICE, full: NO_SLICE };
         Self {
             remote: RemoteQueue::new(),
             _apart: [0; 7],
@@ -121,6 +124,8 @@ impl Heap {
             outbox: Outbox::new(),
             sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
             handed_bytes: AtomicU64::new(0),
+            currents: [const { AtomicU32::new(NO_SLICE) }; CLASS_COUNT],
+            quick: Seizure::new(),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
@@ -146,6 +151,10 @@ impl Heap {
     /// Enters a slow path as the owner: nothing of a hot path is under way in this thread then,
     /// so spans that were pending are settled.
     pub(crate) fn enter(&'static self) -> Entered {
+        if !self.quick.is_seized() {
+            // In the middle of a quick refill of this very thread.
+            in_signal_handler();
+        }
         let mut entered =
             Entered { heap: self, owner: ThreadBlock::token(), inside: self.lock_inside() };
         let count = self.entry_count.load(Ordering::Relaxed).wrapping_add(1);
@@ -200,19 +209,17 @@ impl Entered {
             if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
                 break rest;
             }
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
                 let list = span.take_slots(wished, refill_count >= HOT_REFILLS);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
-                    let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
-                    let handed = self.heap.handed_bytes.load(Ordering::Relaxed) + bytes;
-                    self.heap.handed_bytes.store(handed, Ordering::Relaxed);
+                    self.heap.note_handed(count, geometry.slot_bytes);
                     break (list, count);
                 }
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 self.park_full(span);
             }
             if !self.find_current(thread, class_index) {
@@ -288,7 +295,7 @@ impl Entered {
         let mut budget = RECLAIM_LOOK_COUNT;
         let mut is_in_vain = true;
         for class_index in 0..=class_of(RECLAIM_SLOT_BYTES_MAX) {
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index == NO_SLICE {
                 continue;
             }
@@ -298,7 +305,7 @@ impl Entered {
             {
                 budget -= span.used();
                 list.set(core::ptr::null_mut());
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 lock().give_span(span);
                 is_in_vain = false;
             }
@@ -331,7 +338,7 @@ impl Entered {
         }
         let mut given = 0;
         for class_index in 0..CLASS_COUNT {
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE {
                 given += Span::at(index).give_tail();
             }
@@ -349,9 +356,9 @@ impl Entered {
             if !Geometry::of(class_index).is_coarse() {
                 return None;
             }
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE && Span::at(index).used() == 0 {
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 return Some(Span::at(index));
             }
         }
@@ -377,9 +384,9 @@ impl Entered {
     fn follow_to(&mut self, part: Part) {
         self.part = part;
         for class_index in 0..CLASS_COUNT {
-            let current = self.lists[class_index].current;
+            let current = self.heap.current(class_index);
             if current != NO_SLICE && Span::at(current).part() != part {
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 self.give_up(Span::at(current));
             }
             let head = self.lists[class_index].available;
@@ -398,7 +405,7 @@ impl Entered {
     fn make_current(&mut self, span: Span) {
         span.set_place(Place::Current);
         span.wake_never();
-        self.lists[span.class_index()].current = span.index();
+        self.heap.set_current(span.class_index(), span.index());
     }
 
     /// Puts a span without free slots, which is in no list, into the full list.
@@ -534,11 +541,10 @@ impl Entered {
 
     /// Takes a span of the class out of the list it is in.
     fn take_any(&mut self, class_index: usize) -> Option<Span> {
-        let lists = &mut self.inside.lists[class_index];
-        if lists.current != NO_SLICE {
-            let index = core::mem::replace(&mut lists.current, NO_SLICE);
-            return Some(Span::at(index));
+        if let Some(current) = self.heap.take_current(class_index) {
+            return Some(Span::at(current));
         }
+        let lists = &mut self.inside.lists[class_index];
         for list in [&mut lists.available, &mut lists.full] {
             let index = *list;
             if index != NO_SLICE {
@@ -609,11 +615,15 @@ pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
     }
 }
 
-impl Inside {
+impl Heap {
     /// Forgets all spans, which are then lost: for lists that a vanished thread left half changed.
-    pub(crate) fn forget(&mut self) {
-        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
-        self.lists = [none; CLASS_COUNT];
-        self.pending = NO_SLICE;
+    pub(crate) fn forget(&'static self) {
+        let none = Lists { available: NO_SLICE, full: NO_SLICE };
+        let mut inside = self.lock_inside();
+        inside.lists = [none; CLASS_COUNT];
+        inside.pending = NO_SLICE;
+        for class_index in 0..CLASS_COUNT {
+            self.set_current(class_index, NO_SLICE);
+        }
     }
 }
