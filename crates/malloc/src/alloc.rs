@@ -53,8 +53,9 @@ fn alloc_slow(bytes: usize) -> *mut u8 {
 }
 
 /// A block of `class_index`, for a request of `bytes` at a multiple of `align_bytes`, when the
-/// thread's list is empty.
-#[inline]
+/// thread's list is empty. Apart from its callers, which need no frame for a block at hand.
+#[cold]
+#[inline(never)]
 fn alloc_class(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
     let thread = ThreadBlock::current();
     // SAFETY: heaps live for ever; null when the thread has none.

@@ -14,7 +14,7 @@
 use core::ops::{Deref, DerefMut};
 
 use heapwright_core::size_class::{CLASS_COUNT, class_of};
-use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use heapwright_sync::{Guard, Lock, RemoteQueue, Seizure};
 
 use crate::block::{self, Block};
@@ -28,6 +28,7 @@ use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
+use crate::quick::NEVER_ENOUGH;
 use crate::region::{SLICE_BYTES, slice_of};
 use crate::sampled_lists::{self, SampledLists};
 use crate::span::{PAGE_UNIT_BYTES, Span};
@@ -46,6 +47,10 @@ const RECLAIM_REST_MAX: u8 = 15;
 const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
 /// Refills from which on a class is hot.
 const HOT_REFILLS: u8 = 64;
+/// Bytes of slots that hot classes may take only to have longer lists, and how much more for each
+/// span that the heap gets: a program with many hot classes would touch many pages for that.
+const HOT_BUDGET_BYTES: u32 = 32 * 1024;
+const HOT_BUDGET_BYTES_PER_SPAN: u32 = 256;
 /// Blocks for other threads wait for at most so many slow paths.
 pub(crate) const OUTBOX_ENTRIES: u32 = 16;
 
@@ -74,6 +79,8 @@ pub(crate) struct Heap {
     pub(crate) handed_bytes: AtomicU64,
     /// The span that refills each class; written under the lock, read by [`Heap::refill_quickly`].
     pub(crate) currents: [AtomicU32; CLASS_COUNT],
+    /// Linked slots that make a quick refill of each class; the owner's alone.
+    pub(crate) enough: [AtomicU8; CLASS_COUNT],
     /// Keeps quick refills and whoever else wants the heap apart.
     pub(crate) quick: Seizure,
     /// Everything else.
@@ -93,6 +100,8 @@ pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
     /// How often each class was refilled, while that is rare.
     refill_counts: [u8; CLASS_COUNT],
+    /// What is left of the budget of [`HOT_BUDGET_BYTES`].
+    hot_budget_bytes: u32,
     /// Attempts to find empty spans to leave out from now on.
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
@@ -125,10 +134,12 @@ impl Heap {
             sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
             handed_bytes: AtomicU64::new(0),
             currents: [const { AtomicU32::new(NO_SLICE) }; CLASS_COUNT],
+            enough: [const { AtomicU8::new(NEVER_ENOUGH) }; CLASS_COUNT],
             quick: Seizure::new(),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
+                hot_budget_bytes: HOT_BUDGET_BYTES,
                 reclaim_rest: 0,
                 reclaim_rest_last: 0,
                 inherited_pages: 0,
@@ -205,6 +216,7 @@ impl Entered {
         self.refill_counts[class_index] = refill_count.saturating_add(1);
         let geometry = Geometry::of(class_index);
         let wished = geometry.hand_out(refill_count);
+        let enough = self.enough(class_index, refill_count);
         let (list, count) = loop {
             if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
                 break rest;
@@ -213,7 +225,7 @@ impl Entered {
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
-                let list = span.take_slots(wished, refill_count >= HOT_REFILLS);
+                let list = self.take_slots(span, wished, enough);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
                     self.heap.note_handed(count, geometry.slot_bytes);
@@ -230,6 +242,31 @@ impl Entered {
         // SAFETY: the list is this thread's alone since it left the span.
         let rest = unsafe { block::next(list) };
         thread.list(class_index).set(rest);
+        list
+    }
+
+    /// How many slots a list of the class should have, at its refill number `refill_count`; noted
+    /// for quick refills. 0 when the class is not hot.
+    fn enough(&mut self, class_index: usize, refill_count: u8) -> u8 {
+        if refill_count < HOT_REFILLS {
+            return 0;
+        }
+        // Without a budget, whatever is linked has to do.
+        let is_rich = self.hot_budget_bytes > 0;
+        let enough = if is_rich { Geometry::of(class_index).hot_count() } else { 1 };
+        self.heap.enough[class_index].store(enough, Ordering::Relaxed);
+        enough
+    }
+
+    /// [`Span::take_slots`]; new slots where there were others are charged to the budget.
+    fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
+        let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
+        let extended = span.extended();
+        let list = span.take_slots(wished, enough);
+        if is_optional {
+            let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
+            self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);
+        }
         list
     }
 
@@ -278,6 +315,7 @@ impl Entered {
             span.give_tail();
         }
         self.inherited_pages += span.touched().count_ones();
+        self.hot_budget_bytes = self.hot_budget_bytes.saturating_add(HOT_BUDGET_BYTES_PER_SPAN);
         self.make_current(span);
         true
     }
@@ -510,6 +548,8 @@ impl Entered {
         self.heap.outbox.flush();
         // For the next thread.
         self.refill_counts = [0; CLASS_COUNT];
+        self.hot_budget_bytes = HOT_BUDGET_BYTES;
+        self.heap.enough.iter().for_each(|enough| enough.store(NEVER_ENOUGH, Ordering::Relaxed));
         for class_index in 0..CLASS_COUNT {
             while let Some(span) = self.take_any(class_index) {
                 self.give_up(span);

@@ -29,6 +29,8 @@ use crate::sampling::generation;
 use crate::span::Span;
 use crate::thread_block::ThreadBlock;
 
+/// [`Heap::enough`](Heap) of a class that is not hot.
+pub(crate) const NEVER_ENOUGH: u8 = u8::MAX;
 /// Looks of a purger for the owner to come out: a quick refill takes less, unless its thread was
 /// interrupted there.
 const LOOK_COUNT: u32 = 100;
@@ -70,7 +72,8 @@ impl Heap {
             return core::ptr::null_mut();
         }
         let span = Span::at(index);
-        let Some((list, count)) = span.take_all_linked() else {
+        let enough = self.enough[class_index].load(Ordering::Relaxed);
+        let Some((list, count)) = span.take_all_linked(enough) else {
             return core::ptr::null_mut();
         };
         self.note_handed(count, span.geometry().slot_bytes);
