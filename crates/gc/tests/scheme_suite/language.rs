@@ -85,7 +85,7 @@ pub const NUMBERS: &[(&str, &str)] = &[
     ),
     (
         "(list (number->string (expt 2 100) 16) (string->number \"-ffffffffffffffffffff\" 16) (exact->inexact (expt 10 25)))",
-        "(\"10000000000000000000000000\" -1208925819614629174706175 1e25)",
+        "(\"10000000000000000000000000\" -1208925819614629174706175 1.0e+25)",
     ),
     (
         "(list (/ 6 4) (+ 1/3 1/6) (* 2/3 3/2) (- 1/2 1/2) (exact 0.125) (inexact 1/3) (numerator 6/4) (floor -7/2) (round 5/2))",

@@ -72,8 +72,12 @@ pub static ALL: &[Primitive] =
         value("sqrt", 1, 1, |m, at, _| {
             let given = number(m, at, "sqrt")?;
             if !given.is_real() {
-                let (size, angle) = size_and_angle(&given);
-                return polar(m, size.sqrt(), &Number::Float(angle / 2.0));
+                // The root with a real part not below zero; on the imaginary axis, the one above.
+                let [real, imaginary] = given.parts().map(|part| part.float());
+                let size = real.hypot(imaginary);
+                let [x, y] = [size + real, size - real].map(|double| (double / 2.0).sqrt());
+                let y = if imaginary < 0.0 { -y } else { y };
+                return Ok(Number::complex(Number::Float(x), Number::Float(y)).word(&m.memory)?);
             }
             let is_negative = given.is_negative() && !given.is_zero();
             let positive = if is_negative { given.negated() } else { given };
