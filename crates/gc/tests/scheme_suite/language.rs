@@ -110,8 +110,8 @@ pub const NUMBERS: &[(&str, &str)] = &[
         "(255 -5 3/2 0.5 1000.0 -0.0 +inf.0 1.5e-7 6.02e+23)",
     ),
     (
-        "(list (+ 1+2i 3-2i) (* 1+i 1-i) (/ 1+2i 3+4i) (magnitude 3+4i) (real-part 1.5+2i) (sqrt -1))",
-        "(4 2 11/25+2/25i 5 1.5 +i)",
+        "(list (+ 1+2i 3-2i) (* 1+i 1-i) (/ 1+2i 3+4i) (magnitude 3+4i) (real-part 1.5+2i) (sqrt -1) (sqrt -4.0-0.0i))",
+        "(4 2 11/25+2/25i 5 1.5 +i 0.0+2.0i)",
     ),
     ("(rationalize (exact .3) 1/10)", "1/3"),
     (

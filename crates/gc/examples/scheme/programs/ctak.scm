@@ -9,5 +9,4 @@
            (call/cc (lambda (k) (ctak-aux k (- x 1) y z)))
            (call/cc (lambda (k) (ctak-aux k (- y 1) z x)))
            (call/cc (lambda (k) (ctak-aux k (- z 1) x y))))))))
-(write (ctak 18 12 6))
-(newline)
+(do ((i 0 (+ i 1)) (sum 0 (+ sum (ctak 18 12 6)))) ((= i 12) (write sum) (newline)))
