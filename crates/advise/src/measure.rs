@@ -43,6 +43,9 @@ pub(crate) struct SiteMeasure {
     pub(crate) batched: u64,
     pub(crate) temporaries: u64,
     pub(crate) resized: u64,
+    /// Resizes, and those of the block that its thread allocated last of this site.
+    pub(crate) resizes: u64,
+    pub(crate) resizes_of_newest: u64,
 }
 
 /// What a stack holds at the two moments that pictures show.
@@ -189,7 +192,10 @@ impl<'g> Measure<'g> {
         let block = self.blocks.at(place);
         block.size = size;
         let growth = block.weight * size.saturating_sub(old_size) as f64;
-        let measure = &mut self.sites[self.lanes[block.lane as usize].site as usize];
+        let lane = &self.lanes[block.lane as usize];
+        let measure = &mut self.sites[lane.site as usize];
+        measure.resizes += 1;
+        measure.resizes_of_newest += u64::from(lane.youngest == place && block.thread == thread);
         measure.bytes += growth;
         measure.sizes.add(size, 1);
         measure.resized += u64::from(!block.is_resized);

@@ -128,7 +128,7 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     say(
         site,
         format!(
-            "Measured by {} replays on a {kind}{upheld}; it holds {} at most{worst}.",
+            "Measured by {} pairs of replays on a {kind}{upheld}; it holds {} at most{worst}.",
             proof.repeats,
             bytes_text(proof.held_bytes)
         ),

@@ -10,8 +10,10 @@ const NEARLY_ALL: f64 = 0.99;
 const BATCHED_MIN: f64 = 0.9;
 /// Share of blocks still alive that an arena freed in batches may leave behind.
 const LEFT_MAX: f64 = 0.1;
-/// Share of resized blocks above which only the general allocator will do.
+/// Share of resized blocks above which only what makes a block longer in place will do.
 const RESIZED_MAX: f64 = 0.05;
+/// Share of the resizes that are of the newest block, which an arena makes longer in place.
+const NEWEST_MIN: f64 = 0.9;
 /// Most sizes of a slab (DESIGN: 2 to 8).
 const SLAB_SIZES_MAX: u32 = 8;
 /// Median size from which a block is large: buddy's splitting pays from here on.
@@ -27,6 +29,7 @@ pub(crate) struct Shares {
     pub(crate) batched: f64,
     pub(crate) temporary: f64,
     pub(crate) resized: f64,
+    pub(crate) resized_newest: f64,
     pub(crate) left: f64,
 }
 
@@ -43,6 +46,7 @@ impl Shares {
             batched: share(site.batched, site.deaths, 0.0),
             temporary: share(site.temporaries, site.blocks, 0.0),
             resized: share(site.resized, site.blocks, 0.0),
+            resized_newest: share(site.resizes_of_newest, site.resizes, 1.0),
             left: share(site.blocks - site.deaths, site.blocks, 0.0),
         }
     }
@@ -60,17 +64,28 @@ pub(crate) fn recommend(site: &SiteMeasure, is_sampled: bool) -> (&'static str, 
     if site.blocks < BLOCKS_MIN {
         return ("general", format!("{} blocks are too few to show a pattern.", site.blocks));
     }
-    if shares.resized > RESIZED_MAX {
+    let is_owned = shares.same_thread >= NEARLY_ALL;
+    let is_resized = shares.resized > RESIZED_MAX;
+    let fits_arena = is_owned && shares.resized_newest >= NEWEST_MIN;
+    let dies_together =
+        shares.left >= NEARLY_ALL || shares.batched >= BATCHED_MIN && shares.left <= LEFT_MAX;
+    if is_resized && !(fits_arena && dies_together) {
         let why = format!(
-            "{} of the blocks are resized, which only the general allocator does well.",
-            percent(shares.resized)
+            "{} of the blocks are resized, {} of the times while they are the newest, and {} die \
+             in batches: no arena, and of the others only the general allocator resizes well.",
+            percent(shares.resized),
+            percent(shares.resized_newest),
+            percent(shares.batched)
         );
         return ("general", why);
     }
-    let is_owned = shares.same_thread >= NEARLY_ALL;
+    let growth = match is_resized {
+        true => " They are resized while they are the newest, which an arena does in place.",
+        false => "",
+    };
     if shares.left >= NEARLY_ALL {
         let why = format!(
-            "{} of {} blocks are never freed: an arena that lives as long as the program.",
+            "{} of {} blocks are never freed: an arena that lives as long as the program.{growth}",
             percent(shares.left),
             site.blocks
         );
@@ -79,7 +94,7 @@ pub(crate) fn recommend(site: &SiteMeasure, is_sampled: bool) -> (&'static str, 
     if is_owned && shares.batched >= BATCHED_MIN && shares.left <= LEFT_MAX {
         let why = format!(
             "{} of the blocks die in batches with no allocation between, by the thread that \
-             allocated them.",
+             allocated them.{growth}",
             percent(shares.batched)
         );
         return ("linear", why);

@@ -185,6 +185,29 @@ fn large_powers_of_two_are_for_the_buddy_and_growing_blocks_for_malloc() {
 }
 
 #[test]
+fn blocks_that_grow_while_they_are_the_newest_and_die_together_are_an_arenas() {
+    let mut program = Synthetic::new();
+    for _ in 0..20 {
+        let mut one_by_one = Vec::new();
+        for _ in 0..10 {
+            let text = program.malloc(0, 8, &[0x100]);
+            let text = program.realloc(0, text, 16, &[0x300]);
+            one_by_one.push(program.realloc(0, text, 100, &[0x300]));
+        }
+        let mut by_turns: Vec<_> = (0..10).map(|_| program.malloc(0, 8, &[0x200])).collect();
+        for text in &mut by_turns {
+            *text = program.realloc(0, *text, 100, &[0x300]);
+        }
+        for text in one_by_one.into_iter().chain(by_turns) {
+            program.free(0, text);
+        }
+    }
+    let analysis = analyse(program);
+    assert_eq!(site(&analysis, 0x100).recommend, "linear");
+    assert_eq!(site(&analysis, 0x200).recommend, "general");
+}
+
+#[test]
 fn mapped_memory_failures_and_wrong_frees_are_apart() {
     let mut program = Synthetic::new();
     let mapping = program.alloc_at(0, 0x7000_0000, 0x10000, &[0x500], leaf(AllocKind::Mmap));

@@ -22,7 +22,7 @@ const SITES_MAX: usize = 8;
 const SHARE_MIN: f64 = 0.005;
 /// Timing runs of each site.
 const REPEATS: u32 = 5;
-/// No further round begins after this time.
+/// No further round begins after this time, once there are three.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// How candidates are proved.

@@ -20,6 +20,7 @@
 //! | `TRIM` | | target slot | offset | length |
 //! | `SITE_BORN` | size | site, log2 of the alignment << 32, [`ZEROED`] | | |
 //! | `SITE_DIED` | size | site, log2 of the alignment << 32 | | |
+//! | `SITE_RESIZED` | new size | target slot, old size << 32 | site, log2 of the alignment << 32 | |
 //!
 //! # Invariants
 //! - I1: the length of an operation follows from its code alone ([`word_count`]).
@@ -51,10 +52,12 @@ pub(crate) const TRIM: u8 = 9;
 pub(crate) const SITE_BORN: u8 = 10;
 /// The end of such a block, by whatever thread.
 pub(crate) const SITE_DIED: u8 = 11;
+/// Such a block gets another size; from then on it is aligned as `malloc` aligns.
+pub(crate) const SITE_RESIZED: u8 = 12;
 /// Alignment that every allocator gives without being asked, as log2.
 pub(crate) const NATURAL_ALIGN_LOG2: u32 = 4;
 /// Number of codes.
-pub(crate) const CODE_COUNT: u8 = 12;
+pub(crate) const CODE_COUNT: u8 = 13;
 
 /// In the high half of `SITE_BORN`'s word 1: the program asked for zeroes.
 pub(crate) const ZEROED: u32 = 1 << 31;
@@ -178,7 +181,7 @@ pub(crate) fn word_count(code: u8) -> Option<usize> {
     match code {
         MALLOC | CALLOC | FREE => Some(1),
         REALLOC | ALIGNED | TOUCH | SITE_BORN | SITE_DIED => Some(2),
-        LARGE_BORN => Some(3),
+        LARGE_BORN | SITE_RESIZED => Some(3),
         LARGE_RESIZED | LARGE_DIED | TRIM => Some(4),
         _ => None,
     }
@@ -186,7 +189,7 @@ pub(crate) fn word_count(code: u8) -> Option<usize> {
 
 /// Whether word 1 has a target slot.
 pub(crate) fn has_target(code: u8) -> bool {
-    matches!(code, REALLOC | LARGE_RESIZED | TOUCH | TRIM)
+    matches!(code, REALLOC | LARGE_RESIZED | TOUCH | TRIM | SITE_RESIZED)
 }
 
 /// Whether word 1 has a touch list.

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// Sizes of a slab site at most.
 pub(crate) const SITE_SIZES_MAX: usize = 8;
 
+/// Fewer pairs of runs tell no noise, so they show no difference; so many run whatever the time.
+const PAIRS_MIN: usize = 3;
 /// Of so many pairs of runs one may say the contrary of the rest.
 const CONTRARY_MAX_IN: usize = 5;
 
@@ -199,11 +201,11 @@ pub fn measure_sites(
     let mut wanted: Vec<usize> = (0..sites.len()).filter(|&at| routes[at].is_some()).collect();
     // A difference that shows is looked at a second time: one site of eight shows one by chance.
     for _ in 0..2 {
-        for round in 0..options.repeats {
+        for _ in 0..options.repeats {
             wanted.retain(|&index| figures[index].failure.is_empty());
             let is_over = options.time_budget.is_some_and(|budget| started.elapsed() > budget);
-            let is_first = pairs.iter().all(Vec::is_empty) && round == 0;
-            if wanted.is_empty() || is_over && !is_first {
+            let is_short = wanted.iter().any(|&index| pairs[index].len() < PAIRS_MIN);
+            if wanted.is_empty() || is_over && !is_short {
                 break;
             }
             let base = run(None, false)?;
@@ -245,7 +247,7 @@ struct Difference {
 
 impl Difference {
     /// The median gain. Its noise is half the sum of both spreads, and all of it where more than
-    /// one pair in five says the contrary.
+    /// one pair in five says the contrary, or there are too few pairs.
     fn of(pairs: &[Pair]) -> Self {
         let gains = || pairs.iter().map(|pair| pair.base_s - pair.region_s);
         let (base, region) =
@@ -254,7 +256,7 @@ impl Difference {
         let base_s = median(base());
         let spreads_s = spread(base()) * base_s + spread(region()) * median(region());
         let contrary = gains().filter(|gain| gain * gain_s <= 0.0).count();
-        let is_agreed = contrary * CONTRARY_MAX_IN <= pairs.len();
+        let is_agreed = pairs.len() >= PAIRS_MIN && contrary * CONTRARY_MAX_IN <= pairs.len();
         let noise_s = (spreads_s / 2.0).max(if is_agreed { 0.0 } else { gain_s.abs() });
         Self { gain_s, base_s, noise_s }
     }
@@ -283,7 +285,7 @@ fn obstacle(facts: &SiteFacts, kind: RegionKind) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Difference, Pair, RegionKind, SiteRoute};
+    use super::{Difference, PAIRS_MIN, Pair, RegionKind, SiteRoute};
 
     #[test]
     fn a_difference_shows_when_it_is_above_the_noise_and_pairs_agree() {
@@ -299,6 +301,8 @@ mod tests {
         let noisy = [(1.0, 0.9), (1.0, 0.9), (1.0, 0.9), (1.0, 0.9), (1.3, 0.9)];
         assert!(!Difference::of(&pairs(&noisy)).shows());
         assert!(!Difference::of(&[]).shows());
+        assert!(!Difference::of(&pairs(&clear[..PAIRS_MIN - 1])).shows());
+        assert!(Difference::of(&pairs(&clear[..PAIRS_MIN])).shows());
     }
 
     #[test]

@@ -419,14 +419,16 @@ impl PlanBuilder {
         Some(routed)
     }
 
-    /// A region's small block is resized by another one and a copy; so is the one of `malloc` that
-    /// it is compared with.
+    /// A small block of a site is resized by whatever serves the site, as well as that can.
     fn site_resized(&mut self, thread: usize, object: ObjectId, size: u64) {
         let Some((slot, block)) = self.take_version(thread, object) else { return };
         let old_size = std::mem::replace(&mut block.size, size);
         let Some(routed) = self.site_passes(thread, object, old_size, size) else { return };
-        self.site_died(thread, slot, old_size, routed);
-        let place = self.site_born(thread, slot, size, routed.site, 0, How::Malloc);
+        let head = op::pack(op::SITE_RESIZED, slot, size);
+        let detail = op::halves(routed.site, u32::from(routed.align_log2));
+        let place = self.append(thread, &[head, op::halves(slot, old_size as u32), detail]);
+        self.touch_less(old_size);
+        self.touch_more(size);
         self.begin_version(object, slot, place);
         self.facts.operations += 1;
         self.now.live_bytes -= old_size;

@@ -82,8 +82,9 @@ impl Lane {
         }
     }
 
-    /// The block with `size` bytes in another place, the old one ended; null (and the old one
-    /// still there) when the region has none.
+    /// The block with `size` bytes: in place where the region can do that, else in another one
+    /// with its bytes, the old one ended. Null (and the old one still there) when the region has
+    /// none.
     ///
     /// # Safety
     /// - As for [`Lane::free`], with `old_size`; the new one has natural alignment.
@@ -94,6 +95,18 @@ impl Lane {
         align_log2: u32,
         size: usize,
     ) -> *mut u8 {
+        let (Some(old), Some(new)) = (layout(old_size, align_log2), layout(size, 0)) else {
+            return ptr::null_mut();
+        };
+        let Some(start) = NonNull::new(block) else { return ptr::null_mut() };
+        match self.seat() {
+            // SAFETY: the caller's block and layout, of this lane's own region.
+            Some(Seat::Own(region)) => return unsafe { region.resize(start, old, new) },
+            // SAFETY: the caller's block and layout, of the one region that all share.
+            Some(Seat::Locked(region)) => return unsafe { lock(region).resize(start, old, new) },
+            Some(Seat::Pool(slot, _)) if fits(*slot, new) => return block,
+            Some(Seat::Pool(..) | Seat::Slab(_)) | None => {}
+        }
         let moved = self.alloc(size, 0);
         if !moved.is_null() {
             // SAFETY: both are live, different, and have at least so many bytes.
@@ -175,19 +188,53 @@ mod tests {
         }
     }
 
+    /// Sizes, one after the other, of a block with others made between.
+    fn resized(lane: &mut Lane, sizes: &[usize], has_neighbours: bool) -> usize {
+        let mut block = lane.alloc(sizes[0], 0);
+        let first = block;
+        // SAFETY: a live block of that size.
+        unsafe { block.write_bytes(9, sizes[0]) };
+        let mut written = sizes[0];
+        for pair in sizes.windows(2) {
+            if has_neighbours {
+                assert!(!lane.alloc(40, 0).is_null());
+            }
+            // SAFETY: live, of that size and natural alignment.
+            block = unsafe { lane.resize(block, pair[0], 0, pair[1]) };
+            assert!(!block.is_null());
+            written = written.min(pair[1]);
+            // SAFETY: a live block, so many of its first bytes written.
+            let bytes = unsafe { std::slice::from_raw_parts(block, written) };
+            assert!(bytes.iter().all(|&byte| byte == 9));
+        }
+        let distance = block.addr().abs_diff(first.addr());
+        // SAFETY: live, of that size and natural alignment.
+        unsafe { lane.free(block, sizes[sizes.len() - 1], 0) };
+        distance
+    }
+
     #[test]
-    fn a_resized_block_keeps_its_bytes() {
-        let mut lane = Lane::new(Some(route(RegionKind::Slab, [0; SITE_SIZES_MAX])), None);
-        let block = lane.alloc(100, 0);
-        // SAFETY: a live block of 100 bytes.
-        unsafe { block.write_bytes(9, 100) };
-        // SAFETY: live, of that size and natural alignment.
-        let block = unsafe { lane.resize(block, 100, 0, 300_000) };
-        // SAFETY: a live block of 300,000 bytes, the first 100 of them written.
-        let bytes = unsafe { std::slice::from_raw_parts(block, 100) };
-        assert!(bytes.iter().all(|&byte| byte == 9));
-        // SAFETY: live, of that size and natural alignment.
-        unsafe { lane.free(block, 300_000, 0) };
+    fn a_resized_block_keeps_its_bytes_in_every_region() {
+        let mut sizes = [0; SITE_SIZES_MAX];
+        sizes[0] = 40_000;
+        for kind in RegionKind::ALL {
+            for is_shared in [false, true] {
+                let route = SiteRoute { is_shared, ..route(kind, sizes) };
+                let shared = is_shared.then(|| SharedRegion::new(&route).expect("memory"));
+                let mut lane = Lane::new(Some(route), shared);
+                for has_neighbours in [false, true] {
+                    resized(&mut lane, &[100, 30_000, 40_000, 64, 200], has_neighbours);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_arena_makes_its_newest_block_longer_where_it_is() {
+        let mut lane = Lane::new(Some(route(RegionKind::Linear, [0; SITE_SIZES_MAX])), None);
+        let sizes = [16, 100, 1000, 24, 500];
+        assert_eq!(resized(&mut lane, &sizes, false), 0);
+        assert_ne!(resized(&mut lane, &sizes, true), 0);
     }
 
     #[test]

@@ -151,6 +151,10 @@ impl<H: Heap> Bench<H> {
                     self.site_died::<MEASURE>(&words[at..at + 2], tally, lane);
                     at += 2;
                 }
+                op::SITE_RESIZED => {
+                    self.site_resized::<MEASURE>(&words[at..at + 3], tally, lane);
+                    at += 3;
+                }
                 code => {
                     let count = op::word_count(code).unwrap_or(1);
                     self.operate_large::<MEASURE>(&words[at..at + count], tally, lane);
@@ -217,6 +221,32 @@ impl<H: Heap> Bench<H> {
         // SAFETY: as above; of this lane, or of the region that all lanes share (lane I1), and
         // made with that size and alignment.
         unsafe { lane.free(block, size, op::high(words[1])) };
+    }
+
+    fn site_resized<const MEASURE: bool>(&self, words: &[u64], tally: &mut Tally, lane: &mut Lane) {
+        let (slot, size) = (op::slot(words[0]), op::size(words[0]) as usize);
+        let (target, old_size) = (op::low(words[1]), op::high(words[1]) as usize);
+        let block = self.take(slot);
+        let block = if lane.serves(op::low(words[2])) {
+            Self::count_site::<MEASURE>(tally, 0, size as i64 - old_size as i64);
+            // SAFETY: of this lane, or of the region that all lanes share (lane I1), live, ours
+            // alone, made with that size and alignment.
+            let block = unsafe { lane.resize(block, old_size, op::high(words[2]), size) };
+            if block.is_null() {
+                (self.on_exhausted)(true, size);
+            }
+            block
+        } else {
+            self.count_death::<MEASURE>(tally, block, old_size);
+            // SAFETY: the block came out of its slot, so it is ours alone and live.
+            let block = self.checked(unsafe { self.heap.resize(block, size) }, slot, size);
+            self.count_birth::<MEASURE>(tally, block, size);
+            block
+        };
+        if size > old_size {
+            self.write_all(block, old_size, size);
+        }
+        self.put(target, block);
     }
 
     /// Everything about large blocks and mappings. What a mapping costs is the program's own

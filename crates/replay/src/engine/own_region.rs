@@ -81,6 +81,48 @@ impl OwnRegion {
         }
     }
 
+    /// The block with another layout, its bytes kept; null, and the block as before, when there is
+    /// none. A linear region makes its newest block longer where it is.
+    ///
+    /// # Safety
+    /// - `block` is a live block of this region, made with `old`; if another one comes back, only
+    ///   that is used from then on.
+    pub(super) unsafe fn resize(
+        &mut self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> *mut u8 {
+        let resized = match &self.region {
+            Some(Region::Linear(arena)) if new.size() >= old.size() => {
+                // SAFETY: the caller's block and layout, made longer.
+                unsafe { arena.grow(block, old, new) }.ok()
+            }
+            // SAFETY: the caller's block and layout, made shorter.
+            Some(Region::Linear(arena)) => unsafe { arena.shrink(block, old, new) }.ok(),
+            Some(Region::Pool(pool)) if fits(pool.block_layout(), new) => Some(block),
+            // SAFETY: the caller's block and layout.
+            _ => return unsafe { self.replace(block, old, new) },
+        };
+        resized.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    /// Resizes by another block and a copy.
+    ///
+    /// # Safety
+    /// - As for [`Self::resize`].
+    unsafe fn replace(&mut self, block: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
+        let moved = self.alloc(new);
+        if !moved.is_null() {
+            let bytes = old.size().min(new.size());
+            // SAFETY: both are live, different, and have at least so many bytes.
+            unsafe { ptr::copy_nonoverlapping(block.as_ptr(), moved, bytes) };
+            // SAFETY: the caller's promise.
+            unsafe { self.free(block, old) };
+        }
+        moved
+    }
+
     /// Bytes that the region holds now, and so at most: none of them gives memory back.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.region {

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use heapwright_os::cycle_counter;
 use heapwright_regions::{AnonymousPages, CompactingPool, HandlePool, HugePages, HugeWish};
 use heapwright_testkit::Random;
 
@@ -76,6 +77,32 @@ fn draws(below: usize) -> Vec<u32> {
     (0..DRAWS).map(|_| random.below(below as u64) as u32).collect()
 }
 
+/// [`Probe::each_warm`] with the operation written into each of its loops: a closure is inlined for
+/// one subject and called for the next, as the compiler thinks, and a call is a third of these.
+macro_rules! each_inlined {
+    ($probe:expr, $rounds:expr, $index:ident, $operation:block) => {{
+        for $index in 0..$rounds {
+            $operation
+        }
+        match $probe.samples.is_some() {
+            false => {
+                let start = Instant::now();
+                for $index in 0..$probe.count {
+                    $operation
+                }
+                $probe.elapsed += start.elapsed();
+            }
+            true => {
+                for $index in 0..$probe.count {
+                    let start = cycle_counter();
+                    $operation
+                    $probe.sample(start);
+                }
+            }
+        }
+    }};
+}
+
 /// What a map must do here, so that each workload is written once.
 macro_rules! keyed {
     ($replace:ident, $get:ident, $walk:ident, $make:expr, $insert:expr, $remove:expr, $lookup:expr,
@@ -84,7 +111,7 @@ macro_rules! keyed {
             let draws = draws(LIVE);
             let mut map = $make;
             let mut keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
-            probe.each_warm(WARM, |index| {
+            each_inlined!(probe, WARM, index, {
                 let key = &mut keys[draws[index % DRAWS] as usize];
                 let item: Item = $remove(&mut map, *key);
                 *key = $insert(&mut map, item);
@@ -97,8 +124,9 @@ macro_rules! keyed {
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
             let mut sum = 0;
-            probe
-                .each_warm(WARM, |index| sum += $lookup(&map, keys[draws[index % DRAWS] as usize]));
+            each_inlined!(probe, WARM, index, {
+                sum += $lookup(&map, keys[draws[index % DRAWS] as usize]);
+            });
             black_box(sum);
         }
 
@@ -215,7 +243,7 @@ fn get_pointers(probe: &mut Probe) {
     let mut items: Vec<[u64; 8]> = (0..LIVE as u64).map(|n| [n; 8]).collect();
     let keys: Vec<*const [u64; 8]> = items.iter_mut().map(|item| &raw const *item).collect();
     let mut sum = 0;
-    probe.each_warm(WARM, |index| {
+    each_inlined!(probe, WARM, index, {
         // SAFETY: an item of the vector.
         let item = unsafe { &*keys[draws[index % DRAWS] as usize] };
         sum += item[0];
