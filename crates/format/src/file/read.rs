@@ -480,10 +480,16 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_newer_files_are_told_apart() {
+    fn foreign_older_and_newer_files_are_told_apart() {
         assert!(matches!(open(b"#!/bin/sh\n").1, Err(OpenError::Foreign { .. })));
-        let mut newer = sample();
-        newer[8] = 9;
-        assert!(matches!(open(&newer).1, Err(OpenError::Version { found: 9, .. })));
+        for version in [1, 2, 9] {
+            let mut other = sample();
+            other[8] = version;
+            let error = open(&other).1.expect_err("it is refused");
+            assert!(matches!(error, OpenError::Version { found, .. } if found == version.into()));
+            let text = error.to_string();
+            assert!(text.contains(&format!("a recording of version {version}, ")), "{text}");
+            assert!(text.contains("reads version 3; record it again"), "{text}");
+        }
     }
 }
