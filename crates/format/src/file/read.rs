@@ -486,7 +486,9 @@ mod tests {
             let mut other = sample();
             other[8] = version;
             let error = open(&other).1.expect_err("it is refused");
-            assert!(matches!(error, OpenError::Version { found, .. } if found == version.into()));
+            assert!(
+                matches!(error, OpenError::Version { found, .. } if found == u32::from(version))
+            );
             let text = error.to_string();
             assert!(text.contains(&format!("a recording of version {version}, ")), "{text}");
             assert!(text.contains("reads version 3; record it again"), "{text}");
