@@ -14,8 +14,9 @@ use crate::interpreter::value::{
 use heapwright_gc::LimitReached;
 use std::rc::Rc;
 
-/// Forms in forms at most: what recursion in the expander and the emitter may use of the stack.
-const DEPTH_MAX: usize = 250;
+/// Forms in forms at most: what recursion in the expander and the emitter may use of
+/// the two megabytes that a thread has, in debug builds.
+const DEPTH_MAX: usize = 120;
 
 /// Expansions of one form in a row; a macro that always gives a use of itself ends here.
 const EXPANSIONS_MAX: usize = 100_000;
