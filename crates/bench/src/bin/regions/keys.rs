@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use heapwright_os::cycle_counter;
-use heapwright_regions::{AnonymousPages, CompactingPool, HandlePool, HugePages, HugeWish};
+use heapwright_regions::{
+    AnonymousPages, CompactingPool, DensePool, HandlePool, HugePages, HugeWish,
+};
 use heapwright_testkit::Random;
 
 use super::measure::{Probe, Subject, Workload, ours, peer};
@@ -29,6 +31,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", replace_ours),
                 ours("huge pages", replace_huge),
+                ours("without gaps", replace_ours_dense),
                 ours("compacting", replace_compacting),
                 peer("slotmap", replace_slotmap),
                 dense(replace_dense),
@@ -44,6 +47,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
                 ours("", get_ours),
                 ours("huge pages", get_huge),
+                ours("without gaps", get_ours_dense),
                 ours("compacting", get_compacting),
                 peer("slotmap", get_slotmap),
                 dense(get_dense),
@@ -63,6 +67,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", walk_ours),
                 ours("huge pages", walk_huge),
+                ours("without gaps", walk_ours_dense),
                 ours("compacting", walk_compacting),
                 peer("slotmap", walk_slotmap),
                 dense(walk_dense),
@@ -175,6 +180,16 @@ keyed!(
     |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    replace_ours_dense,
+    get_ours_dense,
+    walk_ours_dense,
+    DensePool::<Item, _>::new_in(AnonymousPages),
+    |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut DensePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
+    |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
 );
 keyed!(
     replace_compacting,
