@@ -35,7 +35,8 @@ usage: cargo xtask COMMAND
            --tier miri, --tier asan: region allocators under a nightly toolchain's tools;
            --tier loom: the state machines of malloc in every order of their steps;
            --tier aarch64: core, sync and malloc for that processor, under emulation;
-           --tier load: the examples under ten minutes of load each)
+           --tier load: the examples under ten minutes of load each;
+           --tier scheme: the suite that HEAPWRIGHT_SCHEME_SUITE names, on every collector)
   bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
            safety), or, without one, compare allocators on the bundled program
   tidy     dependency directions, links, unsafe arguments, machine paths

@@ -1,8 +1,8 @@
 //! Emitter: trees to code for the stack machine. Closures copy what they capture; a variable that
 //! is assigned lies in a box, so that all copies see it.
 
-use super::expand::{Lambda, Tree};
 use super::roots::Memory;
+use super::syntax::{Lambda, Tree};
 use super::value::UNSPECIFIED;
 use std::collections::HashMap;
 use std::rc::Rc;

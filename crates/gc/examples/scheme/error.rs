@@ -11,6 +11,10 @@ pub enum Error {
     Syntax(String),
     /// A procedure was used wrongly; the program may handle it.
     Fault(String),
+    /// As `Fault`, of the system's files.
+    File(String),
+    /// The program asked to end, with this status.
+    Exit(i32),
     /// A condition that the program raised and nobody handled: its message.
     Unhandled(String),
     /// The heap is full: after a collection it may go on.
@@ -39,9 +43,11 @@ impl From<LimitReached> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(message) | Self::Fault(message) | Self::Unhandled(message) => {
-                f.write_str(message)
-            }
+            Self::Syntax(message)
+            | Self::Fault(message)
+            | Self::File(message)
+            | Self::Unhandled(message) => f.write_str(message),
+            Self::Exit(status) => write!(f, "exit with status {status}"),
             Self::Full => f.write_str("no memory for the program"),
             Self::OutOfMemory => f.write_str("out of memory"),
         }

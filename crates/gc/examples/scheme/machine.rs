@@ -2,47 +2,35 @@
 
 use super::emit::{Code, Emitter, Op, STORED};
 use super::error::{Error, Outcome};
-use super::expand::Expander;
-use super::primitives::{Body, PRIMITIVES};
-use super::print::print;
-use super::read::Reader;
+use super::primitives::{self, Body, Primitive};
 use super::roots::Memory;
+use super::syntax::{Expander, Libraries};
+use super::text::print::print;
+use super::text::read::Reader;
 use super::value::{
-    FALSE, Kind, NIL, UNDEFINED, Word, as_primitive, as_small, count, get, kind, len, list,
-    primitive,
+    FALSE, Kind, UNDEFINED, Word, as_primitive, as_small, count, get, kind, len, list, primitive,
 };
 use heapwright_gc::Config;
-use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Values and frames on the stack at most.
 const STACK_LEN_MAX: usize = 1 << 20;
 /// More than that while a handler looks at the fault of too many.
 const HANDLER_STACK_LEN: usize = 10_000;
 
-/// What handling a full heap may use.
-const RESERVE_BYTES: usize = 64 << 10;
+/// What handling a full heap may use: pieces of this size, and how many. In pieces, since what a
+/// large object leaves free is of no use to small ones where a collector keeps them apart.
+const RESERVE_PIECE_BYTES: usize = 4 << 10;
+const RESERVE_PIECES: usize = 32;
 
-/// Global variables by name.
-#[derive(Default)]
-pub struct Globals {
-    numbers: HashMap<String, u32>,
-    names: Vec<String>,
-}
-
-impl Globals {
-    /// The number of a variable, new ones undefined.
-    pub fn number(&mut self, memory: &mut Memory, name: &str) -> u32 {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        memory.roots.globals.push(UNDEFINED);
-        self.names.push(name.to_owned());
-        let number = (self.names.len() - 1) as u32;
-        self.numbers.insert(name.to_owned(), number);
-        number
-    }
-}
+/// The library, in the order in which it is built.
+const LIBRARY: [&str; 4] = [
+    include_str!("library/syntax.scm"),
+    include_str!("library/base.scm"),
+    include_str!("library/control.scm"),
+    include_str!("library/ports.scm"),
+];
 
 /// Where a procedure goes on.
 #[derive(Clone, Copy)]
@@ -57,7 +45,11 @@ pub struct Machine {
     pub memory: Memory,
     /// What the program has displayed.
     pub output: String,
-    globals: Globals,
+    /// Whether output goes to the process's, and input comes from there.
+    pub has_console: bool,
+    pub began: Instant,
+    libraries: Libraries,
+    primitives: Vec<&'static Primitive>,
     codes: Vec<Rc<Code>>,
     frames: Vec<Frame>,
     now: Frame,
@@ -66,7 +58,18 @@ pub struct Machine {
     pub wants_collection: bool,
     /// Memory for handling that the heap is full; false when it is used up. Among the constants.
     reserve: u32,
-    /// The number of the condition that stands for a full heap, among the constants.
+    /// Where the last value of a program is, among the globals: a root, since forms are compiled
+    /// after a safepoint.
+    last: u32,
+    hooks: Hooks,
+}
+
+/// Variables of the library that the machine uses, by their numbers.
+struct Hooks {
+    handlers: u32,
+    raise: u32,
+    fault: u32,
+    /// The condition that stands for a full heap.
     full: u32,
 }
 
@@ -75,71 +78,127 @@ impl Machine {
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut memory =
             Memory::new(config).map_err(|error| Error::Unhandled(error.to_string()))?;
-        let message = memory.string("out of memory")?;
-        let full = memory.words(Kind::Record, 3, |index| [FALSE, message, NIL][index])?;
-        let kind = memory.symbol("error")?;
-        memory.set(full, 0, kind);
-        let full = memory.constant(full);
-        let reserve = memory.constant(FALSE);
+        let mut libraries = Libraries::new();
+        let primitives = primitives::all();
+        for (index, one) in primitives.iter().enumerate() {
+            let number = libraries.system(&mut memory, one.name);
+            memory.roots.globals[number as usize] = primitive(index);
+        }
+        let mut hook = |name| libraries.system(&mut memory, name);
+        let hooks = Hooks {
+            handlers: hook("%handlers"),
+            raise: hook("raise"),
+            fault: hook("%fault"),
+            full: hook("%full"),
+        };
+        let last = hook("%last");
+        let reserve = memory.roots.constants.len() as u32;
+        memory.roots.constants.push(FALSE);
         let mut machine = Self {
             memory,
             output: String::new(),
-            globals: Globals::default(),
+            has_console: false,
+            began: Instant::now(),
+            libraries,
+            primitives,
             codes: Vec::new(),
             frames: Vec::new(),
             now: Frame { code: 0, at: 0, base: 0 },
             stack_len_max: STACK_LEN_MAX,
             wants_collection: false,
             reserve,
-            full,
+            last,
+            hooks,
         };
-        for (index, one) in PRIMITIVES.iter().enumerate() {
-            let number = machine.globals.number(&mut machine.memory, one.name);
-            machine.memory.roots.globals[number as usize] = primitive(index);
+        for text in LIBRARY {
+            machine.eval_in(text, Libraries::SYSTEM)?;
         }
-        machine.eval(include_str!("prelude.scm"))?;
+        machine.libraries.import_all(Libraries::SYSTEM, Libraries::PROGRAM);
         Ok(machine)
     }
 
     /// Runs every form of `text`; the value of the last one as text.
     pub fn eval(&mut self, text: &str) -> Result<String, Error> {
+        self.eval_in(text, Libraries::PROGRAM)?;
+        Ok(print(self.memory.roots.globals[self.last as usize], false))
+    }
+
+    fn eval_in(&mut self, text: &str, library: usize) -> Result<(), Error> {
         let mut reader = Reader::new(text);
-        // A root, since forms are compiled after a safepoint.
-        let last = self.globals.number(&mut self.memory, " last") as usize;
+        let last = self.last as usize;
         self.memory.roots.globals[last] = STORED;
-        while let Some(entry) = self.compile(&mut reader)? {
+        while let Some(entry) = self.compile(&mut reader, library)? {
             self.memory.roots.globals[last] = self.run(entry)?;
         }
-        Ok(print(self.memory.roots.globals[last], false))
+        Ok(())
     }
 
     /// The next form as code; a full heap is collected once.
-    fn compile(&mut self, reader: &mut Reader<'_>) -> Result<Option<usize>, Error> {
+    fn compile(&mut self, reader: &mut Reader<'_>, library: usize) -> Result<Option<usize>, Error> {
         self.stop();
         self.memory.safepoint();
         if self.memory.roots.constants[self.reserve as usize] == FALSE {
-            let reserve =
-                self.retry(|this| Ok(this.memory.bytes(Kind::String, &[0; RESERVE_BYTES])?))?;
+            let reserve = self.retry(|this| {
+                let piece = || this.memory.bytes(Kind::Bytevector, &[0; RESERVE_PIECE_BYTES]);
+                let pieces = (0..RESERVE_PIECES).map(|_| piece());
+                let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+                Ok(this.memory.list(&pieces)?)
+            })?;
             self.memory.roots.constants[self.reserve as usize] = reserve;
         }
         let before = reader.clone();
-        match self.compile_form(reader) {
+        let next = |this: &mut Self, reader: &mut Reader<'_>| {
+            let form = reader.next(&mut this.memory)?;
+            form.map(|form| this.compile_form(form, library)).transpose()
+        };
+        match next(self, reader) {
             Err(Error::Full) => {
                 self.memory.collect();
                 *reader = before;
-                self.compile_form(reader)
+                next(self, reader)
             }
             result => result,
         }
     }
 
-    fn compile_form(&mut self, reader: &mut Reader<'_>) -> Result<Option<usize>, Error> {
-        let Some(form) = reader.next(&mut self.memory)? else { return Ok(None) };
-        let mut expander = Expander::new(&mut self.memory, &mut self.globals);
-        let tree = expander.expand(form)?;
+    fn compile_form(&mut self, form: Word, library: usize) -> Result<usize, Error> {
+        let mut expander = Expander::new(&mut self.memory, &mut self.libraries);
+        let tree = expander.program(form, library)?;
         let assigned = std::mem::take(&mut expander.assigned);
         let emitter = Emitter::new(&mut self.memory, &mut self.codes, assigned);
-        Ok(Some(emitter.top_level(&tree)))
+        Ok(emitter.top_level(&tree))
+    }
+
+    /// `(eval form [environment])`: calls the code of the form in place of the callee.
+    pub fn eval_form(&mut self, from: usize, arguments: usize) -> Result<(), Error> {
+        let library = match arguments {
+            1 => Libraries::PROGRAM,
+            _ => {
+                let environment = self.memory.roots.stack[from + 2];
+                if kind(environment) != Some(Kind::Environment) {
+                    return Err(Error::fault("is no environment", &print(environment, false)));
+                }
+                as_small(get(environment, 0)).expect("an environment has a number") as usize
+            }
+        };
+        let closure = self.retry(|this| {
+            let code = this.compile_form(this.memory.roots.stack[from + 1], library)?;
+            Ok(this.memory.words(Kind::Closure, 1, |_| count(code))?)
+        })?;
+        self.memory.roots.stack.truncate(from);
+        self.push(closure);
+        self.call(0)
+    }
+
+    pub fn environment_of(&self, library: usize) -> Outcome {
+        Ok(self.memory.words(Kind::Environment, 1, |_| count(library))?)
+    }
+
+    /// An environment with what the import sets name.
+    pub fn new_environment(&mut self, sets: &[Word]) -> Outcome {
+        let library = self.libraries.open();
+        Expander::new(&mut self.memory, &mut self.libraries).import(sets, library)?;
+        self.environment_of(library)
     }
 
     /// Forgets the last run.
@@ -167,15 +226,21 @@ impl Machine {
                         return Err(Error::OutOfMemory);
                     }
                     self.memory.collect();
-                    let condition = self.memory.roots.constants[self.full as usize];
-                    self.raise("raise", condition, Error::OutOfMemory)?;
+                    let condition = self.memory.roots.globals[self.hooks.full as usize];
+                    self.raise(self.hooks.raise, &[condition], Error::OutOfMemory)?;
                 }
-                Err(Error::Fault(message)) => {
-                    let text = self.memory.string(&message);
+                Err(error) => {
+                    // The numbers are those of the library's predicates.
+                    let (message, class) = match &error {
+                        Error::Fault(message) => (message, 0),
+                        Error::File(message) => (message, 1),
+                        Error::Syntax(message) => (message, 2),
+                        _ => return Err(error),
+                    };
+                    let text = self.memory.string(message);
                     let text = text.map_err(|_| Error::OutOfMemory)?;
-                    self.raise("%fault", text, Error::Fault(message))?;
+                    self.raise(self.hooks.fault, &[text, count(class)], error)?;
                 }
-                Err(error) => return Err(error),
             }
             if self.now.code != here {
                 code = self.codes[self.now.code].clone();
@@ -185,19 +250,17 @@ impl Machine {
 
     /// Calls the library's `procedure` with a condition, in place of the step that failed; it does
     /// not return. Without a handler the run ends with `error`.
-    fn raise(&mut self, procedure: &str, condition: Word, error: Error) -> Result<(), Error> {
-        let global = |this: &Self, name: &str| {
-            let number = this.globals.numbers.get(name);
-            number.map_or(UNDEFINED, |number| this.memory.roots.globals[*number as usize])
-        };
-        let has_handler = kind(global(self, "%handlers")) == Some(Kind::Pair);
-        let callee = global(self, procedure);
+    fn raise(&mut self, procedure: u32, condition: &[Word], error: Error) -> Result<(), Error> {
+        let global = |number: u32| self.memory.roots.globals[number as usize];
+        let has_handler = kind(global(self.hooks.handlers)) == Some(Kind::Pair);
+        let callee = global(procedure);
         if !has_handler || kind(callee) != Some(Kind::Closure) {
             return Err(error);
         }
-        self.memory.roots.stack.extend([callee, condition]);
+        self.push(callee);
+        self.memory.roots.stack.extend(condition);
         self.stack_len_max = STACK_LEN_MAX + HANDLER_STACK_LEN;
-        self.call(1)
+        self.call(condition.len())
     }
 
     #[inline]
@@ -244,8 +307,7 @@ impl Machine {
             Op::Global(number) => {
                 let word = self.memory.roots.globals[number as usize];
                 if word == UNDEFINED {
-                    let name = &self.globals.names[number as usize];
-                    return Err(Error::fault("is not defined", name));
+                    return Err(Error::fault("is not defined", self.libraries.name(number)));
                 }
                 self.push(word);
             }
@@ -258,7 +320,7 @@ impl Machine {
                 self.store(cell);
             }
             Op::SetGlobal(number) if self.memory.roots.globals[number as usize] == UNDEFINED => {
-                return Err(Error::fault("is not defined", &self.globals.names[number as usize]));
+                return Err(Error::fault("is not defined", self.libraries.name(number)));
             }
             Op::SetGlobal(number) | Op::Define(number) => {
                 let word = std::mem::replace(self.top(), STORED);
@@ -355,7 +417,7 @@ impl Machine {
         let from = self.memory.roots.stack.len() - arguments - 1;
         let callee = self.memory.roots.stack[from];
         if let Some(number) = as_primitive(callee) {
-            let one = &PRIMITIVES[number];
+            let one = self.primitives[number];
             if arguments < one.least || arguments > one.most {
                 return Err(Error::fault("wrong number of arguments", one.name));
             }
@@ -380,8 +442,25 @@ impl Machine {
                 Ok(())
             }
             Some(Kind::Continuation) => self.resume(from, arguments),
+            Some(Kind::Parameter) if arguments == 0 => {
+                *self.top() = get(callee, 0);
+                Ok(())
+            }
             _ => Err(Error::fault("is no procedure", &print(callee, false))),
         }
+    }
+
+    /// Whether a procedure takes as many arguments.
+    pub fn accepts(&self, procedure: Word, arguments: usize) -> bool {
+        if let Some(number) = as_primitive(procedure) {
+            let one = self.primitives[number];
+            return (one.least..=one.most).contains(&arguments);
+        }
+        if kind(procedure) != Some(Kind::Closure) {
+            return true;
+        }
+        let code = &self.codes[as_small(get(procedure, 0)).expect("a closure has a code") as usize];
+        arguments == code.parameters || arguments > code.parameters && code.has_rest
     }
 
     /// Checks and arranges the arguments of the closure at `from`; returns its code and how many

@@ -1,9 +1,13 @@
 //! The machine's roots, and making objects.
 
+use super::numbers::Integer;
 use super::value::{self, Kind, NIL, Word, Words, head};
-use heapwright_gc::vm::{self, VmHeap};
+use crate::store::Store;
+use heapwright_gc::vm;
 use heapwright_gc::{Config, Field, HeapError, LimitReached, ObjectRef, Visitor};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufWriter;
 use std::ptr::NonNull;
 
 /// Everything outside the heap that refers into it.
@@ -14,10 +18,13 @@ pub struct Roots {
     pub constants: Vec<Word>,
     /// Held weakly: a symbol that only this table knows goes.
     symbols: HashMap<Box<[u8]>, Word>,
+    /// Files that ports write to, by the number in the port. Held weakly: when a port goes, its
+    /// file is closed.
+    pub files: Vec<Option<(Word, BufWriter<File>)>>,
 }
 
 // SAFETY: the words of the three tables are shown, and no others are used after a safepoint;
-// `settle` drops dead symbols and follows the others.
+// `settle` drops dead symbols and ports and follows the others.
 unsafe impl vm::Roots for Roots {
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
         for word in self.stack.iter_mut().chain(&mut self.globals).chain(&mut self.constants) {
@@ -34,21 +41,30 @@ unsafe impl vm::Roots for Roots {
                 true
             })
         });
+        for slot in &mut self.files {
+            let now = slot.as_ref().and_then(|(port, _)| value::object(*port)).and_then(&mut *fate);
+            match (slot.as_mut(), now) {
+                (Some((port, _)), Some(now)) => *port = now.payload().as_ptr(),
+                _ => *slot = None,
+            }
+        }
     }
 }
 
 /// A heap with its roots.
 pub struct Memory {
-    heap: VmHeap<Words>,
+    heap: Store<Words>,
     pub roots: Roots,
+    /// The numbers of constants that are no references.
+    fixed: HashMap<Word, u32>,
 }
 
 impl Memory {
     pub fn new(config: Config) -> Result<Self, HeapError> {
-        Ok(Self { heap: VmHeap::new(config)?, roots: Roots::default() })
+        Ok(Self { heap: Store::new(config)?, roots: Roots::default(), fixed: HashMap::new() })
     }
 
-    pub fn heap(&self) -> &VmHeap<Words> {
+    pub fn heap(&self) -> &Store<Words> {
         &self.heap
     }
 
@@ -117,7 +133,24 @@ impl Memory {
     }
 
     pub fn string(&self, text: &str) -> Result<Word, LimitReached> {
-        self.bytes(Kind::String, text.as_bytes())
+        self.string_of(text.chars())
+    }
+
+    /// A string of the characters that the iterator gives; it makes no objects.
+    pub fn string_of(&self, chars: impl Iterator<Item = char>) -> Result<Word, LimitReached> {
+        let bytes: Vec<u8> = chars.flat_map(|one| (one as u32).to_ne_bytes()).collect();
+        self.bytes(Kind::String, &bytes)
+    }
+
+    pub fn bignum(&self, number: &Integer) -> Result<Word, LimitReached> {
+        let sign = u32::from(number.is_negative());
+        let parts = [sign].into_iter().chain(number.digits().iter().copied());
+        self.bytes(Kind::Bignum, &parts.flat_map(u32::to_ne_bytes).collect::<Vec<u8>>())
+    }
+
+    /// A number of two parts.
+    pub fn numbers(&self, kind: Kind, parts: [Word; 2]) -> Result<Word, LimitReached> {
+        self.words(kind, 2, |index| parts[index])
     }
 
     pub fn flonum(&self, value: f64) -> Result<Word, LimitReached> {
@@ -145,6 +178,14 @@ impl Memory {
 
     /// Keeps `word` for ever; returns its number among the constants.
     pub fn constant(&mut self, word: Word) -> u32 {
+        // Small integers and the like are kept once.
+        if value::object(word).is_none() {
+            let next = self.roots.constants.len() as u32;
+            let number = *self.fixed.entry(word).or_insert(next);
+            if number < next {
+                return number;
+            }
+        }
         self.roots.constants.push(word);
         (self.roots.constants.len() - 1) as u32
     }

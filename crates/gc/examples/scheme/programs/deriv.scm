@@ -1,0 +1,13 @@
+; Symbolic derivatives, again and again: trees of pairs that die at once.
+(define (derive a)
+  (cond ((not (pair? a)) (if (eq? a 'x) 1 0))
+        ((eq? (car a) '+) (cons '+ (map derive (cdr a))))
+        ((eq? (car a) '-) (cons '- (map derive (cdr a))))
+        ((eq? (car a) '*)
+         (list '* a (cons '+ (map (lambda (b) (list '/ (derive b) b)) (cdr a)))))
+        ((eq? (car a) '/)
+         (list '- (list '/ (derive (cadr a)) (caddr a))
+               (list '/ (cadr a) (list '* (caddr a) (caddr a) (derive (caddr a))))))
+        (else (error "no derivative of" a))))
+(define (size x) (if (pair? x) (+ (size (car x)) (size (cdr x))) 1))
+(do ((i 0 (+ i 1)) (sum 0 (+ sum (size (derive '(+ (* 3 x x) (* a x x) (* b x) 5)))))) ((= i 150000) (write sum) (newline)))
