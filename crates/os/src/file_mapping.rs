@@ -26,6 +26,9 @@ pub enum Access {
     Random,
     /// All of it, soon: reading begins now.
     Soon,
+    /// All of it, soon, and for writing: its pages are there when the call returns, as if each had
+    /// been written to (Linux 5.14; `EINVAL` before).
+    Written,
     /// Not for a while: these pages go first when memory is wanted. Contents stay.
     NotSoon,
 }
@@ -37,6 +40,7 @@ impl Access {
             Self::Sequential => libc::MADV_SEQUENTIAL,
             Self::Random => libc::MADV_RANDOM,
             Self::Soon => libc::MADV_WILLNEED,
+            Self::Written => libc::MADV_POPULATE_WRITE,
             Self::NotSoon => libc::MADV_COLD,
         }) as usize
     }
@@ -156,6 +160,11 @@ mod tests {
         // SAFETY: the same page of the file.
         assert_eq!(unsafe { second.start().read() }, 7);
         first.sync(0..2 * page).expect("written");
+        // A kernel that cannot populate says so; nothing has changed then.
+        let populated = first.advise(0..2 * page, Access::Written);
+        assert!(matches!(populated, Ok(()) | Err(Errno::EINVAL)), "{populated:?}");
+        // SAFETY: as above.
+        assert_eq!(unsafe { second.start().read() }, 7);
         for access in [Access::Random, Access::Sequential, Access::Soon, Access::Normal] {
             first.advise(1..page, access).expect("advice");
         }

@@ -44,7 +44,7 @@ impl AsMut<[u64]> for Table {
 
 /// Blocks of one length that are kept as they came back. A length's count walks at random between
 /// none and all; one request in `RECENT_COUNT` + 1 finds none.
-const RECENT_COUNT: usize = 8;
+const RECENT_COUNT: usize = 16;
 /// Lengths below, in leaves with trimming, else orders, have such blocks.
 const RECENT_SETS: usize = 64;
 

@@ -82,7 +82,7 @@ pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };
 #[cfg(feature = "os")]
-pub use heapwright_os::{AnonymousPages, FilePages, HugePages, HugeWish};
+pub use heapwright_os::{Access, AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
 pub use locked::Locked;
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};

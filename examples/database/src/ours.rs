@@ -2,8 +2,9 @@
 
 use crate::btree::Tree;
 use crate::store::{BlockId, Store, StoreError};
-use heapwright_regions::{FileHeap, FileHeapShape, Tails};
+use heapwright_regions::{Access, FileHeap, FileHeapShape, Tails};
 use std::alloc::Layout;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,11 +24,17 @@ const ROOT_OF_POOLS: usize = 1;
 const POOL_WORDS: u64 = 3;
 const POOLS_BYTES: usize = CLASSES.len() * POOL_WORDS as usize * 8;
 
+/// The pages of a new chunk are brought in with those around it, so many bytes at once: the first
+/// touch of a file's page costs more than that of anonymous memory, and one row in forty meets one.
+const WARM_BYTES: u64 = 1 << 20;
+
 /// The file, and its pools, in a block of the file itself.
 #[derive(Debug)]
 pub(crate) struct FileStore {
     heap: FileHeap,
     pools: BlockId,
+    /// Windows of `WARM_BYTES` whose pages were brought in.
+    warm: HashSet<u64>,
 }
 
 fn c_path(path: &Path) -> CString {
@@ -47,7 +54,7 @@ impl FileStore {
         let block = heap.try_alloc(layout(POOLS_BYTES))?;
         let pools = heap.offset_of(block);
         heap.set_root(ROOT_OF_POOLS, pools);
-        let mut store = Self { heap, pools };
+        let mut store = Self { heap, pools, warm: HashSet::new() };
         store.bytes_mut(pools, POOLS_BYTES).fill(0);
         Ok(store)
     }
@@ -58,7 +65,7 @@ impl FileStore {
         let (Some(pools), Some(tree)) = (heap.root(ROOT_OF_POOLS), heap.root(ROOT_OF_TREE)) else {
             return Err(StoreError::Lost);
         };
-        let store = Self { heap, pools };
+        let store = Self { heap, pools, warm: HashSet::new() };
         let tree = Tree::from_words(store.words::<3>(tree));
         Ok((store, tree))
     }
@@ -105,10 +112,24 @@ impl FileStore {
         if end - fresh < slot_bytes {
             fresh = self.heap.offset_of(self.heap.try_alloc(layout(CHUNK_BYTES))?);
             end = fresh + CHUNK_BYTES as u64;
+            self.warm(fresh, end);
             self.set_word(pool + 16, end);
         }
         self.set_word(pool + 8, fresh + slot_bytes);
         Ok(fresh)
+    }
+
+    /// Brings the windows of a chunk in, each once.
+    fn warm(&mut self, start: u64, end: u64) {
+        for window in start / WARM_BYTES..=(end - 1) / WARM_BYTES {
+            if !self.warm.insert(window) {
+                continue;
+            }
+            let from = window * WARM_BYTES;
+            let to = (from + WARM_BYTES).min(self.heap.mapping().bytes() as u64);
+            // Where the kernel refuses, each page comes at its first touch.
+            let _ = self.heap.mapping().advise(from as usize..to as usize, Access::Written);
+        }
     }
 
     fn address(&self, block: BlockId) -> NonNull<u8> {
