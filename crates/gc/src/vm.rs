@@ -339,16 +339,15 @@ impl<L: Layout> VmHeap<L> {
     /// - `word` is no reference, or one to an object of this heap.
     #[inline]
     pub unsafe fn write(&self, place: NonNull<*mut u8>, word: *mut u8) {
-        match self.mutator.barrier.get() {
-            Barrier::None => {}
-            Barrier::Generational => {
-                let is_old = self.mutator.tenured.contains(place.addr().get());
-                let target = if is_old { L::decode(word) } else { None };
+        if self.mutator.is_watched(place.cast()) {
+            if self.mutator.barrier.get() == Barrier::Generational {
+                let target = L::decode(word);
                 if target.is_some_and(|to| self.mutator.nursery.contains(to.addr().get())) {
-                    self.mutator.log_cell(place.cast(), copy_word::<L>);
+                    self.mutator.log.push(place.cast(), copy_word::<L>);
                 }
+            } else {
+                self.note_write(place, word);
             }
-            Barrier::Cycle => self.note_write(place, word),
         }
         // SAFETY: the caller's promise: a field of an object.
         unsafe { place.write(word) };

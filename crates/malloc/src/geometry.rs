@@ -69,6 +69,12 @@ const FIRST_HAND_OUT_BYTES: usize = 512;
 const PAIR_REFILL_COUNT: u8 = 16;
 /// But not of slots larger than this: filling one costs more than a refill.
 const PAIR_SLOT_BYTES_MAX: u32 = 8 * 1024;
+/// At least so many slots make a hot class's list.
+const HOT_COUNT_MIN: usize = 4;
+/// A list of so many slots makes a refill cheap enough, in whatever class.
+const HOT_COUNT_MAX: usize = 32;
+/// So many bytes of slots are as good as [`HOT_COUNT_MAX`] of them.
+const HOT_BYTES: usize = 16 * 1024;
 /// Spans of at most so many slots are coarse: see [`Geometry::is_coarse`].
 const COARSE_SLOTS_MAX: u16 = 3;
 
@@ -102,6 +108,12 @@ impl Geometry {
         (bytes / self.slot_bytes as usize)
             .max(if is_pair { 2 } else { 1 })
             .min(usize::from(self.hand_out_count))
+    }
+
+    /// Slots that a hot class's list should have: with fewer going round new ones join them.
+    #[inline]
+    pub(crate) fn hot_count(&self) -> u8 {
+        (HOT_BYTES / self.slot_bytes as usize).clamp(HOT_COUNT_MIN, HOT_COUNT_MAX) as u8
     }
 
     /// Whether spans have so few slots that slots are handed out one by one, never listed, and an
