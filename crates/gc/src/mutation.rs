@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::marker::PhantomData;
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
 use crate::desc::TypeDesc;
@@ -45,8 +46,8 @@ impl<'gc> Mutation<'gc> {
 
     /// Tells heaps apart.
     #[inline]
-    pub(crate) fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+    pub(crate) fn address(&self) -> NonZeroUsize {
+        NonNull::from(self).addr()
     }
 
     /// Puts `value` into the heap. O(1): a compare, an addition and the value's own stores; now

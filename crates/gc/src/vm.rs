@@ -58,7 +58,7 @@ use core::ptr::NonNull;
 
 use crate::log;
 use crate::mark::Marker;
-use crate::model::Model;
+use crate::model::{Model, Shape};
 use crate::mutator::{Barrier, LOST, Mutator};
 use crate::object::{Field, ObjectRef, WORD_BYTES};
 use crate::plan::Extent;
@@ -218,6 +218,16 @@ unsafe impl<L: Layout> Model for Own<L> {
     #[inline]
     fn needs_trace(object: ObjectRef) -> bool {
         L::has_references(object)
+    }
+
+    #[inline]
+    fn shape(object: ObjectRef) -> Shape {
+        Shape {
+            start: Self::start(object),
+            bytes: Self::total_bytes(object),
+            needs_trace: L::has_references(object),
+            is_divisible: true,
+        }
     }
 
     #[inline]

@@ -123,7 +123,8 @@ impl<M: Model> Plan<M> for Generational<M> {
 
     fn is_due(&self, common: &Common<M>) -> bool {
         self.nursery.occupied_bytes() >= common.controller.nursery_bytes
-            || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
+            // What is in the nursery counts for the limit only: the rest of it is likely to die.
+            || common.is_full_due(self.old_bytes(), self.nursery.occupied_bytes() + self.reserve_bytes())
     }
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
