@@ -221,15 +221,14 @@ pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
     }
 }
 
-/// Whether an available span of an active heap is to be made passive: it is sparse, or each free slot
-/// is a page that can go, and it was so when this was asked last, with as many used slots.
+/// Whether an available span of an active heap is to be made passive: it is sparse, and was when
+/// this was asked last, with as many used slots.
 fn is_cold(span: Span, eagerness: Eagerness) -> bool {
     let head = span.head();
     if eagerness == Eagerness::All {
         return true;
     }
-    let slot_bytes = span.geometry().slot_bytes as usize;
-    if slot_bytes < page_bytes() && span.used() * 2 > span.slot_count() {
+    if span.used() * 2 > span.slot_count() {
         return false;
     }
     let now = span.used() as u32 + 1;

@@ -173,10 +173,7 @@ impl Blame {
         let mut sites = Vec::new();
         for ((function, file, line), (sums, stack)) in places {
             all.merge(&sums);
-            let mut pinned_interval = sums.pinned.interval();
-            // No site pins more than all do, and that is counted.
-            pinned_interval.high =
-                pinned_interval.high.min(profile.pinned_bytes as f64).max(pinned_interval.low);
+            let pinned_interval = sums.pinned.interval();
             sites.push(SiteBlame {
                 function,
                 file,
@@ -191,6 +188,10 @@ impl Blame {
                 releasable_bytes: sums.releasable,
                 samples: sums.samples,
             });
+        }
+        for site in &mut sites {
+            let total = profile.pinned_bytes as f64;
+            site.pinned_interval = site.pinned_interval.within(total, all.pinned.value);
         }
         sites.sort_by(|left, right| {
             let key = |site: &SiteBlame| (site.pinned_bytes, site.live_bytes, site.allocated_bytes);

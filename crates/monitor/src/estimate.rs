@@ -11,6 +11,18 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The interval of a part of a whole that is known to be `total` and was estimated as
+    /// `estimate`: no part is more than the whole, and samples that say too much of the whole may
+    /// say as many times too much of the part.
+    #[must_use]
+    pub fn within(self, total: f64, estimate: f64) -> Self {
+        let excess = if estimate > total { total / estimate } else { 1.0 };
+        let low = (self.low * excess).min(total);
+        Self { low, high: self.high.min(total).max(low) }
+    }
+}
+
 /// A sum over all blocks, estimated from independent samples (Horvitz and Thompson, "A
 /// Generalization of Sampling Without Replacement from a Finite Universe", JASA 1952): each
 /// sampled value counts 1 / probability times.
@@ -90,7 +102,7 @@ fn gamma_quantile(mean: f64, variance: f64, normal: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Estimate;
+    use super::{Estimate, Interval};
     use heapwright_core::exponential::Exponential;
 
     /// Blocks that are alike: how many, their bytes, and what each pins at most.
@@ -181,5 +193,15 @@ mod tests {
         estimate.add(7.0, 1.0);
         estimate.allow_for(9.0, 1.0);
         assert_eq!((estimate.interval().low, estimate.interval().high), (12.0, 12.0));
+    }
+
+    #[test]
+    fn a_part_is_not_more_than_the_whole_that_is_known() {
+        let interval = |low, high| Interval { low, high };
+        // Samples say 8 of 5 in all, and 7 to 9 of this part: as if it were more than there is.
+        assert_eq!(interval(7.0, 9.0).within(5.0, 8.0), interval(4.375, 5.0));
+        assert_eq!(interval(1.0, 9.0).within(5.0, 4.0), interval(1.0, 5.0));
+        assert_eq!(interval(1.0, 3.0).within(5.0, 5.0), interval(1.0, 3.0));
+        assert_eq!(interval(0.0, 2.0).within(0.0, 0.0), interval(0.0, 0.0));
     }
 }
