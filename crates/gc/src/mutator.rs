@@ -8,7 +8,7 @@
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-use heapwright_os::{monotonic_ns, thread_cpu_ns};
+use crate::system::{monotonic_ns, thread_cpu_ns};
 
 use crate::locals::LocalStack;
 use crate::mark::Marker;

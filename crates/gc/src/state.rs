@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{monotonic_ns, page_bytes, thread_cpu_ns};
+use crate::system::{monotonic_ns, page_bytes, thread_cpu_ns};
 
 use crate::config::Config;
 use crate::control::Controller;
