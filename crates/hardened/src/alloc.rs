@@ -7,7 +7,7 @@ use heapwright_core::family::Family;
 use crate::class::{class, load, store};
 use crate::fill::is_zero;
 use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
-use crate::large;
+use crate::large::{self, Pages};
 use crate::refill::{offer_slow, reject, take_slow};
 use crate::tls;
 use crate::word::Word;
@@ -18,7 +18,7 @@ use crate::word::Word;
 pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
     match class_for(bytes) {
         Some(class_index) => alloc_small(class_index, bytes, family).0,
-        None => large::alloc(bytes, 1, family),
+        None => large::alloc(bytes, 1, family, Pages::Soon),
     }
 }
 
@@ -35,7 +35,9 @@ pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
 /// A block of `bytes` that are all 0; else as [`alloc`].
 #[inline]
 pub fn alloc_zeroed(bytes: usize, family: Family) -> *mut u8 {
-    let Some(class_index) = class_for(bytes) else { return large::alloc(bytes, 1, family) };
+    let Some(class_index) = class_for(bytes) else {
+        return large::alloc(bytes, 1, family, Pages::Later);
+    };
     let (block, was) = alloc_small(class_index, bytes, family);
     let zeroed_bytes = if cfg!(heapwright_hardened_without = "zero") {
         0
@@ -54,7 +56,7 @@ pub fn alloc_zeroed(bytes: usize, family: Family) -> *mut u8 {
 pub fn alloc_aligned(align_bytes: usize, bytes: usize, family: Family) -> *mut u8 {
     match class_for_aligned(bytes, align_bytes) {
         Some(class_index) => alloc_small(class_index, bytes, family).0,
-        None => large::alloc(bytes, align_bytes, family),
+        None => large::alloc(bytes, align_bytes, family, Pages::Later),
     }
 }
 
@@ -82,7 +84,7 @@ fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wor
         let slot = take_slow(class_index);
         if slot.is_null() {
             // No address or memory left in the class; a mapping may still be had.
-            return (large::alloc(bytes, align_bytes, family), Word::FRESH);
+            return (large::alloc(bytes, align_bytes, family, Pages::Later), Word::FRESH);
         }
         if let Some(was) = arm(class_index, slot, bytes, family) {
             return (slot, was);
@@ -106,7 +108,7 @@ fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Optio
         && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
         // SAFETY: a freed slot off a stack: it is this thread's alone.
-        if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
+        if looks && !unsafe { is_zero(slot, class.fill()) } {
             return reject(class_index, slot);
         }
     } else if was != Word::FRESH {

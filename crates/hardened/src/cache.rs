@@ -13,6 +13,7 @@
 use core::cell::Cell;
 use core::ptr::null_mut;
 
+use heapwright_core::prefetch::prefetch_read;
 use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
 
 use crate::depot::Depot;
@@ -39,10 +40,29 @@ pub(crate) struct Cache {
     rows: [Row; CLASS_PLACES],
 }
 
+/// The stack lies behind the quarantine, so that what lies a few places below its top is always
+/// a slot or null.
 #[repr(C)]
 struct Row {
     kept: [Cell<*mut u8>; KEPT_MAX],
     stack: [Cell<*mut u8>; STACK],
+}
+
+/// So many allocations before a slot is handed out its first bytes are fetched.
+const AHEAD: usize = 3;
+const _: () = assert!(AHEAD <= KEPT_MAX);
+const _: () = assert!(STACK.is_power_of_two());
+
+impl Row {
+    /// Fetches the slot that is handed out a few allocations from now, when `above` are left: it
+    /// is looked at then, and the program writes to it, and both would wait.
+    #[inline(always)]
+    fn expect(&self, above: usize) {
+        let place = core::ptr::from_ref(self).cast::<*const u8>();
+        let place = place.wrapping_add(above % STACK + KEPT_MAX - AHEAD);
+        // SAFETY: a place of the row, of its quarantine when few are left.
+        prefetch_read(unsafe { place.read() });
+    }
 }
 
 impl Cache {
@@ -73,23 +93,32 @@ impl Cache {
         let class_index = class_index % CLASS_PLACES;
         let count = &self.counts[class_index];
         let above = count.get().checked_sub(1)?;
-        let slot = self.rows[class_index].stack.get(above as usize)?.get();
+        let row = &self.rows[class_index];
+        let slot = row.stack.get(above as usize)?.get();
         count.set(above);
+        row.expect(above as usize);
         Some(slot)
     }
 
-    /// Puts a slot into the quarantine, of `kept` places, a power of two, and the slot that was
-    /// there onto the stack, of `room` places. False when the stack is full: nothing is done then.
+    /// Puts a slot into the quarantine, of `kept_mask + 1` places, a power of two, and the slot
+    /// that was there onto the stack, of `room` places. False when the stack is full: nothing is
+    /// done then.
     #[inline(always)]
-    pub(crate) fn push(&self, class_index: usize, slot: *mut u8, kept: usize, room: usize) -> bool {
+    pub(crate) fn push(
+        &self,
+        class_index: usize,
+        slot: *mut u8,
+        kept_mask: usize,
+        room: usize,
+    ) -> bool {
         let class_index = class_index % CLASS_PLACES;
         let row = &self.rows[class_index];
         let count = &self.counts[class_index];
         let above = count.get() as usize;
-        let Some(place) = row.stack.get(above) else { return false };
         if above >= room {
             return false;
         }
+        let place = &row.stack[above % STACK];
         if cfg!(heapwright_hardened_without = "quarantine") {
             place.set(slot);
             count.set(above as u32 + 1);
@@ -98,7 +127,7 @@ impl Cache {
         // A sequence of even steps of a secret length: a multiplication would be waited for.
         let turns = self.turns.get().wrapping_add(self.turn_step.get());
         self.turns.set(turns);
-        let turn = (turns >> 40) as usize & (kept - 1) & (KEPT_MAX - 1);
+        let turn = (turns >> 40) as usize & kept_mask & (KEPT_MAX - 1);
         let old = row.kept[turn].replace(slot);
         place.set(old);
         count.set((above + usize::from(!old.is_null())) as u32);
@@ -189,11 +218,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..400 {
             let first = cache.pop(3).expect("there are more than are kept");
-            assert!(cache.push(3, first, KEPT_MAX, STACK));
+            assert!(cache.push(3, first, KEPT_MAX - 1, STACK));
             let mut waited = 0;
             loop {
                 let other = cache.pop(3).expect("there are more than are kept");
-                assert!(cache.push(3, other, KEPT_MAX, STACK));
+                assert!(cache.push(3, other, KEPT_MAX - 1, STACK));
                 if other == first {
                     break;
                 }
@@ -213,7 +242,7 @@ mod tests {
         for number in 0..STACK {
             cache.put_above(3, slot(number), 0);
         }
-        assert!(!cache.push(3, slot(99), KEPT_MAX, STACK), "full");
+        assert!(!cache.push(3, slot(99), KEPT_MAX - 1, STACK), "full");
         let mut places = [core::ptr::null_mut::<u8>(); 2 * STACK];
         let cut = Cut { depot_count: 2 * STACK as u32, ..CUTS[3] };
         let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut);

@@ -16,12 +16,24 @@ const GROUP: usize = 4 * STEP;
 /// Longest range.
 pub(crate) const FILL_BYTES_MAX: usize = 4 * GROUP;
 
-/// Where the first group's sixteens lie in a range of `bytes`: none ends behind it.
-#[inline(always)]
-fn first_group(bytes: usize) -> [usize; 4] {
-    let last = (bytes - STEP).min(GROUP - STEP);
-    let second = last.min(STEP);
-    [0, second, last - second, last]
+/// A range from a slot's start: its length, and where the first group's sixteens lie in it beside
+/// its start: none ends behind the range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fill {
+    pub(crate) bytes: usize,
+    pub(crate) second: usize,
+    pub(crate) third: usize,
+    pub(crate) last: usize,
+}
+
+impl Fill {
+    /// A range of `bytes`, a multiple of 16 above 0 and at most [`FILL_BYTES_MAX`].
+    pub(crate) fn of(bytes: usize) -> Self {
+        debug_assert!((STEP..=FILL_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(STEP));
+        let last = (bytes - STEP).min(GROUP - STEP);
+        let second = last.min(STEP);
+        Self { bytes, second, third: last - second, last }
+    }
 }
 
 /// Where a group's sixteens lie that begins at `from`.
@@ -30,10 +42,11 @@ fn group(from: usize) -> [usize; 4] {
     [from, from + STEP, from + 2 * STEP, from + 3 * STEP]
 }
 
-/// Calls `work` with the place of each sixteen of a range of `bytes`, of some twice.
+/// Calls `work` with the place of each sixteen of a range, of some twice.
 #[inline(always)]
-fn each(bytes: usize, mut work: impl FnMut([usize; 4])) {
-    work(first_group(bytes));
+fn each(fill: Fill, mut work: impl FnMut([usize; 4])) {
+    let Fill { bytes, second, third, last } = fill;
+    work([0, second, third, last]);
     if bytes > GROUP {
         let last = bytes - GROUP;
         work(group(last));
@@ -44,14 +57,14 @@ fn each(bytes: usize, mut work: impl FnMut([usize; 4])) {
     }
 }
 
-/// Zeroes `bytes`, a multiple of 16 above 0 and at most [`FILL_BYTES_MAX`], from `start`.
+/// Zeroes a range from `start`.
 ///
 /// # Safety
 /// - The range may be written and is nobody else's; `start` is aligned to 16.
 #[inline(always)]
-pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
-    debug_assert!(is_range(start, bytes));
-    each(bytes, |offsets| {
+pub(crate) unsafe fn zero(start: *mut u8, fill: Fill) {
+    debug_assert!(start.addr().is_multiple_of(STEP));
+    each(fill, |offsets| {
         for offset in offsets {
             // SAFETY: a sixteen of the range, aligned to 16.
             unsafe { start.wrapping_add(offset).cast::<Quad>().write(Quad([0; 2])) };
@@ -59,16 +72,15 @@ pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
     });
 }
 
-/// Whether all of `bytes`, a multiple of 16 above 0 and at most [`FILL_BYTES_MAX`], from `start`
-/// are 0.
+/// Whether all of a range from `start` are 0.
 ///
 /// # Safety
 /// - The range may be read, and nobody writes to it now; `start` is aligned to 16.
 #[inline(always)]
-pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
-    debug_assert!(is_range(start, bytes));
+pub(crate) unsafe fn is_zero(start: *const u8, fill: Fill) -> bool {
+    debug_assert!(start.addr().is_multiple_of(STEP));
     let mut seen = [0; 2];
-    each(bytes, |offsets| {
+    each(fill, |offsets| {
         for offset in offsets {
             // SAFETY: a sixteen of the range, aligned to 16.
             let here = unsafe { start.wrapping_add(offset).cast::<Quad>().read() };
@@ -76,12 +88,6 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
         }
     });
     seen[0] | seen[1] == 0
-}
-
-fn is_range(start: *const u8, bytes: usize) -> bool {
-    (STEP..=FILL_BYTES_MAX).contains(&bytes)
-        && bytes.is_multiple_of(STEP)
-        && start.addr().is_multiple_of(STEP)
 }
 
 /// Distance of the first byte from `start` that is not 0, among `bytes`.
@@ -98,7 +104,7 @@ pub(crate) unsafe fn first_set(start: *const u8, bytes: usize) -> Option<usize> 
 
 #[cfg(test)]
 mod tests {
-    use super::{first_set, is_zero, zero};
+    use super::{Fill, first_set, is_zero, zero};
 
     #[repr(align(16))]
     struct Slot([u8; 256 + 16]);
@@ -109,20 +115,20 @@ mod tests {
             let mut slot = Slot([7; 256 + 16]);
             let start = slot.0.as_mut_ptr();
             // SAFETY: the range is inside the array.
-            unsafe { zero(start, bytes) };
+            unsafe { zero(start, Fill::of(bytes)) };
             assert!(slot.0[..bytes].iter().all(|byte| *byte == 0));
             assert_eq!(slot.0[bytes], 7, "{bytes}");
             for distance in [0, 7, bytes / 2, bytes - 1] {
                 slot.0[distance] = 1;
                 let start = slot.0.as_ptr();
                 // SAFETY: inside the array.
-                assert!(!unsafe { is_zero(start, bytes) });
+                assert!(!unsafe { is_zero(start, Fill::of(bytes)) });
                 // SAFETY: inside the array.
                 assert_eq!(unsafe { first_set(start, bytes) }, Some(distance));
                 slot.0[distance] = 0;
             }
             // SAFETY: inside the array.
-            assert!(unsafe { is_zero(slot.0.as_ptr(), bytes) });
+            assert!(unsafe { is_zero(slot.0.as_ptr(), Fill::of(bytes)) });
         }
     }
 }

@@ -60,11 +60,11 @@ fn take_back(ptr: *mut u8, found: Found, word: Word) {
     }
     if cfg!(not(heapwright_hardened_without = "zero")) {
         // SAFETY: the slot was given up, and is as long.
-        unsafe { zero(ptr, class.zeroed_bytes()) };
+        unsafe { zero(ptr, class.fill()) };
     }
     store(found.word, Word::FREED);
     if let Some(cache) = tls::cache()
-        && cache.push(found.class_index, ptr, class.kept_count(), class.stack_count())
+        && cache.push(found.class_index, ptr, class.kept_mask(), class.stack_count())
     {
         return;
     }

@@ -40,12 +40,21 @@ pub(crate) const CLASS_PLACES: usize = 128;
 pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SLOT_BYTES_MAX - CANARY_BYTES;
 /// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
 pub(crate) const ZEROED_BYTES_MAX: usize = 256;
-/// Places of a thread's stack of a class, at most: two batches.
-pub(crate) const STACK: usize = 2 * BATCH_MAX;
+/// Places of a thread's stack of a class, at most. A slot that changes threads brings its word
+/// along, which shares a cache line with those of its neighbours: so a thread keeps what it has
+/// freed while that is little.
+pub(crate) const STACK: usize = 256;
+/// Bytes of slots in a full stack, about.
+const STACK_BYTES: usize = 32 * 1024;
+/// Bytes of the words of a batch, at least: a cache line, so that the threads which have two
+/// batches do not write to the same one.
+const BATCH_WORDS_BYTES: usize = 64;
 /// Places of a thread's quarantine of a class, at most.
 pub(crate) const KEPT_MAX: usize = 4;
-/// Places of a thread's quarantine of a class, at least.
+/// Places of a thread's quarantine of a class, at least; of wide slots one, since each holds
+/// memory that nobody uses.
 const KEPT_MIN: usize = 2;
+const KEPT_WIDE_BYTES_MIN: usize = 8192;
 /// Bytes of slots in a quarantine, about.
 const KEPT_BYTES: usize = 2048;
 /// Bytes of slots that a refill brings, about.
@@ -60,8 +69,6 @@ const DEPOT_SHARE_BYTES: usize = 128 * 1024;
 const DEPOT_BYTES: usize = 4 << 20;
 /// Alignments above this are for large blocks.
 const ALIGN_BYTES_MAX: usize = 4096;
-/// Fraction bits of a reciprocal.
-const RECIPROCAL_LOG2: u32 = 40;
 
 const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
 const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
@@ -107,16 +114,20 @@ pub(crate) struct Cut {
     pub(crate) slot_bytes: u32,
     /// Slots of a span.
     pub(crate) slot_count: u32,
-    /// Of the slot's bytes, for [`slot_at`].
+    /// Of the slot's bytes, 64 bits of fraction, rounded up: for [`slot_at`].
     pub(crate) reciprocal: u64,
+    /// Bytes from one slot's word to the next one's.
+    pub(crate) word_step: u32,
     /// log2 of the bytes of a span's metadata.
     pub(crate) meta_log2: u32,
     /// Bytes of a slot that are zeroed at its free.
     pub(crate) zeroed_bytes: u32,
     /// Slots that wait in a thread's quarantine; a power of two.
     pub(crate) kept_count: u32,
-    /// Slots that a refill brings: half of a full stack.
+    /// Slots that a refill brings.
     pub(crate) batch_count: u32,
+    /// Slots of a full stack: whole batches, and an even number of them.
+    pub(crate) stack_count: u32,
     /// Places of the class's depot.
     pub(crate) depot_count: u32,
     /// Slots that the depot may hold whatever the others hold.
@@ -128,9 +139,10 @@ impl Cut {
     pub(crate) const fn of(class_index: usize) -> Self {
         let bytes = class_bytes(class_index);
         let count = SPAN_SLOTS_BYTES / bytes;
-        let meta_bytes = HEAD_BYTES + words_bytes(bytes) + bits_bytes(count);
         let kept = KEPT_BYTES / bytes;
-        let kept = if kept < 2 {
+        let kept = if bytes > KEPT_WIDE_BYTES_MIN {
+            1
+        } else if kept < 2 {
             KEPT_MIN
         } else if kept > KEPT_MAX {
             KEPT_MAX
@@ -147,16 +159,22 @@ impl Cut {
         } else {
             batch
         };
+        let word_step = word_step(batch);
+        let meta_bytes = HEAD_BYTES + words_bytes(bytes, word_step) + bits_bytes(count);
+        let pairs = if STACK_BYTES / bytes < STACK { STACK_BYTES / bytes } else { STACK };
+        let pairs = if pairs < 2 * batch { 1 } else { pairs / (2 * batch) };
         let share = DEPOT_SHARE_BYTES / bytes / batch;
         let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
         Self {
             slot_bytes: bytes as u32,
             slot_count: count as u32,
-            reciprocal: (1u64 << RECIPROCAL_LOG2).div_ceil(bytes as u64),
+            reciprocal: (u64::MAX / bytes as u64) + 1,
+            word_step: word_step as u32,
             meta_log2: meta_bytes.next_power_of_two().ilog2(),
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
             batch_count: batch as u32,
+            stack_count: (pairs * 2 * batch) as u32,
             depot_count: (DEPOT_BYTES / bytes / batch * batch) as u32,
             depot_share: (if share < 2 { 2 } else { share } * batch) as u32,
         }
@@ -164,14 +182,20 @@ impl Cut {
 
     /// Where a span's bits start in its metadata.
     pub(crate) fn bits_offset(&self) -> usize {
-        HEAD_BYTES + words_bytes(self.slot_bytes as usize)
+        HEAD_BYTES + words_bytes(self.slot_bytes as usize, self.word_step as usize)
     }
 }
 
 /// Bytes of the words: one for each slot that would begin in the span, its guard included, so that
 /// any address of the span has a word.
-const fn words_bytes(slot_bytes: usize) -> usize {
-    (SPAN_BYTES.div_ceil(slot_bytes) * size_of::<u16>()).next_multiple_of(8)
+const fn words_bytes(slot_bytes: usize, word_step: usize) -> usize {
+    (SPAN_BYTES.div_ceil(slot_bytes) * word_step).next_multiple_of(8)
+}
+
+/// Bytes from one word to the next where `batch` slots are taken together.
+const fn word_step(batch: usize) -> usize {
+    let bytes = BATCH_WORDS_BYTES.div_ceil(batch);
+    if bytes < size_of::<u16>() { size_of::<u16>() } else { bytes.next_power_of_two() }
 }
 
 const fn bits_bytes(slot_count: usize) -> usize {
@@ -181,16 +205,16 @@ const fn bits_bytes(slot_count: usize) -> usize {
 /// The slot that the byte `offset` of a span lies in.
 #[inline(always)]
 pub(crate) fn slot_at(offset: usize, reciprocal: u64) -> usize {
-    ((offset as u64 * reciprocal) >> RECIPROCAL_LOG2) as usize
+    slot_and_start(offset, reciprocal).0
 }
 
 /// The slot that the byte `offset` of a span lies in, and whether it is the slot's first: the
 /// product's fraction is then less than that of one byte more.
 #[inline(always)]
 pub(crate) fn slot_and_start(offset: usize, reciprocal: u64) -> (usize, bool) {
-    let product = offset as u64 * reciprocal;
-    let fraction = product & ((1 << RECIPROCAL_LOG2) - 1);
-    ((product >> RECIPROCAL_LOG2) as usize, fraction < reciprocal)
+    let product = u128::from(reciprocal) * offset as u128;
+    let (whole, fraction) = ((product >> u64::BITS) as usize, product as u64);
+    (whole, fraction < reciprocal)
 }
 
 /// Class of a request of `bytes` if the table has it.
@@ -261,7 +285,9 @@ mod tests {
             assert!(cut.bits_offset() + (cut.slot_count as usize).div_ceil(64) * 8 <= meta_bytes);
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);
-            assert!((cut.batch_count as usize) < STACK / 2 + 1, "a refill fits");
+            assert!(cut.stack_count as usize <= STACK);
+            assert!(cut.stack_count.is_multiple_of(2 * cut.batch_count), "a refill fits");
+            assert!(cut.batch_count * cut.word_step >= 64);
             assert!(cut.depot_share >= 2 * cut.batch_count);
             assert!(cut.depot_count >= cut.depot_share);
             assert!(cut.depot_count.is_multiple_of(cut.batch_count));

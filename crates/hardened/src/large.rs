@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 
 use heapwright_core::family::Family;
 use heapwright_os::{
-    Protection, address_space_limit_bytes, commit, cycle_counter, move_pages, page_bytes, release,
-    renew, reserve,
+    Protection, address_space_limit_bytes, commit, cycle_counter, page_bytes, release, renew,
+    reserve,
 };
 
 use crate::alloc::NO_BLOCK;
@@ -20,6 +20,7 @@ use crate::large_table::{LargeTable, Record};
 use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
 use crate::sampling::{self, guard};
+use crate::space::populate;
 use crate::wait::{Lock, hold};
 
 /// A guard is one page up to so many: nobody can say how far the next block is.
@@ -28,8 +29,8 @@ const GUARD_PAGES_MAX: u64 = 8;
 const WAITING_COUNT: usize = 64;
 /// Addresses that wait, at most, when the process has no limit.
 const WAITING_BYTES_MAX: usize = 64 << 30;
-/// From here on the pages of a growing block are moved, not copied.
-const MOVED_BYTES_MIN: usize = 64 << 10;
+/// Bytes of a new block whose pages are asked for at once, at most.
+pub(crate) const POPULATED_BYTES_MAX: usize = 1 << 20;
 
 /// What large blocks share.
 #[derive(Debug)]
@@ -81,12 +82,17 @@ impl Large {
         self.seed.as_mut().map_or_else(cycle_counter, Seed::next)
     }
 
+    /// Whether the process may have only so many addresses.
+    fn is_limited(&self) -> bool {
+        self.waiting_bytes_max < WAITING_BYTES_MAX
+    }
+
     fn guard_bytes(&mut self) -> usize {
         (1 + self.random() % GUARD_PAGES_MAX) as usize * page_bytes()
     }
 
     /// Why the address, which starts no live large block, cannot be given back.
-    fn what_is_at(&self, ptr: *mut u8) -> Misuse {
+    pub(crate) fn what_is_at(&self, ptr: *mut u8) -> Misuse {
         if let Some(Record { start, bytes, family, .. }) = self.table.around(ptr.addr()) {
             return Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family };
         }
@@ -100,32 +106,26 @@ impl Large {
         }
     }
 
-    /// Lets a mapping without access wait, and gives another one up that waited.
-    fn keep_waiting(&mut self, mapping: *mut u8, bytes: usize) {
+    /// Lets a mapping without access wait; the one that waits no longer for it.
+    fn keep_waiting(&mut self, new: Waiting) -> Waiting {
+        let bytes = new.bytes;
         if bytes > self.waiting_bytes_max {
-            give_up(mapping, bytes);
-            return;
+            return new;
         }
         let first = self.random() as usize;
         for step in 0..WAITING_COUNT {
             let place = &mut self.waiting[first.wrapping_add(step) % WAITING_COUNT];
             let fits = self.waiting_bytes + bytes - place.bytes <= self.waiting_bytes_max;
-            let old = core::mem::replace(
-                place,
-                if fits {
-                    Waiting { mapping, bytes }
-                } else {
-                    Waiting { mapping: NO_BLOCK, bytes: 0 }
-                },
-            );
+            let next = if fits { new } else { Waiting { mapping: NO_BLOCK, bytes: 0 } };
+            let old = core::mem::replace(place, next);
             self.waiting_bytes -= old.bytes;
-            give_up(old.mapping, old.bytes);
             if fits {
                 self.waiting_bytes += bytes;
-                return;
+                return old;
             }
+            give_up(old.mapping, old.bytes);
         }
-        give_up(mapping, bytes);
+        new
     }
 }
 
@@ -143,7 +143,7 @@ fn canary(secret: u64, end: usize) -> [u8; CANARY_BYTES] {
     (mixed | 0x0101_0101_0101_0101).to_le_bytes()
 }
 
-fn write_canary(secret: u64, record: &Record, block: *mut u8) {
+pub(crate) fn write_canary(secret: u64, record: &Record, block: *mut u8) {
     let count = (record.room_bytes - record.bytes).min(CANARY_BYTES);
     let bytes = canary(secret, record.start + record.bytes);
     let end = block.wrapping_add(record.bytes);
@@ -169,11 +169,20 @@ pub(crate) fn secret(large: &Large) -> u64 {
     large.secret
 }
 
+/// When a block's pages are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// At once: the kernel is asked for the first of them together, not by a fault for each.
+    Soon,
+    /// Perhaps never: tables that were asked for as zeroes are often left so.
+    Later,
+}
+
 /// A block with a mapping of its own at a multiple of `align_bytes`, a power of two; zeroed. Null
-/// without memory. Two system calls.
+/// without memory. Three system calls.
 #[cold]
 #[inline(never)]
-pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
+pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family, pages: Pages) -> *mut u8 {
     crate::thread::begin();
     if guard().is_some()
         && let Some(cache) = crate::thread::cache()
@@ -183,13 +192,28 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8
             return block;
         }
     }
+    let block = map(bytes, align_bytes, family, 0);
+    if pages == Pages::Soon && !block.is_null() {
+        populate(block, bytes.min(POPULATED_BYTES_MAX));
+    }
+    block
+}
+
+/// [`alloc`] with `spare_bytes` of addresses behind the block, without access, into which it can
+/// grow; no guard is asked.
+pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes: usize) -> *mut u8 {
     let page = page_bytes();
     let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NO_BLOCK };
-    let mut large = hold(&LARGE);
-    let (before, after) = (large.guard_bytes(), large.guard_bytes());
+    let (before, after, spare_bytes) = {
+        let mut large = hold(&LARGE);
+        let spare_bytes = if large.is_limited() { 0 } else { spare_bytes / page * page };
+        (large.guard_bytes(), large.guard_bytes(), spare_bytes)
+    };
     let moved = if align_bytes > page { align_bytes } else { 0 };
-    let Some(mapping_bytes) =
-        room_bytes.checked_add(before + after).and_then(|sum| sum.checked_add(moved))
+    let Some(mapping_bytes) = room_bytes
+        .checked_add(before + after)
+        .and_then(|sum| sum.checked_add(moved))
+        .and_then(|sum| sum.checked_add(spare_bytes))
     else {
         return NO_BLOCK;
     };
@@ -209,7 +233,10 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family) -> *mut u8
         // SAFETY: whole pages inside the mapping made above.
         unsafe { commit(block, room_bytes) }.is_ok()
     });
+    // The kernel's part is done without the lock, which other threads want meanwhile.
+    let mut large = hold(&LARGE);
     if !is_open || !large.table.insert(record) {
+        drop(large);
         give_up(mapping.as_ptr(), mapping_bytes);
         return NO_BLOCK;
     }
@@ -236,8 +263,8 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     let overflow = broken(secret, &record, ptr);
     large.table.remove(ptr.addr());
     large.room_bytes -= record.room_bytes;
-    close(&mut large, &record);
     drop(large);
+    close(&record);
     let Record { bytes, family, .. } = record;
     if family != taker && cfg!(not(heapwright_hardened_without = "family")) {
         let misuse = Misuse::WrongFunction { bytes, family, taker };
@@ -254,17 +281,18 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     }
 }
 
-/// Takes a block's pages away and lets its addresses wait.
-fn close(large: &mut Large, record: &Record) {
+/// Takes the pages of a block away that is out of the table, and lets its addresses wait. Without
+/// the lock while the kernel works: a second free that comes just then is one of no block.
+fn close(record: &Record) {
     let Some(mapping) = NonNull::new(record.mapping) else { return };
+    let mut old = Waiting { mapping: record.mapping, bytes: record.mapping_bytes };
     // SAFETY: a whole mapping whose block was given up.
     if unsafe { renew(mapping, record.mapping_bytes) }.is_ok()
         && cfg!(not(heapwright_hardened_without = "quarantine"))
     {
-        large.keep_waiting(record.mapping, record.mapping_bytes);
-    } else {
-        give_up(record.mapping, record.mapping_bytes);
+        old = hold(&LARGE).keep_waiting(old);
     }
+    give_up(old.mapping, old.bytes);
 }
 
 /// Bytes of a large block, as requested; 0 for null, and for what is none, which is told.
@@ -273,7 +301,7 @@ pub(crate) fn usable_bytes(ptr: *mut u8) -> usize {
     if ptr.is_null() {
         return 0;
     }
-    if let Some(bytes) = guarded_bytes(ptr) {
+    if let Some(bytes) = guard().and_then(|guard| (guard.usable_bytes)(ptr)) {
         return bytes;
     }
     let found = hold(&LARGE).table.get(ptr.addr()).map(|record| record.bytes);
@@ -281,86 +309,4 @@ pub(crate) fn usable_bytes(ptr: *mut u8) -> usize {
         tell(Misuse::SizeOfNoBlock, ptr.addr(), Noticed::Size);
         0
     })
-}
-
-/// Changes the size of what lies in no slot; `ptr` is not null.
-#[cold]
-#[inline(never)]
-pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
-    if let Some(old_bytes) = guarded_bytes(ptr) {
-        return leave_guard(ptr, old_bytes, bytes);
-    }
-    let mut large = hold(&LARGE);
-    let secret = large.secret;
-    let Some(record) = large.table.get(ptr.addr()) else {
-        let misuse = large.what_is_at(ptr);
-        drop(large);
-        tell(misuse, ptr.addr(), Noticed::Realloc);
-        return NO_BLOCK;
-    };
-    let old = *record;
-    if let Some(at) = broken(secret, &old, ptr) {
-        let (bytes, family) = (old.bytes, old.family);
-        drop(large);
-        tell(Misuse::Overflow { bytes, family, at }, ptr.addr(), Noticed::Realloc);
-        large = hold(&LARGE);
-    }
-    let Some(record) = large.table.get(ptr.addr()) else { return NO_BLOCK };
-    if bytes > old.room_bytes - page_bytes() && bytes <= old.room_bytes {
-        record.bytes = bytes;
-        let record = *record;
-        let old_end = ptr.wrapping_add(old.bytes);
-        let count = (old.room_bytes - old.bytes).min(CANARY_BYTES);
-        // SAFETY: the old canary, in the block's room; the program gets zeroes instead.
-        unsafe { old_end.write_bytes(0, count) };
-        write_canary(secret, &record, ptr);
-        return ptr;
-    }
-    let family = old.family;
-    drop(large);
-    let new = crate::alloc::alloc(bytes, family);
-    if new.is_null() {
-        return NO_BLOCK;
-    }
-    carry_over(ptr, &old, new, bytes);
-    free(ptr, family, None);
-    new
-}
-
-fn guarded_bytes(ptr: *mut u8) -> Option<usize> {
-    guard().and_then(|guard| (guard.usable_bytes)(ptr))
-}
-
-/// [`realloc`] of a guarded block: it always moves.
-fn leave_guard(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
-    let new = crate::alloc::alloc(bytes, Family::Malloc);
-    if !new.is_null() {
-        // SAFETY: both blocks have so many bytes, and are not the same.
-        unsafe { core::ptr::copy_nonoverlapping(ptr, new, old_bytes.min(bytes)) };
-        free(ptr, Family::Malloc, None);
-    }
-    new
-}
-
-/// Brings the contents of a large block to `new`, of `bytes`: by moving its whole pages when both
-/// have pages of their own and they are many.
-fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
-    let page = page_bytes();
-    let kept_bytes = old.bytes.min(bytes);
-    let moved_bytes = kept_bytes / page * page;
-    let is_large = crate::class::find(new).is_none();
-    let mut done_bytes = 0;
-    if is_large
-        && moved_bytes >= MOVED_BYTES_MIN
-        && let (Some(from), Some(to)) = (NonNull::new(ptr), NonNull::new(new))
-    {
-        // SAFETY: whole pages of two live blocks with the same protection, the old one given up;
-        // the new one has nothing in these pages yet.
-        if unsafe { move_pages(from, to, moved_bytes) }.is_ok() {
-            done_bytes = moved_bytes;
-        }
-    }
-    let (from, to) = (ptr.wrapping_add(done_bytes), new.wrapping_add(done_bytes));
-    // SAFETY: both blocks have so many bytes, and are not the same.
-    unsafe { core::ptr::copy_nonoverlapping(from, to, kept_bytes - done_bytes) };
 }

@@ -31,6 +31,7 @@ mod fork;
 mod free;
 mod geometry;
 mod large;
+mod large_realloc;
 mod large_table;
 mod options;
 mod pool;

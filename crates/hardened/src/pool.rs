@@ -15,8 +15,8 @@ use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
 
 /// Empty spans keep their memory up to this, over all classes, or up to a share of what is in use.
-const EMPTY_BYTES_MIN: usize = 16 << 20;
-const EMPTY_SHARE: usize = 8;
+const EMPTY_BYTES_MIN: usize = 32 << 20;
+const EMPTY_SHARE: usize = 4;
 
 /// Bytes of slots that are touched together.
 const FRESH_BYTES_MIN: u32 = 4096;

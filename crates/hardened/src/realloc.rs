@@ -6,7 +6,7 @@ use crate::alloc::{NO_BLOCK, alloc};
 use crate::class::{Found, class, find, load, place_of, store};
 use crate::free::{Return, free, overwritten, what_is_wrong};
 use crate::geometry::class_for;
-use crate::large;
+use crate::large_realloc;
 use crate::report::{Noticed, tell};
 use crate::word::{State, Word};
 
@@ -19,7 +19,7 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if ptr.is_null() {
         return alloc(bytes, Family::Malloc);
     }
-    let Some(found) = find(ptr) else { return large::realloc(ptr, bytes) };
+    let Some(found) = find(ptr) else { return large_realloc::realloc(ptr, bytes) };
     let word = load(found.word);
     if !found.is_start || !word.is_live_of(Family::Malloc) {
         return refuse(ptr);

@@ -74,15 +74,16 @@ pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
     let class = class(class_index);
     if cache.length(class_index) >= class.stack_count() {
         let batch = CUTS[class_index].batch_count as usize;
+        let half = class.stack_count() / 2;
         give_back(class_index, |giver| {
-            if !giver.pool.depot.has_room(batch) {
+            if !giver.pool.depot.has_room(half) {
                 // Half of it, since a batch at a time would come here each time.
                 giver.empty_depot((giver.pool.depot.len() / batch).div_ceil(2) * batch);
             }
-            cache.leave_lowest(class_index, batch, &mut giver.pool.depot);
+            cache.leave_lowest(class_index, half, &mut giver.pool.depot);
         });
     }
-    let is_taken = cache.push(class_index, slot, class.kept_count(), class.stack_count());
+    let is_taken = cache.push(class_index, slot, class.kept_mask(), class.stack_count());
     debug_assert!(is_taken, "half of the stack is free");
 }
 

@@ -1,0 +1,143 @@
+//! `realloc` of large blocks: at the same addresses where the mapping has room, else by moving
+//! whole pages to a larger one.
+//!
+//! A block that has grown once will grow again: its new mapping has as many addresses again behind
+//! it, which stay without access until the block needs them.
+
+use core::ptr::NonNull;
+
+use heapwright_core::family::Family;
+use heapwright_os::{commit, move_pages, page_bytes, renew};
+
+use crate::alloc::NO_BLOCK;
+use crate::geometry::{CANARY_BYTES, SMALL_REQUEST_BYTES_MAX};
+use crate::large::{
+    Large, POPULATED_BYTES_MAX, broken, free, large, map, secret, usable_bytes, write_canary,
+};
+use crate::large_table::Record;
+use crate::report::{Misuse, Noticed, tell};
+use crate::sampling::guard;
+use crate::space::populate;
+use crate::wait::hold;
+
+/// From here on the pages of a growing block are moved, not copied.
+const MOVED_BYTES_MIN: usize = 64 << 10;
+
+/// Changes the size of what lies in no slot; `ptr` is not null.
+#[cold]
+#[inline(never)]
+pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    if guard().is_some_and(|guard| (guard.usable_bytes)(ptr).is_some()) {
+        return leave_guard(ptr, usable_bytes(ptr), bytes);
+    }
+    let mut large = hold(large());
+    let Some(record) = large.table.get(ptr.addr()) else {
+        let misuse = large.what_is_at(ptr);
+        drop(large);
+        tell(misuse, ptr.addr(), Noticed::Realloc);
+        return NO_BLOCK;
+    };
+    let old = *record;
+    if let Some(at) = broken(secret(&large), &old, ptr) {
+        let (bytes, family) = (old.bytes, old.family);
+        drop(large);
+        tell(Misuse::Overflow { bytes, family, at }, ptr.addr(), Noticed::Realloc);
+        large = hold(crate::large::large());
+    }
+    if resize(&mut large, ptr, bytes) {
+        return ptr;
+    }
+    drop(large);
+    let new = if bytes > SMALL_REQUEST_BYTES_MAX {
+        // Addresses only; none of them more than once in a program that shrinks its blocks.
+        let spare_bytes = if bytes > old.bytes { bytes } else { 0 };
+        map(bytes, 1, old.family, spare_bytes)
+    } else {
+        crate::alloc::alloc(bytes, old.family)
+    };
+    if new.is_null() {
+        return NO_BLOCK;
+    }
+    carry_over(ptr, &old, new, bytes);
+    free(ptr, old.family, None);
+    new
+}
+
+/// Gives the live block at `ptr` another size at the same addresses; whether that is possible.
+fn resize(large: &mut Large, ptr: *mut u8, bytes: usize) -> bool {
+    let page = page_bytes();
+    let secret = secret(large);
+    let Some(record) = large.table.get(ptr.addr()) else { return false };
+    let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return false };
+    let old = *record;
+    let mapping_end = old.mapping.addr() + old.mapping_bytes;
+    let is_possible = room_bytes == old.room_bytes
+        || (bytes > SMALL_REQUEST_BYTES_MAX && room_bytes <= mapping_end - page - old.start);
+    if !is_possible {
+        return false;
+    }
+    if room_bytes > old.room_bytes {
+        let more_bytes = room_bytes - old.room_bytes;
+        let Some(more) = NonNull::new(ptr.wrapping_add(old.room_bytes)) else { return false };
+        // SAFETY: whole pages of the block's own mapping, behind its room and before a guard.
+        if unsafe { commit(more, more_bytes) }.is_err() {
+            return false;
+        }
+        populate(more.as_ptr(), more_bytes.min(POPULATED_BYTES_MAX));
+    } else if room_bytes < old.room_bytes {
+        let Some(rest) = NonNull::new(ptr.wrapping_add(room_bytes)) else { return false };
+        // SAFETY: whole pages of the block's own mapping that the program gives up.
+        if unsafe { renew(rest, old.room_bytes - room_bytes) }.is_err() {
+            return false;
+        }
+    }
+    record.bytes = bytes;
+    record.room_bytes = room_bytes;
+    let record = *record;
+    large.room_bytes = large.room_bytes - old.room_bytes + room_bytes;
+    if old.bytes < room_bytes {
+        let count = (old.room_bytes - old.bytes).min(CANARY_BYTES);
+        // SAFETY: the old canary, in the block's old room, whose last page is still there: the
+        // block ended in it. The program gets zeroes instead.
+        unsafe { ptr.wrapping_add(old.bytes).write_bytes(0, count) };
+    }
+    write_canary(secret, &record, ptr);
+    true
+}
+
+/// [`realloc`] of a guarded block: it always moves.
+fn leave_guard(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
+    let new = crate::alloc::alloc(bytes, Family::Malloc);
+    if !new.is_null() {
+        // SAFETY: both blocks have so many bytes, and are not the same.
+        unsafe { core::ptr::copy_nonoverlapping(ptr, new, old_bytes.min(bytes)) };
+        free(ptr, Family::Malloc, None);
+    }
+    new
+}
+
+/// Brings the contents of a large block to `new`, of `bytes`: by moving its whole pages when both
+/// have pages of their own and they are many.
+fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
+    let page = page_bytes();
+    let kept_bytes = old.bytes.min(bytes);
+    let moved_bytes = kept_bytes / page * page;
+    let is_large = crate::class::find(new).is_none();
+    let mut done_bytes = 0;
+    if is_large
+        && moved_bytes >= MOVED_BYTES_MIN
+        && let (Some(from), Some(to)) = (NonNull::new(ptr), NonNull::new(new))
+    {
+        // SAFETY: whole pages of two live blocks with the same protection, the old one given up;
+        // the new one has nothing in these pages yet.
+        if unsafe { move_pages(from, to, moved_bytes) }.is_ok() {
+            done_bytes = moved_bytes;
+        }
+    }
+    let (from, to) = (ptr.wrapping_add(done_bytes), new.wrapping_add(done_bytes));
+    if is_large {
+        populate(to, (bytes - done_bytes).min(POPULATED_BYTES_MAX));
+    }
+    // SAFETY: both blocks have so many bytes, and are not the same.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, kept_bytes - done_bytes) };
+}
