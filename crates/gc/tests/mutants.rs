@@ -35,7 +35,7 @@ const MUTANTS: [Mutant; 31] = [
     (
         "model",
         "mutation.rs",
-        "return self.note_borrow(value);\n        }\n        self.core.log.push(cell, copy_cell::<T>);",
+        "return self.note_borrow(value);\n        }\n        self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);",
         "return self.note_borrow(value);\n        }",
     ),
     // What waits in queues.
