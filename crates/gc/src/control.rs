@@ -1,7 +1,7 @@
 //! Controller: changes the heap's growth and the nursery while the program runs, towards a
 //! throughput goal and a pause target. Where the two conflict, the pause wins.
 
-use heapwright_os::monotonic_ns;
+use crate::system::monotonic_ns;
 
 use crate::config::Config;
 use crate::stats::Statistics;

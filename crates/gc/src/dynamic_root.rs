@@ -9,7 +9,7 @@ use core::cell::{Cell, RefCell};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use heapwright_os::release;
+use crate::system::{page_bytes, release};
 
 use crate::HeapError;
 use crate::gc::Gc;
@@ -44,7 +44,7 @@ impl RootTable {
     pub(crate) fn new() -> Result<Self, HeapError> {
         let memory = Reserve::new(size_of::<Shared>())?;
         let shared = memory.start().cast::<Shared>();
-        let memory_bytes = heapwright_os::page_bytes().max(size_of::<Shared>());
+        let memory_bytes = page_bytes().max(size_of::<Shared>());
         let value = Shared {
             owners: Cell::new(1),
             free: Cell::new(None),

@@ -73,6 +73,7 @@ mod snapshot;
 mod space;
 mod state;
 mod stats;
+mod system;
 mod trace;
 mod verify;
 pub mod vm;

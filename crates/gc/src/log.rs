@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Write};
 
-use heapwright_os::{Fd, OpenFlags, env_var, monotonic_ns, thread_cpu_ns, write_all};
+use crate::system::{Fd, OpenFlags, env_var, monotonic_ns, thread_cpu_ns, write_all};
 
 use crate::config::LogFormat;
 use crate::memory::Table;

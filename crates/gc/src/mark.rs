@@ -9,7 +9,7 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use heapwright_os::monotonic_ns;
+use crate::system::monotonic_ns;
 
 use crate::memory::Table;
 use crate::model::Model;

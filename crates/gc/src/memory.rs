@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{Advice, Protection, advise, page_bytes, release, remap, reserve};
+use crate::system::{Advice, Protection, advise, page_bytes, release, remap, reserve};
 
 use crate::HeapError;
 

@@ -200,7 +200,7 @@ impl<'gc> Mutation<'gc> {
         let mut finder = YoungFinder { nursery: self.core.nursery, found: false };
         new.trace(&mut finder);
         if finder.found {
-            self.core.log.push(cell, copy_cell::<T>);
+            self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);
         }
         new
     }
@@ -218,7 +218,7 @@ impl<'gc> Mutation<'gc> {
         if self.core.barrier.get() != Barrier::Generational {
             return self.note_borrow(value);
         }
-        self.core.log.push(cell, copy_cell::<T>);
+        self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);
     }
 
     /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
@@ -231,7 +231,7 @@ impl<'gc> Mutation<'gc> {
     #[inline(never)]
     fn note_write<T: Trace<'gc>>(&self, old: &mut T, mut new: T) -> T {
         self.show_overwritten(old);
-        let cell = NonNull::from(old).cast::<u8>();
+        let cell = self.core.in_heap(NonNull::from(old).cast::<u8>());
         self.core.remember_write(cell, copy_cell::<T>, |marker| new.trace(marker));
         new
     }
@@ -239,7 +239,7 @@ impl<'gc> Mutation<'gc> {
     #[inline(never)]
     fn note_borrow<T: Trace<'gc>>(&self, value: &mut T) {
         self.show_overwritten(value);
-        let cell = NonNull::from(value).cast::<u8>();
+        let cell = self.core.in_heap(NonNull::from(value).cast::<u8>());
         self.core.remember_borrow(cell, copy_cell::<T>, mark_cell::<T>);
     }
 

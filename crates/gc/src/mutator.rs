@@ -8,7 +8,7 @@
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-use heapwright_os::{monotonic_ns, thread_cpu_ns};
+use crate::system::{monotonic_ns, thread_cpu_ns};
 
 use crate::locals::LocalStack;
 use crate::mark::Marker;
@@ -46,6 +46,8 @@ pub(crate) struct Mutator<M: Model> {
     /// The part of `tenured` where a write must do something now: all of it or nothing.
     watched_bytes: Cell<usize>,
     tenured: AddressRange,
+    /// Provenance of the whole heap.
+    base: NonNull<u8>,
     pub(crate) nursery: AddressRange,
     pub(crate) log: WriteLog<M>,
     /// What handle scopes keep.
@@ -65,6 +67,7 @@ impl<M: Model> Mutator<M> {
             watched_bytes: Cell::new(watched_bytes(&state)),
             log: WriteLog::new(state.common.config.nursery_bytes),
             tenured: state.tenured,
+            base: state.base(),
             nursery: state.nursery,
             locals: LocalStack::new(),
             state: RefCell::new(state),
@@ -85,6 +88,12 @@ impl<M: Model> Mutator<M> {
     #[inline]
     pub(crate) fn is_watched(&self, place: NonNull<u8>) -> bool {
         place.addr().get().wrapping_sub(self.tenured.start) < self.watched_bytes.get()
+    }
+
+    /// The watched `place` as collections may use it, long after the reference that it comes from.
+    #[inline]
+    pub(crate) fn in_heap(&self, place: NonNull<u8>) -> NonNull<u8> {
+        self.base.with_addr(place.addr())
     }
 
     /// Looks again whether a collection is due.

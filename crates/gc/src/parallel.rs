@@ -17,7 +17,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::time::Duration;
 
-use heapwright_os::{Futex, futex_wait, spawn_helper_with};
+use crate::system::{Futex, futex_wait, spawn_helper_with};
 use heapwright_sync::Lock;
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 

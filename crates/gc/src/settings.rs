@@ -5,7 +5,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-use heapwright_os::{Fd, OpenFlags, env_var};
+use crate::system::{Fd, OpenFlags, env_var};
 
 use crate::config::{Collector, Config, LogFormat};
 

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{monotonic_ns, page_bytes, thread_cpu_ns};
+use crate::system::{monotonic_ns, page_bytes, thread_cpu_ns};
 
 use crate::config::Config;
 use crate::control::Controller;
@@ -29,7 +29,7 @@ pub(crate) struct State<M: Model> {
     pub(crate) tenured: AddressRange,
     pub(crate) nursery: AddressRange,
     /// Keeps the heap's addresses; last, so that it goes last.
-    _memory: Reserve,
+    memory: Reserve,
 }
 
 impl<M: Model> State<M> {
@@ -66,8 +66,13 @@ impl<M: Model> State<M> {
             begin_cpu_ns: thread_cpu_ns(),
             tenured,
             nursery,
-            _memory: memory,
+            memory,
         })
+    }
+
+    /// The heap's first address, with the provenance of all of it.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.memory.start()
     }
 
     /// Bytes in use.

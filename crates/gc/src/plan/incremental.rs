@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::monotonic_ns;
+use crate::system::monotonic_ns;
 
 use crate::HeapError;
 use crate::evacuate::Mover;

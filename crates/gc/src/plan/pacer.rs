@@ -5,7 +5,7 @@
 
 use core::cell::Cell;
 
-use heapwright_os::monotonic_ns;
+use crate::system::monotonic_ns;
 
 use crate::model::Model;
 use crate::plan::Common;

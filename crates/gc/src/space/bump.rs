@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::{Protection, commit, page_bytes, protect};
+use crate::system::{Protection, commit, page_bytes, protect};
 
 use crate::memory::{HUGE_PAGE_BYTES, purge};
 use crate::space::{AddressRange, Hole};

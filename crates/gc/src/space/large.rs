@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::page_bytes;
+use crate::system::page_bytes;
 
 use crate::memory::{Table, purge};
 use crate::object::ObjectRef;

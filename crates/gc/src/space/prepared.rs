@@ -10,7 +10,7 @@
 
 use core::ptr::NonNull;
 
-use heapwright_os::move_pages;
+use crate::system::move_pages;
 
 use crate::memory::{HUGE_PAGE_BYTES, populate};
 use crate::space::{BLOCK_BYTES, BumpSpace};
