@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ops::Range;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, Purge, Purged};
 use heapwright_sync::Lock;
 
 use super::pass_on::{Route, pass_on};
@@ -17,7 +17,9 @@ const PLACE_COUNT: usize = 16;
 /// arena that is made for each request starts on warm memory, as it would on `malloc`'s.
 ///
 /// At most `bytes_max` committed bytes and 16 extents are kept; what is more goes back at once.
-/// A kept extent is not zero ([`Extent::zeroed`]): who asks for zeroes writes them. May be shared
+/// A kept extent is not zero ([`Extent::zeroed`]): who asks for zeroes writes them. What would
+/// leave holes, guards, aliases or a policy for the next owner is unsupported here: `Kept` goes
+/// around [`Guarded`](crate::Guarded) and [`Bound`](crate::Bound), not into them. May be shared
 /// between threads; one lock for a reservation and a release, none for a block.
 ///
 /// ```
@@ -110,7 +112,8 @@ impl<B: Backing> Kept<B> {
 }
 
 // SAFETY: extents are those of the backing inside. One that came back is in one place until it is
-// handed out again, so two owners never have it; it says that its bytes are not zero.
+// handed out again, so two owners never have it; it says that its bytes are not zero, and what was
+// committed is still, since nothing here takes that back.
 unsafe impl<B: Backing> Backing for Kept<B> {
     fn reserve(&self, layout: Layout) -> Result<Extent, BackingError> {
         // A thread that comes back inside the lock (a signal's handler) takes a new one.
@@ -131,7 +134,7 @@ unsafe impl<B: Backing> Backing for Kept<B> {
         self.inner.reserve_hint(bytes_min)
     }
 
-    pass_on!(commit, decommit, purge, guard, alias, bind, resident_bytes);
+    pass_on!(commit, purge, resident_bytes);
 }
 
 impl<B: Backing> Drop for Kept<B> {
