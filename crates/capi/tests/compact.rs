@@ -183,3 +183,33 @@ fn a_debugger_reads_and_writes_merged_memory() {
     assert!(status.success(), "{status:?}: {rest}");
     assert!(rest.ends_with("fine\n"), "{rest}");
 }
+
+/// Registered buffers pin pages: the kernel goes on using those, whatever the addresses show.
+#[test]
+fn rings_with_registered_buffers_keep_their_memory() {
+    const CASES: [&str; 5] =
+        ["registered", "registered_threads", "waiting", "waiting_threads", "forbidden"];
+    let program = compile_as("cc", "life/rings.c", "rings", &[]);
+    let plain = Command::new(&program).arg("has").output().expect("it starts");
+    let (has_buffers, has_rings) =
+        (plain.stdout.starts_with(b"buffers"), !plain.stdout.starts_with(b"nothing"));
+    for case in CASES {
+        for forced_ms in [None, Some("1")] {
+            let mut command = Command::new(&program);
+            command.arg(case).envs(forced_ms.map(|ms| ("HEAPWRIGHT_MERGE_FORCED_MS", ms)));
+            let output = run_under(&compact(), &mut command);
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{case}: {:?}: {complaint}", output.status);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.ends_with("fine\n"), "{case}: {said}");
+            // The first line says whether the kernel has rings for us, and whether merging works.
+            println!("{case}: {}", said.lines().next().unwrap_or_default());
+            let is_there = match case {
+                "forbidden" => false,
+                "waiting" | "waiting_threads" => has_rings,
+                _ => has_buffers,
+            };
+            assert_eq!(said.starts_with("no io_uring"), !is_there, "{case}: {said}");
+        }
+    }
+}

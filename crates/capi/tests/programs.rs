@@ -60,9 +60,10 @@ fn file(name: &str, text: &str) -> PathBuf {
 }
 
 /// The lines of a run of Python's test suite that say which files failed and how many passed.
-fn python_verdict(tests: &[&str], is_under_ours: bool) -> Vec<String> {
+fn python_verdict(tests: &[&str], settings: &[(&str, &str)], is_under_ours: bool) -> Vec<String> {
     let mut command = command("python3", is_under_ours);
     command.args(["-m", "test", "-q"]).args(tests).current_dir(directory());
+    command.envs(settings.iter().copied());
     let output = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let telling = ["tests OK", "test OK", "failed:", "skipped:", "altered", "Result:", "result:"];
@@ -79,11 +80,12 @@ fn python_verdict(tests: &[&str], is_under_ours: bool) -> Vec<String> {
 }
 
 #[track_caller]
-fn python_agrees(tests: &[&str]) {
+fn python_agrees(tests: &[&str], settings: &[(&str, &str)]) {
     if !has("python3") {
         return;
     }
-    let (plain, ours) = (python_verdict(tests, false), python_verdict(tests, true));
+    let (plain, ours) =
+        (python_verdict(tests, settings, false), python_verdict(tests, settings, true));
     assert!(plain.len() > 1, "python3 has no test suite here: {plain:?}");
     assert_eq!(ours, plain);
     println!("{}", ours.join("\n"));
@@ -92,54 +94,85 @@ fn python_agrees(tests: &[&str]) {
 #[test]
 #[ignore = "long tier: programs"]
 fn tier_programs_python_data() {
-    python_agrees(&[
-        "test_dict",
-        "test_list",
-        "test_set",
-        "test_str",
-        "test_bytes",
-        "test_re",
-        "test_json",
-        "test_collections",
-        "test_deque",
-        "test_itertools",
-        "test_array",
-        "test_memoryview",
-        "test_struct",
-        "test_pickle",
-        "test_zlib",
-        "test_sqlite3",
-        "test_xml_etree",
-        "test_unicodedata",
-        "test_decimal",
-        "test_heapq",
-        "test_sort",
-        "test_long",
-        "test_float",
-        "test_io",
-    ]);
+    python_agrees(
+        &[
+            "test_dict",
+            "test_list",
+            "test_set",
+            "test_str",
+            "test_bytes",
+            "test_re",
+            "test_json",
+            "test_collections",
+            "test_deque",
+            "test_itertools",
+            "test_array",
+            "test_memoryview",
+            "test_struct",
+            "test_pickle",
+            "test_zlib",
+            "test_sqlite3",
+            "test_xml_etree",
+            "test_unicodedata",
+            "test_decimal",
+            "test_heapq",
+            "test_sort",
+            "test_long",
+            "test_float",
+            "test_io",
+        ],
+        &[],
+    );
+}
+
+/// Files of Python's own test suite that take a minute and a half together and need no network.
+const LIBRARY_TESTS: &str = "\
+    test_abc test_argparse test_ast test_asyncio.test_queues test_base64 test_bisect test_bool \
+    test_bytes test_bz2 test_calendar test_class test_cmath test_codecs test_compile \
+    test_complex test_configparser test_contextlib test_copy test_csv test_dataclasses \
+    test_datetime test_defaultdict test_descr test_difflib test_dis test_email test_enum \
+    test_exceptions test_fileio test_format test_fractions test_frozen test_fstring \
+    test_functools test_generators test_glob test_grammar test_gzip test_hashlib test_hmac \
+    test_html test_htmlparser test_inspect test_int test_iter test_keyword test_lzma test_math \
+    test_minidom test_ordered_dict test_pathlib test_plistlib test_pprint test_property \
+    test_random test_range test_richcmp test_sax test_scope test_shelve test_shlex test_slice \
+    test_statistics test_string test_super test_symtable test_tarfile test_tempfile \
+    test_textwrap test_tokenize test_traceback test_tuple test_types test_typing test_unicode \
+    test_unpack test_urlparse test_userdict test_uuid test_with test_xml_etree_c test_yield_from \
+    test_zipfile test_zipimport";
+
+/// Python's library, each of its objects a block of ours.
+#[test]
+#[ignore = "long tier: programs"]
+fn tier_programs_python_library() {
+    let tests: Vec<&str> = LIBRARY_TESTS.split_whitespace().collect();
+    assert!(tests.len() >= 60, "{} files", tests.len());
+    python_agrees(&tests, &[("PYTHONMALLOC", "malloc")]);
 }
 
 #[test]
 #[ignore = "long tier: programs"]
 fn tier_programs_python_processes() {
-    python_agrees(&[
-        "test_gc",
-        "test_threading",
-        "test_thread",
-        "test_subprocess",
-        "test_fork1",
-        "test_ctypes",
-        "test_mmap",
-        "test_weakref",
-        "test_importlib",
-        "test_embed",
-        "test_signal",
-        "test_os",
-        "test_multiprocessing_main_handling",
-        "test_queue",
-        "test_capi",
-    ]);
+    python_agrees(
+        &[
+            "test_gc",
+            "test_threading",
+            "test_thread",
+            "test_subprocess",
+            "test_fork1",
+            "test_ctypes",
+            "test_mmap",
+            "test_weakref",
+            "test_importlib",
+            "test_embed",
+            "test_signal",
+            "test_os",
+            "test_multiprocessing_main_handling",
+            "test_queue",
+            "test_capi",
+        ],
+        &[],
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use heapwright_compare::{CompareOptions, Comparison, Row, compare};
 use heapwright_launch::{Objects, Program, Running, Stdin};
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A recorded run that took longer is not repeated unasked.
 const QUICK: Duration = Duration::from_secs(20);
@@ -20,11 +20,15 @@ const QUICK: Duration = Duration::from_secs(20);
 const CONFIRM_LIMIT: Duration = Duration::from_secs(30);
 /// Runs under each of the two allocators.
 const ROUNDS: u32 = 5;
+/// Bare runs for the program's own CPU time, and after how long there is no further one.
+const BARE_RUNS: usize = 3;
+const BARE_LIMIT: Duration = Duration::from_secs(5);
 
 /// When to run the program again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Confirm {
-    /// When it ended well within 20 s and the replay says to change.
+    /// When it ended well within 20 s and the replay says to change, or shows a gain at a call
+    /// site (then only bare, for the CPU time that the gain is a share of).
     Auto,
     /// Also when it is slow.
     Always,
@@ -50,14 +54,7 @@ pub(crate) fn confirm(
     verdict: &Verdict,
     console: &Console,
 ) -> Result<Confirmed, Failure> {
-    let ended = matches!(outcome.reason, StopReason::Exit | StopReason::Load);
-    let quick = ended && outcome.wall < QUICK && crate::record::status(outcome) == 0;
-    let wanted = match options.confirm {
-        Confirm::Auto => quick,
-        Confirm::Always => true,
-        Confirm::Never => false,
-    };
-    if !verdict.change || !wanted {
+    if !verdict.change || !options.confirm.is_wanted(outcome) {
         return Ok(Confirmed::default());
     }
     let objects = Objects::of_this_binary()?;
@@ -80,6 +77,39 @@ pub(crate) fn confirm(
             Ok(Confirmed { notes, ..Confirmed::default() })
         }
     }
+}
+
+impl Confirm {
+    /// Whether the recorded program may be run again.
+    fn is_wanted(self, outcome: &RecordOutcome) -> bool {
+        match self {
+            Self::Auto => {
+                let ended = matches!(outcome.reason, StopReason::Exit | StopReason::Load);
+                ended && outcome.wall < QUICK && crate::record::status(outcome) == 0
+            }
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// CPU seconds of the bare program, run for that; none where it is not to be run again, or needs
+/// another one to drive it.
+pub(crate) fn bare_s(
+    options: &AdviseOptions,
+    outcome: &RecordOutcome,
+    console: &Console,
+) -> Result<Option<f64>, Failure> {
+    if !options.confirm.is_wanted(outcome) || options.capture.load.is_some() {
+        return Ok(None);
+    }
+    let mut seconds = Vec::new();
+    let started = Instant::now();
+    while seconds.len() < BARE_RUNS && (seconds.is_empty() || started.elapsed() < BARE_LIMIT) {
+        seconds.push(run_bare(&options.command, console)?);
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(Some(seconds[seconds.len() / 2]))
 }
 
 /// Runs the program once, bare, and returns its CPU seconds.

@@ -33,6 +33,7 @@ mod run;
 mod serve;
 mod source;
 mod top;
+mod top_tables;
 mod top_text;
 mod top_view;
 mod units;

@@ -1,5 +1,6 @@
 //! The live view on a terminal.
 
+use crate::top_tables::{self, Panel};
 use crate::top_text::{size, squeeze};
 use heapwright_monitor::{Blame, Look, MonitorError, RawProfile, Request, Watched};
 use ratatui::Frame;
@@ -17,7 +18,8 @@ const HISTORY: usize = 240;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Looks for which a message stays.
 const MESSAGE_LOOKS: u32 = 12;
-const KEYS: &str = " q quit   r give free memory back   p begin or read the profile   space pause";
+const KEYS: &str = " q quit   tab classes, heaps and nodes, sites   r give free memory back   \
+                    p begin or read the profile   space pause";
 
 /// What the view shows.
 pub(crate) struct View {
@@ -25,6 +27,7 @@ pub(crate) struct View {
     resident: Vec<u64>,
     live: Vec<u64>,
     blame: Option<Blame>,
+    panel: Panel,
     message: String,
     /// Looks for which the message stays.
     message_looks: u32,
@@ -56,6 +59,7 @@ impl View {
             live: vec![look.live],
             look,
             blame: None,
+            panel: Panel::Classes,
             message: String::new(),
             message_looks: 0,
             is_paused: false,
@@ -122,6 +126,7 @@ impl View {
                 };
             }
             KeyCode::Char(' ') => self.is_paused = !self.is_paused,
+            KeyCode::Tab => self.panel = self.panel.next(self.blame.is_some()),
             _ => {}
         }
         false
@@ -139,6 +144,7 @@ impl View {
         match RawProfile::parse(&text) {
             Ok(profile) => {
                 self.blame = Some(Blame::new(&profile, None));
+                self.panel = Panel::Sites;
                 Ok(format!("profile of {} live samples", profile.live.len()))
             }
             Err(error) => Ok(error.to_string()),
@@ -175,14 +181,24 @@ impl View {
         let [parts, tables] =
             Layout::horizontal([Constraint::Length(42), Constraint::Min(30)]).areas(middle);
         self.draw_residence(frame, parts);
-        if self.blame.is_some() {
-            self.draw_blame(frame, tables);
-        } else {
-            let [classes, heaps] =
-                Layout::horizontal([Constraint::Percentage(55), Constraint::Percentage(45)])
-                    .areas(tables);
-            self.draw_classes(frame, classes);
-            self.draw_heaps(frame, heaps);
+        match self.panel {
+            Panel::Classes => {
+                let [classes, heaps] =
+                    Layout::horizontal([Constraint::Percentage(55), Constraint::Percentage(45)])
+                        .areas(tables);
+                frame.render_widget(top_tables::classes(&self.look), classes);
+                frame.render_widget(top_tables::heaps_in_short(&self.look), heaps);
+            }
+            Panel::Owners => {
+                // A border, a header and a row for each node; the heaps get the rest.
+                let nodes_height = self.look.nodes.len().clamp(1, 8) as u16 + 3;
+                let [heaps, nodes] =
+                    Layout::vertical([Constraint::Min(4), Constraint::Length(nodes_height)])
+                        .areas(tables);
+                frame.render_widget(top_tables::heaps(&self.look), heaps);
+                frame.render_widget(top_tables::nodes(&self.look), nodes);
+            }
+            Panel::Sites => frame.render_widget(top_tables::sites(self.blame.as_ref()), tables),
         }
         self.draw_map(frame, map);
         let foot_text = if self.message_looks == 0 { KEYS } else { self.message.as_str() };
@@ -269,68 +285,6 @@ impl View {
         frame.render_widget(Table::new(rows, widths).block(block), area);
     }
 
-    fn draw_classes(&self, frame: &mut Frame<'_>, area: Rect) {
-        let rows = self.look.classes.iter().map(|class| {
-            let free = class.free_bytes as f64 / class.span_bytes.max(1) as f64;
-            let style = if free > 0.5 { Style::new().fg(Color::Red) } else { Style::new() };
-            Row::new([
-                class.slot_bytes.to_string(),
-                size(class.span_bytes as f64),
-                size(class.used_bytes as f64),
-                format!("{:.0} %", free * 100.0),
-            ])
-            .style(style)
-        });
-        let widths = [
-            Constraint::Length(6),
-            Constraint::Length(10),
-            Constraint::Length(10),
-            Constraint::Length(6),
-        ];
-        let table = Table::new(rows, widths)
-            .header(Row::new(["slot", "spans", "used", "free"]).style(dim()))
-            .block(Block::new().borders(Borders::ALL).title(" classes "));
-        frame.render_widget(table, area);
-    }
-
-    fn draw_heaps(&self, frame: &mut Frame<'_>, area: Rect) {
-        let rows = self.look.heaps.iter().map(|heap| {
-            Row::new([
-                heap.label(),
-                size(heap.span_bytes as f64),
-                size((heap.used_bytes + heap.large_bytes) as f64),
-            ])
-        });
-        let widths = [Constraint::Min(12), Constraint::Length(10), Constraint::Length(10)];
-        let table = Table::new(rows, widths)
-            .header(Row::new(["heap", "spans", "used"]).style(dim()))
-            .block(Block::new().borders(Borders::ALL).title(" heaps "));
-        frame.render_widget(table, area);
-    }
-
-    fn draw_blame(&self, frame: &mut Frame<'_>, area: Rect) {
-        let sites = self.blame.iter().flat_map(|blame| &blame.sites);
-        let rows = sites.map(|site| {
-            let interval = &site.pinned_interval;
-            Row::new([
-                size(site.pinned_bytes),
-                format!("{} to {}", size(interval.low), size(interval.high)),
-                size(site.live_bytes),
-                site.function.clone(),
-            ])
-        });
-        let widths = [
-            Constraint::Length(10),
-            Constraint::Length(22),
-            Constraint::Length(10),
-            Constraint::Min(10),
-        ];
-        let table = Table::new(rows, widths)
-            .header(Row::new(["pins", "95 % interval", "live", "site"]).style(dim()))
-            .block(Block::new().borders(Borders::ALL).title(" whose blocks pin free memory "));
-        frame.render_widget(table, area);
-    }
-
     fn draw_map(&self, frame: &mut Frame<'_>, area: Rect) {
         let block = Block::new()
             .borders(Borders::ALL)
@@ -360,41 +314,10 @@ fn cell(letter: char) -> Span<'static> {
     Span::styled(letter.to_string(), Style::new().fg(color))
 }
 
-fn dim() -> Style {
+/// What stands back.
+pub(crate) fn dim() -> Style {
     Style::new().add_modifier(Modifier::DIM)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::View;
-    use heapwright_monitor::Look;
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    fn drawn(view: &View, width: u16, height: u16) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a screen");
-        terminal.draw(|frame| view.draw(frame)).expect("drawn");
-        let cells = terminal.backend().buffer().content();
-        cells.iter().map(ratatui::buffer::Cell::symbol).collect()
-    }
-
-    #[test]
-    fn a_look_is_drawn_in_any_size() {
-        let mut look = Look { pid: 4711, name: "server".to_owned(), ..Look::default() };
-        (look.live, look.resident) = (10 << 20, 25 << 20);
-        look.residence.free_in_spans = 12 << 20;
-        look.map = "0123456789#_.".repeat(40);
-        let mut view = View::new(look.clone());
-        for step in 0..300 {
-            look.resident += step << 12;
-            view.take(look.clone());
-        }
-        let screen = drawn(&view, 120, 40);
-        for text in ["server", "process 4711", "free inside spans", "12.0 MiB", "heap map"] {
-            assert!(screen.contains(text), "{text} is not shown");
-        }
-        for (width, height) in [(1, 1), (20, 5), (80, 24), (300, 100)] {
-            drawn(&view, width, height);
-        }
-    }
-}
+mod tests;

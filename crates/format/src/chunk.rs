@@ -27,7 +27,7 @@ pub(crate) const SIZES: usize = 3;
 pub(crate) const NODES: usize = 4;
 
 /// Bytes of each column: as programs fill them, so that none is full much before the others.
-const COLUMN_BYTES: [usize; COLUMN_COUNT] = [24 << 10, 11 << 10, 17 << 10, 6 << 10, 6 << 10];
+const COLUMN_BYTES: [usize; COLUMN_COUNT] = [24 << 10, 10 << 10, 17 << 10, 13 << 9, 13 << 9];
 
 /// Where the columns begin, and the chunk's end.
 const COLUMN_STARTS: [usize; COLUMN_COUNT + 1] = {

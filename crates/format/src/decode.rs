@@ -7,7 +7,7 @@ use crate::wire::{
     ADDRESS_BYTES, ADDRESS_CACHED, ADDRESS_WHOLE, DeltaState, FIELD_BYTES, NODE_BYTES, NODE_CACHED,
     NODE_WHOLE, NodeId, OP_ALLOC, OP_FAILED, OP_FREE, OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE,
     OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END, OP_TOUCH, OP_UNMAP, PARENT_BYTES, PARENT_WHOLE,
-    TOUCH_RUNS_MAX, address_slot, node_slot,
+    TIME_BYTES, TOUCH_RUNS_MAX, address_slot, node_slot,
 };
 
 /// Runs of resident pages of a block, still in wire form (checked when the event was read).
@@ -294,7 +294,11 @@ impl ChunkDecoder {
 
     #[inline]
     fn time(&mut self, fields: &mut Fields<'_>, code: u8) -> Result<(), DecodeError> {
-        let delta = fields.take(FIELD_BYTES[usize::from(code)])?;
+        let bytes = TIME_BYTES[usize::from(code)];
+        if bytes == 0 {
+            return Ok(());
+        }
+        let delta = fields.take(bytes)?;
         self.state.time = self.state.time.wrapping_add(delta);
         Ok(())
     }
@@ -344,9 +348,10 @@ pub(crate) fn event_bytes(bytes: &[u8]) -> Option<usize> {
         return (layout.heads + fields <= bytes.len()).then_some(layout.heads + fields);
     }
     let head = *bytes.first()?;
-    let (time, high) = (FIELD_BYTES[usize::from(head >> 4 & 3)], usize::from(head >> 6));
+    let (low, high) = (usize::from(head >> 4 & 3), usize::from(head >> 6));
+    let time = TIME_BYTES[low];
     let fixed = match head & 15 {
-        OP_NODE => 1 + time + PARENT_BYTES[high],
+        OP_NODE => 1 + FIELD_BYTES[low] + PARENT_BYTES[high],
         OP_FAILED => 1 + time + 12,
         OP_UNMAP => 1 + time + 16,
         OP_MODULES_GONE | OP_THREAD_END => 1 + time,
@@ -371,6 +376,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     #[inline]
     fn take(&mut self, count: usize) -> Result<u64, DecodeError> {
+        debug_assert!(count != 0, "a field has bytes");
         // One load where eight bytes are left; else byte by byte, at the end of the chunk.
         if let Some(word) = self.bytes.get(self.offset..self.offset + 8) {
             let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));

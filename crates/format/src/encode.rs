@@ -13,7 +13,7 @@ use crate::wire::{
     NODE_CACHED, NODE_DELTA_1, NODE_DELTA_2, NODE_WHOLE, NodeId, OP_ALLOC, OP_FAILED, OP_FREE,
     OP_FREE_KIND, OP_MODULE, OP_MODULES_GONE, OP_NODE, OP_REALLOC, OP_SKIPPED, OP_THREAD_END,
     OP_TOUCH, OP_UNMAP, PARENT_BACK_1, PARENT_BACK_2, PARENT_BYTES, PARENT_LAST, PARENT_WHOLE,
-    TOUCH_RUNS_MAX, address_slot, length_code, node_slot,
+    TIME_BYTES, TOUCH_RUNS_MAX, address_slot, length_code, node_slot, time_code,
 };
 
 /// Which OS pages of a block are resident.
@@ -64,7 +64,7 @@ impl Encoder {
         let head = u64::from(OP_ALLOC | time_code << 4 | address_code << 6)
             | u64::from(size_code | node_code << 2) << 8;
         cursor.put::<HEADS>(head, 2);
-        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<TIMES>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<ADDRESSES>(address_value, ADDRESS_BYTES[address_code as usize]);
         cursor.put::<SIZES>(size, FIELD_BYTES[size_code as usize]);
         cursor.put::<NODES>(node_value, NODE_BYTES[node_code as usize]);
@@ -78,7 +78,7 @@ impl Encoder {
         let (operation, heads) = if kind as u8 == 0 { (OP_FREE, 1) } else { (OP_FREE_KIND, 2) };
         let head = u64::from(operation | time_code << 4 | address_code << 6);
         cursor.put::<HEADS>(head | (kind as u64) << 8, heads);
-        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<TIMES>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<ADDRESSES>(address_value, ADDRESS_BYTES[address_code as usize]);
     }
 
@@ -106,9 +106,9 @@ impl Encoder {
         let head = u64::from(OP_REALLOC | time_code << 4 | old_code << 6);
         let codes = u64::from(duration_code | new_code << 2 | size_code << 4 | node_code << 6);
         cursor.put::<HEADS>(head | codes << 8, 2);
-        cursor.put::<TIMES>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<TIMES>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<ADDRESSES>(old_value, ADDRESS_BYTES[old_code as usize]);
-        cursor.put::<TIMES>(duration, FIELD_BYTES[duration_code as usize]);
+        cursor.put::<TIMES>(duration, TIME_BYTES[duration_code as usize]);
         cursor.put::<ADDRESSES>(new_value, ADDRESS_BYTES[new_code as usize]);
         cursor.put::<SIZES>(size, FIELD_BYTES[size_code as usize]);
         cursor.put::<NODES>(node_value, NODE_BYTES[node_code as usize]);
@@ -118,7 +118,7 @@ impl Encoder {
     pub fn failed(&mut self, cursor: &mut ChunkCursor, time: u64, size: u64, node: NodeId) {
         let (delta, time_code) = self.time(time);
         cursor.put::<HEADS>(u64::from(OP_FAILED | time_code << 4), 1);
-        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<HEADS>(size, 8);
         cursor.put::<HEADS>(u64::from(node), 4);
     }
@@ -127,7 +127,7 @@ impl Encoder {
     pub fn unmap(&mut self, cursor: &mut ChunkCursor, time: u64, address: u64, bytes: u64) {
         let (delta, time_code) = self.time(time);
         cursor.put::<HEADS>(u64::from(OP_UNMAP | time_code << 4), 1);
-        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<HEADS>(address, 8);
         cursor.put::<HEADS>(bytes, 8);
     }
@@ -136,7 +136,7 @@ impl Encoder {
     pub fn touch(&mut self, cursor: &mut ChunkCursor, time: u64, report: TouchReport<'_>) {
         let (delta, time_code) = self.time(time);
         cursor.put::<HEADS>(u64::from(OP_TOUCH | time_code << 4), 1);
-        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(delta, TIME_BYTES[time_code as usize]);
         cursor.put::<HEADS>(report.address, 8);
         cursor.put::<HEADS>(u64::from(report.resident_pages), 4);
         cursor.put::<HEADS>(u64::from(report.page_count), 4);
@@ -203,14 +203,14 @@ impl Encoder {
     pub fn modules_gone(&mut self, cursor: &mut ChunkCursor, time: u64) {
         let (delta, time_code) = self.time(time);
         cursor.put::<HEADS>(u64::from(OP_MODULES_GONE | time_code << 4), 1);
-        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(delta, TIME_BYTES[time_code as usize]);
     }
 
     /// The thread ended.
     pub fn thread_end(&mut self, cursor: &mut ChunkCursor, time: u64) {
         let (delta, time_code) = self.time(time);
         cursor.put::<HEADS>(u64::from(OP_THREAD_END | time_code << 4), 1);
-        cursor.put::<HEADS>(delta, FIELD_BYTES[time_code as usize]);
+        cursor.put::<HEADS>(delta, TIME_BYTES[time_code as usize]);
     }
 
     /// `count` events of this thread could not be recorded here.
@@ -223,7 +223,7 @@ impl Encoder {
     fn time(&mut self, time: u64) -> (u64, u8) {
         let delta = time.saturating_sub(self.state.time);
         self.state.time += delta;
-        (delta, length_code(delta))
+        (delta, time_code(delta))
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use crate::chunk::{ADDRESSES, COLUMN_COUNT, HEADS, NODES, SIZES, TIMES};
 use crate::wire::{
-    ADDRESS_BYTES, FIELD_BYTES, NODE_BYTES, OP_ALLOC, OP_FREE, OP_FREE_KIND, OP_REALLOC,
+    ADDRESS_BYTES, FIELD_BYTES, NODE_BYTES, OP_ALLOC, OP_FREE, OP_FREE_KIND, OP_REALLOC, TIME_BYTES,
 };
 
 /// Column and bytes of a field.
@@ -22,7 +22,7 @@ pub(crate) struct Layout {
 pub(crate) fn layout(heads: &[u8]) -> Option<Layout> {
     const NONE: Field = (TIMES, 0);
     let head = *heads.first()?;
-    let time = (TIMES, FIELD_BYTES[usize::from(head >> 4 & 3)]);
+    let time = (TIMES, TIME_BYTES[usize::from(head >> 4 & 3)]);
     let address = (ADDRESSES, ADDRESS_BYTES[usize::from(head >> 6)]);
     let codes = || heads.get(1).map(|&codes| usize::from(codes));
     let layout = match head & 15 {
@@ -39,7 +39,7 @@ pub(crate) fn layout(heads: &[u8]) -> Option<Layout> {
         }
         OP_REALLOC => {
             let codes = codes()?;
-            let duration = (TIMES, FIELD_BYTES[codes & 3]);
+            let duration = (TIMES, TIME_BYTES[codes & 3]);
             let new = (ADDRESSES, ADDRESS_BYTES[codes >> 2 & 3]);
             let size = (SIZES, FIELD_BYTES[codes >> 4 & 3]);
             let node = (NODES, NODE_BYTES[codes >> 6]);

@@ -25,7 +25,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::chunk::{CHUNK_BYTES, COLUMN_COUNT};
 
 /// "HWSPOOL" and the version of this layout.
-pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c03;
+pub const SPOOL_MAGIC: u64 = 0x4857_5350_4f4f_4c04;
 
 /// Chunks of a slot: at 5 bytes an event and 20 M events a second the collector has 10 ms.
 pub const CHUNKS_PER_SLOT: usize = 16;

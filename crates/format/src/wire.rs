@@ -39,8 +39,12 @@ pub(crate) const OP_MODULES_GONE: u8 = 10;
 pub(crate) const OP_THREAD_END: u8 = 11;
 pub(crate) const OP_SKIPPED: u8 = 12;
 
-/// Lengths in bytes of time, size and node fields by their two-bit code.
+/// Lengths in bytes of size fields, and of the word of a node, by their two-bit code.
 pub(crate) const FIELD_BYTES: [usize; 4] = [1, 2, 4, 8];
+
+/// Lengths in bytes of times. Most events have the time of the one before, where a thread is alone
+/// (the recorder reads the clock for a run of events).
+pub(crate) const TIME_BYTES: [usize; 4] = [0, 1, 2, 8];
 
 /// Address field: an index into the cache, a delta of 2 or 3 bytes in 16-byte units, or whole.
 pub(crate) const ADDRESS_CACHED: u8 = 0;
@@ -91,6 +95,17 @@ pub(crate) fn length_code(value: u64) -> u8 {
     }
 }
 
+/// Two-bit length code of a time.
+#[inline(always)]
+pub(crate) fn time_code(delta: u64) -> u8 {
+    match delta {
+        0 => 0,
+        1..0x100 => 1,
+        0x100..0x1_0000 => 2,
+        _ => 3,
+    }
+}
+
 /// The state that encoder and decoder build up alike within a chunk.
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -118,13 +133,15 @@ impl DeltaState {
 
 #[cfg(test)]
 mod tests {
-    use super::{FIELD_BYTES, length_code};
+    use super::{FIELD_BYTES, TIME_BYTES, length_code, time_code};
 
     #[test]
     fn a_length_code_names_enough_bytes() {
         for value in [0, 1, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32, u64::MAX] {
             let bytes = FIELD_BYTES[length_code(value) as usize];
             assert!(bytes == 8 || value >> (8 * bytes) == 0, "{value} in {bytes} bytes");
+            let bytes = TIME_BYTES[time_code(value) as usize];
+            assert!(bytes == 8 || value >> (8 * bytes) == 0, "a time {value} in {bytes} bytes");
         }
     }
 }

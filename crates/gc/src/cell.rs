@@ -67,13 +67,13 @@ impl<T> GcCell<T> {
 
     /// Stores `value` and returns the one before. O(1).
     #[inline]
-    pub fn replace<'gc>(&self, mutation: &Mutation<'gc>, mut value: T) -> T
+    pub fn replace<'gc>(&self, mutation: &Mutation<'gc>, value: T) -> T
     where
         T: Trace<'gc>,
     {
         // SAFETY: the cell is not `Sync`, no reference to its value leaves this module, and
         // tracing runs no code of the program.
-        mutation.before_write(unsafe { &mut *self.value.get() }, &mut value);
+        let value = mutation.before_write(unsafe { &mut *self.value.get() }, value);
         // SAFETY: as above; the borrow has ended.
         unsafe { self.value.get().replace(value) }
     }

@@ -1,5 +1,6 @@
 //! Heap: the root, the collector and the door between mutations.
 
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
 use crate::finalise::run_finalisers;
@@ -7,14 +8,13 @@ use crate::log;
 use crate::memory::Reserve;
 use crate::mutation::Mutation;
 use crate::mutator::LOST;
-use crate::object::ObjectRef;
 use crate::plan::Extent;
 use crate::root::{HeapRoots, Root, Rootable, TracedRoot};
 use crate::state::State;
 #[cfg(feature = "alloc")]
 use crate::verify::Each;
 use crate::verify::Verifier;
-use crate::{Config, HeapError, LimitReached, Pause, Refusal, Statistics};
+use crate::{Config, HeapError, Pause, Refusal, Statistics};
 
 /// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
 ///
@@ -180,19 +180,13 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
         self.engine.mutation().core().locals.len()
     }
 
-    pub(crate) fn address(&self) -> usize {
+    pub(crate) fn address(&self) -> NonZeroUsize {
         self.engine.mutation().address()
     }
 
-    /// The object of the handle with this index.
-    pub(crate) fn local(&self, index: usize) -> ObjectRef {
-        self.engine.mutation().core().locals.get(index)
-    }
-
-    /// Keeps `object` in a new handle; returns its index.
-    pub(crate) fn push_local(&mut self, object: ObjectRef) -> Result<usize, LimitReached> {
-        let locals = &self.engine.mutation().core().locals;
-        locals.push(object).map_err(|HeapError::Reserve { .. }| LimitReached)
+    /// Of the handles from `base` on keeps that with this index; returns its new one.
+    pub(crate) fn keep_local(&mut self, base: usize, index: usize) -> usize {
+        self.engine.mutation().core().locals.keep_one(base, index)
     }
 
     pub(crate) fn truncate_locals(&mut self, len: usize) {

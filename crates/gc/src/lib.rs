@@ -78,6 +78,7 @@ mod verify;
 pub mod vm;
 mod weak;
 mod weak_map;
+mod write_log;
 
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use config::{Collector, Config, LogFormat};

@@ -78,6 +78,20 @@ impl LocalStack {
         Ok(())
     }
 
+    /// Of what lies from `base` on, keeps the object at `index` only; returns where.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[inline]
+    pub(crate) fn keep_one(&self, base: usize, index: usize) -> usize {
+        assert!(base <= index, "a handle of the scope that ends");
+        let object = self.get(index);
+        // SAFETY: `base <= index < len`, and no reference to the place exists (S1).
+        unsafe { self.place(base).write(object) };
+        self.len.set(base + 1);
+        base
+    }
+
     /// Takes away what lies above the first `len`.
     #[inline]
     pub(crate) fn truncate(&self, len: usize) {

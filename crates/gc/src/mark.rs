@@ -311,28 +311,28 @@ impl<M: Model> Marker<M> {
 
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
-        if self.pool.is_none() {
-            if object.mark_bit() == self.mark {
-                return;
-            }
-            object.flip_mark();
-            self.live.record(M::start(object), M::total_bytes(object));
+        let is_alone = self.pool.is_none();
+        let is_new = if is_alone { object.claim_alone(self.mark) } else { object.claim(self.mark) };
+        if !is_new {
+            return;
+        }
+        let shape = M::shape(object);
+        if is_alone {
+            self.live.record(shape.start, shape.bytes);
         } else {
-            if !object.claim(self.mark) {
-                return;
-            }
-            self.live.record_shared(M::start(object), M::total_bytes(object));
+            self.live.record_shared(shape.start, shape.bytes);
         }
-        if M::needs_trace(object) {
-            if M::has_parts(object, self.part_bytes()) {
-                self.rests.push(Rest { array: object, from: 0 });
-            } else {
-                if self.mode != Mode::Mark {
-                    self.set_unit(Some(Unit::Object(object)));
-                }
-                M::mark(object, self);
-            }
+        if !shape.needs_trace {
+            return;
         }
+        if shape.is_divisible && M::has_parts(object, self.part_bytes()) {
+            self.rests.push(Rest { array: object, from: 0 });
+            return;
+        }
+        if self.mode != Mode::Mark {
+            self.set_unit(Some(Unit::Object(object)));
+        }
+        M::mark(object, self);
     }
 
     /// Visits the next part of the last array; returns whether there was one.

@@ -68,7 +68,7 @@ impl Reserve {
 /// What is never in a huge page, at the beginning of each space and map.
 const SMALL_BYTES: usize = 64 << 10;
 /// What the kernel calls a huge page on the machines we know.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 impl Drop for Reserve {
     fn drop(&mut self) {
@@ -93,6 +93,16 @@ pub(crate) unsafe fn purge(start: NonNull<u8>, bytes: usize) {
         // refuses, the pages stay resident.
         let _ = unsafe { advise(first, whole, Advice::DontNeed) };
     }
+}
+
+/// Asks the kernel for the memory of `bytes` from `start` now; their contents stay as they are. One
+/// that refuses supplies it when it is touched.
+///
+/// # Safety
+/// - Whole pages of one [`Reserve`].
+pub(crate) unsafe fn populate(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise; contents do not change.
+    let _ = unsafe { advise(start, bytes, Advice::Populate) };
 }
 
 /// A growing array of plain values in memory of its own.
@@ -150,6 +160,15 @@ impl<T: Copy> Table<T> {
 
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Takes over what was written to [`Table::items`] directly.
+    ///
+    /// # Safety
+    /// - The first `len` items, at most the capacity, are initialised.
+    pub(crate) unsafe fn set_len(&mut self, len: usize) {
+        debug_assert!(len <= self.capacity);
+        self.len = len;
     }
 
     pub(crate) fn as_slice(&self) -> &[T] {

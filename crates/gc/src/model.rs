@@ -13,6 +13,19 @@ use crate::object::{ObjectRef, object_at};
 use crate::relocate::{Copier, Slider};
 use crate::verify::Verifier;
 
+/// What a collector asks of each object that it reaches, by one look at the head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// As [`Model::start`].
+    pub(crate) start: NonNull<u8>,
+    /// As [`Model::total_bytes`].
+    pub(crate) bytes: usize,
+    /// As [`Model::needs_trace`].
+    pub(crate) needs_trace: bool,
+    /// Whether [`Model::has_parts`] can be true.
+    pub(crate) is_divisible: bool,
+}
+
 /// What is known about the objects of a heap.
 ///
 /// # Safety
@@ -34,6 +47,9 @@ pub(crate) unsafe trait Model: Copy + fmt::Debug + 'static {
 
     /// Whether the object can hold a reference at all.
     fn needs_trace(object: ObjectRef) -> bool;
+
+    /// The four at once.
+    fn shape(object: ObjectRef) -> Shape;
 
     /// Whether the object is so long that [`Model::mark_part`] visits it bit by bit.
     fn has_parts(object: ObjectRef, part_bytes: usize) -> bool;
@@ -117,6 +133,17 @@ unsafe impl Model for Described {
     #[inline]
     fn needs_trace(object: ObjectRef) -> bool {
         object.desc().needs_trace
+    }
+
+    #[inline]
+    fn shape(object: ObjectRef) -> Shape {
+        let desc = object.desc();
+        Shape {
+            start: object.start(desc),
+            bytes: object.total_bytes(desc),
+            needs_trace: desc.needs_trace,
+            is_divisible: desc.is_array,
+        }
     }
 
     #[inline]

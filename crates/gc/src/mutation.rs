@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::marker::PhantomData;
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
 use crate::desc::TypeDesc;
@@ -45,8 +46,8 @@ impl<'gc> Mutation<'gc> {
 
     /// Tells heaps apart.
     #[inline]
-    pub(crate) fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+    pub(crate) fn address(&self) -> NonZeroUsize {
+        NonNull::from(self).addr()
     }
 
     /// Puts `value` into the heap. O(1): a compare, an addition and the value's own stores; now
@@ -182,26 +183,26 @@ impl<'gc> Mutation<'gc> {
         test(&self.core.state.borrow().dynamic)
     }
 
-    /// The barrier of a cell whose value `old` becomes `new`.
+    /// The barrier of a cell whose value `old` becomes `new`, which it returns. By value, so that
+    /// a reference stays in its register.
     #[inline]
-    pub(crate) fn before_write<T: Trace<'gc>>(&self, old: &mut T, new: &mut T) {
+    pub(crate) fn before_write<T: Trace<'gc>>(&self, old: &mut T, mut new: T) -> T {
         if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
-            return;
+            return new;
         }
-        match self.core.barrier.get() {
-            Barrier::None => {}
-            Barrier::Generational => {
-                let cell = NonNull::from(&mut *old).cast::<u8>();
-                if self.core.tenured.contains(cell.addr().get()) {
-                    let mut finder = YoungFinder { nursery: self.core.nursery, found: false };
-                    new.trace(&mut finder);
-                    if finder.found {
-                        self.core.log_cell(cell, copy_cell::<T>);
-                    }
-                }
-            }
-            Barrier::Cycle => self.note_write(old, new),
+        let cell = NonNull::from(&mut *old).cast::<u8>();
+        if !self.core.is_watched(cell) {
+            return new;
         }
+        if self.core.barrier.get() != Barrier::Generational {
+            return self.note_write(old, new);
+        }
+        let mut finder = YoungFinder { nursery: self.core.nursery, found: false };
+        new.trace(&mut finder);
+        if finder.found {
+            self.core.log.push(cell, copy_cell::<T>);
+        }
+        new
     }
 
     /// The barrier of a cell whose value may become anything.
@@ -210,16 +211,14 @@ impl<'gc> Mutation<'gc> {
         if !T::NEEDS_TRACE || cfg!(heapwright_gc_without = "barrier") {
             return;
         }
-        match self.core.barrier.get() {
-            Barrier::None => {}
-            Barrier::Generational => {
-                let cell = NonNull::from(&mut *value).cast::<u8>();
-                if self.core.tenured.contains(cell.addr().get()) {
-                    self.core.log_cell(cell, copy_cell::<T>);
-                }
-            }
-            Barrier::Cycle => self.note_borrow(value),
+        let cell = NonNull::from(&mut *value).cast::<u8>();
+        if !self.core.is_watched(cell) {
+            return;
         }
+        if self.core.barrier.get() != Barrier::Generational {
+            return self.note_borrow(value);
+        }
+        self.core.log.push(cell, copy_cell::<T>);
     }
 
     /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
@@ -228,11 +227,13 @@ impl<'gc> Mutation<'gc> {
         self.core.show(object);
     }
 
+    #[cold]
     #[inline(never)]
-    fn note_write<T: Trace<'gc>>(&self, old: &mut T, new: &mut T) {
+    fn note_write<T: Trace<'gc>>(&self, old: &mut T, mut new: T) -> T {
         self.show_overwritten(old);
         let cell = NonNull::from(old).cast::<u8>();
         self.core.remember_write(cell, copy_cell::<T>, |marker| new.trace(marker));
+        new
     }
 
     #[inline(never)]

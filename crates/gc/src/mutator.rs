@@ -14,13 +14,13 @@ use crate::locals::LocalStack;
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::object::ObjectRef;
-use crate::plan::{Extent, Grant, LoggedCell, Plan};
-use crate::relocate::Copier;
+use crate::plan::{Extent, Grant, Plan};
 use crate::remember::{BorrowedCell, CopyCell};
 use crate::root::{HeapRoots, Roots};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::state::State;
 use crate::verify::Verifier;
+use crate::write_log::WriteLog;
 use crate::{Collector, LimitReached, Pause, PauseKind};
 
 /// What a write must do besides the write.
@@ -34,9 +34,6 @@ pub(crate) enum Barrier {
     Cycle,
 }
 
-/// Log entries at which repetitions are removed for the first time.
-const LOG_LEN_FIRST: usize = 64 << 10;
-
 /// Allocation and barriers of one heap.
 pub(crate) struct Mutator<M: Model> {
     cursor: Cell<*mut u8>,
@@ -46,9 +43,11 @@ pub(crate) struct Mutator<M: Model> {
     pub(crate) is_due: Cell<bool>,
     /// Whether a collection has begun and not ended.
     pub(crate) is_lost: Cell<bool>,
-    log_limit: Cell<usize>,
-    pub(crate) tenured: AddressRange,
+    /// The part of `tenured` where a write must do something now: all of it or nothing.
+    watched_bytes: Cell<usize>,
+    tenured: AddressRange,
     pub(crate) nursery: AddressRange,
+    pub(crate) log: WriteLog<M>,
     /// What handle scopes keep.
     pub(crate) locals: LocalStack,
     pub(crate) state: RefCell<State<M>>,
@@ -63,7 +62,8 @@ impl<M: Model> Mutator<M> {
             barrier: Cell::new(state.plan.barrier()),
             is_due: Cell::new(false),
             is_lost: Cell::new(false),
-            log_limit: Cell::new(LOG_LEN_FIRST),
+            watched_bytes: Cell::new(watched_bytes(&state)),
+            log: WriteLog::new(state.common.config.nursery_bytes),
             tenured: state.tenured,
             nursery: state.nursery,
             locals: LocalStack::new(),
@@ -76,7 +76,15 @@ impl<M: Model> Mutator<M> {
         let state = self.state.borrow();
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
+        self.watched_bytes.set(watched_bytes(&state));
         self.is_due.set(state.is_due());
+    }
+
+    /// Whether a write to `place` must do something besides: none must that goes to an object of
+    /// the nursery, to a root or to a value that is not in the heap yet. One comparison.
+    #[inline]
+    pub(crate) fn is_watched(&self, place: NonNull<u8>) -> bool {
+        place.addr().get().wrapping_sub(self.tenured.start) < self.watched_bytes.get()
     }
 
     /// Looks again whether a collection is due.
@@ -144,28 +152,6 @@ impl<M: Model> Mutator<M> {
         }
     }
 
-    /// Notes that `cell`, outside the nursery, holds a reference into it; `copy` shows its value.
-    #[inline(never)]
-    pub(crate) fn log_cell(&self, cell: NonNull<u8>, copy: unsafe fn(NonNull<u8>, &mut Copier<M>)) {
-        let mut state = self.state.borrow_mut();
-        let log = &mut state.common.log;
-        log.push(LoggedCell { cell, copy });
-        if log.as_slice().len() >= self.log_limit.get() {
-            // A cell that is written again and again is needed once.
-            let entries = log.as_mut_slice();
-            entries.sort_unstable_by_key(|entry| entry.cell);
-            let mut kept = 0;
-            for index in 0..entries.len() {
-                if kept == 0 || entries[kept - 1].cell != entries[index].cell {
-                    entries[kept] = entries[index];
-                    kept += 1;
-                }
-            }
-            log.truncate(kept);
-            self.log_limit.set(LOG_LEN_FIRST.max(2 * kept));
-        }
-    }
-
     /// Shows `object` to the marker, if a snapshot is being marked.
     #[inline]
     pub(crate) fn show(&self, object: ObjectRef) {
@@ -176,17 +162,14 @@ impl<M: Model> Mutator<M> {
         }
     }
 
-    /// What is written to `cell`, shown by `visit`, may refer to a block that will be emptied.
+    /// What is written to `cell`, which is watched, shown by `visit`, may refer to a block that will be emptied.
     pub(crate) fn remember_write(
         &self,
         cell: NonNull<u8>,
         copy: CopyCell<M>,
         visit: impl FnOnce(&mut Marker<M>),
     ) {
-        // Cells elsewhere are in roots, or in values that are not in the heap yet.
-        if self.tenured.contains(cell.addr().get())
-            && let Some(marker) = self.state.borrow_mut().plan.remembering()
-        {
+        if let Some(marker) = self.state.borrow_mut().plan.remembering() {
             marker.remember_cell(cell, copy, visit);
         }
     }
@@ -198,8 +181,7 @@ impl<M: Model> Mutator<M> {
         copy: CopyCell<M>,
         mark: unsafe fn(NonNull<u8>, &mut Marker<M>),
     ) {
-        if self.tenured.contains(cell.addr().get())
-            && let Some(marker) = self.state.borrow_mut().plan.remembering()
+        if let Some(marker) = self.state.borrow_mut().plan.remembering()
             && let Some(remembered) = &mut marker.remembered
         {
             remembered.borrowed.push(BorrowedCell { cell, mark, copy });
@@ -216,6 +198,7 @@ impl<M: Model> Mutator<M> {
         let State { plan, common, dynamic, .. } = state;
         let extent = if common.config.stress { Extent::Full } else { extent };
         common.cursor = self.cursor.get();
+        self.log.swap(&mut common.log);
         if !plan.keeps_hole(common, extent) {
             self.cursor.set(core::ptr::null_mut());
             self.limit.set(core::ptr::null_mut());
@@ -231,6 +214,7 @@ impl<M: Model> Mutator<M> {
         self.is_lost.set(true);
         let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
         plan.collect(&mut roots, common, extent);
+        self.log.swap(&mut common.log);
         let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
         let wall_ns = monotonic_ns() - begin_ns;
         common.statistics.add_pause(wall_ns, cpu_ns);
@@ -256,6 +240,11 @@ impl<M: Model> Mutator<M> {
         assert!(same, "reachable before {before:?}, after {after:?}");
         self.is_lost.set(false);
     }
+}
+
+/// Of the tenured addresses, those where writes must do something.
+fn watched_bytes<M: Model>(state: &State<M>) -> usize {
+    if state.plan.barrier() == Barrier::None { 0 } else { state.tenured.bytes }
 }
 
 pub(crate) const LOST: &str = "the heap is lost: a collection of it panicked";

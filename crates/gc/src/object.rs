@@ -170,6 +170,17 @@ impl ObjectRef {
         self.header().addr() & MARK
     }
 
+    /// As [`ObjectRef::claim`] where one thread marks.
+    #[inline]
+    pub(crate) fn claim_alone(self, mark: usize) -> bool {
+        let header = self.header();
+        let is_new = header.addr() & MARK != mark;
+        if is_new {
+            self.set_header(header.map_addr(|bits| bits ^ MARK));
+        }
+        is_new
+    }
+
     #[inline]
     pub(crate) fn flip_mark(self) {
         self.set_header(self.header().map_addr(|bits| bits ^ MARK));

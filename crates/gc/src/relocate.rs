@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use crate::memory::Table;
-use crate::model::Model;
+use crate::model::{Model, Shape};
 use crate::object::{Field, ObjectRef, prefetch};
 use crate::space::{AddressRange, BlockSpace, CandidateMap, Hole, LINE_BYTES, WordMap};
 use crate::trace::Visitor;
@@ -119,8 +119,7 @@ impl<M: Model> Copier<M> {
 
     #[inline]
     pub(crate) fn copy(&mut self, object: ObjectRef) -> ObjectRef {
-        let start = M::start(object);
-        let bytes = M::total_bytes(object);
+        let Shape { start, bytes, needs_trace, .. } = M::shape(object);
         let place = match self.to.take(bytes) {
             Some(place) => place,
             None => self.place_slow(bytes),
@@ -134,7 +133,7 @@ impl<M: Model> Copier<M> {
         let copy = unsafe { ObjectRef::new(payload) };
         object.forward_to(copy);
         self.copied_bytes += bytes;
-        if M::needs_trace(copy) {
+        if needs_trace {
             self.grey.push(copy);
         }
         copy

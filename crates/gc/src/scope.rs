@@ -7,6 +7,7 @@
 //!   names the object that it was made for.
 
 use core::marker::PhantomData;
+use core::num::NonZeroUsize;
 
 use crate::gc::{Gc, Invariant};
 use crate::heap::Heap;
@@ -17,8 +18,9 @@ use crate::{HeapError, LimitReached};
 /// A handle of the scope `'s` to an object of type `K`: `Copy`, and valid over collections.
 pub struct Local<'s, K: ?Sized> {
     index: usize,
-    /// The address of the heap's mutation, which tells heaps apart.
-    heap: usize,
+    /// The address of the heap's mutation, which tells heaps apart. Never 0, so that a handle or
+    /// none is returned in two registers.
+    heap: NonZeroUsize,
     scope: Invariant<'s>,
     kind: PhantomData<K>,
 }
@@ -117,7 +119,7 @@ impl<'s, R: ?Sized + for<'gc> Rootable<'gc>> HandleScope<'s, R> {
     /// ```
     ///
     /// # Errors
-    /// What `f` returns, or [`LimitReached`] if there is no memory for the handle.
+    /// What `f` returns.
     pub fn escape<K: ?Sized + for<'gc> Rootable<'gc>>(
         &mut self,
         f: impl for<'i> FnOnce(&mut HandleScope<'i, R>) -> Result<Local<'i, K>, LimitReached>,
@@ -127,9 +129,9 @@ impl<'s, R: ?Sized + for<'gc> Rootable<'gc>> HandleScope<'s, R> {
         let Local { index, heap, .. } = f(&mut inner)?;
         // H1: the inner scope has not ended, so the handle is there, unless it is of another heap.
         assert!(heap == inner.heap.address(), "a handle of another heap");
-        let object = inner.heap.local(index);
-        drop(inner);
-        let index = self.heap.push_local(object)?;
+        let index = inner.heap.keep_local(inner.base, index);
+        // It has ended: what it had is gone but for that one, which is this scope's now.
+        core::mem::forget(inner);
         Ok(Local { index, heap, scope: PhantomData, kind: PhantomData })
     }
 }

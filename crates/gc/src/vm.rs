@@ -58,7 +58,7 @@ use core::ptr::NonNull;
 
 use crate::log;
 use crate::mark::Marker;
-use crate::model::Model;
+use crate::model::{Model, Shape};
 use crate::mutator::{Barrier, LOST, Mutator};
 use crate::object::{Field, ObjectRef, WORD_BYTES};
 use crate::plan::Extent;
@@ -221,6 +221,16 @@ unsafe impl<L: Layout> Model for Own<L> {
     }
 
     #[inline]
+    fn shape(object: ObjectRef) -> Shape {
+        Shape {
+            start: Self::start(object),
+            bytes: Self::total_bytes(object),
+            needs_trace: L::has_references(object),
+            is_divisible: true,
+        }
+    }
+
+    #[inline]
     fn has_parts(object: ObjectRef, part_bytes: usize) -> bool {
         L::fields(object).is_some_and(|(_, count)| count * WORD_BYTES > part_bytes)
     }
@@ -339,16 +349,15 @@ impl<L: Layout> VmHeap<L> {
     /// - `word` is no reference, or one to an object of this heap.
     #[inline]
     pub unsafe fn write(&self, place: NonNull<*mut u8>, word: *mut u8) {
-        match self.mutator.barrier.get() {
-            Barrier::None => {}
-            Barrier::Generational => {
-                let is_old = self.mutator.tenured.contains(place.addr().get());
-                let target = if is_old { L::decode(word) } else { None };
+        if self.mutator.is_watched(place.cast()) {
+            if self.mutator.barrier.get() == Barrier::Generational {
+                let target = L::decode(word);
                 if target.is_some_and(|to| self.mutator.nursery.contains(to.addr().get())) {
-                    self.mutator.log_cell(place.cast(), copy_word::<L>);
+                    self.mutator.log.push(place.cast(), copy_word::<L>);
                 }
+            } else {
+                self.note_write(place, word);
             }
-            Barrier::Cycle => self.note_write(place, word),
         }
         // SAFETY: the caller's promise: a field of an object.
         unsafe { place.write(word) };

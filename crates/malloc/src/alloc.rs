@@ -47,13 +47,28 @@ fn alloc_slow(bytes: usize) -> *mut u8 {
         if !block.is_null() {
             return block.cast();
         }
-        return alloc_class_slow(class_index, bytes, QUANTUM_BYTES);
+        return alloc_class(class_index, bytes, QUANTUM_BYTES);
     }
     large::alloc(bytes, QUANTUM_BYTES).start
 }
 
 /// A block of `class_index`, for a request of `bytes` at a multiple of `align_bytes`, when the
-/// thread's list is empty.
+/// thread's list is empty. Apart from its callers, which need no frame for a block at hand.
+#[cold]
+#[inline(never)]
+fn alloc_class(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
+    let thread = ThreadBlock::current();
+    // SAFETY: heaps live for ever; null when the thread has none.
+    if let Some(heap) = unsafe { thread.heap.get().as_ref() } {
+        let block = heap.refill_quickly(thread, class_index);
+        if !block.is_null() {
+            return block.cast();
+        }
+    }
+    alloc_class_slow(class_index, bytes, align_bytes)
+}
+
+/// [`alloc_class`] under the heap's lock.
 #[cold]
 #[inline(never)]
 fn alloc_class_slow(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
@@ -111,7 +126,7 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize) -> *mut u8 {
         Some(class_index) => {
             let mut block: *mut u8 = ThreadBlock::pop(class_index).cast();
             if block.is_null() {
-                block = alloc_class_slow(class_index, bytes, align_bytes);
+                block = alloc_class(class_index, bytes, align_bytes);
             }
             if block.addr().is_multiple_of(align_bytes) {
                 return block;

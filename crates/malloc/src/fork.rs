@@ -26,6 +26,7 @@ use crate::life::{set_thread_count, thread_count};
 use crate::merge;
 use crate::pool::{Futex, all_heaps, in_signal_handler, lock, pool_lock};
 use crate::purger;
+use crate::quick::{keep_owners_out, let_owners_in};
 use crate::region::descriptor;
 use crate::span::Span;
 use crate::span_list;
@@ -162,6 +163,7 @@ pub(crate) unsafe fn lock_everything() {
         latest_zone = zone_place::lock_places_after(latest_zone);
         latest = lock_heaps_after(latest);
     }
+    keep_owners_out();
 }
 
 fn unlock_classes_and_pool() {
@@ -176,6 +178,7 @@ fn unlock_classes_and_pool() {
 
 fn unlock_heaps() {
     zone_place::unlock_places();
+    let_owners_in();
     for heap in all_heaps() {
         if !is_orphan(heap) {
             // SAFETY: as in `unlock_classes_and_pool`.
@@ -221,7 +224,7 @@ pub(crate) unsafe extern "C" fn after_fork_in_child() {
             // Its adopter is not here. What it left half changed is lost to the child.
             // SAFETY: this is the only thread.
             unsafe { heap.inside.force_unlock() };
-            heap.lock_inside().forget();
+            heap.forget();
         }
         if owner > ORPHAN && !core::ptr::eq(heap, own) {
             make_orphan(heap);
@@ -230,7 +233,7 @@ pub(crate) unsafe extern "C" fn after_fork_in_child() {
 }
 
 /// Calls `each` with every span of the heap.
-fn for_each_span(inside: &Inside, mut each: impl FnMut(Span)) {
+fn for_each_span(heap: &Heap, inside: &Inside, mut each: impl FnMut(Span)) {
     let heads = inside.lists.iter().flat_map(|lists| [lists.available, lists.full]);
     for head in heads.chain([inside.pending]) {
         let mut next = (head != NO_SLICE).then_some(head);
@@ -239,18 +242,15 @@ fn for_each_span(inside: &Inside, mut each: impl FnMut(Span)) {
             next = span_list::after(head, index);
         }
     }
-    for lists in &inside.lists {
-        if lists.current != NO_SLICE {
-            each(Span::at(lists.current));
-        }
-    }
+    let currents = (0..CLASS_COUNT).map(|class_index| heap.current(class_index));
+    currents.filter(|index| *index != NO_SLICE).for_each(|index| each(Span::at(index)));
 }
 
 /// Notes that the thread of `heap` is not in this process. The thread pointer of its spans' owner
 /// may be that of a new thread soon, so they get another owner at once.
 fn make_orphan(heap: &'static Heap) {
     let inside = heap.lock_inside();
-    for_each_span(&inside, |span| span.head().owner.store(ORPHANED, Ordering::Relaxed));
+    for_each_span(heap, &inside, |span| span.head().owner.store(ORPHANED, Ordering::Relaxed));
     heap.owner.store(ORPHAN, Ordering::Relaxed);
     ORPHAN_COUNT.fetch_add(1, Ordering::Relaxed);
 }
@@ -292,7 +292,7 @@ fn dissolve(heap: &'static Heap) -> bool {
     if !is_orphan(heap) {
         return false;
     }
-    while let Some(index) = take_any(&mut inside) {
+    while let Some(index) = take_any(heap, &mut inside) {
         let span = Span::at(index);
         let mut pool = lock_class(span.class_index());
         if span.place().is_pending() {
@@ -304,6 +304,8 @@ fn dissolve(heap: &'static Heap) -> bool {
         settle(&mut pool, span);
     }
     heap.owner.store(0, Ordering::Relaxed);
+    // Its thread may have been in the middle of one.
+    heap.quick.leave();
     ORPHAN_COUNT.fetch_sub(1, Ordering::Relaxed);
     let mut list = heap.remote.close();
     drop(inside);
@@ -319,15 +321,15 @@ fn dissolve(heap: &'static Heap) -> bool {
     true
 }
 
-fn take_any(inside: &mut Inside) -> Option<SliceIndex> {
+fn take_any(heap: &Heap, inside: &mut Inside) -> Option<SliceIndex> {
     if inside.pending != NO_SLICE {
         let index = inside.pending;
         inside.pending = span_list::remove(index, index);
         return Some(index);
     }
-    for lists in &mut inside.lists {
-        if lists.current != NO_SLICE {
-            return Some(core::mem::replace(&mut lists.current, NO_SLICE));
+    for (class_index, lists) in inside.lists.iter_mut().enumerate() {
+        if let Some(index) = heap.take_current(class_index) {
+            return Some(index);
         }
         for list in [&mut lists.available, &mut lists.full] {
             let index = *list;
@@ -362,12 +364,14 @@ pub(crate) fn look_for_raw_fork() {
         }
     }
     zone_place::break_locks(me);
+    // Whoever had announced himself is not here.
+    let_owners_in();
     let own = ThreadBlock::current().heap.get();
     for heap in all_heaps() {
         if core::ptr::eq(heap, own) {
             // A purger was visiting it.
             if heap.inside.break_if_held_by_other(me) {
-                heap.lock_inside().forget();
+                heap.forget();
                 heap.outbox.forget();
                 disown_spans_of(me);
             }
@@ -378,7 +382,7 @@ pub(crate) fn look_for_raw_fork() {
         }
         if heap.inside.break_if_held_by_other(me) {
             // Its spans keep their owner: blocks freed to them wait for ever.
-            heap.lock_inside().forget();
+            heap.forget();
         } else {
             make_orphan(heap);
         }

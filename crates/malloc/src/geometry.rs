@@ -69,10 +69,37 @@ const FIRST_HAND_OUT_BYTES: usize = 512;
 const PAIR_REFILL_COUNT: u8 = 16;
 /// But not of slots larger than this: filling one costs more than a refill.
 const PAIR_SLOT_BYTES_MAX: u32 = 8 * 1024;
+/// At least so many slots make a hot class's list.
+const HOT_COUNT_MIN: usize = 4;
+/// A list of so many slots makes a refill cheap enough, in whatever class.
+const HOT_COUNT_MAX: usize = 32;
+/// So many bytes of slots are as good as [`HOT_COUNT_MAX`] of them.
+const HOT_BYTES: usize = 16 * 1024;
 /// Spans of at most so many slots are coarse: see [`Geometry::is_coarse`].
 const COARSE_SLOTS_MAX: u16 = 3;
 
+/// A full span of so many slots or more is looked at again when a [`MANY_SLOTS_SHARE`]th is free:
+/// that is four slots at least, enough for a refill.
+const MANY_SLOTS: u16 = 128;
+const MANY_SLOTS_SHARE: u16 = 32;
+/// One of fewer than this at the first free slot: a refill costs less than filling what it waits for,
+/// more than 1 KiB each.
+const FEW_SLOTS: u16 = 32;
+/// Between them, an eighth: with less, programs of many sizes refill a third more often.
+const FULL_SHARE: u16 = 8;
+
 impl Geometry {
+    /// Free slots at which a full span is looked at again. What waits below this is memory that
+    /// nobody gets: up to an eighth of all live bytes in a program that replaces blocks at random.
+    #[inline]
+    pub(crate) fn wake_free_count(&self) -> i32 {
+        i32::from(match self.slot_count {
+            ..FEW_SLOTS => 1,
+            FEW_SLOTS..MANY_SLOTS => self.slot_count / FULL_SHARE,
+            MANY_SLOTS.. => self.slot_count / MANY_SLOTS_SHARE,
+        })
+    }
+
     /// Slots to hand out at a refill when there were `refill_count` before.
     #[inline]
     pub(crate) fn hand_out(&self, refill_count: u8) -> usize {
@@ -81,6 +108,12 @@ impl Geometry {
         (bytes / self.slot_bytes as usize)
             .max(if is_pair { 2 } else { 1 })
             .min(usize::from(self.hand_out_count))
+    }
+
+    /// Slots that a hot class's list should have: with fewer going round new ones join them.
+    #[inline]
+    pub(crate) fn hot_count(&self) -> u8 {
+        (HOT_BYTES / self.slot_bytes as usize).clamp(HOT_COUNT_MIN, HOT_COUNT_MAX) as u8
     }
 
     /// Whether spans have so few slots that slots are handed out one by one, never listed, and an
@@ -142,6 +175,17 @@ mod tests {
             assert!(end <= SLICE_BYTES && geometry.slot_count >= 1);
             let lost = SLICE_BYTES - usize::from(geometry.slot_count) * bytes;
             assert!(lost * 25 <= SLICE_BYTES || bytes > 1024, "{bytes}: {lost} lost");
+        }
+    }
+
+    #[test]
+    fn full_spans_wait_for_an_eighth_at_most() {
+        for class_index in 0..CLASS_COUNT {
+            let geometry = Geometry::of(class_index);
+            let count = i32::from(geometry.slot_count);
+            let wake = geometry.wake_free_count();
+            assert!(wake >= 1 && wake * 8 <= count.max(8), "{wake} of {count}");
+            assert!(wake >= 4 || geometry.slot_bytes > 1024, "{wake} of {count}");
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Each class has one current span, whose free slots are handed to the thread some KiB at a time;
 //! a list of spans with room (available), the fuller ones first, and one of spans without (full).
-//! A full span comes back when an eighth of it is free, so that a refill is worth its while; an
-//! available span that becomes empty goes to the pool at once.
+//! A full span comes back when some of it is free (at most an eighth), so that a refill is worth its
+//! while; an available span that becomes empty goes to the pool at once.
 //!
 //! The hot paths take no lock. The slow paths of the owner take the heap's, which lets a purger
 //! work on the spans of a thread that does not come by: see `purge`.
@@ -14,8 +14,8 @@
 use core::ops::{Deref, DerefMut};
 
 use heapwright_core::size_class::{CLASS_COUNT, class_of};
-use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use heapwright_sync::{Guard, Lock, RemoteQueue};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use heapwright_sync::{Guard, Lock, RemoteQueue, Seizure};
 
 use crate::block::{self, Block};
 use crate::class_pool::{ClassPool, has_listed, lock_class};
@@ -28,14 +28,13 @@ use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
+use crate::quick::NEVER_ENOUGH;
 use crate::region::{SLICE_BYTES, slice_of};
 use crate::sampled_lists::{self, SampledLists};
 use crate::span::{PAGE_UNIT_BYTES, Span};
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-/// A full span is woken when slots / this are free.
-const WAKE_SHARE: i32 = 8;
 /// Blocks of threads' lists looked at, at most, to find empty spans.
 const RECLAIM_LOOK_COUNT: i32 = 4096;
 /// Larger slots may be touched in part only, and other classes' on the same pages elsewhere.
@@ -46,8 +45,12 @@ const RECLAIM_REST_MAX: u8 = 15;
 const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
 /// Refills from which on a class is hot.
 const HOT_REFILLS: u8 = 64;
+/// Bytes of slots that hot classes may take only to have longer lists, and how much more for each
+/// span that the heap gets: a program with many hot classes would touch many pages for that.
+const HOT_BUDGET_BYTES: u32 = 32 * 1024;
+const HOT_BUDGET_BYTES_PER_SPAN: u32 = 256;
 /// Blocks for other threads wait for at most so many slow paths.
-const OUTBOX_ENTRIES: u32 = 16;
+pub(crate) const OUTBOX_ENTRIES: u32 = 16;
 
 /// A thread's heap; pooled, never freed.
 #[repr(C, align(64))]
@@ -72,14 +75,19 @@ pub(crate) struct Heap {
     pub(crate) sampled_lists: AtomicPtr<SampledLists>,
     /// Bytes of small blocks handed to the thread's lists since the start; the owner writes.
     pub(crate) handed_bytes: AtomicU64,
+    /// The span that refills each class; written under the lock, read by [`Heap::refill_quickly`].
+    pub(crate) currents: [AtomicU32; CLASS_COUNT],
+    /// Linked slots that make a quick refill of each class; the owner's alone.
+    pub(crate) enough: [AtomicU8; CLASS_COUNT],
+    /// Keeps quick refills and whoever else wants the heap apart.
+    pub(crate) quick: Seizure,
     /// Everything else.
     pub(crate) inside: Lock<Inside, OwnersFutex>,
 }
 
-/// Spans of one class.
+/// Spans of one class, but for the current one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lists {
-    pub(crate) current: SliceIndex,
     pub(crate) available: SliceIndex,
     pub(crate) full: SliceIndex,
 }
@@ -90,6 +98,8 @@ pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
     /// How often each class was refilled, while that is rare.
     refill_counts: [u8; CLASS_COUNT],
+    /// What is left of the budget of [`HOT_BUDGET_BYTES`].
+    hot_budget_bytes: u32,
     /// Attempts to find empty spans to leave out from now on.
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
@@ -109,7 +119,7 @@ pub(crate) struct Inside {
 impl Heap {
     /// A heap without spans.
     pub(crate) const fn new() -> Self {
-        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
+        let none = Lists { available: NO_SLICE, full: NO_SLICE };
         Self {
             remote: RemoteQueue::new(),
             _apart: [0; 7],
@@ -121,9 +131,13 @@ impl Heap {
             outbox: Outbox::new(),
             sampled_lists: AtomicPtr::new(core::ptr::null_mut()),
             handed_bytes: AtomicU64::new(0),
+            currents: [const { AtomicU32::new(NO_SLICE) }; CLASS_COUNT],
+            enough: [const { AtomicU8::new(NEVER_ENOUGH) }; CLASS_COUNT],
+            quick: Seizure::new(),
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
+                hot_budget_bytes: HOT_BUDGET_BYTES,
                 reclaim_rest: 0,
                 reclaim_rest_last: 0,
                 inherited_pages: 0,
@@ -146,6 +160,10 @@ impl Heap {
     /// Enters a slow path as the owner: nothing of a hot path is under way in this thread then,
     /// so spans that were pending are settled.
     pub(crate) fn enter(&'static self) -> Entered {
+        if !self.quick.is_seized() {
+            // In the middle of a quick refill of this very thread.
+            in_signal_handler();
+        }
         let mut entered =
             Entered { heap: self, owner: ThreadBlock::token(), inside: self.lock_inside() };
         let count = self.entry_count.load(Ordering::Relaxed).wrapping_add(1);
@@ -196,23 +214,22 @@ impl Entered {
         self.refill_counts[class_index] = refill_count.saturating_add(1);
         let geometry = Geometry::of(class_index);
         let wished = geometry.hand_out(refill_count);
+        let enough = self.enough(class_index, refill_count);
         let (list, count) = loop {
             if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
                 break rest;
             }
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE {
                 let span = Span::at(index);
                 let used_before = span.used();
-                let list = span.take_slots(wished, refill_count >= HOT_REFILLS);
+                let list = self.take_slots(span, wished, enough);
                 if !list.is_null() {
                     let count = (span.used() - used_before) as u32;
-                    let bytes = u64::from(count) * u64::from(geometry.slot_bytes);
-                    let handed = self.heap.handed_bytes.load(Ordering::Relaxed) + bytes;
-                    self.heap.handed_bytes.store(handed, Ordering::Relaxed);
+                    self.heap.note_handed(count, geometry.slot_bytes);
                     break (list, count);
                 }
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 self.park_full(span);
             }
             if !self.find_current(thread, class_index) {
@@ -223,6 +240,31 @@ impl Entered {
         // SAFETY: the list is this thread's alone since it left the span.
         let rest = unsafe { block::next(list) };
         thread.list(class_index).set(rest);
+        list
+    }
+
+    /// How many slots a list of the class should have, at its refill number `refill_count`; noted
+    /// for quick refills. 0 when the class is not hot.
+    fn enough(&mut self, class_index: usize, refill_count: u8) -> u8 {
+        if refill_count < HOT_REFILLS {
+            return 0;
+        }
+        // Without a budget, whatever is linked has to do.
+        let is_rich = self.hot_budget_bytes > 0;
+        let enough = if is_rich { Geometry::of(class_index).hot_count() } else { 1 };
+        self.heap.enough[class_index].store(enough, Ordering::Relaxed);
+        enough
+    }
+
+    /// [`Span::take_slots`]; new slots where there were others are charged to the budget.
+    fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
+        let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
+        let extended = span.extended();
+        let list = span.take_slots(wished, enough);
+        if is_optional {
+            let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
+            self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);
+        }
         list
     }
 
@@ -271,6 +313,7 @@ impl Entered {
             span.give_tail();
         }
         self.inherited_pages += span.touched().count_ones();
+        self.hot_budget_bytes = self.hot_budget_bytes.saturating_add(HOT_BUDGET_BYTES_PER_SPAN);
         self.make_current(span);
         true
     }
@@ -288,7 +331,7 @@ impl Entered {
         let mut budget = RECLAIM_LOOK_COUNT;
         let mut is_in_vain = true;
         for class_index in 0..=class_of(RECLAIM_SLOT_BYTES_MAX) {
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index == NO_SLICE {
                 continue;
             }
@@ -298,7 +341,7 @@ impl Entered {
             {
                 budget -= span.used();
                 list.set(core::ptr::null_mut());
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 lock().give_span(span);
                 is_in_vain = false;
             }
@@ -331,7 +374,7 @@ impl Entered {
         }
         let mut given = 0;
         for class_index in 0..CLASS_COUNT {
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE {
                 given += Span::at(index).give_tail();
             }
@@ -349,9 +392,9 @@ impl Entered {
             if !Geometry::of(class_index).is_coarse() {
                 return None;
             }
-            let index = self.lists[class_index].current;
+            let index = self.heap.current(class_index);
             if index != NO_SLICE && Span::at(index).used() == 0 {
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 return Some(Span::at(index));
             }
         }
@@ -377,9 +420,9 @@ impl Entered {
     fn follow_to(&mut self, part: Part) {
         self.part = part;
         for class_index in 0..CLASS_COUNT {
-            let current = self.lists[class_index].current;
+            let current = self.heap.current(class_index);
             if current != NO_SLICE && Span::at(current).part() != part {
-                self.lists[class_index].current = NO_SLICE;
+                self.heap.set_current(class_index, NO_SLICE);
                 self.give_up(Span::at(current));
             }
             let head = self.lists[class_index].available;
@@ -398,7 +441,7 @@ impl Entered {
     fn make_current(&mut self, span: Span) {
         span.set_place(Place::Current);
         span.wake_never();
-        self.lists[span.class_index()].current = span.index();
+        self.heap.set_current(span.class_index(), span.index());
     }
 
     /// Puts a span without free slots, which is in no list, into the full list.
@@ -406,7 +449,7 @@ impl Entered {
         let count = span.slot_count();
         debug_assert_eq!(span.used(), count);
         span.set_place(Place::Full);
-        span.wake_at(count - (count / WAKE_SHARE).max(1));
+        span.wake_at(count - span.geometry().wake_free_count());
         let full = &mut self.lists[span.class_index()].full;
         *full = span_list::append(*full, span.index());
     }
@@ -503,6 +546,8 @@ impl Entered {
         self.heap.outbox.flush();
         // For the next thread.
         self.refill_counts = [0; CLASS_COUNT];
+        self.hot_budget_bytes = HOT_BUDGET_BYTES;
+        self.heap.enough.iter().for_each(|enough| enough.store(NEVER_ENOUGH, Ordering::Relaxed));
         for class_index in 0..CLASS_COUNT {
             while let Some(span) = self.take_any(class_index) {
                 self.give_up(span);
@@ -534,11 +579,10 @@ impl Entered {
 
     /// Takes a span of the class out of the list it is in.
     fn take_any(&mut self, class_index: usize) -> Option<Span> {
-        let lists = &mut self.inside.lists[class_index];
-        if lists.current != NO_SLICE {
-            let index = core::mem::replace(&mut lists.current, NO_SLICE);
-            return Some(Span::at(index));
+        if let Some(current) = self.heap.take_current(class_index) {
+            return Some(Span::at(current));
         }
+        let lists = &mut self.inside.lists[class_index];
         for list in [&mut lists.available, &mut lists.full] {
             let index = *list;
             if index != NO_SLICE {
@@ -609,11 +653,15 @@ pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
     }
 }
 
-impl Inside {
+impl Heap {
     /// Forgets all spans, which are then lost: for lists that a vanished thread left half changed.
-    pub(crate) fn forget(&mut self) {
-        let none = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
-        self.lists = [none; CLASS_COUNT];
-        self.pending = NO_SLICE;
+    pub(crate) fn forget(&'static self) {
+        let none = Lists { available: NO_SLICE, full: NO_SLICE };
+        let mut inside = self.lock_inside();
+        inside.lists = [none; CLASS_COUNT];
+        inside.pending = NO_SLICE;
+        for class_index in 0..CLASS_COUNT {
+            self.set_current(class_index, NO_SLICE);
+        }
     }
 }

@@ -48,6 +48,7 @@ mod pool;
 mod pressure;
 mod purge;
 mod purger;
+mod quick;
 mod region;
 mod runs;
 mod sampled_lists;

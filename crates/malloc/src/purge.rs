@@ -31,6 +31,7 @@ use crate::heap::{Entered, Heap, Inside};
 use crate::huge;
 use crate::nodes::{Part, part_count};
 use crate::pool::lock;
+use crate::quick::Announced;
 use crate::region::{SLICE_BYTES, slice_start};
 use crate::runs;
 use crate::span::{PAGE_UNIT_BYTES, Span};
@@ -220,14 +221,15 @@ pub(crate) fn retire_cold_spans(entered: &mut Entered, eagerness: Eagerness) {
     }
 }
 
-/// Whether an available span of an active heap is to be made passive: it is sparse, and was when
-/// this was asked last, with as many used slots.
+/// Whether an available span of an active heap is to be made passive: it is sparse, or each free slot
+/// is a page that can go, and it was so when this was asked last, with as many used slots.
 fn is_cold(span: Span, eagerness: Eagerness) -> bool {
     let head = span.head();
     if eagerness == Eagerness::All {
         return true;
     }
-    if span.used() * 2 > span.slot_count() {
+    let slot_bytes = span.geometry().slot_bytes as usize;
+    if slot_bytes < page_bytes() && span.used() * 2 > span.slot_count() {
         return false;
     }
     let now = span.used() as u32 + 1;
@@ -255,7 +257,8 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
         || (eagerness == Eagerness::Pressed && inside.idle_round_count > 0)
         || eagerness == Eagerness::All;
     let list = if is_idle { heap.remote.take() } else { core::ptr::null_mut() };
-    let mut taken = take_behind_owner(&mut inside, is_idle, eagerness);
+    let announced = Announced::to(heap);
+    let mut taken = take_behind_owner(heap, &mut inside, is_idle, eagerness);
     take_destinations(&mut inside, list, heap, &mut taken);
     let wants_outbox = is_idle && !heap.outbox.is_empty_hint();
     if wants_outbox {
@@ -269,11 +272,12 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
         } else if wants_outbox {
             heap.outbox.forgo();
         }
-        if !has_barrier {
+        if !has_barrier || !announced.is_owner_out() {
             // Nothing of the kind can be done now; what was taken stays pending, with its links.
+            drop(announced);
             drop(inside);
             free_all(list);
-            return false;
+            return has_barrier;
         }
         let mut next = (taken != NO_SLICE).then_some(taken);
         while let Some(index) = next {
@@ -287,6 +291,7 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
         }
         heap.has_dirty_pending.store(1, Ordering::Relaxed);
     }
+    drop(announced);
     if !list.is_null() {
         // The owner need not wait for this.
         drop(inside);
@@ -332,14 +337,16 @@ fn free_all(mut list: Block) {
 
 /// Steps 1 and 2 above: the spans of an idle heap that have free slots, or the cold ones of a busy
 /// heap, become pending; returns the first.
-fn take_behind_owner(inside: &mut Inside, is_idle: bool, eagerness: Eagerness) -> SliceIndex {
+fn take_behind_owner(
+    heap: &Heap,
+    inside: &mut Inside,
+    is_idle: bool,
+    eagerness: Eagerness,
+) -> SliceIndex {
     let mut first = NO_SLICE;
     for class_index in 0..CLASS_COUNT {
-        if is_idle {
-            let current = core::mem::replace(&mut inside.lists[class_index].current, NO_SLICE);
-            if current != NO_SLICE {
-                make_pending(inside, current, &mut first);
-            }
+        if is_idle && let Some(current) = heap.take_current(class_index) {
+            make_pending(inside, current, &mut first);
         }
         let head = inside.lists[class_index].available;
         let mut next = (head != NO_SLICE).then_some(head);
@@ -365,7 +372,7 @@ fn take_destinations(inside: &mut Inside, mut list: Block, heap: &Heap, first: &
             let span = Span::of(head);
             let lists = &mut inside.lists[span.class_index()];
             match span.place() {
-                Place::Current => lists.current = NO_SLICE,
+                Place::Current => heap.set_current(span.class_index(), NO_SLICE),
                 Place::Available => {
                     lists.available = span_list::remove(lists.available, span.index());
                 }

@@ -21,7 +21,6 @@ use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, NO_SLICE, Place, SliceIndex, ZONE};
 use crate::free::push_local;
 use crate::geometry::Geometry;
-use crate::heap::Lists;
 use crate::large;
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, descriptor, index_of, slice_of};
@@ -33,7 +32,15 @@ use crate::zone_place::ZonePlace;
 /// A full span has room again when slots / this are free.
 const WAKE_SHARE: i32 = 16;
 
-const NONE: Lists = Lists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
+/// Spans of one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZoneLists {
+    current: SliceIndex,
+    available: SliceIndex,
+    full: SliceIndex,
+}
+
+const NONE: ZoneLists = ZoneLists { current: NO_SLICE, available: NO_SLICE, full: NO_SLICE };
 
 /// What a zone's lock guards.
 pub(crate) struct Inside {
@@ -42,7 +49,7 @@ pub(crate) struct Inside {
     pub(crate) options: ZoneOptions,
     /// Free slots to hand out, linked, by class; their spans count them as used.
     free: [Block; CLASS_COUNT],
-    lists: [Lists; CLASS_COUNT],
+    lists: [ZoneLists; CLASS_COUNT],
     large: SliceIndex,
     live_count: usize,
     live_bytes: usize,
@@ -167,7 +174,7 @@ impl Inside {
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
-                let list = span.take_slots(wished, false);
+                let list = span.take_slots(wished, 0);
                 if !list.is_null() {
                     return list;
                 }

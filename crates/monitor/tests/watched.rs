@@ -6,6 +6,7 @@ use heapwright_monitor::{
     Blame, Look, RawProfile, Request, Threshold, Watched, open_metrics, watched_processes,
 };
 use program::{PATIENCE, Program};
+use std::time::Instant;
 
 /// The kernel's own sum of what is resident for process `pid`.
 fn kernel_pss(pid: u32) -> u64 {
@@ -15,12 +16,26 @@ fn kernel_pss(pid: u32) -> u64 {
     kib * 1024
 }
 
+/// A look at `program`, and the kernel's figure, which was the same before and after it: what is
+/// purged by the clock may go just between two readings.
+fn look_and_pss(program: &Program) -> (Look, u64) {
+    let watched = program.watched();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let before = kernel_pss(program.pid());
+        let look = Look::at(&watched, None).expect("a look");
+        if kernel_pss(program.pid()) == before {
+            return (look, before);
+        }
+        assert!(Instant::now() < end, "what is resident never stays as it is");
+    }
+}
+
 #[test]
 fn what_resident_bytes_are_for_adds_up_to_the_kernels_figure() {
     for scene in ["one_size", "many_sizes", "with_table"] {
         let program = Program::start(scene, &[]);
-        let look = Look::at(&program.watched(), None).expect("a look");
-        let kernel = kernel_pss(program.pid());
+        let (look, kernel) = look_and_pss(&program);
         let sum: u64 = look.residence.parts().iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(look.residence_problem, "");
         assert!(sum.abs_diff(kernel) * 50 <= kernel, "{scene}: {sum} of {kernel}");

@@ -59,7 +59,11 @@ mod tagged;
 mod tight;
 mod wait;
 
-pub use backing::{Bound, Buffer, Chained, Failing, Guarded, Limited, StaticBuffer, Upstream};
+#[cfg(feature = "os")]
+pub use backing::Prefaulted;
+pub use backing::{
+    Bound, Buffer, Chained, Failing, Guarded, Kept, Limited, StaticBuffer, Upstream,
+};
 pub use buddy::{Buddy, Tails};
 pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
 pub use compacting::{
@@ -84,8 +88,8 @@ pub use locked::Locked;
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
 pub use pool::{
-    BrandedHandle, BrandedPool, Handle, HandleError, HandlePool, Iter as HandleIter, Overflow,
-    Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool, Values as HandleValues,
+    BrandedHandle, BrandedPool, DensePool, Handle, HandleError, HandlePool, Iter as HandleIter,
+    Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool, Values as HandleValues,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};

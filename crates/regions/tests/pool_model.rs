@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use heapwright_regions::{
-    AnonymousPages, Backing, Buffer, Chained, Failing, Handle, HandlePool, Limited, Pool, Upstream,
+    AnonymousPages, Backing, Buffer, Chained, DensePool, Failing, Handle, HandlePool, Limited,
+    Pool, Upstream,
 };
 use heapwright_testkit::Random;
 
@@ -72,47 +73,63 @@ fn blocks_keep_their_contents_over_every_backing() {
     }
 }
 
-fn run_handles<B: Backing>(backing: B, seed: u64, steps: u32) -> u32 {
-    println!("seed {seed}");
-    let random = &mut Random::new(seed);
-    let counted = Rc::new(());
-    let mut pool: HandlePool<(u64, Rc<()>), B> = HandlePool::new_in(backing);
-    let mut live: HashMap<Handle<(u64, Rc<()>)>, u64> = HashMap::new();
-    let mut order = Vec::new();
-    let mut dead = Vec::new();
-    let mut refused = 0;
-    for step in 0..steps {
-        if random.below(100) < 55 || order.is_empty() {
-            let Ok(handle) = pool.insert((u64::from(step), counted.clone())) else {
-                refused += 1;
-                continue;
-            };
-            assert_eq!(live.insert(handle, u64::from(step)), None, "a handle came twice");
-            order.push(handle);
-        } else {
-            let handle = order.swap_remove(random.below(order.len() as u64) as usize);
-            let value = live.remove(&handle);
-            pool.get_mut(handle).expect("live").0 += 1;
-            assert_eq!(pool.remove(handle).map(|(number, _)| number), value.map(|old| old + 1));
-            dead.push(handle);
+/// The same program for every pool with handles; how many insertions were refused.
+macro_rules! handles_model {
+    ($name:ident, $pool:ident) => {
+        fn $name<B: Backing>(backing: B, seed: u64, steps: u32) -> u32 {
+            println!("seed {seed}");
+            let random = &mut Random::new(seed);
+            let counted = Rc::new(());
+            let mut pool: $pool<(u64, Rc<()>), B> = $pool::new_in(backing);
+            let mut live: HashMap<Handle<(u64, Rc<()>)>, u64> = HashMap::new();
+            let mut order = Vec::new();
+            let mut dead = Vec::new();
+            let mut refused = 0;
+            for step in 0..steps {
+                if random.below(100) < 55 || order.is_empty() {
+                    let Ok(handle) = pool.insert((u64::from(step), counted.clone())) else {
+                        refused += 1;
+                        continue;
+                    };
+                    assert_eq!(live.insert(handle, u64::from(step)), None, "a handle came twice");
+                    order.push(handle);
+                } else {
+                    let handle = order.swap_remove(random.below(order.len() as u64) as usize);
+                    let value = live.remove(&handle);
+                    pool.get_mut(handle).expect("live").0 += 1;
+                    assert_eq!(
+                        pool.remove(handle).map(|(number, _)| number),
+                        value.map(|old| old + 1)
+                    );
+                    dead.push(handle);
+                }
+                assert_eq!(Rc::strong_count(&counted), live.len() + 1);
+                if step % 400 == 0 {
+                    assert!(
+                        dead.iter().all(|stale| !pool.contains(*stale)),
+                        "a stale handle is taken"
+                    );
+                    assert!(
+                        live.iter().all(|(key, value)| pool.get(*key).map(|v| v.0) == Some(*value))
+                    );
+                    assert_eq!(pool.iter().len(), live.len());
+                    assert!(pool.iter().all(|(key, value)| live.get(&key) == Some(&value.0)));
+                }
+                if step == steps / 2 {
+                    pool.clear();
+                    dead.extend(live.drain().map(|(key, _)| key));
+                    order.clear();
+                }
+            }
+            drop(pool);
+            assert_eq!(Rc::strong_count(&counted), 1, "values are dropped with the pool");
+            refused
         }
-        assert_eq!(Rc::strong_count(&counted), live.len() + 1);
-        if step % 400 == 0 {
-            assert!(dead.iter().all(|stale| !pool.contains(*stale)), "a stale handle is taken");
-            assert!(live.iter().all(|(key, value)| pool.get(*key).map(|v| v.0) == Some(*value)));
-            assert_eq!(pool.iter().len(), live.len());
-            assert!(pool.iter().all(|(key, value)| live.get(&key) == Some(&value.0)));
-        }
-        if step == steps / 2 {
-            pool.clear();
-            dead.extend(live.drain().map(|(key, _)| key));
-            order.clear();
-        }
-    }
-    drop(pool);
-    assert_eq!(Rc::strong_count(&counted), 1, "values are dropped with the pool");
-    refused
+    };
 }
+
+handles_model!(run_handles, HandlePool);
+handles_model!(run_dense, DensePool);
 
 #[test]
 fn handles_name_their_value_and_nothing_after_it() {
@@ -128,6 +145,37 @@ fn handles_name_their_value_and_nothing_after_it() {
             run_handles(Failing::for_ever_after(Upstream(System), calls), seed, 500);
         }
     }
+}
+
+#[test]
+fn values_without_gaps_keep_their_handles() {
+    for seed in 0..4 {
+        assert_eq!(run_dense(AnonymousPages, seed, 4000), 0);
+        let mut memory = vec![MaybeUninit::uninit(); 2000];
+        assert!(run_dense(Buffer::new(&mut memory), seed, 2000) > 0);
+        let quota = Limited::new(AnonymousPages, 3 * 65536);
+        run_dense(&quota, seed, 4000);
+        assert_eq!(quota.committed_bytes(), 0);
+        for calls in 0..10 {
+            run_dense(Failing::once_after(AnonymousPages, calls), seed, 500);
+            run_dense(Failing::for_ever_after(Upstream(System), calls), seed, 500);
+        }
+    }
+}
+
+#[test]
+fn a_dense_pool_is_a_slice_after_removals() {
+    let mut pool = DensePool::new_in(AnonymousPages);
+    let handles: Vec<_> = (0..1000u32).map(|n| pool.insert(n).expect("memory")).collect();
+    let gone: Vec<_> = handles.iter().step_by(2).collect();
+    assert!(gone.iter().all(|handle| pool.remove(**handle).is_some()));
+    let mut values = pool.values().to_vec();
+    values.sort_unstable();
+    assert_eq!(values, (0..1000).filter(|n| n % 2 == 1).collect::<Vec<_>>());
+    pool.values_mut().iter_mut().for_each(|value| *value += 1);
+    assert_eq!(pool.get(handles[1]), Some(&2));
+    let statistics = pool.statistics();
+    assert_eq!(statistics.live_bytes.value(), Some(2000));
 }
 
 #[test]

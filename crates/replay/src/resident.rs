@@ -105,7 +105,8 @@ mod tests {
         let before = meter.read().expect("this process runs").anonymous_bytes;
         let memory = std::hint::black_box(vec![1u8; 32 << 20]);
         let after = meter.read().expect("this process runs").anonymous_bytes;
-        assert!(after - before > 30 << 20, "{before} to {after}");
+        // Other tests of this process take and give back some of theirs meanwhile.
+        assert!(after > before + (16 << 20), "{before} to {after}");
         drop(memory);
     }
 }

@@ -1,8 +1,8 @@
-//! How to step from one frame to its caller, in 33 bits.
+//! How to step from one frame to its caller, in 32 bits.
 #![forbid(unsafe_code)]
 
 /// Bits of a packed rule; the rest of a cache entry is the tag.
-pub(crate) const RULE_BITS: u32 = 33;
+pub(crate) const RULE_BITS: u32 = 32;
 const KIND_BITS: u32 = 3;
 const FP_WORDS_BITS: u32 = 5;
 const FP_WORDS_SHIFT: u32 = KIND_BITS;
@@ -140,7 +140,7 @@ fn words(bytes: i64, limit: usize) -> Option<usize> {
 
 const _: () = assert!(Kind::StackPointer as u64 == 1 && Kind::FramePointer as u64 == 2);
 const _: () = assert!(CFA_WORDS_SHIFT == 8, "`low_bits` are kind and fp_words");
-const _: () = assert!(RULE_BITS + 31 == 64, "a tag of 31 bits fits beside a rule");
+const _: () = assert!(RULE_BITS + 32 == 64, "a tag of 32 bits fits beside a rule");
 
 #[cfg(test)]
 mod tests {

@@ -55,8 +55,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "H2: a slot retires when its generation wraps",
         file: "regions/src/pool/handles.rs",
-        from: "if generation != 0 {",
-        to: "if true {",
+        from: "header.checked_add(TO_HANDLE)",
+        to: "Some(header.wrapping_add(TO_HANDLE))",
         tests: LIB,
     },
     Mutant {
@@ -146,15 +146,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "H3: a value that went is not counted",
         file: "regions/src/pool/handles.rs",
-        from: "        self.length -= 1;\n",
-        to: "",
+        from: "((tally & UPPER) - UPPER_ONE) | u64::from(index)",
+        to: "tally & UPPER | u64::from(index)",
         tests: &["--test", "pool_model"],
     },
     Mutant {
-        promise: "H4: the bit of a value goes with it",
+        promise: "H4: what has a value has its bit",
         file: "regions/src/pool/handles.rs",
-        from: "        self.flip_live(index);\n        Some(value)",
-        to: "        Some(value)",
+        from: "        self.set_live(index);\n        handle",
+        to: "        handle",
         tests: &["--test", "pool_model"],
     },
     Mutant {

@@ -2,8 +2,6 @@
 // every byte, and prints what heapwright_merging says.
 #include "check.h"
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -71,19 +69,6 @@ static void *waits(void *argument) {
 static void with_a_thread(void) {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, waits, NULL) == 0);
-}
-
-// Lets the system call fail with EPERM from now on, as a sandbox does.
-static void forbid(unsigned number) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
 static void alone(void) { merge_and_look(); }

@@ -46,7 +46,7 @@ static void object_text(uintptr_t *begin, uintptr_t *end) {
         char rights[8];
         path[0] = 0;
         sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, rights, path);
-        // Hot and cold code have mappings of their own.
+        // Hot and cold code may have mappings of their own.
         if (!strstr(path, "libheapwright_preload.so") || rights[2] != 'x') continue;
         if (!*begin) *begin = from;
         *end = to;

@@ -39,11 +39,12 @@ mod tests {
     use crate::chunk::{COLUMN_COUNT, Columns};
     use crate::decode::event_bytes;
 
-    /// An allocation, a free by `operator delete`, a resizing, the end of the thread.
+    /// An allocation, a free by `operator delete`, a resizing, a free at the same time, the end of
+    /// the thread.
     const COLUMNS: Columns<'static> = [
-        &[0x01, 0x0c, 0x03, 0x02, 0x44, 0xc0, 0x0b, 14],
+        &[0x11, 0x0c, 0x13, 0x02, 0x54, 0xc1, 0x02, 0x1b, 14],
         &[10, 11, 12, 13],
-        &[20, 21, 22, 23, 24],
+        &[20, 21, 22, 23, 24, 25],
         &[30, 31],
         &[40, 41],
     ];
@@ -52,10 +53,11 @@ mod tests {
     fn events_stand_in_order_with_their_fields() {
         let chunk = join(&COLUMNS).expect("they fit");
         let expected = [
-            &[0x01, 0x0c, 10, 20, 30, 40][..],
-            &[0x03, 11, 21, 0x02],
-            &[0x44, 0xc0, 12, 22, 23, 13, 24, 31, 41],
-            &[0x0b, 14],
+            &[0x11, 0x0c, 10, 20, 30, 40][..],
+            &[0x13, 11, 21, 0x02],
+            &[0x54, 0xc1, 12, 22, 23, 13, 24, 31, 41],
+            &[0x02, 25],
+            &[0x1b, 14],
         ];
         assert_eq!(chunk, expected.concat());
         let mut offset = 0;

@@ -3,6 +3,7 @@
 
 mod columns;
 mod info;
+mod pack;
 mod read;
 mod section;
 mod write;

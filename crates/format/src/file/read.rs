@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::columns::join;
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
+use super::pack::unpack;
 use super::section::{
     Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
@@ -379,7 +380,7 @@ fn unpack_columns(stored: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
         let (part, rest) = packed.split_at_checked(packed_bytes)?;
-        *column = zstd::bulk::decompress(part, bytes).ok()?;
+        *column = unpack(part, bytes)?;
         packed = rest;
     }
     join(&columns.each_ref().map(Vec::as_slice))
@@ -400,7 +401,7 @@ mod tests {
         for thread in 0..3 {
             let head = EventsHead { thread, events: 10, ..EventsHead::default() };
             writer
-                .events(head, &[&[0x0b, thread as u8].repeat(500), &[], &[], &[], &[]])
+                .events(head, &[&[0x1b, thread as u8].repeat(500), &[], &[], &[], &[]])
                 .expect("memory");
         }
         writer.finish(&EndInfo::default()).expect("memory")
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!(recording.processes()[0].info.pid, 7);
         let mut events = Vec::new();
         let head = recording.section_events(0, 2, &mut events).expect("readable");
-        assert_eq!((head.thread, events), (2, [0x0b, 2].repeat(500)));
+        assert_eq!((head.thread, events), (2, [0x1b, 2].repeat(500)));
     }
 
     #[test]
@@ -479,10 +480,18 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_newer_files_are_told_apart() {
+    fn foreign_older_and_newer_files_are_told_apart() {
         assert!(matches!(open(b"#!/bin/sh\n").1, Err(OpenError::Foreign { .. })));
-        let mut newer = sample();
-        newer[8] = 9;
-        assert!(matches!(open(&newer).1, Err(OpenError::Version { found: 9, .. })));
+        for version in [1, 2, 9] {
+            let mut other = sample();
+            other[8] = version;
+            let error = open(&other).1.expect_err("it is refused");
+            assert!(
+                matches!(error, OpenError::Version { found, .. } if found == u32::from(version))
+            );
+            let text = error.to_string();
+            assert!(text.contains(&format!("a recording of version {version}, ")), "{text}");
+            assert!(text.contains("reads version 3; record it again"), "{text}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 pub const FILE_MAGIC: [u8; 8] = *b"HWREC\r\n\x1a";
 
 /// Version of the file's layout; a reader takes only its own.
-pub const FILE_VERSION: u32 = 2;
+pub const FILE_VERSION: u32 = 3;
 
 /// Bytes of the file's head: magic, version, its own length.
 pub(super) const FILE_HEAD_BYTES: usize = 16;
@@ -63,7 +63,8 @@ pub(super) enum Codec {
     Raw = 0,
     /// One zstd frame.
     Zstd = 1,
-    /// A chunk in its columns: for each its length and its stored length, then a zstd frame each.
+    /// A chunk in its columns: for each its length and its stored length, then each as it
+    /// is, when the two lengths are equal, or as a zstd frame.
     Columns = 2,
 }
 

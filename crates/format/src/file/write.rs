@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use zstd::bulk::Compressor;
 
 use super::info::{EndInfo, ProcessEndInfo, ProcessInfo, SessionInfo};
+use super::pack::Packer;
 use super::section::{
     Codec, EventsHead, FILE_HEAD_BYTES, FILE_MAGIC, FILE_VERSION, SECTION_HEAD_BYTES, SectionHead,
     SectionKind,
@@ -15,7 +15,7 @@ use crate::chunk::{COLUMN_COUNT, Columns};
 /// Writes a recording, section by section.
 pub struct FileWriter<W: Write> {
     out: W,
-    compressor: Compressor<'static>,
+    packer: Packer,
     buffer: Vec<u8>,
     bytes: u64,
 }
@@ -29,9 +29,9 @@ impl<W: Write> FileWriter<W> {
         out.write_all(&FILE_MAGIC)?;
         out.write_all(&FILE_VERSION.to_le_bytes())?;
         out.write_all(&(FILE_HEAD_BYTES as u32).to_le_bytes())?;
-        let compressor = Compressor::new(level)?;
+        let packer = Packer::new(level)?;
         let buffer = Vec::new();
-        let mut writer = Self { out, compressor, buffer, bytes: FILE_HEAD_BYTES as u64 };
+        let mut writer = Self { out, packer, buffer, bytes: FILE_HEAD_BYTES as u64 };
         writer.json(SectionKind::Session, session)?;
         Ok(writer)
     }
@@ -57,11 +57,14 @@ impl<W: Write> FileWriter<W> {
         self.begin_section();
         let lengths = self.buffer.len();
         self.buffer.resize(lengths + COLUMN_COUNT * 8, 0);
+        let thread = head.process.wrapping_mul(5).wrapping_add(head.thread) as usize;
         for (index, column) in columns.iter().enumerate() {
-            let packed = self.pack(column)?;
+            let start = self.buffer.len();
+            self.packer.column((thread, index), column, &mut self.buffer)?;
+            let (raw, packed) = (column.len() as u32, (self.buffer.len() - start) as u32);
             let place = lengths + 8 * index;
-            self.buffer[place..place + 4].copy_from_slice(&(column.len() as u32).to_le_bytes());
-            self.buffer[place + 4..place + 8].copy_from_slice(&(packed as u32).to_le_bytes());
+            self.buffer[place..place + 4].copy_from_slice(&raw.to_le_bytes());
+            self.buffer[place + 4..place + 8].copy_from_slice(&packed.to_le_bytes());
         }
         let raw_bytes = columns.iter().map(|column| column.len()).sum();
         self.end_section(SectionKind::Events, Codec::Columns, raw_bytes, head)
@@ -89,7 +92,8 @@ impl<W: Write> FileWriter<W> {
         let text = serde_json::to_vec(value)?;
         self.begin_section();
         let mut codec = Codec::Zstd;
-        if self.pack(&text)? >= text.len() {
+        self.packer.frame(&text, &mut self.buffer)?;
+        if self.buffer.len() - SECTION_HEAD_BYTES >= text.len() {
             codec = Codec::Raw;
             self.begin_section();
             self.buffer.extend_from_slice(&text);
@@ -123,14 +127,5 @@ impl<W: Write> FileWriter<W> {
         self.out.write_all(&self.buffer)?;
         self.bytes += self.buffer.len() as u64;
         Ok(())
-    }
-
-    /// Appends `raw`, packed, to the buffer.
-    fn pack(&mut self, raw: &[u8]) -> io::Result<usize> {
-        let start = self.buffer.len();
-        self.buffer.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let packed = self.compressor.compress_to_buffer(raw, &mut self.buffer[start..])?;
-        self.buffer.truncate(start + packed);
-        Ok(packed)
     }
 }

@@ -20,6 +20,9 @@ use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
 /// Log entries between prefetch and visit: cells lie anywhere in the old space.
 const LOG_AHEAD: usize = 16;
 
+/// The nursery's default size.
+const USUAL_BYTES: usize = 4 << 20;
+
 pub(crate) struct Generational<M: Model> {
     nursery: BumpSpace,
     /// Promotes; has the old space.
@@ -28,7 +31,13 @@ pub(crate) struct Generational<M: Model> {
     /// Nursery memory that stays resident: the most of recent use, so that mutations which need
     /// more than the nursery's size do not fault its pages in again each time.
     kept_bytes: usize,
+    /// The share of the nursery that survives, in 256ths: that of the last minor collection, or
+    /// what is left of an earlier one's.
+    survival: usize,
 }
+
+/// Parts in which survival is counted.
+const WHOLE: usize = 256;
 
 impl<M: Model> Generational<M> {
     pub(crate) fn new(
@@ -44,15 +53,31 @@ impl<M: Model> Generational<M> {
         if guards {
             nursery.guard();
         }
-        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0 })
+        Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0, survival: 0 })
     }
 
     fn old_bytes(&self) -> usize {
         self.copier.blocks.as_ref().map_or(0, BlockSpace::occupied_bytes)
     }
 
+    /// Has memory ready for what the next minor collection copies, before it runs: for a nursery
+    /// of the usual size all of it may survive, of what is beyond the share that did before.
+    fn prepare(&mut self) {
+        let used = self.nursery.occupied_bytes();
+        let usual = used.min(USUAL_BYTES);
+        let expected = usual + (used - usual) / WHOLE * self.survival;
+        if let Some(blocks) = &mut self.copier.blocks {
+            blocks.prepare(expected, None);
+        }
+    }
+
     fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
         let copier = &mut self.copier;
+        let used = self.nursery.occupied_bytes();
+        if let Some(blocks) = &mut copier.blocks {
+            // More than was expected may survive; the nursery may have what it does not need.
+            blocks.prepare(used, Some(&mut self.nursery));
+        }
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
@@ -73,7 +98,8 @@ impl<M: Model> Generational<M> {
         copier.drain();
         common.settle(roots, false, copier);
         let recent = self.kept_bytes - self.kept_bytes / 8;
-        let used = self.nursery.occupied_bytes();
+        let survival = copier.copied_bytes / (used / WHOLE).max(1);
+        self.survival = (self.survival - self.survival / 8).max(survival).min(WHOLE);
         self.kept_bytes = recent.max(used).max(common.config.nursery_bytes);
         self.nursery.reset(0, self.kept_bytes);
         common.statistics.minor_collections += 1;
@@ -82,7 +108,9 @@ impl<M: Model> Generational<M> {
 
 impl<M: Model> Plan<M> for Generational<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        self.nursery.grant(cursor, bytes).map(Grant::Bump)
+        let hole = self.nursery.grant(cursor, bytes)?;
+        self.prepare();
+        Some(Grant::Bump(hole))
     }
 
     fn occupied_bytes(&self) -> usize {
@@ -95,7 +123,8 @@ impl<M: Model> Plan<M> for Generational<M> {
 
     fn is_due(&self, common: &Common<M>) -> bool {
         self.nursery.occupied_bytes() >= common.controller.nursery_bytes
-            || common.is_full_due(self.occupied_bytes(), self.reserve_bytes())
+            // What is in the nursery counts for the limit only: the rest of it is likely to die.
+            || common.is_full_due(self.old_bytes(), self.nursery.occupied_bytes() + self.reserve_bytes())
     }
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {

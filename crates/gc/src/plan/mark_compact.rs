@@ -69,9 +69,11 @@ impl<M: Model> MarkCompact<M> {
             prefetch(start.as_ptr().wrapping_add(AHEAD_BYTES));
             // SAFETY: the word before was not live or ended an object, so an object starts here.
             let object = unsafe { M::at(start) };
-            let bytes = M::total_bytes(object);
-            self.slider.scan(object);
-            end = offset + bytes;
+            let shape = M::shape(object);
+            if shape.needs_trace {
+                M::slide(object, &mut self.slider);
+            }
+            end = offset + shape.bytes;
             if end - from >= SCAN_BYTES {
                 break;
             }

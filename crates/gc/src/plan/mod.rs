@@ -20,11 +20,11 @@ use crate::memory::{Reserve, Table};
 use crate::model::Model;
 use crate::mutator::Barrier;
 use crate::object::{MARK, ObjectRef};
-use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BLOCK_BYTES, Hole, LargeSpace};
 use crate::trace::Visitor;
 use crate::weak::{Pairs, Reach};
+use crate::write_log::LoggedCell;
 use crate::{HeapError, Pause, Statistics};
 
 use generational::Generational;
@@ -40,14 +40,6 @@ pub(crate) enum Grant {
     Bump(Hole),
     /// Room for the one object that was asked for.
     Single(NonNull<u8>),
-}
-
-/// A field whose cell was written and that may hold a reference from an old object to a young one.
-#[derive(Clone, Copy)]
-pub(crate) struct LoggedCell<M: Model> {
-    pub(crate) cell: NonNull<u8>,
-    /// Shows the cell's value to the copier.
-    pub(crate) copy: unsafe fn(NonNull<u8>, &mut Copier<M>),
 }
 
 /// How far the table of destructors has been looked at: entries before `kept` stay, those up to
@@ -82,6 +74,7 @@ pub(crate) struct Common<M: Model> {
     pub(crate) pauses: Table<Pause>,
     /// The mark bit of new objects, and of marked ones while a cycle marks.
     pub(crate) mark: usize,
+    /// What the program logged, while a collection runs.
     pub(crate) log: Table<LoggedCell<M>>,
     pub(crate) statistics: Statistics,
     pub(crate) controller: Controller,

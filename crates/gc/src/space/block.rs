@@ -3,9 +3,9 @@
 //! # Invariants
 //! - B1: a line's byte is 0 if the line is free, or given out since it was last swept; otherwise
 //!   the number of the last cycle that marked it.
-//! - B2: between cycles, each block is in exactly one of: never used, `free`, `recyclable`, the one
-//!   being scanned for holes, or full. A block leaves `recyclable` once per cycle, so no hole is
-//!   given out twice.
+//! - B2: between cycles, each block is in exactly one of: never used, `free`, `purged`, `recyclable`,
+//!   the one being scanned for holes, or full. A block leaves `recyclable` once per cycle, so no
+//!   hole is given out twice.
 //! - B4: `live` of a block is what the last cycle marked in it and what was given out of it since;
 //!   during a cycle, of this one.
 //! - B3: while a cycle runs, holes are marked as they are given out, so that what is allocated in
@@ -18,9 +18,9 @@ use core::ptr::NonNull;
 use heapwright_sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::HeapError;
-use crate::memory::{Reserve, Table, purge};
+use crate::memory::{Reserve, Table, populate, purge};
 use crate::object::prefetch;
-use crate::space::{AddressRange, Hole, LARGE_BYTES};
+use crate::space::{AddressRange, BumpSpace, Hole, LARGE_BYTES, Prepared};
 
 /// Freed and given out as a whole. The size of the source, four or eight OS pages.
 pub(crate) const BLOCK_BYTES: usize = 32 << 10;
@@ -93,7 +93,11 @@ pub(crate) struct BlockSpace {
     lines: LineMap,
     /// Blocks ever used.
     block_count: usize,
+    /// The next ones.
+    prepared: Prepared,
     free: Table<u32>,
+    /// Free blocks whose memory the kernel has.
+    purged: Table<u32>,
     recyclable: Table<u32>,
     /// The block being scanned for holes, and the next line to look at.
     scanned: Option<(usize, usize)>,
@@ -128,7 +132,9 @@ impl BlockSpace {
             _maps: [map, live],
             lines,
             block_count: 0,
+            prepared: Prepared::new(start, bytes),
             free: Table::new(),
+            purged: Table::new(),
             recyclable: Table::new(),
             scanned: None,
             medium: Hole::EMPTY,
@@ -154,6 +160,33 @@ impl BlockSpace {
     /// The blocks ever used.
     pub(crate) fn used(&self) -> AddressRange {
         AddressRange::new(self.start, self.block_count * BLOCK_BYTES)
+    }
+
+    /// Sees to it that `bytes` can be given out in whole blocks without waiting for memory: in free
+    /// ones, or in new ones, whose pages come from the kernel or, while a collection runs, from
+    /// `giver`.
+    pub(crate) fn prepare(&mut self, bytes: usize, giver: Option<&mut BumpSpace>) {
+        let rest = bytes.saturating_sub(self.free.as_slice().len() * BLOCK_BYTES);
+        if rest == 0 {
+            return;
+        }
+        let purged = self.purged.as_slice().len() * BLOCK_BYTES;
+        let from = self.block_count * BLOCK_BYTES;
+        match giver {
+            // Those come first.
+            Some(_) if purged > 0 => {}
+            Some(giver) => self.prepared.take_over(from, rest, giver),
+            None if purged == 0 => self.prepared.prepare(from, rest),
+            None => {
+                while self.free.as_slice().len() * BLOCK_BYTES < bytes
+                    && let Some(block) = self.purged.pop()
+                {
+                    // SAFETY: a whole block of the space, which is free.
+                    unsafe { populate(self.block_start(block as usize), BLOCK_BYTES) };
+                    self.free.push(block);
+                }
+            }
+        }
     }
 
     /// A hole of at least one line.
@@ -290,6 +323,7 @@ impl BlockSpace {
     pub(crate) fn begin_sweep(&mut self) {
         self.recyclable.clear();
         self.free.clear();
+        self.purged.clear();
         self.scanned = None;
         self.swept = 0;
         self.sweep_end = self.block_count;
@@ -334,11 +368,13 @@ impl BlockSpace {
             return;
         }
         let first = self.block_start(block);
-        if self.free.as_slice().len() * BLOCK_BYTES >= keep_bytes {
-            // SAFETY: as above.
-            unsafe { purge(first, BLOCK_BYTES) };
+        if self.free.as_slice().len() * BLOCK_BYTES < keep_bytes {
+            self.free.push(block as u32);
+            return;
         }
-        self.free.push(block as u32);
+        // SAFETY: as above.
+        unsafe { purge(first, BLOCK_BYTES) };
+        self.purged.push(block as u32);
     }
 
     /// Fills the free lines of a swept block, so that a stale reference is noticed.
@@ -355,7 +391,7 @@ impl BlockSpace {
     }
 
     fn fresh_block(&mut self) -> Option<usize> {
-        if let Some(block) = self.free.pop() {
+        if let Some(block) = self.free.pop().or_else(|| self.purged.pop()) {
             return Some(block as usize);
         }
         if self.block_count == self.block_limit {

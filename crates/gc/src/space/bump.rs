@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use heapwright_os::{Protection, commit, page_bytes, protect};
 
-use crate::memory::purge;
+use crate::memory::{HUGE_PAGE_BYTES, purge};
 use crate::space::{AddressRange, Hole};
 
 /// Bytes given to the mutator at a time: few enough that a collection is due close to its
@@ -95,6 +95,30 @@ impl BumpSpace {
         self.open(end);
         // SAFETY: `from <= end <= bytes`.
         Some(Hole { start: unsafe { self.start.add(from) }, bytes: end - from })
+    }
+
+    /// Memory above what is given out that was touched and holds nothing: at most `bytes`, whole
+    /// huge pages from an address where one can begin. The caller takes the pages away.
+    pub(crate) fn spare(&mut self, bytes: usize) -> Option<(NonNull<u8>, usize)> {
+        if self.open.is_some() {
+            return None;
+        }
+        let address = self.start.addr().get();
+        let begin = (address + self.top).next_multiple_of(HUGE_PAGE_BYTES) - address;
+        let end = ((address + self.touched) & !(HUGE_PAGE_BYTES - 1)).checked_sub(address)?;
+        let count = end.checked_sub(begin)?.min(bytes) & !(HUGE_PAGE_BYTES - 1);
+        if count == 0 {
+            return None;
+        }
+        let from = end - count;
+        // SAFETY: `from < end <= touched`, inside the range.
+        let pages = unsafe { self.start.add(from) };
+        // SAFETY: inside the range, above `top`.
+        let rest = unsafe { self.start.add(end) };
+        // SAFETY: the range is ours, and nothing above `top` is needed.
+        unsafe { purge(rest, self.touched - end) };
+        self.touched = from;
+        Some((pages, count))
     }
 
     /// Keeps the first `top` bytes; of the rest, memory beyond `keep` bytes goes back to the

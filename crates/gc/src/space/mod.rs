@@ -4,12 +4,14 @@ mod block;
 mod bump;
 mod candidates;
 mod large;
+mod prepared;
 mod word_map;
 
 pub(crate) use block::{BLOCK_BYTES, BlockSpace, LINE_BYTES, LineMap};
 pub(crate) use bump::BumpSpace;
 pub(crate) use candidates::CandidateMap;
 pub(crate) use large::LargeSpace;
+pub(crate) use prepared::Prepared;
 pub(crate) use word_map::WordMap;
 
 use core::ptr::NonNull;

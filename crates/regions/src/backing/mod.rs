@@ -5,8 +5,11 @@ mod buffer;
 mod chained;
 mod failing;
 mod guarded;
+mod kept;
 mod limited;
 mod pass_on;
+#[cfg(feature = "os")]
+mod prefaulted;
 mod upstream;
 
 pub use bound::Bound;
@@ -14,5 +17,8 @@ pub use buffer::{Buffer, StaticBuffer};
 pub use chained::Chained;
 pub use failing::Failing;
 pub use guarded::Guarded;
+pub use kept::Kept;
 pub use limited::Limited;
+#[cfg(feature = "os")]
+pub use prefaulted::Prefaulted;
 pub use upstream::Upstream;

@@ -9,9 +9,10 @@ mod walk;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
+use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::num::NonZero;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use heapwright_core::backing::Backing;
 use heapwright_core::prefetch::prefetch_read;
@@ -31,13 +32,18 @@ const WORD_BITS: usize = u64::BITS as usize;
 const AHEAD_COUNT: usize = 16;
 
 /// Value and generation in one place: a look-up touches one cache line.
-#[derive(Debug)]
 #[repr(C)]
 struct Entry<T> {
-    /// While there is a value, the bits of its handle: its index below its generation, which is
-    /// odd. Else the index of the next free entry below an even generation (H1).
+    /// While there is a value, the bits of its handle: the entry's own index below its generation,
+    /// which is even. Else the index and one, below an odd generation (H1).
     header: u64,
-    value: MaybeUninit<T>,
+    content: Content<T>,
+}
+
+/// What an entry has: a value or, by its generation, the way to the next free entry.
+union Content<T> {
+    value: ManuallyDrop<MaybeUninit<T>>,
+    next_free: u32,
 }
 
 impl<T> Entry<T> {
@@ -45,11 +51,49 @@ impl<T> Entry<T> {
     const fn generation(&self) -> u32 {
         (self.header >> 32) as u32
     }
+
+    #[inline(always)]
+    const fn has_value(&self) -> bool {
+        self.header & UPPER_ONE == 0
+    }
+
+    /// # Safety
+    /// - It has a value.
+    #[inline(always)]
+    unsafe fn value(&self) -> &T {
+        // SAFETY: the caller's; every bit pattern is a `MaybeUninit`.
+        let value = unsafe { &self.content.value };
+        // SAFETY: the caller's.
+        unsafe { value.assume_init_ref() }
+    }
+
+    /// # Safety
+    /// - It has a value.
+    #[inline(always)]
+    unsafe fn value_mut(&mut self) -> &mut T {
+        // SAFETY: as in `value`, lent exclusively.
+        let value = unsafe { &mut self.content.value };
+        // SAFETY: the caller's.
+        unsafe { value.assume_init_mut() }
+    }
+
+    /// # Safety
+    /// - It has no value, and was put on the free list.
+    #[inline(always)]
+    const unsafe fn next_free(&self) -> u32 {
+        // SAFETY: the caller's: it was written then.
+        unsafe { self.content.next_free }
+    }
 }
 
-const fn header_of(generation: u32, index: u32) -> u64 {
-    (generation as u64) << 32 | index as u64
-}
+/// From a handle to the header without that value, and on to the next handle: one generation each,
+/// and the index is off by one between, so that no number names what is not there (H1).
+const TO_FREE: u64 = UPPER_ONE + 1;
+const TO_HANDLE: u64 = UPPER_ONE - 1;
+
+/// The upper half of a header, a handle and a tally, and one of what it counts.
+const UPPER: u64 = !(u32::MAX as u64);
+const UPPER_ONE: u64 = 1 << 32;
 
 /// Names a value of a [`HandlePool`]: 8 bytes, as is an `Option` of it.
 ///
@@ -118,11 +162,12 @@ pub struct HandlePool<T, B: Backing> {
     /// Entries that are committed.
     committed_count: u32,
     capacity_max: u32,
-    free: u32,
-    length: u32,
+    /// The count of values above the first free entry: what a removal and an insertion change is
+    /// one word, and one store.
+    tally: u64,
     chunk: Option<NonNull<Chunk>>,
-    /// A bit for each entry: it has a value. Dangling before the first insert.
-    live: NonNull<u64>,
+    /// A bit for each entry: it may have a value (H4). Dangling before the first insert.
+    live: NonNull<AtomicU64>,
     live_chunk: Option<NonNull<Chunk>>,
     backing: B,
     value: PhantomData<T>,
@@ -146,8 +191,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             used_count: 0,
             committed_count: 0,
             capacity_max,
-            free: NONE,
-            length: 0,
+            tally: NONE as u64,
             chunk: None,
             live: NonNull::dangling(),
             live_chunk: None,
@@ -158,12 +202,18 @@ impl<T, B: Backing> HandlePool<T, B> {
 
     /// Values in the pool.
     pub const fn len(&self) -> usize {
-        self.length as usize
+        (self.tally >> 32) as usize
     }
 
     /// Whether there is no value.
     pub const fn is_empty(&self) -> bool {
-        self.length == 0
+        self.tally < UPPER_ONE
+    }
+
+    /// The first free entry, or `NONE`.
+    #[inline(always)]
+    const fn free(&self) -> u32 {
+        self.tally as u32
     }
 
     /// Puts a value in. O(1).
@@ -172,14 +222,33 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// The value, if there is no room; [`Self::try_reserve`] says why.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Handle<T>, T> {
-        let index = self.free;
+        let index = self.free();
         if index == NONE {
             return self.insert_fresh(value);
         }
         // SAFETY: on the free list, so below `used_count` (H3).
-        let header = unsafe { self.entry_mut(index) }.header;
-        self.free = header as u32;
-        Ok(self.fill(index, header, value))
+        let entry = unsafe { self.entry_mut(index) };
+        let header = entry.header;
+        // After the last generation there is none, and the addition says so (H2).
+        let Some(bits) = header.checked_add(TO_HANDLE) else {
+            return self.insert_elsewhere(value);
+        };
+        // SAFETY: on the free list, so it has the next one (H3).
+        let next_free = unsafe { entry.next_free() };
+        Ok(self.fill(index, bits, next_free, value))
+    }
+
+    /// Takes the first free entry, which has no generation left, off the list for ever (H2).
+    #[cold]
+    #[inline(never)]
+    fn insert_elsewhere(&mut self, value: T) -> Result<Handle<T>, T> {
+        // SAFETY: on the free list, so below `used_count` (H3).
+        let entry = unsafe { self.entry_mut(self.free()) };
+        debug_assert!(entry.generation() == u32::MAX, "H2: not used up");
+        // SAFETY: on the free list, so it has the next one (H3).
+        let next_free = unsafe { entry.next_free() };
+        self.tally = self.tally & UPPER | u64::from(next_free);
+        self.insert(value)
     }
 
     #[inline(never)]
@@ -190,26 +259,27 @@ impl<T, B: Backing> HandlePool<T, B> {
         let index = self.used_count;
         // SAFETY: below `committed_count`, so committed, aligned and ours.
         let place = unsafe { self.entries.add(index as usize) };
+        let header = UPPER_ONE + u64::from(index) + 1;
         // SAFETY: as above; nothing there needs to be dropped.
-        unsafe { place.write(Entry { header: header_of(0, NONE), value: MaybeUninit::uninit() }) };
+        unsafe { place.write(Entry { header, content: Content { next_free: NONE } }) };
         self.used_count += 1;
-        Ok(self.fill(index, header_of(0, NONE), value))
+        Ok(self.fill(index, header + TO_HANDLE, NONE, value))
     }
 
-    /// Puts `value` into the entry at `index`, which is below `used_count`, has none but `header`,
-    /// and is on no list.
+    /// Puts `value` into the entry at `index`, which has none, under the handle of `bits`. It is the
+    /// first of the free list and `next_free` its second, or it is fresh and there is neither.
     #[inline]
-    fn fill(&mut self, index: u32, header: u64, value: T) -> Handle<T> {
+    fn fill(&mut self, index: u32, bits: u64, next_free: u32, value: T) -> Handle<T> {
         debug_assert!(index < self.used_count);
         // SAFETY: below `used_count`.
         let entry = unsafe { self.entry_mut(index) };
-        debug_assert!(entry.generation().is_multiple_of(2), "H1: there is a value");
-        entry.value.write(value);
-        // Even before, so at most u32::MAX - 1.
-        let handle = Handle::of_parts(index, (header >> 32) as u32 | 1);
-        entry.header = handle.to_bits();
-        self.length += 1;
-        self.flip_live(index);
+        debug_assert!(entry.header == bits - TO_HANDLE && !entry.has_value(), "H1: {bits:#x}");
+        entry.content = Content { value: ManuallyDrop::new(MaybeUninit::new(value)) };
+        entry.header = bits;
+        // SAFETY: a generation is one at least without a value, and more with one.
+        let handle = unsafe { Handle::of_bits(bits) };
+        self.tally = ((self.tally & UPPER) + UPPER_ONE) | u64::from(next_free);
+        self.set_live(index);
         handle
     }
 
@@ -292,7 +362,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         if words > from {
             // SAFETY: inside the words just committed.
             let fresh = unsafe { self.live.add(from) };
-            // SAFETY: as above; no entry had a bit there.
+            // SAFETY: as above; no entry had a bit there, and this borrow is exclusive.
             unsafe { fresh.write_bytes(0, words - from) };
         }
         Ok(())
@@ -300,22 +370,39 @@ impl<T, B: Backing> HandlePool<T, B> {
 
     /// The word with the bits of entries from `64 * word` on.
     #[inline]
-    fn live_word(&self, word: usize) -> u64 {
+    fn live_word(&self, word: usize) -> &AtomicU64 {
         debug_assert!(word < (self.used_count as usize).div_ceil(WORD_BITS));
-        // SAFETY: a word with the bit of an entry that was used, so committed and written.
+        // SAFETY: a word with the bit of an entry that was used, so committed.
         let place = unsafe { self.live.add(word) };
-        // SAFETY: as above; written by exclusive borrows only.
-        unsafe { place.read() }
+        // SAFETY: as above; cleared when it was committed, and only used as an atomic since.
+        unsafe { place.as_ref() }
     }
 
+    /// A place that had a value mostly has its bit still.
     #[inline]
-    fn flip_live(&mut self, index: u32) {
-        // SAFETY: the word of a used entry, as in `live_word`.
-        let place = unsafe { self.live.add(index as usize / WORD_BITS) };
-        // SAFETY: as above.
-        let word = unsafe { place.read() };
-        // SAFETY: as above, borrowed exclusively.
-        unsafe { place.write(word ^ 1 << (index as usize % WORD_BITS)) };
+    fn set_live(&mut self, index: u32) {
+        let bits = self.live_word(index as usize / WORD_BITS).load(Ordering::Relaxed);
+        if bits >> (index as usize % WORD_BITS) & 1 == 0 {
+            self.set_live_slow(index);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_live_slow(&mut self, index: u32) {
+        let word = self.live_word(index as usize / WORD_BITS);
+        let bit = 1 << (index as usize % WORD_BITS);
+        // Relaxed: the exclusive borrow orders it.
+        word.store(word.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+    }
+
+    /// Clears bits of entries without a value. Of several walks at once each may undo the other's:
+    /// too many bits remain then, never too few, since nobody sets one under a shared borrow.
+    #[cold]
+    fn clear_live(&self, word: usize, dead: u64) {
+        let word = self.live_word(word);
+        // Relaxed: nothing is published by it.
+        word.store(word.load(Ordering::Relaxed) & !dead, Ordering::Relaxed);
     }
 
     /// The value named `handle`, unless it was removed. One comparison of the index, one of index
@@ -327,7 +414,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             return None;
         }
         // SAFETY: the low half is the entry's own index, so there is a value (H1).
-        Some(unsafe { entry.value.assume_init_ref() })
+        Some(unsafe { entry.value() })
     }
 
     /// The value named `handle`, unless it was removed.
@@ -342,7 +429,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             return None;
         }
         // SAFETY: the low half is the entry's own index, so there is a value (H1).
-        Some(unsafe { entry.value.assume_init_mut() })
+        Some(unsafe { entry.value_mut() })
     }
 
     /// Whether `handle` names a value.
@@ -358,23 +445,20 @@ impl<T, B: Backing> HandlePool<T, B> {
         if index >= self.used_count {
             return None;
         }
-        let next_free = self.free;
+        let tally = self.tally;
         // SAFETY: below `used_count`.
         let entry = unsafe { self.entry_mut(index) };
         if entry.header != handle.to_bits() {
             return None;
         }
-        // SAFETY: the low half is the entry's own index, so there is a value (H1), which is marked
-        // as gone below.
-        let value = unsafe { entry.value.assume_init_read() };
-        // From u32::MAX to 0: retired (H2), no handle has generation 0.
-        let generation = handle.parts().1.wrapping_add(1);
-        entry.header = header_of(generation, next_free);
-        if generation != 0 {
-            self.free = index;
-        }
-        self.length -= 1;
-        self.flip_live(index);
+        // SAFETY: the low half is the entry's own index, so there is a value (H1), gone from here on.
+        let value: *const T = unsafe { entry.value() };
+        // SAFETY: as above.
+        let value = unsafe { value.read() };
+        // Even, so at most u32::MAX afterwards; `insert` retires the entry then (H2).
+        entry.header = handle.to_bits() + TO_FREE;
+        entry.content.next_free = tally as u32;
+        self.tally = ((tally & UPPER) - UPPER_ONE) | u64::from(index);
         Some(value)
     }
 
@@ -424,8 +508,7 @@ impl<T, B: Backing> HandlePool<T, B> {
 
     fn handle_at(&self, index: u32) -> Option<Handle<T>> {
         let entry = self.entry(index)?;
-        let has_value = !entry.generation().is_multiple_of(2);
-        if has_value { Handle::from_bits(entry.header) } else { None }
+        if entry.has_value() { Handle::from_bits(entry.header) } else { None }
     }
 
     #[inline]
@@ -478,7 +561,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         seen.live_bytes = Figure::Exact(live_bytes);
         seen.requested_bytes = seen.live_bytes;
         seen.free_bytes = Figure::Exact(seen.committed_bytes - live_bytes);
-        let has_free = self.free != NONE || self.used_count < self.committed_count;
+        let has_free = self.free() != NONE || self.used_count < self.committed_count;
         seen.largest_free_bytes = if has_free { size_of::<T>() } else { 0 };
         seen
     }
@@ -488,32 +571,35 @@ impl<T, B: Backing> HandlePool<T, B> {
         if !cfg!(debug_assertions) {
             return;
         }
-        assert!(self.used_count <= self.committed_count && self.length <= self.used_count);
-        let odd = (0..self.used_count).filter(|index| self.handle_at(*index).is_some()).count();
-        assert_eq!(odd, self.len(), "H3: length");
+        assert!(self.used_count <= self.committed_count && self.len() <= self.used_count as usize);
+        let live = (0..self.used_count).filter(|index| self.handle_at(*index).is_some()).count();
+        assert_eq!(live, self.len(), "H3: length");
         for index in 0..self.used_count {
-            let bit = self.live_word(index as usize / WORD_BITS) >> (index as usize % WORD_BITS);
+            let bits = self.live_word(index as usize / WORD_BITS).load(Ordering::Relaxed);
+            let bit = bits >> (index as usize % WORD_BITS);
             let handle = self.handle_at(index);
-            assert_eq!(bit & 1 == 1, handle.is_some(), "H4: {index}");
-            assert!(handle.is_none_or(|handle| handle.index() == index), "H1: {index}");
+            assert!(bit & 1 == 1 || handle.is_none(), "H4: {index}");
+            let named = index + u32::from(handle.is_none());
+            assert!(self.entry(index).is_some_and(|one| one.header as u32 == named), "H1: {index}");
         }
         let mut free = 0;
-        let mut next = self.free;
+        let mut next = self.free();
         while let Some(entry) = self.entry(next) {
             let generation = entry.generation();
-            assert!(generation.is_multiple_of(2) && generation > 0, "H3: {next}");
+            assert!(!generation.is_multiple_of(2), "H3: {next}");
             free += 1;
             assert!(free <= self.used_count as usize, "H3: the free list has a cycle");
-            next = entry.header as u32;
+            // SAFETY: no value, and on the free list.
+            next = unsafe { entry.next_free() };
         }
-        assert!(odd + free <= self.used_count as usize, "H3");
+        assert!(live + free <= self.used_count as usize, "H3");
     }
 }
 
 impl<T, B: Backing> Drop for HandlePool<T, B> {
     /// Drops all values and gives the memory back. If a destructor panics, the rest is leaked.
     fn drop(&mut self) {
-        if core::mem::needs_drop::<T>() {
+        if mem::needs_drop::<T>() {
             self.clear();
         }
         for at in [self.chunk, self.live_chunk].into_iter().flatten() {
@@ -542,6 +628,9 @@ impl<'a, T, B: Backing> IntoIterator for &'a HandlePool<T, B> {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::Ordering;
+    use std::vec::Vec;
+
     use super::{Handle, HandlePool};
     use crate::AnonymousPages;
 
@@ -552,9 +641,9 @@ mod tests {
         assert_eq!(pool.remove(first), Some(1));
         // SAFETY: used above.
         let entry = unsafe { pool.entry_mut(first.index()) };
-        entry.header = super::header_of(u32::MAX - 1, entry.header as u32);
+        entry.header = u64::from(u32::MAX - 2) << 32 | entry.header & !super::UPPER;
         let last = pool.insert(2).expect("memory");
-        assert_eq!(last.parts(), (first.index(), u32::MAX));
+        assert_eq!(last.parts(), (first.index(), u32::MAX - 1));
         assert_eq!(pool.remove(last), Some(2));
         let other = pool.insert(3).expect("memory");
         assert_ne!(other.index(), first.index(), "the slot is never used again");
@@ -565,5 +654,34 @@ mod tests {
         pool.check();
         assert_eq!(pool.iter().map(|(_, value)| *value).sum::<u32>(), 3);
         assert_eq!(size_of::<Option<Handle<u32>>>(), 8);
+    }
+
+    /// Bits are left behind by removals; walks, several at once too, clear them and no others.
+    #[test]
+    fn a_walk_clears_the_bits_of_what_is_gone() {
+        let mut pool: HandlePool<u32, _> = HandlePool::new_in(AnonymousPages);
+        let handles: Vec<_> = (0..1000).map(|n| pool.insert(n).expect("memory")).collect();
+        for handle in handles.iter().step_by(3) {
+            assert!(pool.remove(*handle).is_some());
+        }
+        let bits = |pool: &HandlePool<u32, _>| -> u32 {
+            let words = (0..1000_usize.div_ceil(64)).map(|word| pool.live_word(word));
+            words.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+        };
+        assert_eq!((bits(&pool), pool.len()), (1000, 666));
+        let expected: u32 = (0..1000).filter(|n| n % 3 != 0).sum();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(pool.values().sum::<u32>(), expected));
+            scope.spawn(|| assert_eq!(pool.iter().map(|(_, one)| *one).sum::<u32>(), expected));
+        });
+        let mut sum = 0;
+        for value in &pool {
+            sum += value.1;
+        }
+        assert_eq!((sum, bits(&pool)), (expected, 666), "one alone clears them all");
+        let again = pool.insert(7).expect("memory");
+        pool.check();
+        assert_eq!(pool.values().sum::<u32>(), expected + 7);
+        assert_eq!(pool.remove(again), Some(7));
     }
 }

@@ -2,6 +2,8 @@
 
 mod blocks;
 mod branded;
+mod column;
+mod dense;
 mod handles;
 mod shared;
 mod sizes;
@@ -9,6 +11,7 @@ mod typed;
 
 pub use blocks::Pool;
 pub use branded::{BrandedHandle, BrandedPool, HandleError};
+pub use dense::DensePool;
 pub use handles::{Handle, HandlePool, Iter, Values};
 pub use shared::{PoolLocal, SharedPool};
 pub use sizes::{Overflow, Pools};

@@ -5,7 +5,7 @@ use crate::measure::{Ticks, cpu_s, status_kb};
 use crate::ours::{self, Outcome};
 use crate::raw::{self, Blocks, Malloc};
 use crate::workload::{BinaryTrees, GcBench, Graph, Lru, Scale};
-use heapwright_gc::{Collector, Config, minimum_utilisation, percentile_ns};
+use heapwright_gc::{Collector, Config, PauseKind, minimum_utilisation, percentile_ns};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -101,8 +101,12 @@ fn on_blocks<B: Blocks>(
 
 fn report(outcome: &Outcome) -> Value {
     let statistics = &outcome.statistics;
-    let mut cpu_ns: Vec<u64> = outcome.pauses.iter().map(|pause| pause.cpu_ns).collect();
-    let mut percentile = |percent| percentile_ns(&mut cpu_ns, percent) as f64 / 1e6;
+    let pauses_of = |is_meant: &dyn Fn(PauseKind) -> bool| {
+        let meant = outcome.pauses.iter().filter(|pause| is_meant(pause.kind));
+        let mut cpu_ns: Vec<u64> = meant.map(|pause| pause.cpu_ns).collect();
+        let mut percentile = |percent| percentile_ns(&mut cpu_ns, percent) as f64 / 1e6;
+        json!({ "p50": percentile(50.0), "p99": percentile(99.0), "max": percentile(100.0) })
+    };
     let pauses = outcome.pauses.iter().map(|pause| (pause.begin_ns, pause.cpu_ns));
     let left = |ms: u64| minimum_utilisation(pauses.clone(), ms * 1_000_000);
     json!({
@@ -116,7 +120,9 @@ fn report(outcome: &Outcome) -> Value {
         "evacuated_blocks": statistics.evacuated_blocks,
         "live_mb": statistics.live_bytes >> 20,
         "pause_total_ms": statistics.pause_ns_total as f64 / 1e6,
-        "pause_ms": { "p50": percentile(50.0), "p99": percentile(99.0), "max": percentile(100.0) },
+        "pause_ms": pauses_of(&|_| true),
+        "minor_pause_ms": pauses_of(&|kind| kind == PauseKind::Minor),
+        "full_pause_ms": pauses_of(&|kind| kind == PauseKind::Full),
         "mmu": { "1": left(1), "5": left(5), "10": left(10), "20": left(20), "100": left(100) },
     })
 }

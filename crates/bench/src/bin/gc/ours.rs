@@ -222,9 +222,9 @@ struct Node<'gc> {
 }
 
 impl<'gc> Node<'gc> {
-    fn new(place: usize, previous: usize, version: u64) -> Self {
+    fn new(next: Option<Gc<'gc, Self>>, place: usize, previous: usize, version: u64) -> Self {
         let (place, previous_place) = (place as u64, previous as u64);
-        Self { next: GcCell::new(None), previous_place, place, version, _more: [0; 3] }
+        Self { next: GcCell::new(next), previous_place, place, version, _more: [0; 3] }
     }
 }
 
@@ -251,7 +251,7 @@ pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
             let chunks = root.get().expect("was stored");
             for place in first..first + Graph::CHUNK_LEN {
                 slot(chunks, place)
-                    .set(mu, Some(mu.alloc(Node::new(place, place, 0)).expect(ROOM)));
+                    .set(mu, Some(mu.alloc(Node::new(None, place, place, 0)).expect(ROOM)));
             }
         });
         ticks.tick();
@@ -280,12 +280,11 @@ pub fn graph(config: Config, size: Graph, ticks: &mut Ticks) -> Outcome {
                 let place = random.below(count as u64) as usize;
                 let old = slot(chunks, place).get().expect("is full");
                 let before = previous[place] as usize;
-                let made = Node::new(place, before, old.version + 1);
-                made.next.set(mu, old.next.get());
+                let made = Node::new(old.next.get(), place, before, old.version + 1);
                 let made = mu.alloc(made).expect(ROOM);
                 for _ in 0..2 {
-                    let temporary = mu.alloc(Node::new(place, before, 7)).expect(ROOM);
-                    temporary.next.set(mu, Some(made));
+                    let temporary = Node::new(Some(made), place, before, 7);
+                    let temporary = mu.alloc(temporary).expect(ROOM);
                     sum += std::hint::black_box(temporary).version;
                 }
                 slot(chunks, place).set(mu, Some(made));

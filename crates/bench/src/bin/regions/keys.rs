@@ -3,7 +3,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{AnonymousPages, CompactingPool, HandlePool, HugePages, HugeWish};
+use heapwright_os::cycle_counter;
+use heapwright_regions::{
+    AnonymousPages, CompactingPool, DensePool, HandlePool, HugePages, HugeWish,
+};
 use heapwright_testkit::Random;
 
 use super::measure::{Probe, Subject, Workload, ours, peer};
@@ -28,6 +31,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", replace_ours),
                 ours("huge pages", replace_huge),
+                ours("without gaps", replace_ours_dense),
                 ours("compacting", replace_compacting),
                 peer("slotmap", replace_slotmap),
                 dense(replace_dense),
@@ -43,6 +47,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
                 ours("", get_ours),
                 ours("huge pages", get_huge),
+                ours("without gaps", get_ours_dense),
                 ours("compacting", get_compacting),
                 peer("slotmap", get_slotmap),
                 dense(get_dense),
@@ -62,6 +67,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", walk_ours),
                 ours("huge pages", walk_huge),
+                ours("without gaps", walk_ours_dense),
                 ours("compacting", walk_compacting),
                 peer("slotmap", walk_slotmap),
                 dense(walk_dense),
@@ -76,6 +82,32 @@ fn draws(below: usize) -> Vec<u32> {
     (0..DRAWS).map(|_| random.below(below as u64) as u32).collect()
 }
 
+/// [`Probe::each_warm`] with the operation written into each of its loops: a closure is inlined for
+/// one subject and called for the next, as the compiler thinks, and a call is a third of these.
+macro_rules! each_inlined {
+    ($probe:expr, $rounds:expr, $index:ident, $operation:block) => {{
+        for $index in 0..$rounds {
+            $operation
+        }
+        match $probe.samples.is_some() {
+            false => {
+                let start = Instant::now();
+                for $index in 0..$probe.count {
+                    $operation
+                }
+                $probe.elapsed += start.elapsed();
+            }
+            true => {
+                for $index in 0..$probe.count {
+                    let start = cycle_counter();
+                    $operation
+                    $probe.sample(start);
+                }
+            }
+        }
+    }};
+}
+
 /// What a map must do here, so that each workload is written once.
 macro_rules! keyed {
     ($replace:ident, $get:ident, $walk:ident, $make:expr, $insert:expr, $remove:expr, $lookup:expr,
@@ -84,7 +116,7 @@ macro_rules! keyed {
             let draws = draws(LIVE);
             let mut map = $make;
             let mut keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
-            probe.each_warm(WARM, |index| {
+            each_inlined!(probe, WARM, index, {
                 let key = &mut keys[draws[index % DRAWS] as usize];
                 let item: Item = $remove(&mut map, *key);
                 *key = $insert(&mut map, item);
@@ -97,8 +129,9 @@ macro_rules! keyed {
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
             let mut sum = 0;
-            probe
-                .each_warm(WARM, |index| sum += $lookup(&map, keys[draws[index % DRAWS] as usize]));
+            each_inlined!(probe, WARM, index, {
+                sum += $lookup(&map, keys[draws[index % DRAWS] as usize]);
+            });
             black_box(sum);
         }
 
@@ -147,6 +180,16 @@ keyed!(
     |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    replace_ours_dense,
+    get_ours_dense,
+    walk_ours_dense,
+    DensePool::<Item, _>::new_in(AnonymousPages),
+    |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut DensePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
+    |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
 );
 keyed!(
     replace_compacting,
@@ -215,7 +258,7 @@ fn get_pointers(probe: &mut Probe) {
     let mut items: Vec<[u64; 8]> = (0..LIVE as u64).map(|n| [n; 8]).collect();
     let keys: Vec<*const [u64; 8]> = items.iter_mut().map(|item| &raw const *item).collect();
     let mut sum = 0;
-    probe.each_warm(WARM, |index| {
+    each_inlined!(probe, WARM, index, {
         // SAFETY: an item of the vector.
         let item = unsafe { &*keys[draws[index % DRAWS] as usize] };
         sum += item[0];

@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{AnonymousPages, HugePages, HugeWish, Linear, SharedLinear};
+use heapwright_regions::{
+    AnonymousPages, HugePages, HugeWish, Kept, Linear, Prefaulted, SharedLinear,
+};
 
 use super::floor::Cursor;
 use super::measure::{Probe, Subject, Workload, ours, peer};
@@ -38,6 +40,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             [
                 cold_ours::<1>,
                 cold_huge::<1>,
+                cold_prefaulted::<1>,
+                cold_kept::<1>,
                 cold_bump_scope::<1>,
                 cold_bumpalo::<1>,
                 cold_blink::<1>,
@@ -48,6 +52,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             [
                 cold_ours::<8>,
                 cold_huge::<8>,
+                cold_prefaulted::<8>,
+                cold_kept::<8>,
                 cold_bump_scope::<8>,
                 cold_bumpalo::<8>,
                 cold_blink::<8>,
@@ -67,11 +73,13 @@ pub(crate) fn workloads() -> Vec<Workload> {
     ]
 }
 
-fn cold(name: &'static str, runs: [fn(&mut Probe); 5]) -> Workload {
-    let [mine, huge, bump_scope, bumpalo, blink] = runs;
+fn cold(name: &'static str, runs: [fn(&mut Probe); 7]) -> Workload {
+    let [mine, huge, prefaulted, kept, bump_scope, bumpalo, blink] = runs;
     let subjects = vec![
         ours("", mine),
         ours("huge pages", huge),
+        ours("prefaulted", prefaulted),
+        ours("kept", kept),
         peer("bump-scope", bump_scope),
         peer("bumpalo", bumpalo),
         peer("blink-alloc", blink),
@@ -219,6 +227,28 @@ fn cold_ours<const WORDS: usize>(probe: &mut Probe) {
 fn cold_huge<const WORDS: usize>(probe: &mut Probe) {
     let start = Instant::now();
     let arena = Linear::<HugePages>::new_in(HugePages::new(HugeWish::Advised));
+    for number in 0..probe.count as u64 {
+        black_box(arena.alloc([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+fn cold_prefaulted<const WORDS: usize>(probe: &mut Probe) {
+    let start = Instant::now();
+    let arena = Linear::<Prefaulted<AnonymousPages>>::new_in(Prefaulted::new(AnonymousPages));
+    for number in 0..probe.count as u64 {
+        black_box(arena.alloc([number; WORDS]));
+    }
+    drop(arena);
+    probe.elapsed += start.elapsed();
+}
+
+/// As the peers, whose memory comes warm from `malloc` after the first round.
+fn cold_kept<const WORDS: usize>(probe: &mut Probe) {
+    static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 256 << 20);
+    let start = Instant::now();
+    let arena = Linear::<&Kept<AnonymousPages>>::new_in(&WARM);
     for number in 0..probe.count as u64 {
         black_box(arena.alloc([number; WORDS]));
     }

@@ -67,22 +67,30 @@ impl Probe {
     /// Does `operation` `count` times.
     #[inline(always)]
     pub(crate) fn each(&mut self, mut operation: impl FnMut(usize)) {
-        match &mut self.samples {
-            None => {
+        match self.samples.is_some() {
+            false => {
                 let start = Instant::now();
                 for index in 0..self.count {
                     operation(index);
                 }
                 self.elapsed += start.elapsed();
             }
-            Some(samples) => {
+            true => {
                 for index in 0..self.count {
                     let start = cycle_counter();
                     operation(index);
-                    let cycles = cycle_counter().saturating_sub(start);
-                    samples.push(u32::try_from(cycles).unwrap_or(u32::MAX));
+                    self.sample(start);
                 }
             }
+        }
+    }
+
+    /// Notes an operation that began at `start` cycles and ends now.
+    #[inline(always)]
+    pub(crate) fn sample(&mut self, start: u64) {
+        let cycles = cycle_counter().saturating_sub(start);
+        if let Some(samples) = &mut self.samples {
+            samples.push(u32::try_from(cycles).unwrap_or(u32::MAX));
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             ours("bounded", bounded::<LIVE>),
             ours("threads", shared::<LIVE>),
             ours("slab", slab_ours::<LIVE>),
+            ours("values", values::<LIVE>),
             ours("compacting", compacting::<LIVE>),
             ours("handles", handles::<LIVE>),
             peer("slab", slab_peer::<LIVE>),
@@ -81,6 +82,25 @@ fn slab_ours<const LIVE: usize>(probe: &mut Probe) {
     let take = |layout| touched(slab.try_alloc(layout).expect("memory"));
     // SAFETY: `churn` gives each block back once.
     churn(probe, LIVE, LINE, take, |block, layout| unsafe { slab.free(block, layout) });
+}
+
+/// The plain pool with whole values moved in and out, as pools under handles do.
+fn values<const LIVE: usize>(probe: &mut Probe) {
+    let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
+    let take = |_| {
+        let block = pool.alloc().expect("memory");
+        // SAFETY: a fresh block of 64 bytes, aligned to them.
+        unsafe { block.cast::<[u64; 8]>().write([1; 8]) };
+        block
+    };
+    churn(probe, LIVE, LINE, take, |block, _| {
+        // SAFETY: written by `take`, and nobody's until it is freed.
+        let value = unsafe { block.cast::<[u64; 8]>().read() };
+        // As much as a pool that gives it back leaves to its caller, who does not look.
+        drop(Some(value));
+        // SAFETY: `churn` gives each block back once.
+        unsafe { pool.free(block.cast()) }
+    });
 }
 
 /// Handles instead of pointers, and whole values.

@@ -6,13 +6,14 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
+use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Figure, RegionStatistics};
 
 use super::areas::{Areas, Part};
 use super::guard::{PinnedValue, PinnedValueMut};
 use super::pass::Sweep;
-use super::table::{Entry, LIVE, Link, NONE, PINS_MAX, WRITER, is_name};
+use super::table::{Entry, LAST_NAME, LIVE, Link, NONE, PINS_MAX, WRITER, is_name};
 use crate::compacting::access::AccessError;
 use crate::pool::Handle;
 
@@ -186,7 +187,8 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let next = unsafe { slot.cast::<Link>().read() };
         self.free.set(next);
         let entry = self.entry(index);
-        let tag = entry.tag.get() + LIVE;
+        // A dead tag has the bit clear. Not an addition: so it is seen that no handle is zero.
+        let tag = entry.tag.get() | LIVE;
         entry.tag.set(tag);
         self.live_count.set(self.live_count.get() + 1);
         // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
@@ -202,11 +204,14 @@ impl<T, B: Backing> CompactingPool<T, B> {
     #[inline]
     pub fn remove(&self, handle: Handle<T>) -> Result<T, AccessError> {
         let (index, tag) = handle.parts();
-        if index < self.direct_count.get() && is_name(tag) {
+        if index < self.direct_count.get() && is_name(tag) && tag != LAST_NAME {
+            // Its place as long as compaction has not moved it: both lines come at once then.
+            prefetch_read(
+                self.slots.get().as_ptr().wrapping_add(index as usize * Self::SLOT_BYTES),
+            );
             let entry = self.entry(index);
-            if entry.tag.get() == tag
-                && let Some(dead) = tag.checked_add(LIVE)
-            {
+            if entry.tag.get() == tag {
+                let dead = tag + LIVE;
                 let place = entry.place.get();
                 let slot = self.slot(place);
                 // SAFETY: a live value that nobody has pinned; it is gone with the next lines.

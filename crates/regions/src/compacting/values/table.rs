@@ -14,6 +14,8 @@ pub(super) const PINS_MAX: u32 = PIN_MASK - 1;
 /// A tag with this bit is that of a live value. It is also what each use adds, so that a tag
 /// counts the beginnings and ends of values in its upper bits.
 pub(super) const LIVE: u32 = 1 << 6;
+/// The last tag of a handle: who removes that value retires the index.
+pub(super) const LAST_NAME: u32 = !PIN_MASK;
 /// The tag of an index that was used up. No live value, and never used again.
 pub(super) const RETIRED: u32 = PIN_MASK;
 

@@ -17,6 +17,17 @@ impl<T: ?Sized> Handle<T> {
         }
     }
 
+    /// A handle of its number.
+    ///
+    /// # Safety
+    /// - `bits` is not zero; nor is its upper half, the generation.
+    #[inline(always)]
+    pub(super) const unsafe fn of_bits(bits: u64) -> Self {
+        debug_assert!(bits >> 32 != 0);
+        // SAFETY: the caller's.
+        Self { bits: unsafe { NonZero::new_unchecked(bits) }, value: PhantomData }
+    }
+
     #[inline(always)]
     pub(crate) const fn index(self) -> u32 {
         self.bits.get() as u32

@@ -1,11 +1,13 @@
 //! Walks over the values of a pool, in the order of their places.
 
+use core::sync::atomic::Ordering;
 use heapwright_core::backing::Backing;
 use heapwright_core::prefetch::prefetch_read;
 
 use super::{AHEAD_COUNT, Entry, Handle, HandlePool, WORD_BITS};
 
-/// Places that have values, in their order, with a look ahead.
+/// Places that have values, in their order, with a look ahead. Bits of those that have none any
+/// more are cleared as they are met, so each is met once.
 #[derive(Debug)]
 pub(super) struct Places<'a, T, B: Backing> {
     pool: &'a HandlePool<T, B>,
@@ -31,7 +33,7 @@ impl BitCursor {
             if self.word >= (pool.used_count as usize).div_ceil(WORD_BITS) {
                 return None;
             }
-            self.bits = pool.live_word(self.word);
+            self.bits = pool.live_word(self.word).load(Ordering::Relaxed);
         }
         let index = self.word * WORD_BITS + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
@@ -41,9 +43,10 @@ impl BitCursor {
 
 impl<'a, T, B: Backing> Places<'a, T, B> {
     pub(super) fn of(pool: &'a HandlePool<T, B>) -> Self {
-        let bits = if pool.used_count == 0 { 0 } else { pool.live_word(0) };
+        let word = (pool.used_count > 0).then(|| pool.live_word(0));
+        let bits = word.map_or(0, |word| word.load(Ordering::Relaxed));
         let start = BitCursor { word: 0, bits };
-        let mut places = Self { pool, here: start, ahead: start, left: pool.length };
+        let mut places = Self { pool, here: start, ahead: start, left: pool.len() as u32 };
         (0..AHEAD_COUNT).for_each(|_| places.look_ahead());
         places
     }
@@ -57,38 +60,55 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
         }
     }
 
-    /// All places from here on.
+    /// All places with values from here on.
     #[inline(always)]
     fn fold<A, F: FnMut(A, &'a Entry<T>) -> A>(self, start: A, mut f: F) -> A {
         let (mut sum, BitCursor { mut word, mut bits }) = (start, self.here);
         let words = (self.pool.used_count as usize).div_ceil(WORD_BITS);
         loop {
+            let mut dead = 0;
             while bits != 0 {
+                let bit = bits & bits.wrapping_neg();
                 let index = word * WORD_BITS + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
+                bits ^= bit;
                 // SAFETY: a bit of an entry that was used, so below `used_count`.
                 let entry = unsafe { self.pool.entries.add(index) };
                 // SAFETY: written when `used_count` passed it; lent as the pool is.
-                sum = f(sum, unsafe { entry.as_ref() });
+                let entry = unsafe { entry.as_ref() };
+                if !entry.has_value() {
+                    dead |= bit;
+                    continue;
+                }
+                sum = f(sum, entry);
+            }
+            if dead != 0 {
+                self.pool.clear_live(word, dead);
             }
             word += 1;
             if word >= words {
                 return sum;
             }
-            bits = self.pool.live_word(word);
+            bits = self.pool.live_word(word).load(Ordering::Relaxed);
         }
     }
 
     #[inline(always)]
     fn next(&mut self) -> Option<&'a Entry<T>> {
-        self.look_ahead();
-        let index = self.here.next(self.pool)?;
-        debug_assert!(index < self.pool.used_count);
-        // SAFETY: a bit of an entry that was used, so below `used_count`.
-        let entry = unsafe { self.pool.entries.add(index as usize) };
-        self.left -= 1;
-        // SAFETY: written when `used_count` passed it; lent as the pool is.
-        Some(unsafe { entry.as_ref() })
+        loop {
+            self.look_ahead();
+            let index = self.here.next(self.pool)?;
+            debug_assert!(index < self.pool.used_count);
+            // SAFETY: a bit of an entry that was used, so below `used_count`.
+            let entry = unsafe { self.pool.entries.add(index as usize) };
+            // SAFETY: written when `used_count` passed it; lent as the pool is.
+            let entry = unsafe { entry.as_ref() };
+            if entry.has_value() {
+                self.left -= 1;
+                return Some(entry);
+            }
+            let place = index as usize;
+            self.pool.clear_live(place / WORD_BITS, 1 << (place % WORD_BITS));
+        }
     }
 }
 
@@ -105,8 +125,8 @@ impl<'a, T, B: Backing> Iterator for Iter<'a, T, B> {
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.places.next()?;
         let handle = Handle::from_bits(entry.header)?;
-        // SAFETY: its bit is set, so there is a value (H4).
-        Some((handle, unsafe { entry.value.assume_init_ref() }))
+        // SAFETY: `Places` gives entries with a value.
+        Some((handle, unsafe { entry.value() }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -127,16 +147,16 @@ impl<'a, T, B: Backing> Iterator for Values<'a, T, B> {
     #[inline]
     fn fold<A, F: FnMut(A, &'a T) -> A>(self, start: A, mut f: F) -> A {
         self.places.fold(start, |sum, entry| {
-            // SAFETY: its bit is set, so there is a value (H4).
-            f(sum, unsafe { entry.value.assume_init_ref() })
+            // SAFETY: `Places` gives entries with a value.
+            f(sum, unsafe { entry.value() })
         })
     }
 
     #[inline]
     fn next(&mut self) -> Option<&'a T> {
         let entry = self.places.next()?;
-        // SAFETY: its bit is set, so there is a value (H4).
-        Some(unsafe { entry.value.assume_init_ref() })
+        // SAFETY: `Places` gives entries with a value.
+        Some(unsafe { entry.value() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -1,0 +1,107 @@
+//! Items of one type in a row, within addresses of their own: memory comes as they do, and none
+//! of them moves when it does.
+
+use core::ptr::NonNull;
+
+use heapwright_core::backing::{Backing, Extent};
+use heapwright_core::region_error::AllocError;
+
+use crate::chunk::Chunk;
+
+const LINE_BYTES: usize = 64;
+
+/// A row of `T`. It knows how many have room, not how many there are: its owner does.
+#[derive(Debug)]
+pub(super) struct Column<T> {
+    /// The first item; dangling before there is room for one.
+    start: NonNull<T>,
+    chunk: Option<NonNull<Chunk>>,
+}
+
+impl<T> Column<T> {
+    /// Items start at a line, so that those of a line's size do not straddle two.
+    const ALIGN: usize = if align_of::<T>() > LINE_BYTES { align_of::<T>() } else { LINE_BYTES };
+
+    /// Bytes of a row beside its items.
+    pub(super) const HEADER_BYTES: usize = Chunk::header_bytes(Self::ALIGN);
+
+    pub(super) const fn new() -> Self {
+        Self { start: NonNull::dangling(), chunk: None }
+    }
+
+    /// Bytes of a row of `count` items.
+    fn bytes(count: usize) -> Result<usize, AllocError> {
+        let bytes = count.checked_mul(size_of::<T>());
+        let bytes = bytes.and_then(|bytes| bytes.checked_add(Self::HEADER_BYTES));
+        bytes.ok_or(AllocError::TooLarge { requested_bytes: usize::MAX })
+    }
+
+    /// Takes addresses for `count` items, or for as many as there are, `count_min` at least. Once.
+    pub(super) fn reserve<B: Backing>(
+        &mut self,
+        backing: &B,
+        count: usize,
+        count_min: usize,
+    ) -> Result<(), AllocError> {
+        if self.chunk.is_none() {
+            let (bytes, least) = (Self::bytes(count)?, Self::bytes(count_min)?);
+            let chunk = Chunk::make(backing, bytes.max(least), least, Self::ALIGN)?;
+            self.chunk = Some(chunk);
+            // SAFETY: written by `Chunk::make`, there until `release`.
+            self.start = unsafe { chunk.as_ref() }.at(Self::HEADER_BYTES).cast();
+        }
+        Ok(())
+    }
+
+    /// Takes memory for `count` items; for how many there is room then.
+    ///
+    /// # Errors
+    /// What the backing says; [`AllocError::Full`] beyond the addresses or before [`Self::reserve`].
+    pub(super) fn commit<B: Backing>(
+        &mut self,
+        backing: &B,
+        count: usize,
+    ) -> Result<usize, AllocError> {
+        let bytes = Self::bytes(count)?;
+        // SAFETY: as in `reserve`; items do not overlap it, and it changes through cells.
+        let chunk = self.chunk.map(|chunk| unsafe { chunk.as_ref() });
+        let capacity_bytes = chunk.map_or(0, |chunk| chunk.extent.get().reserved_bytes);
+        let full =
+            AllocError::Full { requested_bytes: bytes, largest_free_bytes: 0, capacity_bytes };
+        let chunk = chunk.ok_or(full)?;
+        if !chunk.extend(backing, bytes)? {
+            return Err(full);
+        }
+        let bytes = chunk.extent.get().committed_bytes - Self::HEADER_BYTES;
+        Ok(bytes.checked_div(size_of::<T>()).unwrap_or(usize::MAX))
+    }
+
+    /// What it holds of the backing.
+    pub(super) fn extent(&self) -> Option<Extent> {
+        // SAFETY: as in `reserve`; only read.
+        self.chunk.map(|chunk| unsafe { chunk.as_ref() }.extent.get())
+    }
+
+    /// The item at `index`.
+    ///
+    /// # Safety
+    /// - There is room for it.
+    #[inline(always)]
+    pub(super) const unsafe fn at(&self, index: usize) -> NonNull<T> {
+        // SAFETY: the caller's: inside the committed row.
+        unsafe { self.start.add(index) }
+    }
+
+    /// Gives the row back.
+    ///
+    /// # Safety
+    /// - `backing` is the one it was reserved from.
+    /// - No item is used any more.
+    pub(super) unsafe fn release<B: Backing>(&mut self, backing: &B) {
+        if let Some(extent) = self.extent() {
+            (self.chunk, self.start) = (None, NonNull::dangling());
+            // SAFETY: an extent of that backing, once; nobody uses it.
+            unsafe { backing.release(extent) };
+        }
+    }
+}
