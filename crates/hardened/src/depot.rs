@@ -23,7 +23,7 @@ use crate::random::step;
 
 /// Fresh slots change places among so many of their neighbours: over more of them, what a program
 /// makes one after the other lies on other pages, and all that it does with it becomes slower.
-const WINDOW: usize = 8;
+const WINDOW: usize = if cfg!(heapwright_hardened_without = "shuffle") { 1 } else { 8 };
 /// Bytes that all depots may hold above their own share, at least, and as a part of what is in use:
 /// spans do not become empty while slots of theirs are here.
 const ABOVE_SHARE_BYTES_MIN: usize = 8 << 20;

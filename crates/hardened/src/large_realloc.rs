@@ -141,3 +141,64 @@ fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
     // SAFETY: both blocks have so many bytes, and are not the same.
     unsafe { core::ptr::copy_nonoverlapping(from, to, kept_bytes - done_bytes) };
 }
+
+#[cfg(test)]
+mod tests {
+    use heapwright_core::family::Family;
+    use heapwright_os::address_space_limit_bytes;
+
+    use super::realloc;
+    use crate::alloc::alloc;
+    use crate::class::find;
+    use crate::large::{free, usable_bytes};
+
+    /// One byte in each page and the last one.
+    fn places(bytes: usize) -> impl Iterator<Item = usize> {
+        (0..bytes).step_by(4096).chain([bytes - 1])
+    }
+
+    fn value(place: usize) -> u8 {
+        (place / 4096 + 1) as u8
+    }
+
+    fn write(block: *mut u8, bytes: usize) {
+        for place in places(bytes) {
+            // SAFETY: inside the block, which has so many bytes.
+            unsafe { block.wrapping_add(place).write(value(place)) };
+        }
+    }
+
+    fn is_kept(block: *mut u8, bytes: usize) -> bool {
+        places(bytes).all(|place| {
+            // SAFETY: inside the block, which has at least so many bytes.
+            (unsafe { block.wrapping_add(place).read() }) == value(place)
+        })
+    }
+
+    #[test]
+    fn a_large_block_grows_and_shrinks_where_it_is_and_keeps_its_bytes() {
+        let mut bytes = 200_000;
+        let mut block = alloc(bytes, Family::Malloc);
+        assert!(!block.is_null() && find(block).is_none(), "a large one");
+        let mut stayed = 0;
+        for next in (250_000..3_000_000).step_by(50_000) {
+            write(block, bytes);
+            let new = realloc(block, next);
+            assert!(!new.is_null());
+            assert!(is_kept(new, bytes), "from {bytes} to {next}");
+            assert_eq!(usable_bytes(new), next);
+            stayed += usize::from(new == block);
+            (block, bytes) = (new, next);
+        }
+        // Each move doubles the addresses: at most one in 250,000, 500,000, one million, two.
+        assert!(stayed >= 50 || address_space_limit_bytes().is_some(), "{stayed} of 55");
+        write(block, bytes);
+        let shrunk = realloc(block, 150_000);
+        assert_eq!(shrunk, block);
+        assert_eq!(usable_bytes(block), 150_000);
+        assert!(is_kept(block, 36 * 4096 + 1));
+        // The canary behind the new end is looked at here; a broken one ends the process.
+        free(block, Family::Malloc, None);
+        assert!(alloc(150_000, Family::Malloc) != block, "its addresses wait");
+    }
+}

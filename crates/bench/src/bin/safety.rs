@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: heapwright-bench-safety [--quick] [--json] [--only NAME] [--against valgrind,asan]
-                               [--heapwright BINARY] [--in DIR]";
+usage: heapwright-bench-safety [--quick] [--json] [--only NAME] [--against PEER,...]
+                               [--heapwright BINARY] [--in DIR]
+peers: valgrind, asan, hardened_malloc, scudo, mimalloc-secure";
 
 fn main() -> ExitCode {
     match options(env::args().skip(1)) {

@@ -1,8 +1,9 @@
 //! What do memory errors in programs as they are get told, and are right programs left alone?
 //!
 //! Each program of `safety/` is built twice, with its error and without, for blocks of several
-//! sizes, and run under each subject: check mode in one run, in all its runs, valgrind, and
-//! AddressSanitizer (which needs a build of its own). Expected: check mode finds all in all its
+//! sizes, and run under each subject: check mode in one run, in all its runs, sampling at one in
+//! one, hardened mode, valgrind, AddressSanitizer (which needs a build of its own), and other
+//! hardened allocators, of which only is known whether they stopped the program. Expected: check mode finds all in all its
 //! runs, and all but reads below a block and unset bytes in one; nobody tells of a right program.
 
 mod corpus;
@@ -26,7 +27,7 @@ pub struct Options {
     pub quick: bool,
     /// Programs whose name contains this only.
     pub only: Option<String>,
-    /// Peers: `valgrind`, `asan`.
+    /// Peers: `valgrind`, `asan`, and allocators: `hardened_malloc`, `scudo`, `mimalloc-secure`.
     pub against: Vec<String>,
 }
 
@@ -67,12 +68,17 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Results, Stri
     let mut subjects = vec![
         Subject::Check { binary: options.heapwright.clone(), all_runs: false },
         Subject::Check { binary: options.heapwright.clone(), all_runs: true },
+        Subject::Sampled { binary: options.heapwright.clone() },
+        Subject::Hardened { binary: options.heapwright.clone() },
     ];
     for peer in &options.against {
         match peer.as_str() {
             "valgrind" => subjects.push(Subject::Valgrind),
             "asan" => subjects.push(Subject::AddressSanitizer),
-            other => return Err(format!("unknown peer `{other}`; there are valgrind and asan")),
+            other => match Subject::preloaded(other)? {
+                Some(subject) => subjects.push(subject),
+                None => say(&format!("{other}: not on this machine, left out")),
+            },
         }
     }
     let mut rows = Vec::new();

@@ -10,11 +10,36 @@ use std::process::{Command, Stdio};
 pub(super) enum Subject {
     /// Check mode of the binary: one run, or with `--both --uninit`.
     Check { binary: PathBuf, all_runs: bool },
+    /// Mode fast with each block offered to a guard.
+    Sampled { binary: PathBuf },
+    /// Hardened mode, looking at all blocks at the end.
+    Hardened { binary: PathBuf },
     /// valgrind's memcheck.
     Valgrind,
     /// A build of its own by the C compiler.
     AddressSanitizer,
+    /// Another allocator, put before the program's: it can stop a program, no more.
+    Preloaded { name: &'static str, object: PathBuf },
 }
+
+/// Where distributions put the other allocators, and their names.
+const PRELOADED: [(&str, &str, &[&str]); 3] = [
+    ("hardened_malloc", "libhardened_malloc.so", &["/usr/lib", "/usr/local/lib"]),
+    (
+        "scudo",
+        "libclang_rt.scudo_standalone-x86_64.so",
+        &[
+            "/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux",
+            "/usr/lib/llvm-16/lib/clang/16/lib/linux",
+            "/usr/lib/llvm-19/lib/clang/19/lib/linux",
+        ],
+    ),
+    (
+        "mimalloc-secure",
+        "libmimalloc-secure.so.2",
+        &["/usr/lib/x86_64-linux-gnu", "/usr/lib", "/usr/local/lib"],
+    ),
+];
 
 /// What was told of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +57,8 @@ impl Subject {
             Self::Check { .. } => "heapwright",
             Self::Valgrind => "valgrind",
             Self::AddressSanitizer => "asan",
+            Self::Preloaded { name, .. } => name,
+            Self::Sampled { .. } | Self::Hardened { .. } => "heapwright",
         }
     }
 
@@ -39,8 +66,21 @@ impl Subject {
         match self {
             Self::Check { all_runs: false, .. } => "check",
             Self::Check { all_runs: true, .. } => "check --both --uninit",
+            Self::Sampled { .. } => "fast --sample 1",
+            Self::Hardened { .. } => "hardened --sweep",
             _ => "",
         }
+    }
+
+    /// The allocator of this name, if the machine has it where distributions put it; an error when
+    /// there is no such peer.
+    pub(super) fn preloaded(peer: &str) -> Result<Option<Self>, String> {
+        let Some((name, file, places)) = PRELOADED.iter().find(|(name, ..)| *name == peer) else {
+            let names = PRELOADED.map(|(name, ..)| name).join(", ");
+            return Err(format!("unknown peer `{peer}`; there are valgrind, asan, {names}"));
+        };
+        let object = places.iter().map(|place| Path::new(place).join(file)).find(|at| at.exists());
+        Ok(object.map(|object| Self::Preloaded { name, object }))
     }
 
     /// Runs a twin and says what was told of it.
@@ -60,14 +100,38 @@ impl Subject {
                 command.args(["-q", "--leak-check=full", "--error-exitcode=99"]).arg(program);
                 command
             }
+            Self::Sampled { binary } => {
+                let mut command = Command::new(binary);
+                command.args(["run", "--json", "--mode", "fast", "--sample", "1", "--"]);
+                command.arg(program);
+                command
+            }
+            Self::Hardened { binary } => {
+                let mut command = Command::new(binary);
+                command.args(["run", "--mode", "hardened", "--sweep", "--"]).arg(program);
+                command
+            }
             Self::AddressSanitizer => Command::new(program),
+            Self::Preloaded { object, .. } => {
+                let mut command = Command::new(program);
+                command.env("LD_PRELOAD", object);
+                command
+            }
         };
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| format!("{}: {error}", self.name()))?;
         let text = String::from_utf8_lossy(&output.stderr);
         let place = format!("{}:{}", case.name, case.bug_line);
         Ok(match self {
-            Self::Check { .. } => judge_json(&output.stdout, case, bad)?,
+            Self::Check { .. } | Self::Sampled { .. } => judge_json(&output.stdout, case, bad)?,
+            // One line without stacks.
+            Self::Hardened { .. } if text.starts_with("heapwright: ") => {
+                Verdict::Told { right_place: false }
+            }
+            // The twins of the corpus end with 0 when nobody stops them.
+            Self::Hardened { .. } | Self::Preloaded { .. } if !output.status.success() => {
+                Verdict::Told { right_place: false }
+            }
             Self::Valgrind if output.status.code() == Some(VALGRIND_STATUS) => {
                 Verdict::Told { right_place: text.contains(&place) }
             }
