@@ -172,6 +172,9 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
         return move_to_new(&mut pool, index, bytes);
     }
     pool.large_bytes = pool.large_bytes - old_usable + usable(bytes);
+    if slices <= old_slices {
+        note_touched_last(index, slices, old_usable);
+    }
     describe(index, slices, bytes);
     if slices < old_slices {
         let rest = old_slices - slices;
@@ -179,6 +182,19 @@ pub(crate) unsafe fn resize(ptr: *mut u8, bytes: usize) -> *mut u8 {
         pool.runs.give(index + slices, rest, true);
     }
     ptr
+}
+
+/// Notes in the last of a block's `slices` which of its pages may be resident when the block had
+/// `usable_bytes`: those behind its new end are nowhere else.
+fn note_touched_last(index: SliceIndex, slices: SliceIndex, usable_bytes: usize) {
+    if slices < 2 {
+        // The head tells its size there, and its slice counts as touched whole.
+        return;
+    }
+    let last = descriptor(index + slices - 1);
+    let here = usable_bytes.saturating_sub((slices as usize - 1) << SLICE_LOG2).min(SLICE_BYTES);
+    let touched = (1 << here.div_ceil(PAGE_UNIT_BYTES)) - 1;
+    last.extra.store(last.extra.load(Ordering::Relaxed) | touched, Ordering::Relaxed);
 }
 
 /// Moves the pages of a large block that has to grow into a longer run.

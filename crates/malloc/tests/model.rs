@@ -70,7 +70,8 @@ fn check(block: *mut u8, bytes: usize, fill: u8, seed: u64) {
     // SAFETY: a live block with at least that many bytes, all written.
     let contents = unsafe { std::slice::from_raw_parts(block, bytes) };
     let wrong = contents.iter().position(|byte| *byte != fill);
-    assert_eq!(wrong, None, "seed {seed}: a byte of {bytes} at {block:p} changed");
+    let found = wrong.map(|at| contents[at]);
+    assert_eq!(wrong, None, "seed {seed}: {bytes} bytes at {block:p}: {found:?}, not {fill}");
 }
 
 fn run(seed: u64, steps: usize) {
