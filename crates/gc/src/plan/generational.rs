@@ -108,6 +108,11 @@ impl<M: Model> Generational<M> {
 
 impl<M: Model> Plan<M> for Generational<M> {
     fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
+        // All of it may survive, and holes may be too short for any of it.
+        let copies = self.nursery.occupied_bytes() + BumpSpace::granted_bytes(bytes);
+        if !self.copier.blocks.as_ref().is_some_and(|blocks| blocks.has_blocks_for(copies)) {
+            return None;
+        }
         let hole = self.nursery.grant(cursor, bytes)?;
         self.prepare();
         Some(Grant::Bump(hole))

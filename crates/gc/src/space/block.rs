@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - B1: a line's byte is 0 if the line is free, or given out since it was last swept; otherwise
-//!   the number of the last cycle that marked it.
+//!   the number of the last cycle that marked it, or in which it was given out of a recyclable
+//!   block.
 //! - B2: between cycles, each block is in exactly one of: never used, `free`, `purged`, `recyclable`,
 //!   the one being scanned for holes, or full. A block leaves `recyclable` once per cycle, so no
 //!   hole is given out twice.
@@ -103,6 +104,8 @@ pub(crate) struct BlockSpace {
     scanned: Option<(usize, usize)>,
     /// Where objects of more than a line go.
     medium: Hole,
+    /// So many of `recyclable` have no hole for them.
+    medium_looked: usize,
     occupied_bytes: usize,
     /// Whether a cycle is marking or sweeping (B3).
     in_cycle: bool,
@@ -138,6 +141,7 @@ impl BlockSpace {
             recyclable: Table::new(),
             scanned: None,
             medium: Hole::EMPTY,
+            medium_looked: 0,
             occupied_bytes: 0,
             in_cycle: false,
             swept: 0,
@@ -215,9 +219,56 @@ impl BlockSpace {
         if let Some(place) = self.medium.take(bytes) {
             return Some(place);
         }
-        let block = self.fresh_block()?;
-        self.medium = self.give(block, 0, LINES_PER_BLOCK);
+        self.medium = self.medium_hole(bytes)?;
         self.medium.take(bytes)
+    }
+
+    /// Room for `bytes`: a free block, a hole long enough, a block never used, and last a hole
+    /// again in what was too short for a longer one.
+    #[cold]
+    fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
+        if let Some(block) = self.free.pop().or_else(|| self.purged.pop()) {
+            return Some(self.give(block as usize, 0, LINES_PER_BLOCK));
+        }
+        if let Some(hole) = self.recycled_hole(bytes) {
+            return Some(hole);
+        }
+        if let Some(block) = self.fresh_block() {
+            return Some(self.give(block, 0, LINES_PER_BLOCK));
+        }
+        self.medium_looked = 0;
+        self.recycled_hole(bytes)
+    }
+
+    /// A hole of `bytes` in a recyclable block, which stays one: its lines are marked, so that
+    /// nobody finds them again. Each block is looked at until it has no such hole, then not again in
+    /// this cycle.
+    fn recycled_hole(&mut self, bytes: usize) -> Option<Hole> {
+        let wanted = bytes.div_ceil(LINE_BYTES);
+        let cycle = self.lines.cycle;
+        while let Some(&block) = self.recyclable.as_slice().get(self.medium_looked) {
+            let lines = self.block_lines(block as usize);
+            let mut first = 0;
+            while let Some(from) = lines[first..].iter().position(|line| *line == 0) {
+                first += from;
+                let length = lines[first..].iter().take_while(|line| **line == 0).count();
+                if length >= wanted {
+                    lines[first..first + length].fill(cycle);
+                    return Some(self.give(block as usize, first, first + length));
+                }
+                first += length;
+            }
+            self.medium_looked += 1;
+        }
+        None
+    }
+
+    /// Whether objects of `bytes` together, whatever their sizes, have room in whole blocks.
+    pub(crate) fn has_blocks_for(&self, bytes: usize) -> bool {
+        let unused = self.block_limit - self.block_count;
+        let blocks = unused + self.free.as_slice().len() + self.purged.as_slice().len();
+        // The rest of a block that an object does not fit into is smaller than it.
+        blocks * (BLOCK_BYTES - LARGE_BYTES) >= bytes
     }
 
     /// The map, as of now.
@@ -291,6 +342,7 @@ impl BlockSpace {
             }
         }
         self.recyclable.truncate(kept);
+        self.medium_looked = 0;
         self.scanned = None;
     }
 
@@ -322,6 +374,7 @@ impl BlockSpace {
     /// Ends marking: from now on holes come from swept blocks and from free ones.
     pub(crate) fn begin_sweep(&mut self) {
         self.recyclable.clear();
+        self.medium_looked = 0;
         self.free.clear();
         self.purged.clear();
         self.scanned = None;

@@ -81,6 +81,11 @@ impl BumpSpace {
         AddressRange::new(self.start, self.top)
     }
 
+    /// How much at most [`BumpSpace::grant`] adds to what is occupied, when asked for `bytes`.
+    pub(crate) fn granted_bytes(bytes: usize) -> usize {
+        bytes.max(GRANT_BYTES)
+    }
+
     /// A hole of at least `bytes`. It continues the hole whose unused rest begins at `cursor`, if
     /// that was the last one given out.
     pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Hole> {
