@@ -12,11 +12,8 @@ fn heapwright() -> Command {
 }
 
 fn compile(folder: &Path, culprit: &Culprit) -> PathBuf {
-    let (source, program) = (folder.join("culprit.c"), folder.join("culprit"));
-    std::fs::write(&source, &culprit.source).expect("written");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-g", "-pthread", "-fno-builtin", "-o"]).arg(&program).arg(&source);
-    assert!(compiler.status().expect("cc").success(), "{}", culprit.source);
+    let program = folder.join("culprit");
+    heapwright_testkit::compile_c(&culprit.source, &program, &["-pthread"]);
     program
 }
 

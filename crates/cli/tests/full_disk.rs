@@ -2,7 +2,6 @@
 //! what was measured is said (feature `preload-tests`, after `cargo xtask build`).
 #![cfg(feature = "preload-tests")]
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -71,12 +70,8 @@ impl Drop for SmallDisk {
 #[test]
 fn advise_on_a_full_disk_keeps_what_there_is() {
     let folder = tempfile::tempdir().expect("a directory");
-    let (source, program) = (folder.path().join("sizes.c"), folder.path().join("sizes"));
-    fs::write(&source, SOURCE).expect("written");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-g", "-fno-builtin", "-o"]).arg(&program).arg(&source);
-    assert!(compiler.status().expect("cc").success());
-
+    let program = folder.path().join("sizes");
+    heapwright_testkit::compile_c(SOURCE, &program, &[]);
     let disk = SmallDisk::new();
     let output = disk.advise(&program);
     let (said, printed) =

@@ -142,10 +142,8 @@ fn advise_says_that_the_command_failed_and_hands_its_status_on() {
 #[test]
 fn advise_without_an_allocation_is_one_message() {
     let (directory, folder) = place("advice");
-    let (source, program) = (directory.path().join("none.c"), directory.path().join("none"));
-    fs::write(&source, "int main(void) { return 0; }").expect("written");
-    let mut compiler = Command::new("cc");
-    assert!(compiler.arg("-o").arg(&program).arg(&source).status().expect("cc").success());
+    let program = directory.path().join("none");
+    heapwright_testkit::compile_c("int main(void) { return 0; }", &program, &[]);
     let output = run(&["advise", "-o", &folder], &program, &[]);
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), message.lines().count()), (Some(125), 1), "{message}");

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// Blocks of 8 bytes: malloc takes 32 for each, a pool 16, so that the gain is one of memory and
 /// the same on any machine. With an argument they come from another function.
@@ -36,11 +36,8 @@ fn heapwright(arguments: &[&str]) -> Output {
 }
 
 fn program(folder: &Path) -> String {
-    let (source, program) = (folder.join("eights.c"), folder.join("eights"));
-    fs::write(&source, SOURCE).expect("written");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-g", "-fno-builtin", "-o"]).arg(&program).arg(&source);
-    assert!(compiler.status().expect("cc").success());
+    let program = folder.join("eights");
+    heapwright_testkit::compile_c(SOURCE, &program, &[]);
     program.to_str().expect("a plain path").to_owned()
 }
 

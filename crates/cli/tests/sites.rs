@@ -31,11 +31,8 @@ impl Judged {
     fn program(&mut self, seed: u64, turns: u32) {
         let mix = SiteMix::new(seed, turns);
         let folder = tempfile::tempdir().expect("a directory");
-        let (source, program) = (folder.path().join("mix.c"), folder.path().join("mix"));
-        std::fs::write(&source, &mix.source).expect("written");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-O1", "-g", "-fno-builtin", "-o"]).arg(&program).arg(&source);
-        assert!(compiler.status().expect("cc").success(), "{}", mix.source);
+        let program = folder.path().join("mix");
+        heapwright_testkit::compile_c(&mix.source, &program, &[]);
         let mut command = heapwright();
         command.args(["advise", "--json", "--on", "system", "--repeats", "1"]);
         command.args(["--confirm", "never", "-o"]).arg(folder.path().join("advice"));

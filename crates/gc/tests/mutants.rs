@@ -12,7 +12,7 @@ use std::process::Command;
 /// The tests that run first, by name; a file under `src`; what is taken out; what comes in.
 type Mutant = (&'static str, &'static str, &'static str, &'static str);
 
-const MUTANTS: [Mutant; 31] = [
+const MUTANTS: [Mutant; 32] = [
     // The write barriers.
     ("model", "mutation.rs", "if finder.found {", "if false && finder.found {"),
     ("model", "mutation.rs", "self.show_overwritten(old);", ""),
@@ -62,6 +62,12 @@ const MUTANTS: [Mutant; 31] = [
         "self.block_lines(block)[first..end].fill(cycle);",
         "let _ = cycle;",
     ),
+    (
+        "small_limit",
+        "space/block.rs",
+        "lines[first..first + length].fill(cycle);",
+        "let _ = cycle;",
+    ),
     ("finalise", "plan/mod.rs", "self.finals.settle(all, visitor);", ""),
     ("weak", "plan/mod.rs", "self.identities.settle(all, visitor);", ""),
     // The layer for virtual machines: barriers and weak tables. Work that changes hands.
@@ -105,7 +111,7 @@ const MUTANTS: [Mutant; 31] = [
 ];
 
 /// The quick suite.
-const TESTS: [&str; 11] = [
+const TESTS: [&str; 12] = [
     "barrier",
     "derive",
     "evacuation",
@@ -114,6 +120,7 @@ const TESTS: [&str; 11] = [
     "model",
     "scheme",
     "scope",
+    "small_limit",
     "threads",
     "vm_writes",
     "weak",

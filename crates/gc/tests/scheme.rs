@@ -10,6 +10,8 @@ mod store {
 }
 #[path = "scheme_suite/language.rs"]
 mod language;
+#[path = "scheme_suite/settings.rs"]
+mod settings;
 
 use heapwright_gc::{Collector, Config};
 use interpreter::machine::Machine;
@@ -226,19 +228,12 @@ fn check(config: &Config, cases: &[(&str, &str)]) -> Machine {
 #[test]
 fn every_collector_gives_the_same_answers() {
     for collector in Collector::ALL {
-        let config = Config {
-            trigger_bytes_min: 256 << 10,
-            growth_percent: 130,
-            nursery_bytes: 64 << 10,
-            slice_us: 200,
-            // A walk of the heap at each slice of this one takes too long.
-            verify: collector != Collector::Incremental,
-            limit_bytes: 1 << 30,
-            ..Config::with(collector)
-        };
-        check(&config, ANSWERS);
+        let config = settings::busy(collector);
+        // A walk of the heap at each slice of this one takes too long.
+        let verify = collector != Collector::Incremental;
+        check(&Config { verify, ..config.clone() }, ANSWERS);
         // Walking the whole heap at each slice of these would take minutes.
-        let mut machine = check(&Config { verify: false, ..config }, PROGRAMS);
+        let mut machine = check(&config, PROGRAMS);
         machine.memory.collect();
         let (objects, _) = machine.memory.verify();
         assert!(objects > 500, "{collector:?}: the library is still there");
@@ -250,15 +245,7 @@ fn every_collector_gives_the_same_answers() {
 #[test]
 fn the_rest_of_the_language_gives_the_same_answers() {
     for collector in Collector::ALL {
-        let config = Config {
-            trigger_bytes_min: 256 << 10,
-            growth_percent: 130,
-            nursery_bytes: 64 << 10,
-            slice_us: 200,
-            verify: false,
-            limit_bytes: 1 << 30,
-            ..Config::with(collector)
-        };
+        let config = settings::busy(collector);
         for group in [MACROS, NUMBERS, DATA, CONTROL] {
             let mut machine = check(&config, group);
             machine.memory.collect();
@@ -298,14 +285,7 @@ fn what_is_written_to_a_file_is_read_back_and_lost_ports_are_closed() {
 #[test]
 fn a_collection_at_every_call_changes_no_answer() {
     for collector in Collector::ALL {
-        let config = Config {
-            stress: true,
-            // Whoever follows a word to an old place ends the process.
-            guards: true,
-            verify: false,
-            limit_bytes: 128 << 20,
-            ..Config::with(collector)
-        };
+        let config = settings::at_each_call(collector, 128 << 20);
         check(&config, &ANSWERS[..ANSWERS.len() / 2]);
     }
 }

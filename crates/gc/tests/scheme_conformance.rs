@@ -5,6 +5,8 @@
 
 #[path = "../examples/scheme/interpreter.rs"]
 mod interpreter;
+#[path = "scheme_suite/settings.rs"]
+mod settings;
 
 /// Where the interpreter's objects lie; `scheme_malloc` has another.
 mod store {
@@ -43,13 +45,11 @@ const GROUPS: &[(&str, usize)] = &[
 /// Groups that run with a collection at each call, too.
 const STRESSED: &[&str] = &["4.1 ", "4.3 ", "5 ", "6.4 ", "6.10 ", "6.11 "];
 
-/// The suite, if the environment names it.
-fn suite() -> Option<String> {
-    let Ok(file) = std::env::var("HEAPWRIGHT_SCHEME_SUITE") else {
-        println!("HEAPWRIGHT_SCHEME_SUITE does not name a suite: nothing was run");
-        return None;
-    };
-    Some(std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}")))
+/// The suite that the environment names; a tier without one has failed, not passed.
+fn suite() -> String {
+    let file = std::env::var("HEAPWRIGHT_SCHEME_SUITE")
+        .expect("HEAPWRIGHT_SCHEME_SUITE names the suite's file");
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// Runs the suite; passes and tests by group, in the order in which they end.
@@ -80,17 +80,9 @@ fn run(config: Config, suite: &str) -> Vec<(String, usize, usize)> {
 #[test]
 #[ignore = "tier: a suite that is not part of this project"]
 fn tier_scheme_passes_the_public_suite_under_every_collector() {
-    let Some(suite) = suite() else { return };
+    let suite = suite();
     for collector in Collector::ALL {
-        let config = Config {
-            trigger_bytes_min: 256 << 10,
-            growth_percent: 130,
-            nursery_bytes: 64 << 10,
-            slice_us: 200,
-            verify: false,
-            limit_bytes: 1 << 30,
-            ..Config::with(collector)
-        };
+        let config = settings::busy(collector);
         let groups = run(config, &suite);
         for (group, wanted) in GROUPS {
             let (_, passed, total) = groups
@@ -106,7 +98,7 @@ fn tier_scheme_passes_the_public_suite_under_every_collector() {
 #[test]
 #[ignore = "tier: a suite that is not part of this project"]
 fn tier_scheme_passes_groups_of_the_suite_with_a_collection_at_each_call() {
-    let Some(suite) = suite() else { return };
+    let suite = suite();
     let begin = suite.find("(test-begin \"4.1").expect("the first group");
     let part: String = suite[begin..]
         .split("(test-begin \"")
@@ -115,14 +107,7 @@ fn tier_scheme_passes_groups_of_the_suite_with_a_collection_at_each_call() {
         .collect();
     let part = format!("(import (scheme base) (chibi test))\n{part}");
     for collector in Collector::ALL {
-        let config = Config {
-            stress: true,
-            // Whoever follows a word to an old place ends the process.
-            guards: true,
-            verify: false,
-            limit_bytes: 256 << 20,
-            ..Config::with(collector)
-        };
+        let config = settings::at_each_call(collector, 256 << 20);
         let groups = run(config, &part);
         assert_eq!(groups.len(), STRESSED.len(), "{collector:?}");
         for (group, passed, total) in groups {

@@ -90,6 +90,8 @@ fn wide_objects_use_the_holes_that_others_left() {
                     let Some(before) = next else { break };
                     for _ in 0..4 {
                         let Some(after) = before.next.get() else { break };
+                        let value = after.payload[0];
+                        assert!(after.payload.iter().all(|one| *one == value), "{collector:?}");
                         before.next.set(mu, after.next.get());
                         dead += 1;
                     }

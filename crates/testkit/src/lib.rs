@@ -5,6 +5,7 @@
 //! Anything a released crate needs: this crate is only ever a dev-dependency.
 
 mod built;
+mod c_program;
 pub mod culprits;
 mod latency;
 pub mod programs;
@@ -12,5 +13,6 @@ mod random;
 pub mod site_mix;
 
 pub use built::heapwright;
+pub use c_program::compile_c;
 pub use latency::{Latencies, resident_kib};
 pub use random::Random;

@@ -30,6 +30,9 @@ pub(crate) const LINE_BYTES: usize = 128;
 /// Evacuation pays when it frees this part of the space; always in checking builds.
 const FREED_PART_MIN: usize = if cfg!(debug_assertions) { usize::MAX } else { 32 };
 const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
+/// What a block has room for at least, whatever the objects' sizes: the rest that one does not fit
+/// into is smaller than it.
+const BLOCK_ROOM_BYTES: usize = BLOCK_BYTES - LARGE_BYTES;
 
 /// A byte for each line of a block space.
 #[derive(Clone, Copy, Debug)]
@@ -227,13 +230,13 @@ impl BlockSpace {
     /// again in what was too short for a longer one.
     #[cold]
     fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
-        if let Some(block) = self.free.pop().or_else(|| self.purged.pop()) {
-            return Some(self.give(block as usize, 0, LINES_PER_BLOCK));
+        if let Some(block) = self.free_block() {
+            return Some(self.give(block, 0, LINES_PER_BLOCK));
         }
         if let Some(hole) = self.recycled_hole(bytes) {
             return Some(hole);
         }
-        if let Some(block) = self.fresh_block() {
+        if let Some(block) = self.unused_block() {
             return Some(self.give(block, 0, LINES_PER_BLOCK));
         }
         self.medium_looked = 0;
@@ -267,8 +270,7 @@ impl BlockSpace {
     pub(crate) fn has_blocks_for(&self, bytes: usize) -> bool {
         let unused = self.block_limit - self.block_count;
         let blocks = unused + self.free.as_slice().len() + self.purged.as_slice().len();
-        // The rest of a block that an object does not fit into is smaller than it.
-        blocks * (BLOCK_BYTES - LARGE_BYTES) >= bytes
+        blocks * BLOCK_ROOM_BYTES >= bytes
     }
 
     /// The map, as of now.
@@ -349,8 +351,7 @@ impl BlockSpace {
     /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes;
     /// returns whether there were as many. O(blocks).
     pub(crate) fn take_spare(&mut self, bytes: usize, spare: &mut Table<Hole>) -> bool {
-        // The rest of a block that an object does not fit into is smaller than it.
-        let count = bytes / (BLOCK_BYTES - LARGE_BYTES) + 1;
+        let count = bytes / BLOCK_ROOM_BYTES + 1;
         while spare.as_slice().len() < count {
             let Some(block) = self.fresh_block() else { return false };
             spare.push(self.give(block, 0, LINES_PER_BLOCK));
@@ -444,9 +445,15 @@ impl BlockSpace {
     }
 
     fn fresh_block(&mut self) -> Option<usize> {
-        if let Some(block) = self.free.pop().or_else(|| self.purged.pop()) {
-            return Some(block as usize);
-        }
+        self.free_block().or_else(|| self.unused_block())
+    }
+
+    fn free_block(&mut self) -> Option<usize> {
+        self.free.pop().or_else(|| self.purged.pop()).map(|block| block as usize)
+    }
+
+    /// A block that was never used.
+    fn unused_block(&mut self) -> Option<usize> {
         if self.block_count == self.block_limit {
             return None;
         }

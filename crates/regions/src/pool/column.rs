@@ -1,10 +1,11 @@
-//! Items of one type in a row, within addresses of their own: memory comes as they do, and none
+//! The rows that pools with handles are made of: items of one type, within addresses of their own: memory comes as they do, and none
 //! of them moves when it does.
 
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::region_error::AllocError;
+use heapwright_core::region_statistics::{Figure, RegionStatistics};
 
 use crate::chunk::Chunk;
 
@@ -30,10 +31,21 @@ impl<T> Column<T> {
     }
 
     /// Bytes of a row of `count` items.
-    fn bytes(count: usize) -> Result<usize, AllocError> {
+    pub(super) fn bytes(count: usize) -> Result<usize, AllocError> {
         let bytes = count.checked_mul(size_of::<T>());
         let bytes = bytes.and_then(|bytes| bytes.checked_add(Self::HEADER_BYTES));
         bytes.ok_or(AllocError::TooLarge { requested_bytes: usize::MAX })
+    }
+
+    /// Items of a row of `bytes`.
+    pub(super) fn count_in(bytes: usize) -> usize {
+        let bytes = bytes.saturating_sub(Self::HEADER_BYTES);
+        bytes.checked_div(size_of::<T>()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether [`Self::reserve`] has been.
+    pub(super) const fn is_reserved(&self) -> bool {
+        self.chunk.is_some()
     }
 
     /// Takes addresses for `count` items, or for as many as there are, `count_min` at least. Once.
@@ -53,27 +65,21 @@ impl<T> Column<T> {
         Ok(())
     }
 
-    /// Takes memory for `count` items; for how many there is room then.
+    /// Takes memory for `count` items; for how many there is room then. None beyond the addresses.
     ///
     /// # Errors
-    /// What the backing says; [`AllocError::Full`] beyond the addresses or before [`Self::reserve`].
+    /// What the backing says.
     pub(super) fn commit<B: Backing>(
         &mut self,
         backing: &B,
         count: usize,
-    ) -> Result<usize, AllocError> {
+    ) -> Result<Option<usize>, AllocError> {
         let bytes = Self::bytes(count)?;
+        let Some(chunk) = self.chunk else { return Ok(None) };
         // SAFETY: as in `reserve`; items do not overlap it, and it changes through cells.
-        let chunk = self.chunk.map(|chunk| unsafe { chunk.as_ref() });
-        let capacity_bytes = chunk.map_or(0, |chunk| chunk.extent.get().reserved_bytes);
-        let full =
-            AllocError::Full { requested_bytes: bytes, largest_free_bytes: 0, capacity_bytes };
-        let chunk = chunk.ok_or(full)?;
-        if !chunk.extend(backing, bytes)? {
-            return Err(full);
-        }
-        let bytes = chunk.extent.get().committed_bytes - Self::HEADER_BYTES;
-        Ok(bytes.checked_div(size_of::<T>()).unwrap_or(usize::MAX))
+        let chunk = unsafe { chunk.as_ref() };
+        let has_room = chunk.extend(backing, bytes)?;
+        Ok(has_room.then(|| Self::count_in(chunk.extent.get().committed_bytes)))
     }
 
     /// What it holds of the backing.
@@ -104,4 +110,32 @@ impl<T> Column<T> {
             unsafe { backing.release(extent) };
         }
     }
+}
+
+/// What a pool of `rows` and `live_count` values of `value_bytes` holds. O(1), and the kernel is
+/// asked about its memory.
+pub(super) fn statistics<B: Backing, const N: usize>(
+    backing: &B,
+    rows: [Option<Extent>; N],
+    live_count: usize,
+    value_bytes: usize,
+    has_free: bool,
+) -> RegionStatistics {
+    let mut seen = RegionStatistics::default();
+    let live_bytes = live_count * value_bytes;
+    let mut all = Some(0);
+    for extent in rows.into_iter().flatten() {
+        // SAFETY: a live extent of this backing.
+        let resident = unsafe { backing.resident_bytes(&extent, 0..extent.committed_bytes) };
+        seen.reserved_bytes += extent.reserved_bytes;
+        seen.committed_bytes += extent.committed_bytes;
+        all = all.zip(resident).map(|(sum, here)| sum + here);
+    }
+    seen.resident_bytes = all.into();
+    seen.live_count = Figure::Exact(live_count);
+    seen.live_bytes = Figure::Exact(live_bytes);
+    seen.requested_bytes = seen.live_bytes;
+    seen.free_bytes = Figure::Exact(seen.committed_bytes - live_bytes);
+    seen.largest_free_bytes = if has_free { value_bytes } else { 0 };
+    seen
 }

@@ -10,9 +10,9 @@ use core::slice;
 
 use heapwright_core::backing::Backing;
 use heapwright_core::region_error::AllocError;
-use heapwright_core::region_statistics::{Figure, RegionStatistics};
+use heapwright_core::region_statistics::RegionStatistics;
 
-use super::column::Column;
+use super::column::{self, Column};
 use super::handles::Handle;
 
 /// No next free slot.
@@ -177,9 +177,9 @@ impl<T, B: Backing> DensePool<T, B> {
         self.slots.reserve(&self.backing, most, wanted)?;
         self.owners.reserve(&self.backing, most, wanted)?;
         self.values.reserve(&self.backing, most, wanted)?;
-        let slots = self.slots.commit(&self.backing, wanted)?;
-        let owners = self.owners.commit(&self.backing, wanted)?;
-        let values = self.values.commit(&self.backing, wanted)?;
+        let slots = self.slots.commit(&self.backing, wanted)?.ok_or(full)?;
+        let owners = self.owners.commit(&self.backing, wanted)?.ok_or(full)?;
+        let values = self.values.commit(&self.backing, wanted)?.ok_or(full)?;
         let count = slots.min(owners).min(values).min(self.capacity_max as usize);
         self.committed_count = count as u32;
         self.check();
@@ -335,26 +335,9 @@ impl<T, B: Backing> DensePool<T, B> {
 
     /// What the pool holds now. O(1), and the kernel is asked about its memory.
     pub fn statistics(&self) -> RegionStatistics {
-        let mut seen = RegionStatistics::default();
-        let live_bytes = self.len() * size_of::<T>();
-        let mut all = Some(0);
         let rows = [self.slots.extent(), self.owners.extent(), self.values.extent()];
-        for extent in rows.into_iter().flatten() {
-            // SAFETY: a live extent of this backing.
-            let resident =
-                unsafe { self.backing.resident_bytes(&extent, 0..extent.committed_bytes) };
-            seen.reserved_bytes += extent.reserved_bytes;
-            seen.committed_bytes += extent.committed_bytes;
-            all = all.zip(resident).map(|(sum, here)| sum + here);
-        }
-        seen.resident_bytes = all.into();
-        seen.live_count = Figure::Exact(self.len());
-        seen.live_bytes = Figure::Exact(live_bytes);
-        seen.requested_bytes = seen.live_bytes;
-        seen.free_bytes = Figure::Exact(seen.committed_bytes - live_bytes);
         let has_free = self.free != NONE || self.used_count < self.committed_count;
-        seen.largest_free_bytes = if has_free { size_of::<T>() } else { 0 };
-        seen
+        column::statistics(&self.backing, rows, self.len(), size_of::<T>(), has_free)
     }
 
     /// Walks the invariants; empty in release builds.

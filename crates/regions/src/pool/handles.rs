@@ -11,22 +11,20 @@ use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::num::NonZero;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use heapwright_core::backing::Backing;
 use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
-use heapwright_core::region_statistics::{Figure, RegionStatistics};
+use heapwright_core::region_statistics::RegionStatistics;
 
-use crate::chunk::Chunk;
+use super::column::{self, Column};
 
 use walk::Places;
 pub use walk::{Iter, Values};
 
 /// No next free slot.
 const NONE: u32 = u32::MAX;
-const LINE_BYTES: usize = 64;
 const WORD_BITS: usize = u64::BITS as usize;
 /// A batched look-up and a walk ask for lines so many values ahead.
 const AHEAD_COUNT: usize = 16;
@@ -155,8 +153,7 @@ impl<T: ?Sized> fmt::Debug for Handle<T> {
 /// share(HandlePool::<core::cell::Cell<u8>, _>::new_in(AnonymousPages));
 /// ```
 pub struct HandlePool<T, B: Backing> {
-    /// The first entry; dangling before the first insert.
-    entries: NonNull<Entry<T>>,
+    entries: Column<Entry<T>>,
     /// Entries ever used.
     used_count: u32,
     /// Entries that are committed.
@@ -165,15 +162,13 @@ pub struct HandlePool<T, B: Backing> {
     /// The count of values above the first free entry: what a removal and an insertion change is
     /// one word, and one store.
     tally: u64,
-    chunk: Option<NonNull<Chunk>>,
-    /// A bit for each entry: it may have a value (H4). Dangling before the first insert.
-    live: NonNull<AtomicU64>,
-    live_chunk: Option<NonNull<Chunk>>,
+    /// A bit for each entry: it may have a value (H4).
+    live: Column<AtomicU64>,
     backing: B,
     value: PhantomData<T>,
 }
 
-// SAFETY: the entries belong to this value alone, as a `Vec`'s items do; the chunk's header too.
+// SAFETY: the rows belong to this value alone, as a `Vec`'s items do; their headers too.
 unsafe impl<T: Send, B: Backing + Send> Send for HandlePool<T, B> {}
 // SAFETY: by shared reference values are lent shared and the header is only read.
 unsafe impl<T: Sync, B: Backing + Sync> Sync for HandlePool<T, B> {}
@@ -187,14 +182,12 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// A pool of at most `capacity_max` values.
     pub const fn with_capacity_max(backing: B, capacity_max: u32) -> Self {
         Self {
-            entries: NonNull::dangling(),
+            entries: Column::new(),
             used_count: 0,
             committed_count: 0,
             capacity_max,
             tally: NONE as u64,
-            chunk: None,
-            live: NonNull::dangling(),
-            live_chunk: None,
+            live: Column::new(),
             backing,
             value: PhantomData,
         }
@@ -258,7 +251,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         }
         let index = self.used_count;
         // SAFETY: below `committed_count`, so committed, aligned and ours.
-        let place = unsafe { self.entries.add(index as usize) };
+        let place = unsafe { self.entries.at(index as usize) };
         let header = UPPER_ONE + u64::from(index) + 1;
         // SAFETY: as above; nothing there needs to be dropped.
         unsafe { place.write(Entry { header, content: Content { next_free: NONE } }) };
@@ -295,73 +288,45 @@ impl<T, B: Backing> HandlePool<T, B> {
             capacity_bytes: size.saturating_mul(self.capacity_max as usize),
         };
         let wanted = self.committed_count.checked_add(more).filter(|sum| *sum <= self.capacity_max);
-        let too_large = AllocError::TooLarge { requested_bytes: usize::MAX };
-        let header_bytes = Self::header_bytes();
-        let bytes = (wanted.ok_or(full)? as usize)
-            .checked_mul(size)
-            .and_then(|bytes| bytes.checked_add(header_bytes))
-            .ok_or(too_large)?;
-        let at = match self.chunk {
-            Some(at) => at,
-            None => self.start(bytes)?,
-        };
-        // SAFETY: written by `Chunk::make`, there until the pool is dropped, not overlapped by
-        // entries; changed through cells.
-        let chunk = unsafe { at.as_ref() };
-        if !chunk.extend(&self.backing, bytes)? {
-            return Err(full);
+        let wanted = wanted.ok_or(full)? as usize;
+        if !self.entries.is_reserved() {
+            self.reserve(wanted)?;
         }
-        let entries = chunk.at(header_bytes).cast();
-        let committed = (chunk.extent.get().committed_bytes - header_bytes) / size;
+        let committed = self.entries.commit(&self.backing, wanted)?.ok_or(full)?;
         let committed = committed.min(self.capacity_max as usize) as u32;
         self.extend_live(committed)?;
-        self.entries = entries;
         self.committed_count = committed;
         self.check();
         Ok(())
     }
 
-    /// Takes the range of addresses for the entries, with room for `bytes` at once, and one for
-    /// their bits.
-    fn start(&mut self, bytes: usize) -> Result<NonNull<Chunk>, AllocError> {
-        let size = size_of::<Entry<T>>();
-        let most = (self.capacity_max as usize).saturating_mul(size);
-        let most = most.saturating_add(Self::header_bytes());
-        let hint = self.backing.reserve_hint(bytes).min(most).max(bytes);
-        // The bits first: the hint may be all that a buffer has.
-        let bit_bytes = (hint / size + 1).div_ceil(WORD_BITS) * size_of::<u64>();
-        let header_bytes = Chunk::header_bytes(LINE_BYTES);
-        let least = header_bytes + size_of::<u64>();
-        let live = match self.live_chunk {
-            Some(live) => live,
-            None => Chunk::make(&self.backing, header_bytes + bit_bytes, least, LINE_BYTES)?,
+    /// Takes addresses for the entries, `wanted` at least, and for their bits.
+    fn reserve(&mut self, wanted: usize) -> Result<(), AllocError> {
+        let bytes = Column::<Entry<T>>::bytes(wanted)?;
+        let capacity_max = self.capacity_max as usize;
+        let most = |backing: &B| {
+            let room = Column::<Entry<T>>::count_in(backing.reserve_hint(bytes));
+            room.min(capacity_max).max(wanted)
         };
-        self.live_chunk = Some(live);
-        let hint = self.backing.reserve_hint(bytes).min(hint).max(bytes);
-        let at = Chunk::make(&self.backing, hint, bytes, Self::ALIGN)?;
-        self.chunk = Some(at);
-        Ok(at)
+        // The bits first: the hint may be all that a buffer has.
+        let words = (most(&self.backing) + 1).div_ceil(WORD_BITS);
+        self.live.reserve(&self.backing, words, 1)?;
+        self.entries.reserve(&self.backing, most(&self.backing), wanted)
     }
 
     /// Makes room for the bits of `count` entries; new ones are clear.
     fn extend_live(&mut self, count: u32) -> Result<(), AllocError> {
-        let Some(at) = self.live_chunk else { return Ok(()) };
-        // SAFETY: as for the chunk of the entries.
-        let chunk = unsafe { at.as_ref() };
-        let header_bytes = Chunk::header_bytes(LINE_BYTES);
         let words = (count as usize).div_ceil(WORD_BITS);
-        if !chunk.extend(&self.backing, header_bytes + words * size_of::<u64>())? {
-            return Err(AllocError::Full {
-                requested_bytes: words * size_of::<u64>(),
-                largest_free_bytes: 0,
-                capacity_bytes: chunk.extent.get().reserved_bytes,
-            });
-        }
+        let full = AllocError::Full {
+            requested_bytes: words * size_of::<u64>(),
+            largest_free_bytes: 0,
+            capacity_bytes: self.live.extent().map_or(0, |extent| extent.reserved_bytes),
+        };
+        self.live.commit(&self.backing, words)?.ok_or(full)?;
         let from = (self.committed_count as usize).div_ceil(WORD_BITS);
-        self.live = chunk.at(header_bytes).cast();
         if words > from {
             // SAFETY: inside the words just committed.
-            let fresh = unsafe { self.live.add(from) };
+            let fresh = unsafe { self.live.at(from) };
             // SAFETY: as above; no entry had a bit there, and this borrow is exclusive.
             unsafe { fresh.write_bytes(0, words - from) };
         }
@@ -373,7 +338,7 @@ impl<T, B: Backing> HandlePool<T, B> {
     fn live_word(&self, word: usize) -> &AtomicU64 {
         debug_assert!(word < (self.used_count as usize).div_ceil(WORD_BITS));
         // SAFETY: a word with the bit of an entry that was used, so committed.
-        let place = unsafe { self.live.add(word) };
+        let place = unsafe { self.live.at(word) };
         // SAFETY: as above; cleared when it was committed, and only used as an atomic since.
         unsafe { place.as_ref() }
     }
@@ -488,7 +453,7 @@ impl<T, B: Backing> HandlePool<T, B> {
     pub fn prefetch(&self, handle: Handle<T>) {
         if handle.index() < self.used_count {
             // SAFETY: below `used_count`, so in the committed entries.
-            let entry = unsafe { self.entries.add(handle.index() as usize) };
+            let entry = unsafe { self.entries.at(handle.index() as usize) };
             prefetch_read(entry.as_ptr());
         }
     }
@@ -517,7 +482,7 @@ impl<T, B: Backing> HandlePool<T, B> {
             return None;
         }
         // SAFETY: below `used_count`, so in the committed entries.
-        let entry = unsafe { self.entries.add(index as usize) };
+        let entry = unsafe { self.entries.at(index as usize) };
         // SAFETY: written when `used_count` passed it; lent as we are.
         Some(unsafe { entry.as_ref() })
     }
@@ -528,42 +493,16 @@ impl<T, B: Backing> HandlePool<T, B> {
     unsafe fn entry_mut(&mut self, index: u32) -> &mut Entry<T> {
         debug_assert!(index < self.used_count);
         // SAFETY: below `used_count`, so in the committed entries.
-        let mut entry = unsafe { self.entries.add(index as usize) };
+        let mut entry = unsafe { self.entries.at(index as usize) };
         // SAFETY: written when `used_count` passed it; lent exclusively as we are.
         unsafe { entry.as_mut() }
     }
 
-    /// Entries start at a line, so that those of a line's size do not straddle two.
-    const ALIGN: usize =
-        if align_of::<Entry<T>>() > LINE_BYTES { align_of::<Entry<T>>() } else { LINE_BYTES };
-
-    const fn header_bytes() -> usize {
-        Chunk::header_bytes(Self::ALIGN)
-    }
-
     /// What the pool holds now. O(1), and the kernel is asked about its memory.
     pub fn statistics(&self) -> RegionStatistics {
-        let mut seen = RegionStatistics::default();
-        let live_bytes = self.len() * size_of::<T>();
-        let mut all = Some(0);
-        for at in [self.chunk, self.live_chunk].into_iter().flatten() {
-            // SAFETY: as in `try_reserve`; only read.
-            let extent = unsafe { at.as_ref() }.extent.get();
-            let committed = 0..extent.committed_bytes;
-            // SAFETY: a live extent of this backing.
-            let resident = unsafe { self.backing.resident_bytes(&extent, committed) };
-            seen.reserved_bytes += extent.reserved_bytes;
-            seen.committed_bytes += extent.committed_bytes;
-            all = all.zip(resident).map(|(sum, here)| sum + here);
-        }
-        seen.resident_bytes = all.into();
-        seen.live_count = Figure::Exact(self.len());
-        seen.live_bytes = Figure::Exact(live_bytes);
-        seen.requested_bytes = seen.live_bytes;
-        seen.free_bytes = Figure::Exact(seen.committed_bytes - live_bytes);
+        let rows = [self.entries.extent(), self.live.extent()];
         let has_free = self.free() != NONE || self.used_count < self.committed_count;
-        seen.largest_free_bytes = if has_free { size_of::<T>() } else { 0 };
-        seen
+        column::statistics(&self.backing, rows, self.len(), size_of::<T>(), has_free)
     }
 
     /// Walks the invariants; empty in release builds.
@@ -602,12 +541,10 @@ impl<T, B: Backing> Drop for HandlePool<T, B> {
         if mem::needs_drop::<T>() {
             self.clear();
         }
-        for at in [self.chunk, self.live_chunk].into_iter().flatten() {
-            // SAFETY: as in `try_reserve`.
-            let extent = unsafe { at.as_ref() }.extent.get();
-            // SAFETY: one of our two extents, once; nothing of it is used any more.
-            unsafe { self.backing.release(extent) };
-        }
+        // SAFETY: reserved from this backing; nothing of it is used any more.
+        unsafe { self.entries.release(&self.backing) };
+        // SAFETY: as above.
+        unsafe { self.live.release(&self.backing) };
     }
 }
 

@@ -55,7 +55,7 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
     fn look_ahead(&mut self) {
         if let Some(index) = self.ahead.next(self.pool) {
             // SAFETY: a bit of an entry that was used, so below `used_count`.
-            let entry = unsafe { self.pool.entries.add(index as usize) };
+            let entry = unsafe { self.pool.entries.at(index as usize) };
             prefetch_read(entry.as_ptr());
         }
     }
@@ -72,7 +72,7 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
                 let index = word * WORD_BITS + bits.trailing_zeros() as usize;
                 bits ^= bit;
                 // SAFETY: a bit of an entry that was used, so below `used_count`.
-                let entry = unsafe { self.pool.entries.add(index) };
+                let entry = unsafe { self.pool.entries.at(index) };
                 // SAFETY: written when `used_count` passed it; lent as the pool is.
                 let entry = unsafe { entry.as_ref() };
                 if !entry.has_value() {
@@ -99,7 +99,7 @@ impl<'a, T, B: Backing> Places<'a, T, B> {
             let index = self.here.next(self.pool)?;
             debug_assert!(index < self.pool.used_count);
             // SAFETY: a bit of an entry that was used, so below `used_count`.
-            let entry = unsafe { self.pool.entries.add(index as usize) };
+            let entry = unsafe { self.pool.entries.at(index as usize) };
             // SAFETY: written when `used_count` passed it; lent as the pool is.
             let entry = unsafe { entry.as_ref() };
             if entry.has_value() {
