@@ -233,7 +233,9 @@ impl Span {
         if list.is_null() || !is_enough || geometry.is_coarse() {
             return None;
         }
+        reached!(LinksRead);
         self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
+        reached!(LinksTaken);
         self.set_used(used + linked);
         Some((list, linked as u32))
     }
