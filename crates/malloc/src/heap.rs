@@ -260,7 +260,9 @@ impl Entered {
     fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
         let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
         let extended = span.extended();
-        let list = span.take_slots(wished, enough);
+        let lists = &self.inside.lists[span.class_index()];
+        let is_growing = lists.full != NO_SLICE || lists.available != NO_SLICE;
+        let list = span.take_slots(wished, enough, is_growing);
         if is_optional {
             let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
             self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);

@@ -146,12 +146,15 @@ impl Gate {
 }
 
 const BLOCK_BYTES: usize = 1024;
-/// All of a span, so that what is linked is enough for a quick refill.
-const BATCH_COUNT: usize = 32;
+
+/// All slots of a span, so that what is linked is enough for a quick refill.
+fn batch_count() -> usize {
+    usize::from(Geometry::of(class_of(BLOCK_BYTES)).slot_count)
+}
 
 /// Takes a batch and gives it back; each block keeps what was written.
 fn batch() {
-    let blocks: Vec<*mut u8> = (0..BATCH_COUNT)
+    let blocks: Vec<*mut u8> = (0..batch_count())
         .map(|number| {
             let block = alloc(BLOCK_BYTES);
             // SAFETY: a fresh block of that length.
@@ -190,8 +193,6 @@ fn heap_of(token: usize) -> &'static Heap {
 
 impl Owner {
     fn start() -> Self {
-        let slot_count = usize::from(Geometry::of(class_of(BLOCK_BYTES)).slot_count);
-        assert!(slot_count <= BATCH_COUNT);
         let gate = Arc::new(Gate::default());
         let (tell, told) = channel();
         let own = Arc::clone(&gate);
