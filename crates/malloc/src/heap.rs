@@ -552,7 +552,12 @@ impl Entered {
         self.heap.enough.iter().for_each(|enough| enough.store(NEVER_ENOUGH, Ordering::Relaxed));
         for class_index in 0..CLASS_COUNT {
             while let Some(span) = self.take_any(class_index) {
-                self.give_up(span);
+                if span.used() == 0 {
+                    // Nobody has a block of it, so nobody will ask for its bits.
+                    lock().give_span(span);
+                } else {
+                    self.give_up(span);
+                }
             }
         }
         // Closed only now: whoever finds it closed finds the owners changed, too.

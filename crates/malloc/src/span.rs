@@ -219,7 +219,7 @@ impl Span {
         if list.is_null() && self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend(enough > 0, is_growing) && list.is_null() {
+        if !self.extend(wished, enough > 0, is_growing) && list.is_null() {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -321,10 +321,10 @@ impl Span {
         taken
     }
 
-    /// Links slots that were never handed out in front of those that were freed, a page at a time,
-    /// since linking touches them and a page fault costs ten times what a refill does; whether
-    /// there were any.
-    fn extend(self, is_hot: bool, is_growing: bool) -> bool {
+    /// Links slots that were never handed out in front of those that were freed, `wished` of them
+    /// but a page's at most, since linking touches them and a page fault costs ten times what a
+    /// refill does; whether there were any.
+    fn extend(self, wished: usize, is_hot: bool, is_growing: bool) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -341,10 +341,11 @@ impl Span {
         while touched >> (page + 1) & 1 == 1 {
             page += 1;
         }
-        let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let most = if is_hot { geometry.slot_count } else { geometry.hand_out_count };
-        let wished = wished.clamp(1, usize::from(most));
-        let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
+        let there = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
+        // The first refills want few: a thread that ends soon would have linked the rest in vain.
+        let most = if is_hot { usize::from(geometry.slot_count) } else { wished };
+        let end =
+            (extended + there.clamp(1, most)).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
         }
