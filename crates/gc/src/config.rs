@@ -92,7 +92,7 @@ pub struct Config {
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
     /// Adaptive: a pause of a minor collection, CPU time, should take no longer; the nursery
-    /// shrinks until it is so. Default: none; a nursery that has grown shrinks at 5 ms.
+    /// shrinks until it is so. Default: none; a nursery that has grown shrinks at 8 ms.
     pub pause_target: Option<Duration>,
     /// Adaptive: the share of time, in percent below 100, that is left to the mutator; the heap
     /// grows, within its limit, until it is so. Where it conflicts with the pause target the
