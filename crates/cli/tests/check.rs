@@ -312,8 +312,7 @@ fn findings_are_written_as_sarif() {
 #[test]
 fn under_a_low_address_limit_the_program_runs_unchecked_and_that_is_said_once() {
     let binary = heapwright().get_program().to_owned();
-    let object = Path::new(&binary).parent().and_then(Path::parent).expect("a target directory");
-    let object = object.join("so/libheapwright_check.so");
+    let object = Path::new(&binary).with_file_name("libheapwright_check.so");
     // `sort` allocates, grows and frees; the limit leaves no room for the tables.
     let script = "ulimit -v 120000; printf 'b\\na\\n' | LD_PRELOAD=\"$1\" sort";
     let output = Command::new("sh").args(["-c", script, "sh"]).arg(object).output();
