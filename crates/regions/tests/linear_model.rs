@@ -63,7 +63,7 @@ fn random_layout(random: &mut Random) -> Layout {
 fn run<B: Backing, const ALIGN: usize>(backing: B, seed: u64, steps: u32) -> u32 {
     println!("seed {seed}");
     let random = &mut Random::new(seed);
-    let mut arena: Linear<B, NoCounts, ALIGN> = Linear::new_in(backing);
+    let mut arena: Linear<B, NoCounts, ALIGN> = Linear::aligned_in(backing);
     let mut live: Vec<Block> = Vec::new();
     let mut marks: Vec<(Mark, usize)> = Vec::new();
     let mut refused = 0;

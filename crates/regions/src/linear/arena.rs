@@ -109,9 +109,17 @@ impl Default for Linear<heapwright_os::AnonymousPages> {
     }
 }
 
-impl<B: Backing, const ALIGN: usize> Linear<B, NoCounts, ALIGN> {
+impl<B: Backing> Linear<B> {
     /// An arena over `backing`. Takes no memory until it is used.
     pub const fn new_in(backing: B) -> Self {
+        Self::counted_in(backing, NoCounts)
+    }
+}
+
+impl<B: Backing, const ALIGN: usize> Linear<B, NoCounts, ALIGN> {
+    /// An arena over `backing` whose blocks are aligned to `ALIGN` at least. Takes no memory until
+    /// it is used.
+    pub const fn aligned_in(backing: B) -> Self {
         Self::counted_in(backing, NoCounts)
     }
 }
