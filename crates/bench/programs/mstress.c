@@ -41,10 +41,10 @@ static void *stress(void *argument) {
     uint64_t taken = 0;
     for (int i = 0; i < 30000; i++) {
         uint32_t dice = rng_below(&rng, 100);
-        if (dice < 50 || count == 0) {
+        if (dice < 50) {
             taken += 1;
             give(take(&rng));
-        } else if (dice < 75 && count < KEPT) {
+        } else if (count == 0 || (dice < 75 && count < KEPT)) {
             taken += 1;
             kept[count++] = take(&rng);
         } else if (dice < 88) {

@@ -11,7 +11,7 @@
 use core::ptr::NonNull;
 
 use heapwright_os::{Advice, advise, page_bytes};
-use heapwright_sync::atomic::Ordering;
+use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, PASSIVE, Place, SliceIndex};
@@ -19,6 +19,7 @@ use crate::geometry::{Geometry, UNIT_BYTES};
 use crate::heap::Heap;
 use crate::huge;
 use crate::nodes::Part;
+use crate::pressure;
 use crate::purge::note_purged;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
@@ -36,6 +37,8 @@ const TAIL_PAGES_MIN: u32 = 2;
 const POPULATE_PAGES_MAX: usize = 8;
 /// But one by one until so much was ever used: in small processes each page counts.
 const POPULATE_USED_BYTES_MIN: usize = 4 << 20;
+/// 1 when the kernel refused to provide several at once.
+static POPULATE_REFUSED: AtomicU32 = AtomicU32::new(0);
 /// What one bit of `extra` stands for.
 pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
 const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
@@ -206,7 +209,8 @@ impl Span {
     /// as used from here on.
     ///
     /// New ones join those that were freed while these are fewer than `enough`. When that is above
-    /// 0, there come as many as there are resident pages for.
+    /// 0, there come as many as there are resident pages for. Pages of a class that is growing are
+    /// provided several at once.
     pub(crate) fn take_slots(self, wished: usize, enough: u8, is_growing: bool) -> Block {
         debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -368,7 +372,11 @@ impl Span {
     /// Has the kernel provide `page`, which is about to be touched, and some behind it, at once.
     fn populate(self, page: usize, is_growing: bool) {
         let touched = self.touched();
-        if touched >> page & 1 == 1 || ever_used_bytes() < POPULATE_USED_BYTES_MIN {
+        if touched >> page & 1 == 1
+            || ever_used_bytes() < POPULATE_USED_BYTES_MIN
+            || POPULATE_REFUSED.load(Ordering::Relaxed) != 0
+            || pressure::is_tight()
+        {
             return;
         }
         let most = if is_growing { POPULATE_PAGES_MAX } else { page.min(POPULATE_PAGES_MAX) };
@@ -380,9 +388,12 @@ impl Span {
         let address = slice_start(self.index).wrapping_add(page * PAGE_UNIT_BYTES);
         let Some(start) = NonNull::new(address) else { return };
         // SAFETY: whole pages of our span; what is on them, if anything, stays.
-        if unsafe { advise(start, count * PAGE_UNIT_BYTES, Advice::Populate) }.is_ok() {
-            self.note_touched(page * PAGE_UNIT_BYTES, count * PAGE_UNIT_BYTES);
+        if unsafe { advise(start, count * PAGE_UNIT_BYTES, Advice::Populate) }.is_err() {
+            // Not on this kernel, or no memory: by faults from here on.
+            POPULATE_REFUSED.store(1, Ordering::Relaxed);
         }
+        // After a refusal, too: some may be there.
+        self.note_touched(page * PAGE_UNIT_BYTES, count * PAGE_UNIT_BYTES);
     }
 
     /// Gives the pages behind the slots handed out so far to the kernel, if two or more are there;
