@@ -53,6 +53,29 @@ fn function(finding: &Value, stack: &str) -> String {
     frames[0]["function"].as_str().unwrap_or_default().to_owned()
 }
 
+/// What the loader has to tell lives until the loader is asked again: not by us, who look for
+/// `__vfprintf_chk` while the text is being printed.
+#[test]
+fn the_text_of_dlerror_outlives_what_prints_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("program");
+    let source = r#"
+        #include <dlfcn.h>
+        #include <stdio.h>
+        int main(void) {
+            if (dlopen("/nowhere/to/be/found.so", RTLD_NOW) != NULL) return 1;
+            printf("told: %s\n", dlerror());
+            return 0;
+        }"#;
+    let flags = ["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fbuiltin"];
+    heapwright_testkit::compile_c(source, &program, &flags);
+    let output = check(&program, &[]);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.starts_with("told: /nowhere/to/be/found.so: cannot open"), "{out}{err}");
+    assert_eq!(output.status.code(), Some(0), "{err}");
+}
+
 #[test]
 fn each_kind_of_error_is_told_with_its_places_and_its_twin_is_left_alone() {
     // Program, kind, innermost functions of access, allocation and free.

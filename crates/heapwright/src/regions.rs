@@ -12,6 +12,11 @@ pub use heapwright_regions::{
 };
 
 pub use heapwright_regions::{
+    Brand, BrandedHandle, BrandedPool, DensePool, HandleError, Kept, Prefaulted, ScopedHandle,
+    ScopedPool, with_brand,
+};
+
+pub use heapwright_regions::{
     Bound, FileHeap, FileHeapError, FileHeapShape, FilePages, FilePart, Guarded, HugePages,
     HugeWish, OffsetBuddy,
 };

@@ -5,7 +5,7 @@
 //! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
 //! | that end in the opposite order of their making | [`Stack`] |
 //! | with a frame of a game, or the next one | [`Frames`] |
-//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`], [`BrandedPool`] |
+//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`], [`BrandedPool`], [`ScopedPool`]; walked often: [`DensePool`] |
 //! | under handles, and their memory must go back whatever is left | [`CompactingHeap`]; values: [`CompactingPool`] |
 //! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
@@ -88,8 +88,9 @@ pub use locked::Locked;
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
 pub use pool::{
-    BrandedHandle, BrandedPool, DensePool, Handle, HandleError, HandlePool, Iter as HandleIter,
-    Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool, Values as HandleValues,
+    Brand, BrandedHandle, BrandedPool, DensePool, Handle, HandleError, HandlePool,
+    Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, ScopedHandle, ScopedPool,
+    SharedPool, TypedPool, Values as HandleValues, with_brand,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};
