@@ -100,7 +100,7 @@ fn run<B: Backing>(pool: &CompactingPool<[u32; 5], B>, seed: u64, steps: u32) ->
     let (mut refused, mut moved) = (0, 0);
     for step in 0..steps {
         // Walking all is slow; a walk now and then sees what the steps between did.
-        pool.sweep.checks.set(step % 8 == 0);
+        pool.sweep.checks.set(step % 16 == 0);
         let grows = step / 700 % 2 == 0;
         let bulk = random.below(12);
         match random.below(20) {
@@ -194,7 +194,7 @@ fn run<B: Backing>(pool: &CompactingPool<[u32; 5], B>, seed: u64, steps: u32) ->
 
 #[test]
 fn random_programs_keep_every_value_and_invariant() {
-    let (seeds, steps) = if cfg!(miri) { (1, 150) } else { (12, 4000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 150) } else { (8, 4000) };
     let mut moved = 0;
     for seed in 0..seeds {
         moved += run(&CompactingPool::new_in(PAGES), seed, steps).1;
