@@ -36,8 +36,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         ]
     }
     let workload = |name, subjects| Workload { name, count: 2_000_000, latencies: true, subjects };
-    let refill =
-        |name, subjects| Workload { name, count: 2_000_000, latencies: false, subjects };
+    let refill = |name, subjects| Workload { name, count: 2_000_000, latencies: false, subjects };
     vec![
         workload("pool_64B_1K", subjects::<1000>()),
         workload("pool_64B_100K", subjects::<100_000>()),
@@ -157,7 +156,7 @@ fn values<const LIVE: usize>(probe: &mut Probe) {
         // SAFETY: written by `take`, and nobody's until it is freed.
         let value = unsafe { block.cast::<[u64; 8]>().read() };
         // As much as a pool that gives it back leaves to its caller, who does not look.
-        drop(Some(value));
+        let _given = Some(value);
         // SAFETY: `churn` gives each block back once.
         unsafe { pool.free(block.cast()) }
     });
@@ -184,9 +183,12 @@ fn handles<const LIVE: usize>(probe: &mut Probe) {
 fn pool_refill<const LIVE: usize>(probe: &mut Probe) {
     let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
     // SAFETY: `refill` gives each block back once.
-    refill(probe, LIVE, || touched(pool.alloc().expect("memory")), |block| unsafe {
-        pool.free(block)
-    });
+    refill(
+        probe,
+        LIVE,
+        || touched(pool.alloc().expect("memory")),
+        |block| unsafe { pool.free(block) },
+    );
 }
 
 fn values_refill<const LIVE: usize>(probe: &mut Probe) {
@@ -203,9 +205,14 @@ fn values_refill<const LIVE: usize>(probe: &mut Probe) {
 
 fn compacting_refill<const LIVE: usize>(probe: &mut Probe) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
-    refill(probe, LIVE, || pool.insert([1; 8]).expect("memory"), |handle| {
-        pool.remove(handle).expect("live");
-    });
+    refill(
+        probe,
+        LIVE,
+        || pool.insert([1; 8]).expect("memory"),
+        |handle| {
+            pool.remove(handle).expect("live");
+        },
+    );
 }
 
 /// After a burst of four times as many, of which one in eight stayed, and a compaction.
@@ -213,8 +220,7 @@ fn compacted_refill<const LIVE: usize>(probe: &mut Probe) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
     let random = &mut heapwright_testkit::Random::new(2);
     let burst: Vec<_> = (0..4 * LIVE).map(|_| pool.insert([1; 8]).expect("memory")).collect();
-    let (kept, ended): (Vec<_>, Vec<_>) =
-        burst.into_iter().partition(|_| random.below(8) == 0);
+    let (kept, ended): (Vec<_>, Vec<_>) = burst.into_iter().partition(|_| random.below(8) == 0);
     for handle in ended {
         pool.remove(handle).expect("live");
     }
@@ -229,16 +235,26 @@ fn compacted_refill<const LIVE: usize>(probe: &mut Probe) {
 
 fn handles_refill<const LIVE: usize>(probe: &mut Probe) {
     let pool: RefCell<HandlePool<[u64; 8], _>> = RefCell::new(HandlePool::new_in(AnonymousPages));
-    refill(probe, LIVE, || pool.borrow_mut().insert([1; 8]).expect("memory"), |handle| {
-        pool.borrow_mut().remove(handle).expect("live");
-    });
+    refill(
+        probe,
+        LIVE,
+        || pool.borrow_mut().insert([1; 8]).expect("memory"),
+        |handle| {
+            pool.borrow_mut().remove(handle).expect("live");
+        },
+    );
 }
 
 fn slab_peer_refill<const LIVE: usize>(probe: &mut Probe) {
     let slab = RefCell::new(slab::Slab::<[u64; 8]>::new());
-    refill(probe, LIVE, || slab.borrow_mut().insert([1; 8]), |key| {
-        slab.borrow_mut().remove(key);
-    });
+    refill(
+        probe,
+        LIVE,
+        || slab.borrow_mut().insert([1; 8]),
+        |key| {
+            slab.borrow_mut().remove(key);
+        },
+    );
 }
 
 /// Keys instead of pointers.
