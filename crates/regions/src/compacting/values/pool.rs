@@ -171,16 +171,15 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// says, with the value.
     #[inline]
     pub fn insert(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
-        match self.free.get() {
-            NONE => self.insert_slow(value),
-            index => Ok(self.fill(index, value)),
+        let mut index = self.free.get();
+        if index == NONE {
+            // The value is not lent to what is cold: it would have to be in memory for that.
+            match self.refill() {
+                Ok(None) => index = self.free.get(),
+                Ok(Some((index, place))) => return Ok(self.fill_away(index, place, value)),
+                Err(error) => return Err((error, value)),
+            }
         }
-    }
-
-    /// Gives `value` the first index of the list, `index`, and its home.
-    #[inline(always)]
-    fn fill(&self, index: u32, value: T) -> Handle<T> {
-        debug_assert!(self.free.get() == index, "V2: {index} is not the first");
         let slot = self.slot(index);
         // SAFETY: the home of a listed index, where the next one stands (V2).
         self.free.set(unsafe { slot.cast::<u32>().read() });
@@ -192,24 +191,17 @@ impl<T, B: Backing> CompactingPool<T, B> {
         self.live_count.set(self.live_count.get() + 1);
         // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
         unsafe { slot.cast::<T>().write(value) };
-        Handle::of_parts(index, name)
+        Ok(Handle::of_parts(index, name))
     }
 
-    #[cold]
-    #[inline(never)]
-    fn insert_slow(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
-        let (index, place) = match self.refill() {
-            Ok(None) => return Ok(self.fill(self.free.get(), value)),
-            Ok(Some(pair)) => pair,
-            Err(error) => return Err((error, value)),
-        };
-        // Not at home: all homes are taken.
-        // SAFETY: a slot that is nobody's, as above.
+    /// Puts `value` where an index has a place that is not its home: that was somebody's.
+    #[inline]
+    fn fill_away(&self, index: u32, place: u32, value: T) -> Handle<T> {
+        // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
         unsafe { self.slot(place).cast::<T>().write(value) };
         self.live_count.set(self.live_count.get() + 1);
-        let handle = Handle::of_parts(index, name_of(self.tag(index).get()) | LIVE);
         self.check();
-        Ok(handle)
+        Handle::of_parts(index, name_of(self.tag(index).get()) | LIVE)
     }
 
     /// Takes the value out; no handle names it any more. O(1); a search among 1024 if compaction
