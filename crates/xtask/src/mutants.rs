@@ -374,7 +374,7 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
 }
 
 /// All files that are under version control, as they are now.
-fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
+pub(crate) fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
     let list = shell::output(Command::new("git").arg("ls-files").current_dir(root))?;
     for name in list.lines() {
         let (from, to) = (root.join(name), copy.join(name));
