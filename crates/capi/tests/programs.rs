@@ -450,6 +450,21 @@ fn tier_programs_nginx_under_wrk() {
     assert!(!log.contains("exited on signal"), "{log}");
 }
 
+/// Has the shell script `script` run as a user that PostgreSQL accepts, who owns `home`.
+fn as_postgres(home: &std::path::Path, script: &str) -> Command {
+    // Only root can change the user.
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = Command::new(if is_root { "setpriv" } else { "sh" });
+    if is_root {
+        let chown = Command::new("chown").args(["-R", "postgres"]).arg(home).status();
+        assert!(chown.expect("chown").success());
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
+    }
+    command.arg("-c").arg(script).env_remove("LD_PRELOAD").stdin(Stdio::null());
+    command
+}
+
 #[test]
 #[ignore = "long tier: programs"]
 fn tier_programs_postgres() {
@@ -473,18 +488,9 @@ fn tier_programs_postgres() {
          pg_ctl -D data -w -m fast stop >/dev/null; ! grep -E 'signal|PANIC|heapwright' log",
         home.display()
     );
-    // Only root can change the user.
-    let is_root =
-        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     let run = |is_under_ours: bool| {
         let preload = if is_under_ours { copy.display().to_string() } else { String::new() };
-        let mut command = Command::new(if is_root { "setpriv" } else { "sh" });
-        if is_root {
-            let chown = Command::new("chown").args(["-R", "postgres"]).arg(&home).status();
-            assert!(chown.expect("chown").success());
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
-        }
-        command.arg("-c").arg(&script).env_remove("LD_PRELOAD").stdin(Stdio::null());
+        let mut command = as_postgres(&home, &script);
         if is_under_ours {
             command.env("LD_PRELOAD", preload);
         }
@@ -494,4 +500,60 @@ fn tier_programs_postgres() {
     assert!(plain.status.success(), "{plain:?}");
     assert!(ours.status.success(), "{}", String::from_utf8_lossy(&ours.stderr));
     assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&plain.stdout));
+}
+
+/// PostgreSQL's own regression suite, its server under the object: the plain server passes, and so
+/// does this one. `HEAPWRIGHT_POSTGRES_REGRESS` names `src/test/regress` of the sources of the
+/// installed release, with `regress.so`, `refint.so` and `autoinc.so` built there (`make
+/// regress.so autoinc.so refint.so`).
+#[test]
+#[ignore = "long tier: programs"]
+fn tier_programs_postgres_regression() {
+    let suite = std::env::var_os("HEAPWRIGHT_POSTGRES_REGRESS")
+        .map(PathBuf::from)
+        .expect("HEAPWRIGHT_POSTGRES_REGRESS names PostgreSQL's src/test/regress");
+    let pgxs = Command::new("pg_config").arg("--pgxs").output().expect("pg_config");
+    // Beside pgxs/src/makefiles/pgxs.mk.
+    let pgxs = PathBuf::from(String::from_utf8_lossy(&pgxs.stdout).trim());
+    let runner = pgxs.ancestors().nth(3).expect("a directory").join("src/test/regress/pg_regress");
+    assert!(runner.exists(), "{} is missing", runner.display());
+    let home = directory().join("postgres_regression");
+    fs::set_permissions(directory(), fs::Permissions::from_mode(0o755)).expect("the mode");
+    for (preload, name) in [(None, "plain"), (Some(subject()), "subject")] {
+        let _ = fs::remove_dir_all(&home);
+        fs::create_dir_all(&home).expect("a directory");
+        let copied = Command::new("cp").arg("-r").arg(suite.join(".")).arg(&home).status();
+        assert!(copied.expect("cp").success(), "{} cannot be copied", suite.display());
+        let mut server = String::new();
+        if let Some(object) = preload {
+            let copy = home.join("libheapwright_subject.so");
+            fs::copy(object, &copy).expect("copied");
+            server = format!("LD_PRELOAD='{}'", copy.display());
+        }
+        let script = format!(
+            "set -e; cd '{home}'; bin=$(pg_config --bindir); \
+             $bin/initdb -D cluster -A trust --no-locale --encoding=UTF8 >/dev/null; \
+             echo \"unix_socket_directories = '{home}'\" >> cluster/postgresql.conf; \
+             {server} $bin/pg_ctl -D cluster -w -o '-h \"\" -c fsync=off' -l log start >/dev/null; \
+             grep -c libheapwright_subject /proc/$(head -1 cluster/postmaster.pid)/maps || true; \
+             '{runner}' --inputdir=. --outputdir=. --dlpath=. --bindir=$bin --host='{home}' \
+               --user=postgres --schedule=parallel_schedule --max-concurrent-tests=20 >out 2>&1 \
+               || true; \
+             $bin/pg_ctl -D cluster -w -m fast stop >/dev/null; \
+             grep -E ' tests passed|FAILED' out; \
+             grep -E 'terminated by signal|PANIC|heapwright' log || true",
+            home = home.display(),
+            runner = runner.display(),
+        );
+        let output = as_postgres(&home, &script).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{name}: {said}");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {complaint}");
+        let lines: Vec<&str> = said.lines().collect();
+        let is_loaded = lines[0].trim() != "0";
+        assert_eq!(is_loaded, name == "subject", "{name}: {said}");
+        assert!(lines[1].trim().starts_with("All "), "{name}: {said}");
+        assert_eq!(lines.len(), 2, "{name}: {said}");
+    }
 }

@@ -110,6 +110,33 @@ fn blame_names_the_culprit_and_its_interval_covers_the_truth() {
     }
 }
 
+/// How often the live interval holds what the allocator knows exactly: 95 % by right. Of 60 runs
+/// nine or more miss once in five thousand times then.
+#[test]
+#[ignore = "long tier: intervals"]
+fn tier_live_intervals_cover_the_truth() {
+    let (mut misses, mut firsts) = (0, 0);
+    for run in 0..60 {
+        let scene = ["one_size", "many_sizes", "with_table"][run % 3];
+        let sampled = [("HEAPWRIGHT_PROFILE", "1"), ("HEAPWRIGHT_PROFILE_RATE", "64K")];
+        let program = Program::start(scene, &sampled);
+        let (profile, blame) = blame_of(&program);
+        assert_eq!(profile.lost, 0, "{scene}");
+        let (truth, interval) = (blame.pinned_bytes as f64, blame.pinned_interval);
+        let is_covered = (interval.low..=interval.high).contains(&truth);
+        println!(
+            "{scene}: {:.3} to {:.3} of the truth",
+            interval.low / truth,
+            interval.high / truth
+        );
+        misses += u32::from(!is_covered);
+        firsts += u32::from(blame.sites[0].function.contains("keep_session"));
+    }
+    println!("{misses} of 60 missed, the culprit first in {firsts}");
+    assert_eq!(firsts, 60);
+    assert!(misses < 9, "{misses} of 60 missed");
+}
+
 #[test]
 fn sampling_begins_and_ends_on_request() {
     let program = Program::start("nothing", &[]);

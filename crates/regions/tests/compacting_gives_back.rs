@@ -72,10 +72,10 @@ fn worst_of_values<const WORDS: usize>() -> f64 {
 }
 
 #[test]
-fn values_hold_little_more_from_two_hundred_bytes_on() {
-    println!("at most {:.3} x live", worst_of_values::<8>());
-    // 1.098 and 1.051; a page more or less is not what this is about.
-    assert!(worst_of_values::<25>() <= 1.15);
+fn values_hold_a_tenth_more_than_is_live_after_any_survivors() {
+    // At the worst 1.087, 1.046 and 1.021.
+    assert!(worst_of_values::<8>() <= 1.1);
+    assert!(worst_of_values::<25>() <= 1.1);
     assert!(worst_of_values::<64>() <= 1.1);
 }
 

@@ -36,10 +36,69 @@ pub(crate) fn workloads() -> Vec<Workload> {
         ]
     }
     let workload = |name, subjects| Workload { name, count: 2_000_000, latencies: true, subjects };
+    let refill = |name, subjects| Workload { name, count: 2_000_000, latencies: false, subjects };
     vec![
         workload("pool_64B_1K", subjects::<1000>()),
         workload("pool_64B_100K", subjects::<100_000>()),
+        refill("pool_64B_refill_1K", refills::<1000>()),
+        refill("pool_64B_refill_100K", refills::<100_000>()),
     ]
+}
+
+/// Allocation by itself: of many that died one after the other, all come back. In an exchange the
+/// compiler sees a plain pool's block freed and taken at once, and does neither.
+fn refills<const LIVE: usize>() -> Vec<Subject> {
+    vec![
+        ours("", pool_refill::<LIVE>),
+        ours("values", values_refill::<LIVE>),
+        ours("compacting", compacting_refill::<LIVE>),
+        ours("compacted", compacted_refill::<LIVE>),
+        ours("handles", handles_refill::<LIVE>),
+        peer("slab", slab_peer_refill::<LIVE>),
+        Subject {
+            name: "mimalloc",
+            package: "libmimalloc-sys",
+            variant: "",
+            run: |probe| {
+                let give = |block| mimalloc_give(block, line());
+                refill(probe, LIVE, || mimalloc_take(line()), give);
+            },
+        },
+    ]
+}
+
+/// Ends half of `live` values in random order and makes as many, again and again; only the making
+/// is timed.
+#[inline(always)]
+fn refill<B: Copy>(
+    probe: &mut Probe,
+    live: usize,
+    mut take: impl FnMut() -> B,
+    mut give: impl FnMut(B),
+) {
+    let random = &mut heapwright_testkit::Random::new(1);
+    let mut order: Vec<u32> = (0..live as u32).collect();
+    for at in (1..live).rev() {
+        order.swap(at, random.below(at as u64 + 1) as usize);
+    }
+    let mut blocks: Vec<B> = (0..live).map(|_| take()).collect();
+    let half_count = live / 2;
+    let rounds = probe.count / half_count + 1;
+    // The first time round is not like the others.
+    for (round, half) in order.chunks_exact(half_count).cycle().take(rounds + 2).enumerate() {
+        for at in half {
+            give(blocks[*at as usize]);
+        }
+        let start = std::time::Instant::now();
+        for at in half {
+            blocks[*at as usize] = take();
+        }
+        if round >= 2 {
+            probe.elapsed += start.elapsed();
+        }
+    }
+    probe.elapsed = probe.elapsed.mul_f64(probe.count as f64 / (rounds * half_count) as f64);
+    blocks.into_iter().for_each(give);
 }
 
 fn line() -> Layout {
@@ -97,7 +156,7 @@ fn values<const LIVE: usize>(probe: &mut Probe) {
         // SAFETY: written by `take`, and nobody's until it is freed.
         let value = unsafe { block.cast::<[u64; 8]>().read() };
         // As much as a pool that gives it back leaves to its caller, who does not look.
-        drop(Some(value));
+        let _given = Some(value);
         // SAFETY: `churn` gives each block back once.
         unsafe { pool.free(block.cast()) }
     });
@@ -119,6 +178,83 @@ fn handles<const LIVE: usize>(probe: &mut Probe) {
     churn(probe, LIVE, LINE, take, |handle, _| {
         pool.borrow_mut().remove(handle).expect("live");
     });
+}
+
+fn pool_refill<const LIVE: usize>(probe: &mut Probe) {
+    let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
+    // SAFETY: `refill` gives each block back once.
+    refill(
+        probe,
+        LIVE,
+        || touched(pool.alloc().expect("memory")),
+        |block| unsafe { pool.free(block) },
+    );
+}
+
+fn values_refill<const LIVE: usize>(probe: &mut Probe) {
+    let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
+    let take = || {
+        let block = pool.alloc().expect("memory");
+        // SAFETY: a fresh block of 64 bytes, aligned to them.
+        unsafe { block.cast::<[u64; 8]>().write([1; 8]) };
+        block
+    };
+    // SAFETY: `refill` gives each block back once.
+    refill(probe, LIVE, take, |block| unsafe { pool.free(block) });
+}
+
+fn compacting_refill<const LIVE: usize>(probe: &mut Probe) {
+    let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
+    refill(
+        probe,
+        LIVE,
+        || pool.insert([1; 8]).expect("memory"),
+        |handle| {
+            pool.remove(handle).expect("live");
+        },
+    );
+}
+
+/// After a burst of four times as many, of which one in eight stayed, and a compaction.
+fn compacted_refill<const LIVE: usize>(probe: &mut Probe) {
+    let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
+    let random = &mut heapwright_testkit::Random::new(2);
+    let burst: Vec<_> = (0..4 * LIVE).map(|_| pool.insert([1; 8]).expect("memory")).collect();
+    let (kept, ended): (Vec<_>, Vec<_>) = burst.into_iter().partition(|_| random.below(8) == 0);
+    for handle in ended {
+        pool.remove(handle).expect("live");
+    }
+    pool.compact();
+    // What stayed is among the first that `refill` has.
+    let mut kept = kept.into_iter();
+    let take = || kept.next().unwrap_or_else(|| pool.insert([1; 8]).expect("memory"));
+    refill(probe, LIVE, take, |handle| {
+        pool.remove(handle).expect("live");
+    });
+}
+
+fn handles_refill<const LIVE: usize>(probe: &mut Probe) {
+    let pool: RefCell<HandlePool<[u64; 8], _>> = RefCell::new(HandlePool::new_in(AnonymousPages));
+    refill(
+        probe,
+        LIVE,
+        || pool.borrow_mut().insert([1; 8]).expect("memory"),
+        |handle| {
+            pool.borrow_mut().remove(handle).expect("live");
+        },
+    );
+}
+
+fn slab_peer_refill<const LIVE: usize>(probe: &mut Probe) {
+    let slab = RefCell::new(slab::Slab::<[u64; 8]>::new());
+    refill(
+        probe,
+        LIVE,
+        || slab.borrow_mut().insert([1; 8]),
+        |key| {
+            slab.borrow_mut().remove(key);
+        },
+    );
 }
 
 /// Keys instead of pointers.

@@ -1,4 +1,4 @@
-//! One extent in five parts, each used from its start.
+//! One extent in six parts, each used from its start.
 
 use core::cell::Cell;
 use core::ops::Range;
@@ -9,7 +9,7 @@ use heapwright_core::bump::align_up;
 use heapwright_core::region_error::AllocError;
 
 use super::packed::{CELL_BYTES, RUN_SHARE_BYTES};
-use super::table::{Entry, PAGE_ENTRIES, Record};
+use super::table::{PAGE_TAGS, Record};
 use crate::compacting::addresses::Wanted;
 
 /// An area commits an eighth of what it has, between these.
@@ -24,17 +24,19 @@ const SLOTS_MAX: usize = 1 << 31;
 pub(super) enum Part {
     /// The values.
     Slots,
-    /// Who has each slot: an index.
-    Owners,
-    /// What each index names.
-    Entries,
+    /// A tag for each index.
+    Tags,
+    /// Where the values are that are not at home: by index, on pages that need it.
+    Places,
     /// A record for each page of the table.
     Records,
-    /// Entries of pages that are packed.
+    /// A bit for each place that has a value: during a pass only.
+    Marks,
+    /// Tags and places of pages that are packed.
     Runs,
 }
 
-const PART_COUNT: usize = 5;
+const PART_COUNT: usize = 6;
 
 #[derive(Debug)]
 struct Area {
@@ -87,7 +89,7 @@ impl<B: Backing> Areas<B> {
 
     /// Whether parts of the table may go back while the rest stays.
     pub(super) fn purges(&self) -> bool {
-        let page_bytes = PAGE_ENTRIES as usize * size_of::<Entry>();
+        let page_bytes = PAGE_TAGS as usize * size_of::<u32>();
         !self.keeps.get()
             && self.area(Part::Runs).reserved_bytes.get() > 0
             && page_bytes.is_multiple_of(self.step_bytes())
@@ -101,7 +103,7 @@ impl<B: Backing> Areas<B> {
         if self.extent.get().is_some() {
             return Ok(());
         }
-        let least = slot_bytes + 256;
+        let least = slot_bytes + 320;
         let wanted = Wanted { bytes_max: self.bytes_max, least, most: usize::MAX };
         let (extent, bytes) = wanted.reserve(&self.backing)?;
         let step = extent.step_bytes.max(size_of::<u64>());
@@ -119,10 +121,12 @@ impl<B: Backing> Areas<B> {
     fn divide(&self, whole: usize, step: usize, slot_bytes: usize, extent: &Extent) -> bool {
         // What comes committed does not go back, so nothing is ever packed there.
         let run_bytes = if extent.committed_bytes < whole { RUN_SHARE_BYTES } else { 0 };
-        let fixed = PART_COUNT * step + size_of::<Record>();
-        let each = slot_bytes + size_of::<u32>() + size_of::<Entry>() + run_bytes;
-        let page = PAGE_ENTRIES as usize;
-        let page_bytes = each.saturating_mul(page).saturating_add(size_of::<Record>());
+        let fixed = PART_COUNT * step + size_of::<Record>() + size_of::<u64>();
+        let each = slot_bytes + 2 * size_of::<u32>() + run_bytes;
+        let page = PAGE_TAGS as usize;
+        let page_bytes = each
+            .saturating_mul(page)
+            .saturating_add(size_of::<Record>() + page / u8::BITS as usize);
         let count = whole.saturating_sub(fixed).saturating_mul(page) / page_bytes;
         let count = count.min(SLOTS_MAX);
         if count == 0 {
@@ -132,8 +136,9 @@ impl<B: Backing> Areas<B> {
         let wanted = [
             count * slot_bytes,
             count * size_of::<u32>(),
-            count * size_of::<Entry>(),
+            count * size_of::<u32>(),
             pages * size_of::<Record>(),
+            count.div_ceil(u64::BITS as usize) * size_of::<u64>(),
             0,
         ];
         let mut from = 0;

@@ -9,6 +9,7 @@ mod packed;
 mod pass;
 mod places;
 mod pool;
+mod spot;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,78 +1,87 @@
 //! The cold half of making and ending values: where indices and places come from and go.
 
+use core::cell::Cell;
+
 use heapwright_core::backing::Backing;
 use heapwright_core::region_error::AllocError;
 
 use super::areas::Part;
 use super::pass::Phase;
 use super::pool::CompactingPool;
-use super::table::{Entry, LIVE, Link, NONE, PAGE_ENTRIES, RETIRED, Record};
+use super::spot::Spot;
+use super::table::{
+    AWAY, LISTED, LIVE, NONE, PAGE_TAGS, RETIRED, Record, SPREAD, WHOLE, dead_of, is_live,
+    is_reusable,
+};
 
 /// Made at once, unless the values are long.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 4 << 10;
 
 impl<T, B: Backing> CompactingPool<T, B> {
-    /// One past the last place in use.
-    pub(super) fn end(&self) -> u32 {
-        self.top.get().max(self.ceiling.get())
-    }
-
-    /// The index that has `place`, which is below [`Self::end`].
-    pub(super) fn owner(&self, place: u32) -> u32 {
-        debug_assert!(place < self.end());
-        // SAFETY: written when the place came into use.
-        unsafe { self.areas.element::<core::cell::Cell<u32>>(Part::Owners, place as usize) }.get()
-    }
-
-    pub(super) fn set_owner(&self, place: u32, index: u32) {
-        let owners = self.areas.start(Part::Owners).cast::<u32>();
-        // SAFETY: the owners are committed as far as the places are.
-        let at = unsafe { owners.add(place as usize) };
-        // SAFETY: as above; no reference is held.
-        unsafe { at.write(index) };
-    }
-
-    /// The entry of an index that has a place or a value.
-    pub(super) fn entry_of(&self, index: u32) -> &Entry {
-        let entry = self.entry(index);
-        if self.record(index / PAGE_ENTRIES).run.get() == NONE {
-            return entry;
-        }
-        self.find_packed(index).unwrap_or(entry)
-    }
-
     pub(super) fn record(&self, page: u32) -> &Record {
-        debug_assert!(page * PAGE_ENTRIES < self.entry_count.get());
+        debug_assert!(page * PAGE_TAGS < self.tag_count.get());
         // SAFETY: written when the page was made.
         unsafe { self.areas.element(Part::Records, page as usize) }
     }
 
-    /// Lists a dead index with its place: the next value gets both.
-    pub(super) fn list(&self, index: u32, place: u32) {
-        // SAFETY: the slot of a dead index, nobody's.
-        unsafe { self.slot(place).cast::<Link>().write(self.free.get()) };
-        self.free.set(Link::new(index, place));
+    /// Where the value of an index of a page that is not packed is, if it is not at home.
+    pub(super) fn place(&self, index: u32) -> u32 {
+        debug_assert!(self.tag(index).get() & AWAY != 0, "V1: {index} is at home");
+        // SAFETY: written when the value came to be away.
+        unsafe { self.areas.element::<Cell<u32>>(Part::Places, index as usize) }.get()
     }
 
-    /// Lists dead indices with places; the first of them.
+    /// Notes where the value of `index`, whose page is not packed, is.
+    pub(super) fn set_place(&self, index: u32, place: u32) {
+        let tag = self.tag(index);
+        if place == index {
+            return tag.set(tag.get() & !AWAY);
+        }
+        let places = self.areas.start(Part::Places).cast::<u32>();
+        // SAFETY: committed as far as the tags are.
+        let at = unsafe { places.add(index as usize) };
+        // SAFETY: as above; no reference is held.
+        unsafe { at.write(place) };
+        tag.set(tag.get() | AWAY);
+        self.record(index / PAGE_TAGS).run.set(SPREAD);
+    }
+
+    /// Lists a dead index whose home is nobody's: the next value gets both.
+    pub(super) fn list(&self, index: u32) {
+        let tag = self.tag(index);
+        debug_assert!(is_reusable(tag.get()), "V2: {index} cannot be listed");
+        tag.set(tag.get() | LISTED);
+        // SAFETY: the home of a dead index, nobody's.
+        unsafe { self.slot(index).cast::<u32>().write(self.free.get()) };
+        self.free.set(index);
+    }
+
+    /// Gets places for values: `None` if there are some in the list now, else an index that has a
+    /// place which is not its home, live.
     ///
     /// # Errors
     /// As `insert`.
     #[cold]
     #[inline(never)]
-    pub(super) fn refill(&self) -> Result<Link, AllocError> {
-        if self.sweep.phase() == Phase::Sliding && self.list_holes() {
-            return Ok(self.free.get());
-        }
-        // A pass has dead indices before it that no list knows; what is made now is used at once.
+    pub(super) fn refill(&self) -> Result<Option<(u32, u32)>, AllocError> {
+        // During a pass lists are forgotten, and what is made is used at once.
         let is_idle = self.sweep.phase() == Phase::Idle;
         let batch = if is_idle { (BATCH_BYTES / Self::SLOT_BYTES).clamp(1, BATCH) } else { 1 };
-        let mut made = [(0, 0); BATCH];
+        let mut made = [0; BATCH];
         let mut count = 0;
+        let mut away = None;
         while count < batch {
             match self.pair() {
-                Ok(pair) => made[count] = pair,
+                Ok((index, place)) if index == place => {
+                    // Taken, so that no other place of this batch gets it.
+                    self.tag(index).set(self.tag(index).get() | LISTED);
+                    made[count] = index;
+                }
+                Ok(pair) => {
+                    away = Some(pair);
+                    break;
+                }
                 Err(error) if count == 0 => {
                     self.failure_count.set(self.failure_count.get() + 1);
                     return Err(error);
@@ -81,96 +90,133 @@ impl<T, B: Backing> CompactingPool<T, B> {
             }
             count += 1;
         }
-        for (index, place) in made[..count].iter().rev() {
-            self.list(*index, *place);
+        for index in made[..count].iter().rev() {
+            self.list(*index);
         }
-        Ok(self.free.get())
+        Ok(away)
     }
 
-    /// Gives an index that has none a place that has none.
+    /// Finds a place that is nobody's and an index for it: at home if that can be, to be listed;
+    /// else it is made live here.
     fn pair(&self) -> Result<(u32, u32), AllocError> {
         self.areas.ensure(Self::SLOT_BYTES)?;
         self.locate();
-        let index = self.unpaired_index()?;
-        let place = match self.orphans.get() {
-            NONE => self.fresh_place()?,
-            place => {
-                // SAFETY: an orphan's slot holds the next one.
-                let next = unsafe { self.slot(place).cast::<u32>().read() };
-                self.orphans.set(next);
-                place
+        let place = self.nobodys_place()?;
+        let index = match self.home_of(place) {
+            Ok(Some(index)) => index,
+            Ok(None) => match self.unlisted_index() {
+                Ok(index) => index,
+                Err(error) => {
+                    self.disown(place);
+                    return Err(error);
+                }
+            },
+            Err(error) => {
+                self.disown(place);
+                return Err(error);
             }
         };
-        self.set_owner(place, index);
-        self.entry(index).place.set(place);
-        self.next_index.set(index + 1);
+        if self.sweep.has_marks() {
+            self.mark(place);
+        }
+        if index != place {
+            let tag = self.tag(index);
+            tag.set((tag.get() & !LISTED) | LIVE);
+            self.set_place(index, place);
+            self.next_index.set(index + 1);
+        }
         Ok((index, place))
     }
 
-    /// The first index that has neither value nor place. It stays so.
-    fn unpaired_index(&self) -> Result<u32, AllocError> {
+    /// The index of `place`, if a value can be made at home there. Its page is not packed then.
+    fn home_of(&self, place: u32) -> Result<Option<u32>, AllocError> {
+        while place >= self.tag_count.get() {
+            self.add_page()?;
+        }
+        self.thaw(place / PAGE_TAGS);
+        Ok(self.is_unlisted(place).then_some(place))
+    }
+
+    /// Whether an index, whose page is not packed, has no value and is in no list.
+    fn is_unlisted(&self, index: u32) -> bool {
+        let tag = self.tag(index).get();
+        is_reusable(tag) && (tag & LISTED == 0 || !self.sweep.has_listed(index / PAGE_TAGS))
+    }
+
+    /// A place that is nobody's. It is in no list any more.
+    fn nobodys_place(&self) -> Result<u32, AllocError> {
+        let orphan = self.orphans.get();
+        if orphan != NONE {
+            // SAFETY: an orphan's slot holds the next one.
+            let next = unsafe { self.slot(orphan).cast::<u32>().read() };
+            self.orphans.set(next);
+            return Ok(orphan);
+        }
+        if let Some(hole) = self.sweeping_hole() {
+            return Ok(hole);
+        }
+        let place = self.top.get();
+        if place >= self.areas.slots_max() {
+            return Err(self.full());
+        }
+        let count = place as usize + 1;
+        self.areas.commit(Part::Slots, count * Self::SLOT_BYTES)?;
+        if self.sweep.has_marks() {
+            self.extend_marks(place)?;
+        }
+        self.top.set(place + 1);
+        self.place_peak.set(self.place_peak.get().max(place + 1));
+        Ok(place)
+    }
+
+    /// An index that has no value and is in no list; its page is not packed.
+    fn unlisted_index(&self) -> Result<u32, AllocError> {
         let mut index = self.next_index.get();
         loop {
-            if index >= self.entry_count.get() {
+            if index >= self.tag_count.get() {
                 self.add_page()?;
             }
-            if index.is_multiple_of(PAGE_ENTRIES) || index == self.next_index.get() {
-                self.thaw(index / PAGE_ENTRIES);
+            if index.is_multiple_of(PAGE_TAGS) || index == self.next_index.get() {
+                self.thaw(index / PAGE_TAGS);
             }
-            let entry = self.entry(index);
-            if !entry.is_live() && entry.place.get() == NONE && entry.tag.get() != RETIRED {
-                self.next_index.set(index);
+            if self.is_unlisted(index) {
                 return Ok(index);
             }
             index += 1;
+            self.next_index.set(index);
         }
     }
 
     /// Makes the table a page longer.
     fn add_page(&self) -> Result<(), AllocError> {
-        let count = self.entry_count.get();
-        let wanted = count.saturating_add(PAGE_ENTRIES).min(self.areas.slots_max());
+        let count = self.tag_count.get();
+        let wanted = count.saturating_add(PAGE_TAGS).min(self.areas.slots_max());
         if wanted == count {
             return Err(self.full());
         }
-        let page = count / PAGE_ENTRIES;
+        let page = count / PAGE_TAGS;
+        let bytes = wanted as usize * size_of::<u32>();
         self.areas.commit(Part::Records, (page as usize + 1) * size_of::<Record>())?;
-        self.areas.commit(Part::Entries, wanted as usize * size_of::<Entry>())?;
-        let entries = self.areas.start(Part::Entries).cast::<Entry>();
+        self.areas.commit(Part::Places, bytes)?;
+        self.areas.commit(Part::Tags, bytes)?;
+        let tags = self.areas.start(Part::Tags).cast::<Cell<u32>>();
         for index in count..wanted {
             // SAFETY: committed above.
-            let at = unsafe { entries.add(index as usize) };
+            let at = unsafe { tags.add(index as usize) };
             // SAFETY: as above; beyond the count, so nobody refers to it.
-            unsafe { at.write(Entry::new(0, NONE)) };
+            unsafe { at.write(Cell::new(0)) };
         }
         let records = self.areas.start(Part::Records).cast::<Record>();
         // SAFETY: committed above.
         let at = unsafe { records.add(page as usize) };
-        let record = Record { run: core::cell::Cell::new(NONE), floor: core::cell::Cell::new(0) };
-        // SAFETY: as for the entries.
+        let record = Record { run: Cell::new(WHOLE), floor: Cell::new(0) };
+        // SAFETY: as for the tags.
         unsafe { at.write(record) };
-        self.entry_count.set(wanted);
+        self.tag_count.set(wanted);
         if self.sweep.phase() == Phase::Idle {
             self.direct_count.set(wanted);
         }
         Ok(())
-    }
-
-    /// The next place above all that have an index.
-    fn fresh_place(&self) -> Result<u32, AllocError> {
-        let mut place = self.top.get();
-        while place < self.ceiling.get() && self.owner(place) != NONE {
-            place += 1;
-        }
-        if place >= self.areas.slots_max() {
-            return Err(self.full());
-        }
-        let count = place as usize + 1;
-        self.areas.commit(Part::Owners, count * size_of::<u32>())?;
-        self.areas.commit(Part::Slots, count * Self::SLOT_BYTES)?;
-        self.top.set(place + 1);
-        self.place_peak.set(self.place_peak.get().max(place + 1));
-        Ok(place)
     }
 
     fn full(&self) -> AllocError {
@@ -181,48 +227,46 @@ impl<T, B: Backing> CompactingPool<T, B> {
         }
     }
 
-    /// Ends an index's value, whatever the pass is at.
-    pub(super) fn bury(&self, index: u32, entry: &Entry) {
-        let place = entry.place.get();
-        if self.record(index / PAGE_ENTRIES).run.get() != NONE {
-            self.bury_packed(index);
-            self.disown(place);
-            return self.check();
+    /// Ends the value of an index, which is at `place`, whatever the pass is at.
+    pub(super) fn bury(&self, index: u32, name: u32, spot: Spot<'_>, place: u32) {
+        let dead = dead_of(name).unwrap_or(RETIRED);
+        match spot {
+            Spot::Table(tag) => {
+                tag.set(dead);
+                self.next_index.set(self.next_index.get().min(index));
+            }
+            Spot::Run { cell, at, .. } => self.bury_packed(index, cell, at, dead),
         }
-        let Some(dead) = entry.tag.get().checked_add(LIVE) else {
-            entry.tag.set(RETIRED);
-            entry.place.set(NONE);
-            self.disown(place);
-            return self.check();
-        };
-        entry.tag.set(dead);
-        match self.sweep.phase() {
-            // The pass comes by: above, to take the place; below the top, to fill it.
-            Phase::Sliding if place >= self.top.get() => self.part(index, place),
-            Phase::Sliding if place >= self.sweep.low() => {}
-            // The pass comes by, to pack the page or to list the index.
-            Phase::Packing(page) if index / PAGE_ENTRIES >= page => {}
-            _ => self.list(index, place),
-        }
+        self.disown(place);
         self.check();
     }
 
-    /// Takes the place of a dead index, which is in no list, away.
-    pub(super) fn part(&self, index: u32, place: u32) {
-        self.entry(index).place.set(NONE);
-        self.set_owner(place, NONE);
-        self.next_index.set(self.next_index.get().min(index));
+    /// Makes a place nobody's: it is listed with its index, or is an orphan, or the pass comes by.
+    pub(super) fn disown(&self, place: u32) {
+        if self.sweep.has_marks() {
+            self.unmark(place);
+        }
+        let page = place / PAGE_TAGS;
+        if place < self.top.get() && self.sweep.has_listed(page) {
+            self.list_place(place);
+        }
     }
 
-    /// Makes a place nobody's: the next index that needs one gets it, once the pass has been there.
-    pub(super) fn disown(&self, place: u32) {
-        self.set_owner(place, NONE);
-        let is_passed = self.sweep.phase() != Phase::Sliding || place < self.sweep.low();
-        if is_passed && place < self.top.get() {
-            // SAFETY: a slot that is nobody's.
-            unsafe { self.slot(place).cast::<u32>().write(self.orphans.get()) };
-            self.orphans.set(place);
+    /// Lists a place below the top, which is nobody's, with its index, or as an orphan.
+    pub(super) fn list_place(&self, place: u32) {
+        let page = place / PAGE_TAGS;
+        let is_whole = place < self.tag_count.get() && self.record(page).packed().is_none();
+        if is_whole && is_reusable(self.tag(place).get()) {
+            return self.list(place);
         }
+        // SAFETY: a slot that is nobody's.
+        unsafe { self.slot(place).cast::<u32>().write(self.orphans.get()) };
+        self.orphans.set(place);
+    }
+
+    /// Whether an index, whose page is not packed, has a value.
+    pub(super) fn is_live(&self, index: u32) -> bool {
+        is_live(self.tag(index).get())
     }
 
     /// Walks the invariants: O(indices + places). Empty in release builds.

@@ -6,14 +6,14 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
-use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Figure, RegionStatistics};
 
 use super::areas::{Areas, Part};
 use super::guard::{PinnedValue, PinnedValueMut};
 use super::pass::Sweep;
-use super::table::{Entry, LAST_NAME, LIVE, Link, NONE, PINS_MAX, WRITER, is_name};
+use super::spot::Spot;
+use super::table::{AWAY, LISTED, LIVE, NONE, PINS_MAX, WRITER, dead_of, is_name, name_of};
 use crate::compacting::access::AccessError;
 use crate::pool::Handle;
 
@@ -22,9 +22,10 @@ const ALIGN_MAX: usize = 64;
 
 /// Values of one type under handles that may be moved while nobody has them pinned.
 ///
-/// Making and ending a value is little more than in a [`Pool`](crate::Pool): a dead index keeps
-/// its place, and the next value gets both. Each value costs 12 bytes beside its own; a dead index
-/// costs none after compaction. Memory grows as values come, within 1 GiB of addresses of
+/// Making and ending a value is little more than in a [`Pool`](crate::Pool): a value is at the
+/// place that its handle says until compaction has moved it, and a dead index keeps its place, so
+/// that the next value gets both. Each value costs 4 bytes beside its own, or after compaction 3
+/// to 10; a dead index costs none then. Memory grows as values come, within 1 GiB of addresses of
 /// anonymous pages unless a capacity is given, the rest of a buffer, 1 MiB of another allocator.
 ///
 /// Compaction moves the last values into the places of dead ones, so it changes the order of those
@@ -54,26 +55,23 @@ const ALIGN_MAX: usize = 64;
 /// assert_eq!(first, Some(&1));
 /// ```
 pub struct CompactingPool<T, B: Backing> {
-    /// The first of the dead indices that have a place, with that place; the next is in the slot
-    /// there. The place stands here, too, so that the next one is found without the entry.
-    pub(super) free: Cell<Link>,
+    /// The first of the dead indices that have their homes; the next is in the slot there.
+    pub(super) free: Cell<u32>,
     /// Indices below this are removed the short way: none while a pass is under way.
     pub(super) direct_count: Cell<u32>,
-    /// Indices that have an entry.
-    pub(super) entry_count: Cell<u32>,
-    /// Slots and entries start here; dangling before the first use.
+    /// Indices that have a tag.
+    pub(super) tag_count: Cell<u32>,
+    /// Slots and tags start here; dangling before the first use.
     slots: Cell<NonNull<u8>>,
-    entries: Cell<NonNull<Entry>>,
+    tags: Cell<NonNull<Cell<u32>>>,
     live_count: Cell<usize>,
     pub(super) areas: Areas<B>,
-    /// Places below this have an index, or are in `orphans`.
+    /// One past the last place that may have a value.
     pub(super) top: Cell<u32>,
-    /// Places at and above this were never used since they were given back: pinned values may have
-    /// stayed above `top`, but not above this.
-    pub(super) ceiling: Cell<u32>,
-    /// The first place below `top` that no index has; the next is in the slot there.
+    /// The first place below `top` that is nobody's and whose index is not listed; the next is in
+    /// the slot there.
     pub(super) orphans: Cell<u32>,
-    /// No index below this is without a value and a place.
+    /// No index below this is dead without being listed.
     pub(super) next_index: Cell<u32>,
     /// Cells of runs in use.
     pub(super) run_cells: Cell<u32>,
@@ -93,7 +91,7 @@ unsafe impl<T: Send, B: Backing + Send> Send for CompactingPool<T, B> {}
 impl<T, B: Backing> CompactingPool<T, B> {
     /// Slots hold a value or a link.
     pub(super) const SLOT_BYTES: usize = {
-        let link = size_of::<Link>();
+        let link = size_of::<u32>();
         let bytes = if size_of::<T>() < link { link } else { size_of::<T>() };
         let align = if align_of::<T>() < link { link } else { align_of::<T>() };
         bytes.next_multiple_of(align)
@@ -113,15 +111,14 @@ impl<T, B: Backing> CompactingPool<T, B> {
             assert!(size_of::<T>() < 1 << 31, "values are shorter than 2 GiB");
         }
         Self {
-            free: Cell::new(Link::NONE),
+            free: Cell::new(NONE),
             direct_count: Cell::new(0),
-            entry_count: Cell::new(0),
+            tag_count: Cell::new(0),
             slots: Cell::new(NonNull::dangling()),
-            entries: Cell::new(NonNull::dangling()),
+            tags: Cell::new(NonNull::dangling()),
             live_count: Cell::new(0),
             areas: Areas::new(backing, bytes_max),
             top: Cell::new(0),
-            ceiling: Cell::new(0),
             orphans: Cell::new(NONE),
             next_index: Cell::new(0),
             run_cells: Cell::new(0),
@@ -151,21 +148,20 @@ impl<T, B: Backing> CompactingPool<T, B> {
         unsafe { self.slots.get().add(place as usize * Self::SLOT_BYTES) }
     }
 
-    /// The entry of an index in the table itself, which is not that of a value if the page is
-    /// packed.
+    /// The tag of an index in the table itself, which is zero if the page is packed.
     #[inline(always)]
-    pub(super) fn entry(&self, index: u32) -> &Entry {
-        debug_assert!(index < self.entry_count.get());
-        // SAFETY: below the count of entries.
-        let at = unsafe { self.entries.get().add(index as usize) };
+    pub(super) fn tag(&self, index: u32) -> &Cell<u32> {
+        debug_assert!(index < self.tag_count.get());
+        // SAFETY: below the count of tags.
+        let at = unsafe { self.tags.get().add(index as usize) };
         // SAFETY: all below the count were written, and are changed through cells only.
         unsafe { at.as_ref() }
     }
 
-    /// Finds out where slots and entries are, after memory was taken.
+    /// Finds out where slots and tags are, after memory was taken.
     pub(super) fn locate(&self) {
         self.slots.set(self.areas.start(Part::Slots));
-        self.entries.set(self.areas.start(Part::Entries).cast());
+        self.tags.set(self.areas.start(Part::Tags).cast());
     }
 
     /// Puts a value in. O(1).
@@ -175,103 +171,123 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// says, with the value.
     #[inline]
     pub fn insert(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
-        let mut free = self.free.get();
-        if free == Link::NONE {
-            free = match self.refill() {
-                Ok(link) => link,
+        let mut index = self.free.get();
+        if index == NONE {
+            // The value is not lent to what is cold: it would have to be in memory for that.
+            match self.refill() {
+                Ok(None) => index = self.free.get(),
+                Ok(Some((index, place))) => return Ok(self.fill_away(index, place, value)),
                 Err(error) => return Err((error, value)),
-            };
+            }
         }
-        let (index, slot) = (free.index(), self.slot(free.place()));
-        // SAFETY: the place of a listed index, where the next one stands (V2).
-        let next = unsafe { slot.cast::<Link>().read() };
-        self.free.set(next);
-        let entry = self.entry(index);
+        let slot = self.slot(index);
+        // SAFETY: the home of a listed index, where the next one stands (V2).
+        self.free.set(unsafe { slot.cast::<u32>().read() });
+        let tag = self.tag(index);
         // A dead tag has the bit clear. Not an addition: so it is seen that no handle is zero.
-        let tag = entry.tag.get() | LIVE;
-        entry.tag.set(tag);
+        let name = (tag.get() | LIVE) ^ LISTED;
+        debug_assert!(is_name(name), "V2: {index} is listed and not dead");
+        tag.set(name);
         self.live_count.set(self.live_count.get() + 1);
         // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
         unsafe { slot.cast::<T>().write(value) };
-        Ok(Handle::of_parts(index, tag))
+        Ok(Handle::of_parts(index, name))
     }
 
-    /// Takes the value out; no handle names it any more. O(1); a search among 256 if compaction
+    /// Puts `value` where an index has a place that is not its home: that was somebody's.
+    #[inline]
+    fn fill_away(&self, index: u32, place: u32, value: T) -> Handle<T> {
+        // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
+        unsafe { self.slot(place).cast::<T>().write(value) };
+        self.live_count.set(self.live_count.get() + 1);
+        self.check();
+        Handle::of_parts(index, name_of(self.tag(index).get()) | LIVE)
+    }
+
+    /// Takes the value out; no handle names it any more. O(1); a search among 1024 if compaction
     /// packed the index.
     ///
     /// # Errors
     /// [`AccessError::Stale`], or [`AccessError::InUse`] if it is pinned.
     #[inline]
     pub fn remove(&self, handle: Handle<T>) -> Result<T, AccessError> {
-        let (index, tag) = handle.parts();
-        if index < self.direct_count.get() && is_name(tag) && tag != LAST_NAME {
-            // Its place as long as compaction has not moved it: both lines come at once then.
-            prefetch_read(
-                self.slots.get().as_ptr().wrapping_add(index as usize * Self::SLOT_BYTES),
-            );
-            let entry = self.entry(index);
-            if entry.tag.get() == tag {
-                let dead = tag + LIVE;
-                let place = entry.place.get();
-                let slot = self.slot(place);
+        let (index, name) = handle.parts();
+        if index < self.direct_count.get() && is_name(name) {
+            let tag = self.tag(index);
+            // The tag is the name: nobody has the value pinned, and it is at home.
+            if tag.get() == name
+                && let Some(dead) = dead_of(name)
+            {
+                let slot = self.slot(index);
                 // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
                 let value = unsafe { slot.cast::<T>().read() };
-                entry.tag.set(dead);
+                tag.set(dead | LISTED);
                 // SAFETY: the value's slot, which holds a link, too, and is nobody's.
-                unsafe { slot.cast::<Link>().write(self.free.get()) };
-                self.free.set(Link::new(index, place));
+                unsafe { slot.cast::<u32>().write(self.free.get()) };
+                self.free.set(index);
                 self.live_count.set(self.live_count.get() - 1);
                 return Ok(value);
             }
         }
-        self.remove_slow(index, tag)
+        self.remove_slow(index, name)
     }
 
     #[cold]
     #[inline(never)]
-    fn remove_slow(&self, index: u32, tag: u32) -> Result<T, AccessError> {
-        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
-        if entry.pins() != 0 {
+    fn remove_slow(&self, index: u32, name: u32) -> Result<T, AccessError> {
+        let spot = self.find(index, name).ok_or(AccessError::Stale)?;
+        if spot.pins() != 0 {
             return Err(AccessError::InUse);
         }
+        let place = self.place_of(index, &spot);
         // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
-        let value = unsafe { self.slot(entry.place.get()).cast::<T>().read() };
+        let value = unsafe { self.slot(place).cast::<T>().read() };
         self.live_count.set(self.live_count.get() - 1);
-        self.bury(index, entry);
+        self.bury(index, name, spot, place);
         Ok(value)
     }
 
-    /// The entry of the value that a handle names.
+    /// Where the value that a handle names has its pins.
     #[inline(always)]
-    pub(super) fn find(&self, index: u32, tag: u32) -> Option<&Entry> {
-        if index >= self.entry_count.get() || !is_name(tag) {
+    pub(super) fn find(&self, index: u32, name: u32) -> Option<Spot<'_>> {
+        if index >= self.tag_count.get() || !is_name(name) {
             return None;
         }
-        let entry = self.entry(index);
-        if entry.name() == tag {
-            return Some(entry);
+        let tag = self.tag(index);
+        if name_of(tag.get()) == name {
+            return Some(Spot::Table(tag));
         }
-        self.find_packed(index).filter(|entry| entry.name() == tag)
+        self.find_packed(index).filter(|spot| self.name_at(spot) == name)
+    }
+
+    /// Where a live value is.
+    #[inline(always)]
+    pub(super) fn place_of(&self, index: u32, spot: &Spot<'_>) -> u32 {
+        match spot {
+            Spot::Table(tag) if tag.get() & AWAY == 0 => index,
+            Spot::Table(_) => self.place(index),
+            Spot::Run { cell, at, .. } => self.run_place(*cell, *at),
+        }
     }
 
     /// The value, which stays where it is while the guard lives.
     ///
     /// # Errors
     /// [`AccessError`]; [`AccessError::InUse`] if it is pinned for writing,
-    /// [`AccessError::TooManyPins`] if it has 62 pins.
+    /// [`AccessError::TooManyPins`] if it has 61 pins.
     #[inline]
     pub fn pin(&self, handle: Handle<T>) -> Result<PinnedValue<'_, T, B>, AccessError> {
-        let (index, tag) = handle.parts();
-        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
-        let pins = entry.pins();
+        let (index, name) = handle.parts();
+        let spot = self.find(index, name).ok_or(AccessError::Stale)?;
+        let pins = spot.pins();
         if pins >= PINS_MAX {
             return Err(match pins {
                 WRITER => AccessError::InUse,
                 _ => AccessError::TooManyPins,
             });
         }
-        entry.tag.set(entry.tag.get() + 1);
-        Ok(PinnedValue::new(self, (index, tag), entry.place.get()))
+        spot.set_pins(pins + 1);
+        Ok(PinnedValue::new(self, (index, name), self.place_of(index, &spot)))
     }
 
     /// The value for one who writes.
@@ -280,25 +296,25 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// [`AccessError`]; [`AccessError::InUse`] if it is pinned.
     #[inline]
     pub fn pin_mut(&self, handle: Handle<T>) -> Result<PinnedValueMut<'_, T, B>, AccessError> {
-        let (index, tag) = handle.parts();
-        let entry = self.find(index, tag).ok_or(AccessError::Stale)?;
-        if entry.pins() != 0 {
+        let (index, name) = handle.parts();
+        let spot = self.find(index, name).ok_or(AccessError::Stale)?;
+        if spot.pins() != 0 {
             return Err(AccessError::InUse);
         }
-        entry.tag.set(tag | WRITER);
-        Ok(PinnedValueMut::new(self, (index, tag), entry.place.get()))
+        spot.set_pins(WRITER);
+        Ok(PinnedValueMut::new(self, (index, name), self.place_of(index, &spot)))
     }
 
     /// Takes one pin back, of a reader or the writer.
     #[inline(always)]
-    pub(super) fn unpin(&self, (index, tag): (u32, u32)) {
-        let Some(entry) = self.find(index, tag) else {
+    pub(super) fn unpin(&self, (index, name): (u32, u32)) {
+        let Some(spot) = self.find(index, name) else {
             debug_assert!(false, "V5: a pinned value is gone");
             return;
         };
-        let pins = entry.pins();
+        let pins = spot.pins();
         debug_assert!(pins > 0, "V5: an unpinned value is unpinned");
-        entry.tag.set(if pins == WRITER { tag } else { entry.tag.get() - 1 });
+        spot.set_pins(if pins == WRITER { 0 } else { pins - 1 });
     }
 
     /// Whether `handle` names a value.
@@ -333,10 +349,10 @@ impl<T, B: Backing> Drop for CompactingPool<T, B> {
     fn drop(&mut self) {
         if core::mem::needs_drop::<T>() {
             let mut next = 0;
-            while let Some((place, _)) = self.next_live(next) {
+            while let Some((index, _, place)) = self.next_live(next) {
                 // SAFETY: a live value, which nobody can reach any more, dropped once.
                 unsafe { self.slot(place).cast::<T>().drop_in_place() };
-                next = place + 1;
+                next = index + 1;
             }
         }
     }
@@ -347,7 +363,7 @@ impl<T, B: Backing> fmt::Debug for CompactingPool<T, B> {
         f.debug_struct("CompactingPool")
             .field("live_count", &self.live_count)
             .field("top", &self.top)
-            .field("entry_count", &self.entry_count)
+            .field("tag_count", &self.tag_count)
             .finish_non_exhaustive()
     }
 }
