@@ -1,10 +1,10 @@
 //! A capture with a memo gives what a capture without one gives, whatever happened in between,
-//! and tags stay with the paths that they were given to.
+//! and each frame has the hash of its path.
 #![cfg(target_arch = "x86_64")]
 
 mod shapes;
 
-use heapwright_unwind::{Memo, Registers, StackEnd};
+use heapwright_unwind::{Memo, PathHash, Registers, StackEnd};
 use shapes::{FIRST_SHAPE, NAMES, Random, SAMPLE, THROW, play, shape};
 
 /// Two memos, one of which is made to forget before each capture.
@@ -35,15 +35,12 @@ impl Pair {
         let key =
             |frame: &heapwright_unwind::Frame| (frame.return_address(), frame.stack_pointer());
         assert!(self.memo.frames().iter().map(key).eq(self.plain.frames().iter().map(key)));
-        // A tag is a hash of the path; unchanged frames must have theirs already.
-        let mut path = 0u32;
-        for (index, frame) in self.memo.frames_mut().iter_mut().enumerate() {
-            path = (path ^ frame.return_address() as u32).wrapping_mul(0x9e37_79b1).rotate_left(7);
-            if index < capture.unchanged {
-                assert_eq!(frame.tag, path, "frame {index} of {}", capture.depth);
-            }
-            frame.tag = path;
+        let mut path = PathHash::ROOT;
+        for (index, frame) in self.memo.frames().iter().enumerate() {
+            path = path.child(frame.return_address() as u64);
+            assert_eq!(frame.path(), path, "frame {index} of {}", capture.depth);
         }
+        assert_eq!(self.memo.path(), path);
         self.captures += 1;
         self.frames += capture.depth;
         self.unchanged += capture.unchanged;
