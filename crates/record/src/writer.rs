@@ -10,7 +10,8 @@ use heapwright_format::{
 };
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 use heapwright_unwind::{
-    Frame, Memo, PathHash, Registers, StackEnd, Truncation, module_generation, visit_modules,
+    Frame, Memo, PathHash, Registers, StackEnd, Trails, Truncation, module_generation,
+    visit_modules,
 };
 
 use crate::clock::Clock;
@@ -44,6 +45,7 @@ pub(crate) struct Writer {
     pub(crate) nodes: Nodes,
     pub(crate) encoder: Encoder,
     pub(crate) memo: Memo,
+    pub(crate) trails: Trails,
     /// Where the thread's recorder is told that its session is over.
     pub(crate) attention: &'static AtomicU32,
 }
@@ -76,7 +78,7 @@ impl Writer {
                 unsafe { field.write($value) };
             )*};
         }
-        // An all-zero memo and encoder state are valid and empty: left as they are.
+        // All-zero memo, trails and encoder state are valid and empty: left as they are.
         set! {
             session = session;
             process = process;
@@ -205,21 +207,23 @@ impl Writer {
     #[inline(always)]
     pub(crate) unsafe fn stack(&mut self, leaf: LeafKind, caller: Registers) -> NodeId {
         // SAFETY: the caller's promise: a running function's state.
-        let mut capture = unsafe { self.memo.capture(caller) };
-        if capture.end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
+        let (mut path, mut end) = unsafe { self.memo.capture_path(&mut self.trails, caller) };
+        if end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
             self.memo.forget();
             // SAFETY: as above.
-            capture = unsafe { self.memo.capture(caller) };
+            (path, end) = unsafe { self.memo.capture_path(&mut self.trails, caller) };
         }
         if module_generation() != self.modules_seen {
             self.write_modules();
         }
-        let path = self.memo.path();
-        let leaf = LeafKind { truncated: capture.end != StackEnd::Complete, ..leaf };
+        let leaf = LeafKind { truncated: end != StackEnd::Complete, ..leaf };
         let whole = if leaf.is_default() { path } else { path.child(leaf.pack()) };
         match self.stacks.get(whole) {
             Some(node) => node,
             None => {
+                // Its frames are needed now.
+                // SAFETY: as above.
+                unsafe { self.memo.capture(caller) };
                 let node = self.new_stack(leaf);
                 if node != ROOT_NODE {
                     // Without memory it is found frame by frame again next time.

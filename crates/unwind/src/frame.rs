@@ -12,6 +12,9 @@ pub struct Frame {
     pub(crate) sp: usize,
     pub(crate) fp: usize,
     path: PathHash,
+    /// The caller's own number for this path, such as a node of a tree of stacks: 0 in a new
+    /// frame, kept as long as the frame is.
+    pub tag: u32,
     /// Words of the stack that the steps from this frame and those outward loaded.
     pub(crate) words_end: u16,
     /// Whether the frame pointer of this frame decides how the walk goes on outward.
@@ -70,14 +73,14 @@ const _: () = assert!(Kind::StackPointer as u64 & Kind::FramePointer as u64 == 0
 
 impl Frame {
     pub(crate) const NONE: Self =
-        Self { pc: 0, sp: 0, fp: 0, path: PathHash::ROOT, words_end: 0, fp_matters: false };
+        Self { pc: 0, sp: 0, fp: 0, path: PathHash::ROOT, tag: 0, words_end: 0, fp_matters: false };
 
     /// The frame at `at`, the innermost one of `path`; the steps from it and outward loaded
     /// `words` words.
     #[inline(always)]
     pub(crate) fn new(at: Registers, path: PathHash, words: usize, fp_matters: bool) -> Self {
         let Registers { pc, sp, fp } = at;
-        Self { pc, sp, fp, path, words_end: words as u16, fp_matters }
+        Self { pc, sp, fp, path, tag: 0, words_end: words as u16, fp_matters }
     }
 
     /// The address that execution continues at. The byte before it belongs to the instruction

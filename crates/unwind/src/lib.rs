@@ -45,6 +45,7 @@ mod rule;
 mod rule_cache;
 mod stack;
 mod step;
+mod trails;
 mod words;
 
 pub use elf::BUILD_ID_BYTES_MAX;
@@ -57,3 +58,4 @@ pub use resolver::{
     freeze_modules, module_generation, modules_loaded, modules_unloaded, modules_unloading,
     refresh_modules, reset_after_fork, visit_modules,
 };
+pub use trails::Trails;

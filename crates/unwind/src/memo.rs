@@ -12,6 +12,7 @@ use crate::resolver::rule_generation;
 use crate::rule::{Kind, Rule};
 use crate::stack::{Home, Window};
 use crate::step::{Stepped, Stop, signal_words, step, step_fast};
+use crate::trails::Trails;
 use crate::words::Words;
 
 /// The most frames of one stack that are kept.
@@ -130,6 +131,12 @@ impl Memo {
         &self.frames[..self.depth.min(FRAME_COUNT_MAX)]
     }
 
+    /// The frames of the last capture, outermost first, to set their tags.
+    #[inline]
+    pub fn frames_mut(&mut self) -> &mut [Frame] {
+        &mut self.frames[..self.depth.min(FRAME_COUNT_MAX)]
+    }
+
     /// The path of the whole stack of the last capture.
     #[inline(always)]
     pub fn path(&self) -> PathHash {
@@ -186,27 +193,95 @@ impl Memo {
     /// - As for [`capture`](Self::capture).
     #[inline(never)]
     unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> (usize, usize) {
+        self.capture_with(Registers { pc, sp, fp }, None).unwrap_or_default()
+    }
+
+    /// The path of the stack of the frame with these registers, and whether that is all of it, as
+    /// [`capture`](Self::capture) would say; [`frames`](Self::frames) may be another's.
+    ///
+    /// Some 10 ns and 1 ns a frame where the program has been here not long ago, else as
+    /// `capture`.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(always)]
+    pub unsafe fn capture_path(
+        &mut self,
+        trails: &mut Trails,
+        registers: Registers,
+    ) -> (PathHash, StackEnd) {
+        let Registers { pc, sp, fp } = registers;
+        if !trails.are_worth_it() {
+            // SAFETY: the caller's promise.
+            unsafe { self.capture_at(pc, sp, fp) };
+        // SAFETY: as above.
+        } else if let Some(path) = unsafe { self.path_at(pc, sp, fp, trails) } {
+            return (path, StackEnd::Complete);
+        }
+        (self.path(), self.end.get())
+    }
+
+    /// The path by a trail, or none when the stack was captured.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(never)]
+    unsafe fn path_at(
+        &mut self,
+        pc: usize,
+        sp: usize,
+        fp: usize,
+        trails: &mut Trails,
+    ) -> Option<PathHash> {
+        self.capture_with(Registers { pc, sp, fp }, Some(trails)).err()
+    }
+
+    /// Captures, or says the path if there is a trail.
+    #[inline(always)]
+    fn capture_with(
+        &mut self,
+        at: Registers,
+        mut trails: Option<&mut Trails>,
+    ) -> Result<(usize, usize), PathHash> {
         let generation = rule_generation();
         if self.rule_generation != generation {
             self.rule_generation = generation;
             self.forget();
         }
-        let mut window = self.home.window(sp);
+        let mut window = self.home.window(at.sp);
         let intact = if window.contains_up_to(self.frames[0].sp) {
             // SAFETY: just asked.
             unsafe { self.words.frames_intact(&window) }
         } else {
             self.frames_intact_elsewhere(&mut window)
         };
-        let walked = walk_fast(self, Registers { pc, sp, fp }, window, intact, 0);
+        if let Some(trails) = &mut trails
+            && intact != 0
+            && self.end == End::COMPLETE
+        {
+            // SAFETY: frames are intact only where the window reaches up to the outermost one's
+            // stack pointer; it begins at `at.sp`.
+            let path = unsafe { trails.find(at, generation, &self.frames, intact, &window) };
+            if let Some(path) = path {
+                return Err(path);
+            }
+        }
+        let walked = walk_fast(self, at, window, intact, 0);
         // The usual case in locals: all new frames are common ones, and the rest is as it was.
         if walked.is_met
             && self.end == End::COMPLETE
             && walked.candidates + walked.fresh <= FRAME_COUNT_MAX
         {
-            return splice_common(self, walked.candidates, walked.fresh);
+            let (kept, depth) = splice_common(self, walked.candidates, walked.fresh);
+            if let Some(trails) = trails
+                && let Some(join) = kept.checked_sub(1)
+            {
+                let words = self.words.from(usize::from(self.frames[join].words_end));
+                trails.keep(generation, self.frames(), join, words);
+            }
+            return Ok((kept, depth));
         }
-        self.capture_slow(walked, window)
+        Ok(self.capture_slow(walked, window))
     }
 
     /// How many frames are intact, on a stack that is not the memo's or not the thread's own.

@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::stack::Window;
 
 /// Words that are compared without a jump between them.
-const STRIDE: usize = 4;
+pub(crate) const STRIDE: usize = 4;
 /// Words that are kept: those of 1,024 frames when every second one saves a frame pointer that
 /// matters. Frames without room here are walked each time.
 const WORD_COUNT_MAX: usize = 1536;
@@ -24,9 +24,13 @@ const WORDS_PER_STEP_MAX: usize = 3;
 /// A word of the stack.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Word {
-    address: usize,
-    value: usize,
+pub(crate) struct Word {
+    pub(crate) address: usize,
+    pub(crate) value: usize,
+}
+
+impl Word {
+    pub(crate) const NONE: Self = Self { address: 0, value: 0 };
 }
 
 /// The words and whose they are. All zero: none.
@@ -41,7 +45,7 @@ pub(crate) struct Words {
 
 impl Words {
     pub(crate) const NONE: Self =
-        Self { count: 0, entries: [Word { address: 0, value: 0 }; PLACES], owners: [0; PLACES] };
+        Self { count: 0, entries: [Word::NONE; PLACES], owners: [0; PLACES] };
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
@@ -69,6 +73,12 @@ impl Words {
             place.address = 0;
         }
         self.owners[count] = frame_count as u16;
+    }
+
+    /// The words from number `first` on.
+    #[inline(always)]
+    pub(crate) fn from(&self, first: usize) -> &[Word] {
+        self.entries.get(first..self.count).unwrap_or_default()
     }
 
     /// How many frames, from the outermost one, lead outward as they did: all words that their
