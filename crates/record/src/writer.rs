@@ -45,9 +45,9 @@ pub(crate) struct Writer {
     pub(crate) nodes: Nodes,
     pub(crate) encoder: Encoder,
     pub(crate) memo: Memo,
-    pub(crate) trails: Trails,
     /// Where the thread's recorder is told that its session is over.
     pub(crate) attention: &'static AtomicU32,
+    pub(crate) trails: Trails,
 }
 
 impl Writer {

@@ -4,6 +4,8 @@
 //! - I7 (design/unwinding#I7): `frames[..depth]` is the last captured stack, outermost first;
 //!   each frame but the first was stepped from to the one before it.
 //! - I9 (design/unwinding#I9): a frame whose frame pointer matters holds the true one.
+//!
+//! What the memo stands on is in `words`, what is known of earlier stacks in `trails`.
 
 use crate::frame::{Capture, Frame, FramePointerUse, StackEnd, Truncation};
 use crate::path::PathHash;
@@ -193,7 +195,9 @@ impl Memo {
     /// - As for [`capture`](Self::capture).
     #[inline(never)]
     unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> (usize, usize) {
-        self.capture_with(Registers { pc, sp, fp }, None).unwrap_or_default()
+        // SAFETY: the caller's promise.
+        let captured = unsafe { self.capture_with(Registers { pc, sp, fp }, None) };
+        captured.unwrap_or_default()
     }
 
     /// The path of the stack of the frame with these registers, and whether that is all of it, as
@@ -211,12 +215,15 @@ impl Memo {
         registers: Registers,
     ) -> (PathHash, StackEnd) {
         let Registers { pc, sp, fp } = registers;
-        if !trails.are_worth_it() {
+        if trails.are_worth_it() {
+            // SAFETY: the caller's promise.
+            let path = unsafe { self.path_at(pc, sp, fp, trails) };
+            if let Some(path) = path {
+                return (path, StackEnd::Complete);
+            }
+        } else {
             // SAFETY: the caller's promise.
             unsafe { self.capture_at(pc, sp, fp) };
-        // SAFETY: as above.
-        } else if let Some(path) = unsafe { self.path_at(pc, sp, fp, trails) } {
-            return (path, StackEnd::Complete);
         }
         (self.path(), self.end.get())
     }
@@ -233,12 +240,16 @@ impl Memo {
         fp: usize,
         trails: &mut Trails,
     ) -> Option<PathHash> {
-        self.capture_with(Registers { pc, sp, fp }, Some(trails)).err()
+        // SAFETY: the caller's promise.
+        unsafe { self.capture_with(Registers { pc, sp, fp }, Some(trails)) }.err()
     }
 
     /// Captures, or says the path if there is a trail.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
     #[inline(always)]
-    fn capture_with(
+    unsafe fn capture_with(
         &mut self,
         at: Registers,
         mut trails: Option<&mut Trails>,

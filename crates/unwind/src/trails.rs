@@ -25,9 +25,9 @@ const WORD_COUNT_MAX: usize = 12;
 const _: () = assert!(WORD_COUNT_MAX.is_multiple_of(STRIDE));
 
 /// Captures by which it is judged whether trails pay.
-const TRIAL: u32 = 4096;
+const TRIAL: u32 = 1024;
 /// Captures without trails after a trial that says no.
-const PAUSE: u32 = 32 * TRIAL;
+const PAUSE: u32 = 128 * TRIAL;
 
 /// The way from a state to a frame of the memo.
 #[derive(Clone, Copy, Debug)]
