@@ -14,6 +14,7 @@
 #![no_std]
 
 mod allocator;
+mod c_library;
 pub mod control;
 pub mod extensions;
 pub mod face;

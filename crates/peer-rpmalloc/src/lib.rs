@@ -8,72 +8,27 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use heapwright_capi::{CAllocator, Entry, FreeEntry};
 use heapwright_os::ThreadExit;
 // Links the C library.
 use rpmalloc_sys as _;
 
 unsafe extern "C" {
-    fn rpmalloc(bytes: usize) -> *mut u8;
-    fn rpcalloc(count: usize, unit_bytes: usize) -> *mut u8;
-    fn rprealloc(ptr: *mut u8, bytes: usize) -> *mut u8;
-    fn rpmemalign(align_bytes: usize, bytes: usize) -> *mut u8;
-    fn rpfree(ptr: *mut u8);
-    fn rpmalloc_usable_size(ptr: *mut u8) -> usize;
     fn rpmalloc_initialize() -> c_int;
     fn rpmalloc_thread_initialize();
     fn rpmalloc_thread_finalize(release_caches: c_int);
     fn dlsym(object: *mut c_void, name: *const c_char) -> *const c_void;
 }
 
-/// Name and version, for reports: a NUL-terminated string.
-#[unsafe(export_name = "heapwright_peer_version")]
-pub static PEER_VERSION: [u8; 15] = *b"rpmalloc 1.4.3\0";
-
-/// rpmalloc behind the C table.
-#[derive(Debug)]
-pub struct Rpmalloc;
-
-// SAFETY: rpmalloc keeps C's rules for its functions, never unwinds, and calls its own functions,
-// not the exported ones.
-unsafe impl CAllocator for Rpmalloc {
-    const KEEPS_C_RULES: bool = true;
-
-    #[inline(always)]
-    unsafe fn malloc(bytes: usize, _entry: Entry) -> *mut u8 {
-        // SAFETY: any size may be asked for.
-        unsafe { rpmalloc(bytes) }
-    }
-
-    #[inline(always)]
-    unsafe fn calloc(count: usize, unit_bytes: usize) -> *mut u8 {
-        // SAFETY: rpmalloc checks the product.
-        unsafe { rpcalloc(count, unit_bytes) }
-    }
-
-    #[inline(always)]
-    unsafe fn realloc(ptr: *mut u8, bytes: usize, _entry: Entry) -> *mut u8 {
-        // SAFETY: the caller's promise about `ptr`.
-        unsafe { rprealloc(ptr, bytes) }
-    }
-
-    #[inline(always)]
-    unsafe fn memalign(align_bytes: usize, bytes: usize, _entry: Entry) -> *mut u8 {
-        // SAFETY: the caller's promise: a power of two.
-        unsafe { rpmemalign(align_bytes, bytes) }
-    }
-
-    #[inline(always)]
-    unsafe fn free(ptr: *mut u8, _entry: FreeEntry) {
-        // SAFETY: the caller's promise about `ptr`.
-        unsafe { rpfree(ptr) }
-    }
-
-    #[inline(always)]
-    unsafe fn usable_bytes(ptr: *mut u8) -> usize {
-        // SAFETY: the caller's promise about `ptr`.
-        unsafe { rpmalloc_usable_size(ptr) }
-    }
+heapwright_capi::c_library_allocator! {
+    /// rpmalloc behind the C table.
+    pub struct Rpmalloc;
+    version: "rpmalloc 1.4.3",
+    malloc: rpmalloc,
+    calloc: rpcalloc,
+    realloc: rprealloc,
+    aligned: rpmemalign(align_bytes, bytes),
+    free: rpfree,
+    usable_bytes: rpmalloc_usable_size,
 }
 
 heapwright_capi::export_c_symbols!(Rpmalloc);
