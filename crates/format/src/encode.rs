@@ -5,6 +5,8 @@
 //! - I1: encoder and decoder pass through the same [`DeltaState`]s: each method here has its
 //!   mirror in `decode`, and changes the state by the same assignments.
 
+use core::hint::select_unpredictable;
+
 use crate::chunk::{ADDRESSES, ChunkCursor, HEADS, NODES, SIZES, TIMES};
 use crate::kind::FreeKind;
 use crate::wire::{
@@ -230,22 +232,16 @@ impl Encoder {
     fn address(&mut self, address: u64) -> (u64, u8) {
         let slot = address_slot(address);
         let previous = core::mem::replace(&mut self.state.address, address);
-        if self.state.addresses[slot] == address {
-            return (slot as u64, ADDRESS_CACHED);
-        }
-        self.state.addresses[slot] = address;
+        let is_cached = core::mem::replace(&mut self.state.addresses[slot], address) == address;
         let difference = address.wrapping_sub(previous) as i64;
-        if difference & 15 != 0 {
-            return (address, ADDRESS_WHOLE);
-        }
         let units = difference >> 4;
-        if i64::from(units as i16) == units {
-            (units as u64, ADDRESS_DELTA_2)
-        } else if (-(1 << 23)..1 << 23).contains(&units) {
-            (units as u64, ADDRESS_DELTA_3)
-        } else {
-            (address, ADDRESS_WHOLE)
-        }
+        let (is_even, is_near) = (difference & 15 == 0, i64::from(units as i16) == units);
+        let is_within = is_even & (units << 40 >> 40 == units);
+        // Without a jump: which of the four it is follows no pattern that a CPU could learn.
+        let code = ADDRESS_WHOLE - u8::from(is_within) - u8::from(is_within & is_near);
+        let value = select_unpredictable(is_within, units as u64, address);
+        let value = select_unpredictable(is_cached, slot as u64, value);
+        (value, select_unpredictable(is_cached, ADDRESS_CACHED, code))
     }
 
     #[inline(always)]
@@ -266,6 +262,8 @@ impl Encoder {
         }
     }
 }
+
+const _: () = assert!(ADDRESS_DELTA_3 == ADDRESS_WHOLE - 1 && ADDRESS_DELTA_2 == ADDRESS_WHOLE - 2);
 
 fn leb128_bytes(value: u32) -> usize {
     (32 - (value | 1).leading_zeros()).div_ceil(7) as usize

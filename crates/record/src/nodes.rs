@@ -27,6 +27,7 @@ use core::ptr::NonNull;
 
 use heapwright_format::NodeId;
 use heapwright_os::{Protection, release, reserve};
+use heapwright_unwind::PathHash;
 
 /// Entries at first: 64 KiB, of which a small thread touches little.
 const CAPACITY_AT_FIRST: usize = 4096;
@@ -34,36 +35,16 @@ const CAPACITY_AT_FIRST: usize = 4096;
 /// Numbers are below this: 24 bits. A thread with more paths has the others cut short.
 const ID_LIMIT: NodeId = 1 << 24;
 
-/// Hash of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub(crate) struct PathHash(u64);
+/// The bits that an entry keeps: not those that choose its place in any table of up to 2^24
+/// entries.
+#[inline(always)]
+fn tag(path: PathHash) -> u64 {
+    path.bits() >> 24 << 24
+}
 
-impl PathHash {
-    /// The path without frames.
-    pub(crate) const ROOT: Self = Self(0x243f_6a88_85a3_08d3);
-
-    /// The path with `word` added inside.
-    #[inline(always)]
-    pub(crate) fn child(self, word: u64) -> Self {
-        // The product of a 64-bit multiplication folded by its high half: every bit of both
-        // inputs reaches every bit (Moremur, wyhash).
-        let product =
-            u128::from(self.0 ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * 0xa076_1d64_78bd_642f;
-        Self(product as u64 ^ (product >> 64) as u64)
-    }
-
-    /// The bits that an entry keeps: not those that choose its place in any table of up to 2^24
-    /// entries.
-    #[inline(always)]
-    fn tag(self) -> u64 {
-        self.0 >> 24 << 24
-    }
-
-    #[inline(always)]
-    fn index(self, mask: usize) -> usize {
-        self.0 as usize & mask
-    }
+#[inline(always)]
+fn index(path: PathHash, mask: usize) -> usize {
+    path.bits() as usize & mask
 }
 
 /// Tag in the high 40 bits, number in the low 24; 0 when empty.
@@ -139,7 +120,7 @@ impl Nodes {
         let place = self.find(entries, path);
         self.count += 1;
         // SAFETY: the empty entry where the path belongs.
-        unsafe { place.write(path.tag() | Entry::from(id)) };
+        unsafe { place.write(tag(path) | Entry::from(id)) };
         let logged = Self::logged(entries, self.capacity, self.count as usize - 1);
         // SAFETY: a place of the log, which only this thread uses.
         unsafe { logged.write(Logged { path, id }) };
@@ -150,13 +131,13 @@ impl Nodes {
     #[inline(always)]
     fn find(&self, entries: NonNull<Entry>, path: PathHash) -> NonNull<Entry> {
         let mask = self.capacity - 1;
-        let mut index = path.index(mask);
+        let mut index = index(path, mask);
         loop {
             // SAFETY: the masked index is below the capacity.
             let place = unsafe { entries.add(index) };
             // SAFETY: entries are plain words, zero when new, and only this thread's.
             let entry = unsafe { place.read() };
-            if entry == 0 || (entry ^ path.0) >> 24 == 0 {
+            if entry == 0 || (entry ^ path.bits()) >> 24 == 0 {
                 return place;
             }
             index = (index + 1) & mask;
@@ -178,7 +159,7 @@ impl Nodes {
                 let logged = unsafe { Self::logged(old_entries, old.capacity, index).read() };
                 let place = self.find(entries, logged.path);
                 // SAFETY: an empty entry of the new table.
-                unsafe { place.write(logged.path.tag() | Entry::from(logged.id)) };
+                unsafe { place.write(tag(logged.path) | Entry::from(logged.id)) };
                 let copy = Self::logged(entries, capacity, index);
                 // SAFETY: a place of the new log.
                 unsafe { copy.write(logged) };
@@ -205,7 +186,7 @@ mod tests {
     use std::collections::{HashMap, HashSet};
     use std::vec::Vec;
 
-    use super::{Nodes, PathHash};
+    use super::{Nodes, PathHash, index};
 
     #[test]
     fn numbers_are_kept_across_growth() {
@@ -244,7 +225,7 @@ mod tests {
         let mut collisions = 0;
         for id in 0..20_000u64 {
             let path = PathHash::ROOT.child(0x5555_1234 + id / 100 * 16).child(0x7f00 + id % 100);
-            collisions += u32::from(!used.insert(path.index(mask)));
+            collisions += u32::from(!used.insert(index(path, mask)));
         }
         // 20,000 balls in 32,768 boxes: 5,000 meet another one by chance.
         assert!(collisions < 6_000, "{collisions}");

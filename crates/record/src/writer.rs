@@ -10,13 +10,14 @@ use heapwright_format::{
 };
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 use heapwright_unwind::{
-    FRAME_COUNT_MAX, Memo, Registers, StackEnd, Truncation, module_generation, visit_modules,
+    Frame, Memo, PathHash, Registers, StackEnd, Trails, Truncation, module_generation,
+    visit_modules,
 };
 
 use crate::clock::Clock;
 use crate::large::Touched;
 use crate::module_watch::may_look_for_modules;
-use crate::nodes::{Nodes, PathHash};
+use crate::nodes::Nodes;
 use crate::process::Process;
 use crate::ring::Ring;
 use crate::sample::{SampledSet, Sampler};
@@ -46,8 +47,7 @@ pub(crate) struct Writer {
     pub(crate) memo: Memo,
     /// Where the thread's recorder is told that its session is over.
     pub(crate) attention: &'static AtomicU32,
-    /// For each frame of the memo, the path from the outermost frame to it.
-    pub(crate) paths: [PathHash; FRAME_COUNT_MAX],
+    pub(crate) trails: Trails,
 }
 
 impl Writer {
@@ -78,7 +78,7 @@ impl Writer {
                 unsafe { field.write($value) };
             )*};
         }
-        // An all-zero memo, encoder state and paths are valid and empty: left as they are.
+        // All-zero memo, trails and encoder state are valid and empty: left as they are.
         set! {
             session = session;
             process = process;
@@ -207,30 +207,24 @@ impl Writer {
     #[inline(always)]
     pub(crate) unsafe fn stack(&mut self, leaf: LeafKind, caller: Registers) -> NodeId {
         // SAFETY: the caller's promise: a running function's state.
-        let mut capture = unsafe { self.memo.capture(caller) };
-        if capture.end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
+        let (mut path, mut end) = unsafe { self.memo.capture_path(&mut self.trails, caller) };
+        if end == StackEnd::Truncated(Truncation::NoRule) && may_look_for_modules() {
             self.memo.forget();
             // SAFETY: as above.
-            capture = unsafe { self.memo.capture(caller) };
+            (path, end) = unsafe { self.memo.capture_path(&mut self.trails, caller) };
         }
         if module_generation() != self.modules_seen {
             self.write_modules();
         }
-        let depth = capture.depth;
-        let mut path = match capture.unchanged.checked_sub(1) {
-            Some(last) => self.paths[last],
-            None => PathHash::ROOT,
-        };
-        for index in capture.unchanged..depth {
-            path = path.child(self.memo.frames()[index].return_address() as u64);
-            self.paths[index] = path;
-        }
-        let leaf = LeafKind { truncated: capture.end != StackEnd::Complete, ..leaf };
+        let leaf = LeafKind { truncated: end != StackEnd::Complete, ..leaf };
         let whole = if leaf.is_default() { path } else { path.child(leaf.pack()) };
         match self.stacks.get(whole) {
             Some(node) => node,
             None => {
-                let node = self.new_stack(depth, leaf);
+                // Its frames are needed now.
+                // SAFETY: as above.
+                unsafe { self.memo.capture(caller) };
+                let node = self.new_stack(leaf);
                 if node != ROOT_NODE {
                     // Without memory it is found frame by frame again next time.
                     self.stacks.insert(whole, node);
@@ -244,19 +238,19 @@ impl Writer {
     /// stack is cut to what there is a number for, and says so.
     #[cold]
     #[inline(never)]
-    pub(crate) fn new_stack(&mut self, depth: usize, leaf: LeafKind) -> NodeId {
-        let known = |index: &usize| self.nodes.get(self.paths[index - 1]).is_some();
+    pub(crate) fn new_stack(&mut self, leaf: LeafKind) -> NodeId {
+        let depth = self.memo.frames().len();
+        let known = |index: &usize| self.nodes.get(self.path_of(*index)).is_some();
         let mut depth_known = (1..=depth).rev().find(known).unwrap_or(0);
         let mut node = match depth_known {
             0 => ROOT_NODE,
-            _ => self.nodes.get(self.paths[depth_known - 1]).unwrap_or(ROOT_NODE),
+            _ => self.nodes.get(self.path_of(depth_known)).unwrap_or(ROOT_NODE),
         };
         while depth_known < depth {
             let word = self.memo.frames()[depth_known].return_address() as u64;
-            let Some(id) = self.nodes.insert_next(self.paths[depth_known]) else {
+            let Some(id) = self.nodes.insert_next(self.path_of(depth_known + 1)) else {
                 let cut = LeafKind { truncated: true, ..leaf };
-                let path =
-                    depth_known.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
+                let path = self.path_of(depth_known);
                 return self.nodes.get(path.child(cut.pack())).unwrap_or(ROOT_NODE);
             };
             self.define(node, word, id);
@@ -266,14 +260,19 @@ impl Writer {
         if leaf.is_default() {
             return node;
         }
-        let path = depth.checked_sub(1).map_or(PathHash::ROOT, |last| self.paths[last]);
-        let path = path.child(leaf.pack());
+        let path = self.path_of(depth).child(leaf.pack());
         if let Some(known) = self.nodes.get(path) {
             return known;
         }
         let Some(id) = self.nodes.insert_next(path) else { return ROOT_NODE };
         self.define(node, leaf.pack(), id);
         id
+    }
+
+    /// The path of the outermost `depth` frames of the memo.
+    fn path_of(&self, depth: usize) -> PathHash {
+        let last = depth.checked_sub(1).and_then(|last| self.memo.frames().get(last));
+        last.map_or(PathHash::ROOT, Frame::path)
     }
 
     #[inline(never)]

@@ -14,14 +14,14 @@
 //! use heapwright_unwind::{Memo, Registers, StackEnd};
 //!
 //! let mut memo = Box::new(Memo::new());
-//! for round in 0..3 {
+//! let mut paths = Vec::new();
+//! for _ in 0..3 {
 //!     // SAFETY: these are this thread's own registers, and this function goes on running.
 //!     let capture = unsafe { memo.capture(Registers::current()) };
 //!     assert_eq!(capture.end, StackEnd::Complete);
-//!     for frame in &mut memo.frames_mut()[capture.unchanged..] {
-//!         frame.tag = round; // Number the new frames, outermost first.
-//!     }
+//!     paths.push(memo.path());
 //! }
+//! assert_eq!(paths[1], paths[2]);
 //! ```
 //!
 //! # Not here
@@ -38,19 +38,24 @@ mod lock;
 mod maps;
 mod memo;
 mod modules;
+mod path;
 mod registers;
 mod resolver;
 mod rule;
 mod rule_cache;
 mod stack;
 mod step;
+mod trails;
+mod words;
 
 pub use elf::BUILD_ID_BYTES_MAX;
 pub use frame::{Capture, Frame, StackEnd, Truncation};
 pub use memo::{FRAME_COUNT_MAX, Memo};
 pub use modules::Module;
+pub use path::PathHash;
 pub use registers::Registers;
 pub use resolver::{
     freeze_modules, module_generation, modules_loaded, modules_unloaded, modules_unloading,
     refresh_modules, reset_after_fork, visit_modules,
 };
+pub use trails::Trails;

@@ -3,24 +3,30 @@
 //! # Invariants
 //! - I7 (design/unwinding#I7): `frames[..depth]` is the last captured stack, outermost first;
 //!   each frame but the first was stepped from to the one before it.
-//! - I8 (design/unwinding#I8): in a memo with `ascending`, stack pointers strictly rise from
-//!   each frame to its caller, so the slots of all return addresses outward of a frame lie
-//!   between its stack pointer and the outermost frame's.
 //! - I9 (design/unwinding#I9): a frame whose frame pointer matters holds the true one.
+//!
+//! What the memo stands on is in `words`, what is known of earlier stacks in `trails`.
 
-use crate::frame::{Capture, Frame, StackEnd, Truncation};
+use crate::frame::{Capture, Frame, FramePointerUse, StackEnd, Truncation};
+use crate::path::PathHash;
 use crate::registers::Registers;
 use crate::resolver::rule_generation;
-use crate::rule::{FP_UNCHANGED, Kind, Rule};
+use crate::rule::{Kind, Rule};
 use crate::stack::{Home, Window};
-use crate::step::{Stepped, Stop, step, step_fast};
+use crate::step::{Stepped, Stop, signal_words, step, step_fast};
+use crate::trails::Trails;
+use crate::words::Words;
 
 /// The most frames of one stack that are kept.
 pub const FRAME_COUNT_MAX: usize = 1024;
+/// How far a stack that is not the thread's own is asked about anew for the memo's sake: so much
+/// above the stack pointer, and so much below the last one.
+const FOREIGN_BYTES_MAX: usize = 32 << 10;
+const FOREIGN_DISTANCE_MAX: usize = 4 << 10;
 
 /// The last stack of one thread, so that the next capture walks only what has changed.
 ///
-/// 57 KiB, of which only what deep stacks reach is touched. All zero bytes are a valid empty
+/// 96 KiB, of which only what deep stacks reach is touched. All zero bytes are a valid empty
 /// memo, so it may lie in memory fresh from the kernel. One thread uses it at a time; a signal
 /// handler that may interrupt a capture needs a memo of its own.
 #[derive(Debug)]
@@ -29,9 +35,9 @@ pub struct Memo {
     depth: usize,
     end: End,
     rule_generation: u32,
-    ascending: bool,
     home: Home,
     guess_count: u64,
+    words: Words,
     frames: [Frame; FRAME_COUNT_MAX],
     fresh: Fresh,
 }
@@ -44,7 +50,7 @@ struct Fresh {
     pc: [usize; FRAME_COUNT_MAX],
     sp: [usize; FRAME_COUNT_MAX],
     fp: [usize; FRAME_COUNT_MAX],
-    rule_bits: [u8; FRAME_COUNT_MAX],
+    rule: [u32; FRAME_COUNT_MAX],
 }
 
 impl Fresh {
@@ -52,15 +58,20 @@ impl Fresh {
         pc: [0; FRAME_COUNT_MAX],
         sp: [0; FRAME_COUNT_MAX],
         fp: [0; FRAME_COUNT_MAX],
-        rule_bits: [0; FRAME_COUNT_MAX],
+        rule: [0; FRAME_COUNT_MAX],
     };
 
     #[inline(always)]
-    fn set(&mut self, index: usize, at: Registers, rule_bits: u8) {
+    fn set(&mut self, index: usize, at: Registers, rule: Rule) {
         self.pc[index] = at.pc;
         self.sp[index] = at.sp;
         self.fp[index] = at.fp;
-        self.rule_bits[index] = rule_bits;
+        self.rule[index] = rule.bits() as u32;
+    }
+
+    fn get(&self, index: usize) -> (Registers, Rule) {
+        let at = Registers { pc: self.pc[index], sp: self.sp[index], fp: self.fp[index] };
+        (at, Rule::from_bits(u64::from(self.rule[index])))
     }
 }
 
@@ -108,9 +119,9 @@ impl Memo {
             depth: 0,
             end: End(0),
             rule_generation: 0,
-            ascending: false,
             home: Home::new(),
             guess_count: 0,
+            words: Words::NONE,
             frames: [Frame::NONE; FRAME_COUNT_MAX],
             fresh: Fresh::NONE,
         }
@@ -128,6 +139,12 @@ impl Memo {
         &mut self.frames[..self.depth.min(FRAME_COUNT_MAX)]
     }
 
+    /// The path of the whole stack of the last capture.
+    #[inline(always)]
+    pub fn path(&self) -> PathHash {
+        self.frames().last().map_or(PathHash::ROOT, Frame::path)
+    }
+
     /// How many frames were found by frame pointer because no unwind table covers their code.
     #[inline]
     pub fn guess_count(&self) -> u64 {
@@ -137,6 +154,7 @@ impl Memo {
     /// Forgets the last stack; the next capture walks all of it.
     pub fn forget(&mut self) {
         self.depth = 0;
+        self.words.clear();
     }
 
     /// Asks the kernel now about `bytes` of the running thread's stack below the caller, for
@@ -147,7 +165,7 @@ impl Memo {
 
     /// Forgets the last stack and the thread it was of: the next capture may be another's.
     pub fn change_thread(&mut self) {
-        self.depth = 0;
+        self.forget();
         self.home = Home::new();
     }
 
@@ -164,58 +182,200 @@ impl Memo {
     #[inline(always)]
     pub unsafe fn capture(&mut self, registers: Registers) -> Capture {
         // SAFETY: the caller's promise.
-        unsafe { self.capture_at(registers.pc, registers.sp, registers.fp) }
+        let (unchanged, depth) =
+            unsafe { self.capture_at(registers.pc, registers.sp, registers.fp) };
+        Capture { unchanged, depth, end: self.end.get() }
     }
 
     /// [`capture`](Self::capture) with the registers in registers: as a structure they would go
-    /// through memory, written by words and read by pairs, which stalls for some 10 ns.
+    /// through memory, written by words and read by pairs, which stalls for some 10 ns. The answer
+    /// is how many frames were kept, and the depth.
     ///
     /// # Safety
     /// - As for [`capture`](Self::capture).
     #[inline(never)]
-    unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> Capture {
+    unsafe fn capture_at(&mut self, pc: usize, sp: usize, fp: usize) -> (usize, usize) {
+        // SAFETY: the caller's promise.
+        let captured = unsafe { self.capture_with(Registers { pc, sp, fp }, None) };
+        captured.unwrap_or_default()
+    }
+
+    /// The path of the stack of the frame with these registers, and whether that is all of it, as
+    /// [`capture`](Self::capture) would say; [`frames`](Self::frames) may be another's.
+    ///
+    /// Some 10 ns and 1 ns a frame where the program has been here not long ago, else as
+    /// `capture`.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(always)]
+    pub unsafe fn capture_path(
+        &mut self,
+        trails: &mut Trails,
+        registers: Registers,
+    ) -> (PathHash, StackEnd) {
+        let Registers { pc, sp, fp } = registers;
+        if trails.are_worth_it() {
+            // SAFETY: the caller's promise.
+            let path = unsafe { self.path_at(pc, sp, fp, trails) };
+            if let Some(path) = path {
+                return (path, StackEnd::Complete);
+            }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.capture_at(pc, sp, fp) };
+        }
+        (self.path(), self.end.get())
+    }
+
+    /// The path by a trail, or none when the stack was captured.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(never)]
+    unsafe fn path_at(
+        &mut self,
+        pc: usize,
+        sp: usize,
+        fp: usize,
+        trails: &mut Trails,
+    ) -> Option<PathHash> {
+        // SAFETY: the caller's promise.
+        unsafe { self.capture_with(Registers { pc, sp, fp }, Some(trails)) }.err()
+    }
+
+    /// Captures, or says the path if there is a trail.
+    ///
+    /// # Safety
+    /// - As for [`capture`](Self::capture).
+    #[inline(always)]
+    unsafe fn capture_with(
+        &mut self,
+        at: Registers,
+        mut trails: Option<&mut Trails>,
+    ) -> Result<(usize, usize), PathHash> {
         let generation = rule_generation();
         if self.rule_generation != generation {
             self.rule_generation = generation;
-            self.depth = 0;
+            self.forget();
         }
-        let window = self.home.window(sp);
-        // The usual case in locals: all new frames are common ones, and the rest is as it was.
-        let walked = walk_fast(self, Registers { pc, sp, fp }, window, self.depth, 0);
-        if walked.is_met && self.end == End::COMPLETE && self.is_within(&window) {
-            let join = walked.candidates - 1;
-            self.frames[join].fp = walked.at.fp;
-            if self.verify_within(join, &window) == 0 {
-                return splice(self, walked.candidates, walked.fresh, false, End::COMPLETE);
+        let mut window = self.home.window(at.sp);
+        let intact = if window.contains_up_to(self.frames[0].sp) {
+            // SAFETY: just asked.
+            unsafe { self.words.frames_intact(&window) }
+        } else {
+            self.frames_intact_elsewhere(&mut window)
+        };
+        if let Some(trails) = &mut trails
+            && intact != 0
+            && self.end == End::COMPLETE
+        {
+            // SAFETY: frames are intact only where the window reaches up to the outermost one's
+            // stack pointer; it begins at `at.sp`.
+            let path = unsafe { trails.find(at, generation, &self.frames, intact, &window) };
+            if let Some(path) = path {
+                return Err(path);
             }
         }
-        self.capture_slow(walked, window)
+        let walked = walk_fast(self, at, window, intact, 0);
+        // The usual case in locals: all new frames are common ones, and the rest is as it was.
+        if walked.is_met
+            && self.end == End::COMPLETE
+            && walked.candidates + walked.fresh <= FRAME_COUNT_MAX
+        {
+            let (kept, depth) = splice_common(self, walked.candidates, walked.fresh);
+            if let Some(trails) = trails
+                && let Some(join) = kept.checked_sub(1)
+            {
+                let words = self.words.from(usize::from(self.frames[join].words_end));
+                trails.keep(generation, self.frames(), join, words);
+            }
+            return Ok((kept, depth));
+        }
+        Ok(self.capture_slow(walked, window))
+    }
+
+    /// How many frames are intact, on a stack that is not the memo's or not the thread's own.
+    #[cold]
+    #[inline(never)]
+    fn frames_intact_elsewhere(&self, window: &mut Window) -> usize {
+        let Some((outermost, innermost)) = self.frames().first().zip(self.frames().last()) else {
+            return 0;
+        };
+        let sp = window.low();
+        let is_near = innermost.sp <= sp.saturating_add(FOREIGN_DISTANCE_MAX)
+            && outermost.sp.saturating_sub(sp) <= FOREIGN_BYTES_MAX;
+        if is_near && outermost.sp > sp && window.reaches(outermost.sp) {
+            // SAFETY: just asked.
+            unsafe { self.words.frames_intact(window) }
+        } else {
+            0
+        }
     }
 
     /// Goes on where a first fast walk ended.
     #[inline(never)]
-    fn capture_slow(&mut self, walked: Walked, window: Window) -> Capture {
-        let Walked { at, candidates, fresh, is_met } = walked;
-        Walk { at, window, candidates, fresh, leaps: false }.run(self, is_met)
+    fn capture_slow(&mut self, mut walked: Walked, mut window: Window) -> (usize, usize) {
+        let mut leaps = false;
+        loop {
+            if walked.is_met {
+                if self.still_ends(&walked, &mut window) {
+                    return splice(self, walked.candidates, walked.fresh, leaps, self.end);
+                }
+                // More is to be known of the outer end than the memo has.
+                walked.candidates = 0;
+            }
+            let stepped = step(walked.at, &mut window, &mut self.home);
+            if let Some(end) = self.note(&mut walked, stepped, &mut leaps) {
+                return splice(self, 0, walked.fresh, leaps, end);
+            }
+            walked = walk_fast(self, walked.at, window, walked.candidates, walked.fresh);
+        }
     }
 
-    /// Whether the slots of all return addresses outward of a frame lie in the window.
-    #[inline(always)]
-    fn is_within(&self, window: &Window) -> bool {
-        self.ascending && window.contains_up_to(self.frames[0].sp)
+    /// Whether a stack that has met the memo's ends as that did.
+    fn still_ends(&mut self, walked: &Walked, window: &mut Window) -> bool {
+        let depth = walked.candidates + walked.fresh;
+        match self.end {
+            End::COMPLETE => depth <= FRAME_COUNT_MAX,
+            End::LIMIT_REACHED => depth == FRAME_COUNT_MAX,
+            // Its frame pointer is the true one: the step that found no end would take it (I9).
+            end => {
+                let stepped = step(self.frames[0].registers(), window, &mut self.home);
+                depth <= FRAME_COUNT_MAX && stepped.is_err_and(|stop| End::of(stop) == end)
+            }
+        }
     }
 
-    /// [`verify`] from `join` outward, where [`Memo::is_within`] holds.
-    #[inline(always)]
-    fn verify_within(&self, join: usize, window: &Window) -> usize {
-        debug_assert!(self.is_within(window));
-        verify(&self.frames[..=join], window, |frame| {
-            // SAFETY: a return-address slot: one word below a caller's stack pointer, so aligned
-            // (`step_to` loaded it); above this frame's stack pointer, where the window starts at
-            // the latest, and below the outermost one's (I8), up to which it reaches.
-            let word = unsafe { window.load_unchecked(frame.sp.wrapping_sub(8)) };
-            word ^ frame.pc
-        })
+    /// Keeps the frame that the walk is at and goes on to its caller; the end if there is none,
+    /// or no room.
+    #[inline(never)]
+    fn note(
+        &mut self,
+        walked: &mut Walked,
+        stepped: Result<Stepped, Stop>,
+        leaps: &mut bool,
+    ) -> Option<End> {
+        let (rule, end) = match stepped {
+            Ok(stepped) => (stepped.rule, None),
+            Err(Stop::Null) => return Some(End::COMPLETE),
+            Err(Stop::Outermost) => (Rule::OUTERMOST, Some(End::COMPLETE)),
+            // A later walk may know more and go on from there by the frame pointer.
+            Err(stop) => (Rule::GUESS, Some(End::of(stop))),
+        };
+        if walked.fresh >= FRAME_COUNT_MAX {
+            return Some(End::LIMIT_REACHED);
+        }
+        let at = walked.at;
+        self.fresh.set(walked.fresh, at, rule);
+        walked.fresh += 1;
+        if let Ok(Stepped { registers: outside, rule }) = stepped {
+            self.guess_count += u64::from(rule.kind() == Kind::Guess);
+            // From a signal's stack.
+            *leaps |= outside.sp <= at.sp;
+            walked.at = outside;
+        }
+        end
     }
 }
 
@@ -224,7 +384,7 @@ impl Memo {
 struct Walked {
     /// The frame to go on from; not among the fresh ones.
     at: Registers,
-    /// Frames of the memo that may still be met.
+    /// Frames of the memo that may still be met: the outermost so many, all intact.
     candidates: usize,
     /// How many fresh frames there are.
     fresh: usize,
@@ -245,8 +405,7 @@ fn walk_fast(
     let mut candidate_sp = candidate_sp(memo, candidates);
     let is_met = loop {
         if at.sp >= candidate_sp {
-            // The memo is sorted by stack pointer, but for signals on other stacks, where
-            // passing over a frame only costs time.
+            // A frame that has returned and whose words nobody has overwritten.
             while candidate_sp < at.sp {
                 candidates -= 1;
                 candidate_sp = self::candidate_sp(memo, candidates);
@@ -259,194 +418,134 @@ fn walk_fast(
         if fresh >= FRAME_COUNT_MAX {
             break false;
         }
-        memo.fresh.set(fresh, at, stepped.rule.low_bits());
+        memo.fresh.set(fresh, at, stepped.rule);
         fresh += 1;
         at = stepped.registers;
     };
     Walked { at, candidates, fresh, is_met }
 }
 
-/// One capture under way: the frames reached so far are `fresh[..fresh]`.
-struct Walk {
-    /// The frame to go on from; not among the fresh ones yet.
-    at: Registers,
-    window: Window,
-    /// Frames of the memo that may still be met: the outermost so many.
-    candidates: usize,
-    /// How many fresh frames there are.
-    fresh: usize,
-    /// Whether a step led to a stack pointer that is no higher: from a signal's stack.
-    leaps: bool,
-}
-
-impl Walk {
-    fn run(mut self, memo: &mut Memo, mut is_met: bool) -> Capture {
-        loop {
-            let end = if is_met {
-                self.follow(memo)
-            } else {
-                let stepped = step(self.at, &mut self.window, &mut memo.home);
-                self.note(memo, stepped)
-            };
-            if let Some(end) = end {
-                return splice(memo, self.candidates, self.fresh, self.leaps, end);
-            }
-            let walked = walk_fast(memo, self.at, self.window, self.candidates, self.fresh);
-            (self.at, self.candidates, self.fresh) = (walked.at, walked.candidates, walked.fresh);
-            is_met = walked.is_met;
-        }
-    }
-
-    /// Keeps the frame `at` and goes on to its caller; the end if there is none.
-    #[inline(never)]
-    fn note(&mut self, memo: &mut Memo, stepped: Result<Stepped, Stop>) -> Option<End> {
-        let (rule_bits, end) = match stepped {
-            Ok(stepped) => (stepped.rule.low_bits(), None),
-            Err(Stop::Null) => {
-                self.candidates = 0;
-                return Some(End::COMPLETE);
-            }
-            Err(Stop::Outermost) => (Rule::OUTERMOST.low_bits(), Some(End::COMPLETE)),
-            // A later walk may know more and go on from there by the frame pointer.
-            Err(stop) => (Rule::GUESS.low_bits(), Some(End::of(stop))),
-        };
-        if !self.push(memo, self.at, rule_bits) {
-            return Some(End::LIMIT_REACHED);
-        }
-        if end.is_some() {
-            self.candidates = 0;
-        }
-        if let Ok(stepped) = stepped {
-            memo.guess_count += u64::from(stepped.rule.kind() == Kind::Guess);
-            self.leaps |= stepped.registers.sp <= self.at.sp;
-            self.at = stepped.registers;
-        }
-        end
-    }
-
-    /// Adds a fresh frame; false, with no frame of the memo met any more, without room for it.
-    #[inline(always)]
-    fn push(&mut self, memo: &mut Memo, at: Registers, rule_bits: u8) -> bool {
-        if self.fresh >= FRAME_COUNT_MAX {
-            self.candidates = 0;
-            return false;
-        }
-        memo.fresh.set(self.fresh, at, rule_bits);
-        self.fresh += 1;
-        true
-    }
-
-    /// From a memo frame that equals `at`: goes outward along the memo as long as the stack
-    /// holds the words that were loaded then. The end if all is unchanged to the outermost
-    /// frame; else the memo's frames so far are fresh, and `at` is where they lead now.
-    #[inline(always)]
-    fn follow(&mut self, memo: &mut Memo) -> Option<End> {
-        let join = self.candidates - 1;
-        memo.frames[join].fp = self.at.fp;
-        let mut index = join;
-        loop {
-            // Asked anew each time, since a step over a signal's frame moves the window.
-            let in_window = memo.ascending && self.window.reaches(memo.frames[0].sp);
-            index = if in_window {
-                memo.verify_within(index, &self.window)
-            } else {
-                let window = &self.window;
-                verify(&memo.frames[..=index], window, |frame| {
-                    window.load(frame.sp.wrapping_sub(8)).map_or(1, |word| word ^ frame.pc)
-                })
-            };
-            if index == 0 && (memo.end == End::COMPLETE || self.is_at_limit(memo)) {
-                return Some(memo.end);
-            }
-            if let Some(end) = self.step_from_memo(memo, join, &mut index) {
-                return end;
-            }
-        }
-    }
-
-    /// Whether the memo's frames up to the join and the fresh ones fill the memo again.
-    fn is_at_limit(&self, memo: &Memo) -> bool {
-        memo.end == End::LIMIT_REACHED && self.candidates + self.fresh >= FRAME_COUNT_MAX
-    }
-
-    /// Steps from the memo's frame `index` by its rule. None when that led to the memo's next
-    /// frame, after all, which is then `index`.
-    #[inline(never)]
-    fn step_from_memo(
-        &mut self,
-        memo: &mut Memo,
-        join: usize,
-        index: &mut usize,
-    ) -> Option<Option<End>> {
-        let from = *index;
-        memo.frames[from].fp = fp_at(&memo.frames[..=join], from, &self.window);
-        let stepped = step(memo.frames[from].registers(), &mut self.window, &mut memo.home);
-        match stepped {
-            Ok(stepped) if from > 0 && memo.frames[from - 1].is_at(stepped.registers) => {
-                memo.frames[from - 1].fp = stepped.registers.fp;
-                *index = from - 1;
-                return None;
-            }
-            // The stack was not whole and still ends where it did.
-            Err(stop) if from == 0 && End::of(stop) == memo.end => return Some(Some(memo.end)),
-            _ => {}
-        }
-        for index in (from + 1..=join).rev() {
-            let frame = memo.frames[index];
-            if !self.push(memo, frame.registers(), frame.rule_bits()) {
-                return Some(Some(End::LIMIT_REACHED));
-            }
-        }
-        self.candidates = from;
-        self.at = memo.frames[from].registers();
-        Some(self.note(memo, stepped))
-    }
-}
-
-/// Puts the `fresh` frames behind the `kept` outermost ones of the memo, which were met again.
-///
-/// The counts come by themselves, not in the [`Walk`]: copying that would read by pairs what was
-/// written by words, which stalls.
+/// [`splice`] for a stack that is whole and fresh frames that [`walk_fast`] alone has found, behind
+/// at least one that was kept.
 #[inline(never)]
-fn splice(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool, end: End) -> Capture {
+fn splice_common(memo: &mut Memo, kept: usize, fresh_count: usize) -> (usize, usize) {
+    let Memo { frames, words, fresh, .. } = memo;
     let depth = kept + fresh_count;
-    if depth > FRAME_COUNT_MAX {
-        return splice_limited(memo, kept, fresh_count, leaps);
+    let (pc, sp) = (&fresh.pc[..fresh_count], &fresh.sp[..fresh_count]);
+    let (fp, rules) = (&fresh.fp[..fresh_count], &fresh.rule[..fresh_count]);
+    let (outer, inner) = frames[..depth].split_at_mut(kept);
+    let outermost_kept = outer.last().unwrap_or(&Frame::NONE);
+    let mut count = usize::from(outermost_kept.words_end);
+    if !Words::has_room_for(count, fresh_count) {
+        return splice(memo, kept, fresh_count, false, End::COMPLETE);
     }
-    let mut unchanged = kept;
-    // The path of return addresses may be the same though something else differs.
-    while unchanged < depth.min(memo.depth)
-        && memo.frames[unchanged].pc == memo.fresh.pc[depth - 1 - unchanged]
-    {
-        unchanged += 1;
-    }
-    let (outer, inner) = memo.frames[..depth].split_at_mut(kept);
-    let mut outside = Frame::outside(outer.last());
-    let (pc, sp) = (&memo.fresh.pc[..fresh_count], &memo.fresh.sp[..fresh_count]);
-    let (fp, rule_bits) = (&memo.fresh.fp[..fresh_count], &memo.fresh.rule_bits[..fresh_count]);
-    for (index, slot) in (0..fresh_count).rev().zip(inner) {
-        let at = Registers { pc: pc[index], sp: sp[index], fp: fp[index] };
-        outside = slot.set(at, rule_bits[index], outside);
+    let (mut at, mut path) = (outermost_kept.registers(), outermost_kept.path());
+    let mut fp_matters = outermost_kept.fp_matters;
+    for ((index, slot), owner) in (0..fresh_count).rev().zip(inner).zip(kept..) {
+        let rule = Rule::from_bits(u64::from(rules[index]));
+        let fp_use = FramePointerUse::of_common(rule);
+        words.set(count, at.sp.wrapping_sub(8), at.pc, owner);
+        // Overwritten by the next word when it does not count.
+        words.set(count + 1, at.sp.wrapping_sub(rule.fp_words() * 8), at.fp, owner);
+        count += 1 + usize::from(fp_use.checks(fp_matters));
+        at = Registers { pc: pc[index], sp: sp[index], fp: fp[index] };
+        path = path.child(at.pc as u64);
+        fp_matters = fp_use.matters(fp_matters);
+        *slot = Frame::new(at, path, count, fp_matters);
     }
     memo.depth = depth;
-    memo.end = end;
-    memo.ascending = !leaps
-        && (memo.ascending
-            || memo.frames[..depth].is_sorted_by(|outer, inner| outer.sp > inner.sp));
+    memo.words.end(count, depth);
     memo.check();
-    Capture { unchanged, depth, end: end.get() }
+    (kept, depth)
 }
 
-/// [`splice`] for a stack with more frames than there is room for: drops the outermost ones.
-#[cold]
+/// Puts the `fresh` frames behind the `kept` outermost ones of the memo, which were met again;
+/// together they are at most [`FRAME_COUNT_MAX`]. The answer is `kept` and the depth.
+///
+/// The counts come by themselves, not in the [`Walked`]: copying that would read by pairs what was
+/// written by words, which stalls.
 #[inline(never)]
-fn splice_limited(memo: &mut Memo, kept: usize, fresh_count: usize, leaps: bool) -> Capture {
-    let dropped = kept + fresh_count - FRAME_COUNT_MAX;
-    memo.frames.copy_within(dropped..kept, 0);
-    // The frames that the kept paths started with are gone, and with them the tags' meaning.
-    memo.depth = 0;
-    let capture = splice(memo, kept - dropped, fresh_count, leaps, End::LIMIT_REACHED);
-    Capture { unchanged: 0, ..capture }
+fn splice(
+    memo: &mut Memo,
+    kept: usize,
+    fresh_count: usize,
+    mut leaps: bool,
+    end: End,
+) -> (usize, usize) {
+    let depth = kept + fresh_count;
+    let mut outside = memo.frames[..kept].last().copied().unwrap_or(Frame::NONE);
+    let mut count = usize::from(outside.words_end);
+    // Frames whose words are all kept.
+    let mut covered = depth;
+    for (index, owner) in (0..fresh_count).rev().zip(kept..) {
+        let (at, rule) = memo.fresh.get(index);
+        if owner != 0 {
+            match set_words(&mut memo.words, count, (at, rule), &outside, owner) {
+                Ok(next) => count = next,
+                Err(NoRoom) => covered = covered.min(owner),
+                Err(Outside) => leaps = true,
+            }
+        }
+        let path = outside.path().child(at.pc as u64);
+        let fp_matters = FramePointerUse::of(rule).matters(outside.fp_matters);
+        outside = Frame::new(at, path, count, fp_matters);
+        memo.frames[owner] = outside;
+    }
+    (memo.depth, memo.end) = (depth, end);
+    if leaps {
+        memo.words.clear()
+    } else {
+        memo.words.end(count, covered)
+    }
+    memo.check();
+    (kept, depth)
+}
+
+/// Why a frame's words are not kept.
+enum NotKept {
+    /// There are too many.
+    NoRoom,
+    /// They do not lie inside the frame.
+    Outside,
+}
+use NotKept::{NoRoom, Outside};
+
+/// Keeps the words, from number `count` on, that the step from `at` to `outside` loaded; how many
+/// there are then.
+fn set_words(
+    words: &mut Words,
+    count: usize,
+    (at, rule): (Registers, Rule),
+    outside: &Frame,
+    owner: usize,
+) -> Result<usize, NotKept> {
+    if !Words::has_room_for(count, 1) {
+        return Err(NoRoom);
+    }
+    let return_address = (outside.sp.wrapping_sub(8), outside.pc);
+    // The frame pointer's comes last.
+    let all = match rule.kind() {
+        Kind::Signal => signal_words(at, outside.registers()),
+        Kind::Realigned => [
+            (at.fp.wrapping_sub(rule.cfa_words() * 8), outside.sp),
+            return_address,
+            (at.fp, outside.fp),
+        ],
+        _ => {
+            let fp_slot = outside.sp.wrapping_sub(rule.fp_words() * 8);
+            [return_address, return_address, (fp_slot, outside.fp)]
+        }
+    };
+    let fp_use = FramePointerUse::of(rule);
+    let first = usize::from(!fp_use.loads_more);
+    let end = 2 + usize::from(fp_use.checks(outside.fp_matters));
+    for (index, &(address, value)) in (count..).zip(&all[first..end]) {
+        if address < at.sp || address >= outside.sp {
+            return Err(Outside);
+        }
+        words.set(index, address, value, owner);
+    }
+    Ok(count + end - first)
 }
 
 /// The stack pointer of the innermost frame that may still be met, above all others without one.
@@ -458,75 +557,13 @@ fn candidate_sp(memo: &Memo, candidates: usize) -> usize {
     }
 }
 
-/// The outermost frame of `frames` up to which, from the innermost one, the stack holds the
-/// words that the walk loaded when it made them. `differs` compares the return address that leads
-/// to a frame: 0 if it is as it was.
-#[inline(always)]
-fn verify(frames: &[Frame], window: &Window, differs: impl Fn(&Frame) -> usize) -> usize {
-    let mut index = frames.len() - 1;
-    while index > 0 {
-        let run = frames[index].plain_run().min(index);
-        let unchanged = unchanged_run(&frames[index - run..index], &differs);
-        index -= unchanged;
-        if unchanged < run || index == 0 {
-            break;
-        }
-        // The run is over because this frame needs more.
-        let (outer, inner) = (&frames[index - 1], &frames[index]);
-        let fp_slot = outer.sp.wrapping_sub(inner.fp_words() * 8);
-        if inner.goes_by_rule() || window.load(fp_slot) != Some(outer.fp) || differs(outer) != 0 {
-            break;
-        }
-        index -= 1;
-    }
-    index
-}
-
-/// How many of `frames`, from the innermost one, are still returned to.
-#[inline(always)]
-fn unchanged_run(frames: &[Frame], differs: &impl Fn(&Frame) -> usize) -> usize {
-    let mut rest = frames;
-    // Four at a time, without a jump between them.
-    while let Some((outer, [a, b, c, d])) = rest.split_last_chunk()
-        && differs(a) | differs(b) | differs(c) | differs(d) == 0
-    {
-        rest = outer;
-    }
-    while let Some((last, outer)) = rest.split_last()
-        && differs(last) == 0
-    {
-        rest = outer;
-    }
-    frames.len() - rest.len()
-}
-
-/// The true frame pointer at `frames[index]`, where the innermost frame's is true and the stack
-/// is as it was in between.
-fn fp_at(frames: &[Frame], index: usize, window: &Window) -> usize {
-    let mut at = index;
-    while let Some(inner) = frames.get(at + 1) {
-        let frame = &frames[at];
-        // True by I9, or loaded by the rule in this capture.
-        if frame.fp_matters() || inner.goes_by_rule() {
-            break;
-        }
-        if inner.fp_words() != FP_UNCHANGED {
-            let slot = frame.sp.wrapping_sub(inner.fp_words() * 8);
-            return window.load(slot).unwrap_or(frame.fp);
-        }
-        at += 1;
-    }
-    frames[at].fp
-}
-
 impl Memo {
     /// Walks the invariants; empty in release builds.
     #[inline(always)]
     fn check(&self) {
         if cfg!(debug_assertions) {
             assert!(self.depth <= FRAME_COUNT_MAX, "I7");
-            let is_sorted = self.frames().is_sorted_by(|outer, inner| outer.sp > inner.sp);
-            assert!(!self.ascending || is_sorted, "I8");
+            self.words.check(self.frames());
         }
     }
 }

@@ -116,12 +116,6 @@ impl Rule {
         (self.0 >> FP_WORDS_SHIFT) as usize & ((1 << FP_WORDS_BITS) - 1)
     }
 
-    /// Kind and `fp_words`, all that a memo keeps of a rule.
-    #[inline(always)]
-    pub(crate) fn low_bits(self) -> u8 {
-        self.0 as u8
-    }
-
     #[inline(always)]
     pub(crate) fn cfa_words(self) -> usize {
         (self.0 >> CFA_WORDS_SHIFT) as usize
@@ -139,7 +133,6 @@ fn words(bytes: i64, limit: usize) -> Option<usize> {
 }
 
 const _: () = assert!(Kind::StackPointer as u64 == 1 && Kind::FramePointer as u64 == 2);
-const _: () = assert!(CFA_WORDS_SHIFT == 8, "`low_bits` are kind and fp_words");
 const _: () = assert!(RULE_BITS + 32 == 64, "a tag of 32 bits fits beside a rule");
 
 #[cfg(test)]

@@ -138,6 +138,12 @@ impl Window {
         unsafe { word.read_volatile() }
     }
 
+    /// Its first address.
+    #[inline(always)]
+    pub(crate) fn low(&self) -> usize {
+        self.low
+    }
+
     /// Whether the window reaches up to `end`, as it is.
     #[inline(always)]
     pub(crate) fn contains_up_to(&self, end: usize) -> bool {

@@ -155,6 +155,16 @@ fn step_slow(
     }
 }
 
+/// The words, by address, that a step over a signal's frame at `at` to `outside` loaded; the frame
+/// pointer's comes last.
+pub(crate) fn signal_words(at: Registers, outside: Registers) -> [(usize, usize); 3] {
+    [
+        (at.sp.wrapping_add(SIGNAL_PC), outside.pc.wrapping_sub(1)),
+        (at.sp.wrapping_add(SIGNAL_SP), outside.sp),
+        (at.sp.wrapping_add(SIGNAL_FP), outside.fp),
+    ]
+}
+
 /// Steps by frame pointer where no table tells better.
 fn guess(at: Registers, rule: Rule, window: &mut Window) -> Result<Stepped, Stop> {
     // The ABI marks the outermost frame by a zero; code without a file may use the register for

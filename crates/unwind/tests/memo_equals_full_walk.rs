@@ -1,16 +1,21 @@
 //! A capture with a memo gives what a capture without one gives, whatever happened in between,
-//! and tags stay with the paths that they were given to.
+//! each frame has the hash
+//! of its path, and tags stay with the frames that they were given to. So does a path by a trail.
 #![cfg(target_arch = "x86_64")]
 
 mod shapes;
 
-use heapwright_unwind::{Memo, Registers, StackEnd};
+use heapwright_unwind::{Memo, PathHash, Registers, StackEnd, Trails};
 use shapes::{FIRST_SHAPE, NAMES, Random, SAMPLE, THROW, play, shape};
 
 /// Two memos, one of which is made to forget before each capture.
 struct Pair {
     memo: Box<Memo>,
     plain: Box<Memo>,
+    /// Asked for paths, with trails.
+    other: Box<Memo>,
+    trails: Box<Trails>,
+    by_trail: usize,
     captures: usize,
     frames: usize,
     unchanged: usize,
@@ -18,8 +23,19 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let (memo, plain) = (Box::new(Memo::new()), Box::new(Memo::new()));
-        Self { memo, plain, captures: 0, frames: 0, unchanged: 0 }
+        let memo = || Box::new(Memo::new());
+        let trails = Box::new(Trails::new());
+        let (captures, frames, unchanged, by_trail) = (0, 0, 0, 0);
+        Self {
+            memo: memo(),
+            plain: memo(),
+            other: memo(),
+            trails,
+            by_trail,
+            captures,
+            frames,
+            unchanged,
+        }
     }
 
     #[inline(never)]
@@ -35,15 +51,20 @@ impl Pair {
         let key =
             |frame: &heapwright_unwind::Frame| (frame.return_address(), frame.stack_pointer());
         assert!(self.memo.frames().iter().map(key).eq(self.plain.frames().iter().map(key)));
-        // A tag is a hash of the path; unchanged frames must have theirs already.
-        let mut path = 0u32;
+        let mut path = PathHash::ROOT;
         for (index, frame) in self.memo.frames_mut().iter_mut().enumerate() {
-            path = (path ^ frame.return_address() as u32).wrapping_mul(0x9e37_79b1).rotate_left(7);
-            if index < capture.unchanged {
-                assert_eq!(frame.tag, path, "frame {index} of {}", capture.depth);
-            }
-            frame.tag = path;
+            path = path.child(frame.return_address() as u64);
+            assert_eq!(frame.path(), path, "frame {index} of {}", capture.depth);
+            let tag = if index < capture.unchanged { path.bits() as u32 } else { 0 };
+            assert_eq!(frame.tag, tag, "frame {index} of {}", capture.depth);
+            frame.tag = path.bits() as u32;
         }
+        assert_eq!(self.memo.path(), path);
+        let before = self.other.path();
+        // SAFETY: as above.
+        let told = unsafe { self.other.capture_path(&mut self.trails, registers) };
+        assert_eq!(told, (path, StackEnd::Complete));
+        self.by_trail += usize::from(self.other.path() == before && before != path);
         self.captures += 1;
         self.frames += capture.depth;
         self.unchanged += capture.unchanged;
@@ -101,6 +122,29 @@ fn when_an_outer_frame_is_exchanged_for_its_twin() {
         play(&[plain, outer, plain, busy, plain, plain, SAMPLE, SAMPLE], || pair.compare());
     }
     assert_eq!(pair.captures, 400);
+}
+
+#[test]
+fn where_a_program_allocates_from_a_few_places_in_turn() {
+    // Each ends with one return.
+    let names = ["plain", "twin", "arguments", "large", "realigned", "catch"];
+    let shapes: Vec<u8> = names.iter().map(|name| shape(name)).collect();
+    let mut pair = Pair::new();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut script = vec![shape("busy"); 12];
+    script.push(shapes[0]);
+    for _ in 0..4000 {
+        // Two calls deep from where the outer ones stand, each a turn of a few.
+        let (outer, inner) = (shapes[random.below(3)], shapes[3 + random.below(3)]);
+        script.extend([outer, inner, SAMPLE, 0, 0]);
+        // Now and then another outer stack under the same inner calls.
+        if random.below(200) == 0 {
+            script.extend([0, shapes[random.below(shapes.len())]]);
+        }
+    }
+    play(&script, || pair.compare());
+    assert_eq!(pair.captures, 4000);
+    assert!(pair.by_trail > 1000, "{} paths by a trail", pair.by_trail);
 }
 
 #[test]
