@@ -4,7 +4,9 @@
 #![cfg(feature = "preload-tests")]
 
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const PROGRAM: &str = r#"
 #include <malloc.h>
@@ -140,6 +142,18 @@ fn an_error_is_told_once_and_by_whoever_sees_it_first() {
     };
     let one = |kind: &str, via: &str| vec![(kind.to_owned(), via.to_owned())];
     assert_eq!(told("loop"), one("double-free", ""));
+    // The command sums up too, so the object's own lines are counted.
+    let report = programs.program.with_file_name("report");
+    let mut log = OsString::from("leaks=0,log=");
+    log.push(&report);
+    let binary = heapwright_testkit::heapwright(env!("CARGO_BIN_EXE_heapwright"));
+    let object = Path::new(binary.get_program()).with_file_name("libheapwright_check.so");
+    let mut command = Command::new(&programs.program);
+    command.arg("loop").env("LD_PRELOAD", object).env("HEAPWRIGHT_CHECK", log);
+    assert!(command.status().expect("it starts").success());
+    let lines = std::fs::read_to_string(report).expect("the report");
+    assert_eq!(lines.matches("\"kind\":\"double-free\"").count(), 1, "{lines}");
+    assert!(lines.contains("\"repeated\":8"), "{lines}");
     assert_eq!(told("memset"), one("overflow", "memset"));
     assert_eq!(told("size"), one("use-after-free", "malloc_usable_size"));
     assert_eq!(told("realloc"), one("double-free", "realloc"));

@@ -237,7 +237,7 @@ const MUTANTS: &[Mutant] = &[
         PROMISES,
     ),
     mutant(
-        "leaks: registers and stacks are roots",
+        "leaks: what lies below the stack pointer is no root",
         "guard/src/leaks.rs",
         "let used = stack.and_then(|(stopped, sp)| {",
         "let used = stack.filter(|_| false).and_then(|(stopped, sp)| {",
@@ -281,8 +281,15 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "the first blocks of a site are guarded",
         "guard/src/sites.rs",
-        "if before < self.first_count {",
-        "if false {",
+        "if before < self.first_count {\n            return true;",
+        "if before < self.first_count {\n            return false;",
+        Tests::Own,
+    ),
+    mutant(
+        "a later block of a site has its least share",
+        "guard/src/sites.rs",
+        ".min(self.one_in_max);",
+        ".max(self.one_in_max);",
         Tests::Own,
     ),
 ];
