@@ -1,8 +1,8 @@
 //! How long a span of each size class is, so that little is left behind its last slot.
 //!
 //! # Invariants
-//! - I1: at least one slot fits, and what is left is at most [`TAIL_SHARE_MAX`] of the span, or the
-//!   least that any allowed length leaves.
+//! - I1: at least one slot fits, and what is left is at most one part in [`TAIL_SHARE_MAX`] of the
+//!   span, one in 12 for slots longer than a page, or the least that any allowed length leaves.
 //!
 //! # Not here
 //! Where spans are: the slab's business.
@@ -48,7 +48,12 @@ pub static SHAPES: [Shape; CLASS_COUNT] = {
     shapes
 };
 
+/// The same for slots longer than a page, of which a span then has two to four: one that lives keeps
+/// the others' memory, and what programs ask for in these sizes seldom fits as exactly anyway.
+const TAIL_SHARE_MAX_LONG: usize = 12;
+
 const fn shape(slot_bytes: usize) -> Shape {
+    let share_max = if slot_bytes > PAGE_BYTES { TAIL_SHARE_MAX_LONG } else { TAIL_SHARE_MAX };
     let mut best = slot_bytes.div_ceil(PAGE_BYTES);
     let mut pages = best;
     while pages <= SPAN_PAGES_MAX {
@@ -58,7 +63,7 @@ const fn shape(slot_bytes: usize) -> Shape {
         if tail * best < best_tail * pages {
             best = pages;
         }
-        if tail * TAIL_SHARE_MAX <= pages * PAGE_BYTES {
+        if tail * share_max <= pages * PAGE_BYTES {
             best = pages;
             break;
         }
@@ -114,7 +119,8 @@ mod tests {
             assert!(shape.pages as usize <= SPAN_PAGES_MAX);
             let tail_bytes = span_bytes % shape.slot_bytes as usize;
             assert!(tail_bytes < span_bytes, "I1: {shape:?}");
-            assert!(tail_bytes * 40 <= span_bytes, "I1: {shape:?} leaves {tail_bytes}");
+            let share_max = if shape.slot_bytes as usize > PAGE_BYTES { 12 } else { 40 };
+            assert!(tail_bytes * share_max <= span_bytes, "I1: {shape:?} leaves {tail_bytes}");
             assert!(shape.batch >= 2);
         }
     }

@@ -5,7 +5,7 @@
 //! | that die together | [`Linear`]; up to a point: [`Linear::scope`] |
 //! | that end in the opposite order of their making | [`Stack`] |
 //! | with a frame of a game, or the next one | [`Frames`] |
-//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`], [`BrandedPool`] |
+//! | of one size, freed in any order | [`Pool`]; values: [`TypedPool`]; under keys: [`HandlePool`], [`BrandedPool`], [`ScopedPool`]; walked often: [`DensePool`] |
 //! | under handles, and their memory must go back whatever is left | [`CompactingHeap`]; values: [`CompactingPool`] |
 //! | that are dear to make | [`ObjectPool`] |
 //! | of a few sizes | [`Pools`] |
@@ -49,6 +49,7 @@ mod file_heap;
 mod frames;
 mod linear;
 mod locked;
+mod misuse;
 mod objects;
 mod offset_buddy;
 mod pool;
@@ -65,7 +66,7 @@ pub use backing::{
     Bound, Buffer, Chained, Failing, Guarded, Kept, Limited, StaticBuffer, Upstream,
 };
 pub use buddy::{Buddy, Tails};
-pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
+pub use checked::{Checked, Checks, Off, On, Quarantine};
 pub use compacting::{
     AccessError, Blocks, CompactingHeap, CompactingPool, Compaction, Moved, PinnedBlock,
     PinnedBlockMut, PinnedValue, PinnedValueMut, PoolValues, ResizeError,
@@ -85,11 +86,13 @@ pub use heapwright_core::region_statistics::{
 pub use heapwright_os::{Access, AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
 pub use locked::Locked;
+pub use misuse::{Misuse, MisuseJson};
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
 pub use pool::{
-    BrandedHandle, BrandedPool, DensePool, Handle, HandleError, HandlePool, Iter as HandleIter,
-    Overflow, Pool, PoolLocal, Pooled, Pools, SharedPool, TypedPool, Values as HandleValues,
+    Brand, BrandedHandle, BrandedPool, DensePool, Handle, HandleError, HandlePool,
+    Iter as HandleIter, Overflow, Pool, PoolLocal, Pooled, Pools, ScopedHandle, ScopedPool,
+    SharedPool, TypedPool, Values as HandleValues, with_brand,
 };
 pub use region::Region;
 pub use slab::{Lines, SharedSlab, Slab, SlabLocal};

@@ -84,6 +84,13 @@ impl<T> Entry<T> {
     }
 }
 
+/// The first free entry: its index, the handle that it can have, the next free one.
+struct Vacant {
+    index: u32,
+    bits: u64,
+    next_free: u32,
+}
+
 /// From a handle to the header without that value, and on to the next handle: one generation each,
 /// and the index is off by one between, so that no number names what is not there (H1).
 const TO_FREE: u64 = UPPER_ONE + 1;
@@ -215,54 +222,83 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// The value, if there is no room; [`Self::try_reserve`] says why.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Handle<T>, T> {
+        if let Some(vacant) = self.vacant() {
+            return Ok(self.fill(vacant, value));
+        }
+        let value = ManuallyDrop::new(value);
+        // SAFETY: a value that nobody else reads, or drops once it is in the pool.
+        match unsafe { self.insert_slow(&value) } {
+            Some(handle) => Ok(handle),
+            None => Err(ManuallyDrop::into_inner(value)),
+        }
+    }
+
+    /// Moves a value in where no free entry is at hand; `None` if there is no room. By reference and
+    /// without the value in the answer: what the slow way returns, the hot one would return in
+    /// memory, too.
+    ///
+    /// # Safety
+    /// - After a handle the value is the pool's, and its owner forgets it.
+    #[cold]
+    #[inline(never)]
+    unsafe fn insert_slow(&mut self, value: &ManuallyDrop<T>) -> Option<Handle<T>> {
+        loop {
+            if let Some(vacant) = self.vacant() {
+                let value: *const T = &raw const **value;
+                // SAFETY: the caller's; once, since we return.
+                return Some(self.fill(vacant, unsafe { value.read() }));
+            }
+            if !self.find_vacant() {
+                return None;
+            }
+        }
+    }
+
+    /// The first free entry; none if there is no free one or the first has no generation left (H2).
+    #[inline(always)]
+    fn vacant(&mut self) -> Option<Vacant> {
         let index = self.free();
         if index == NONE {
-            return self.insert_fresh(value);
+            return None;
         }
         // SAFETY: on the free list, so below `used_count` (H3).
         let entry = unsafe { self.entry_mut(index) };
-        let header = entry.header;
-        // After the last generation there is none, and the addition says so (H2).
-        let Some(bits) = header.checked_add(TO_HANDLE) else {
-            return self.insert_elsewhere(value);
+        // After the last generation there is none, and the addition says so.
+        let bits = entry.header.checked_add(TO_HANDLE)?;
+        // SAFETY: on the free list, so it has the next one (H3).
+        let next_free = unsafe { entry.next_free() };
+        Some(Vacant { index, bits, next_free })
+    }
+
+    /// Takes a first free entry that has no generation left off the list for ever (H2); else puts
+    /// one that was never used onto it. Whether there is a first one now.
+    fn find_vacant(&mut self) -> bool {
+        let first = self.free();
+        let next_free = if first != NONE {
+            // SAFETY: on the free list, so below `used_count` (H3).
+            let entry = unsafe { self.entry_mut(first) };
+            debug_assert!(entry.generation() == u32::MAX, "H2: not used up");
+            // SAFETY: on the free list, so it has the next one (H3).
+            unsafe { entry.next_free() }
+        } else if self.used_count == self.committed_count && self.try_reserve(1).is_err() {
+            return false;
+        } else {
+            let index = self.used_count;
+            // SAFETY: below `committed_count`, so committed, aligned and ours.
+            let place = unsafe { self.entries.at(index as usize) };
+            let header = UPPER_ONE + u64::from(index) + 1;
+            // SAFETY: as above; nothing there needs to be dropped.
+            unsafe { place.write(Entry { header, content: Content { next_free: NONE } }) };
+            self.used_count += 1;
+            index
         };
-        // SAFETY: on the free list, so it has the next one (H3).
-        let next_free = unsafe { entry.next_free() };
-        Ok(self.fill(index, bits, next_free, value))
-    }
-
-    /// Takes the first free entry, which has no generation left, off the list for ever (H2).
-    #[cold]
-    #[inline(never)]
-    fn insert_elsewhere(&mut self, value: T) -> Result<Handle<T>, T> {
-        // SAFETY: on the free list, so below `used_count` (H3).
-        let entry = unsafe { self.entry_mut(self.free()) };
-        debug_assert!(entry.generation() == u32::MAX, "H2: not used up");
-        // SAFETY: on the free list, so it has the next one (H3).
-        let next_free = unsafe { entry.next_free() };
         self.tally = self.tally & UPPER | u64::from(next_free);
-        self.insert(value)
+        true
     }
 
-    #[inline(never)]
-    fn insert_fresh(&mut self, value: T) -> Result<Handle<T>, T> {
-        if self.used_count == self.committed_count && self.try_reserve(1).is_err() {
-            return Err(value);
-        }
-        let index = self.used_count;
-        // SAFETY: below `committed_count`, so committed, aligned and ours.
-        let place = unsafe { self.entries.at(index as usize) };
-        let header = UPPER_ONE + u64::from(index) + 1;
-        // SAFETY: as above; nothing there needs to be dropped.
-        unsafe { place.write(Entry { header, content: Content { next_free: NONE } }) };
-        self.used_count += 1;
-        Ok(self.fill(index, header + TO_HANDLE, NONE, value))
-    }
-
-    /// Puts `value` into the entry at `index`, which has none, under the handle of `bits`. It is the
-    /// first of the free list and `next_free` its second, or it is fresh and there is neither.
+    /// Puts `value` into the first free entry.
     #[inline]
-    fn fill(&mut self, index: u32, bits: u64, next_free: u32, value: T) -> Handle<T> {
+    fn fill(&mut self, Vacant { index, bits, next_free }: Vacant, value: T) -> Handle<T> {
         debug_assert!(index < self.used_count);
         // SAFETY: below `used_count`.
         let entry = unsafe { self.entry_mut(index) };
@@ -374,12 +410,11 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// and generation.
     #[inline]
     pub fn get(&self, handle: Handle<T>) -> Option<&T> {
-        let entry = self.entry(handle.index())?;
-        if entry.header != handle.to_bits() {
+        if handle.index() >= self.used_count {
             return None;
         }
-        // SAFETY: the low half is the entry's own index, so there is a value (H1).
-        Some(unsafe { entry.value() })
+        // SAFETY: below `used_count`.
+        unsafe { self.get_in_range(handle) }
     }
 
     /// The value named `handle`, unless it was removed.
@@ -389,6 +424,34 @@ impl<T, B: Backing> HandlePool<T, B> {
             return None;
         }
         // SAFETY: below `used_count`.
+        unsafe { self.get_mut_in_range(handle) }
+    }
+
+    /// [`Self::get`] with one comparison.
+    ///
+    /// # Safety
+    /// - The handle's index is below `used_count`, as that of each handle of this pool is.
+    #[inline(always)]
+    pub(super) unsafe fn get_in_range(&self, handle: Handle<T>) -> Option<&T> {
+        debug_assert!(handle.index() < self.used_count);
+        // SAFETY: the caller's: in the committed entries.
+        let entry = unsafe { self.entries.at(handle.index() as usize) };
+        // SAFETY: written when `used_count` passed it; lent as we are.
+        let entry = unsafe { entry.as_ref() };
+        if entry.header != handle.to_bits() {
+            return None;
+        }
+        // SAFETY: the low half is the entry's own index, so there is a value (H1).
+        Some(unsafe { entry.value() })
+    }
+
+    /// [`Self::get_mut`] with one comparison.
+    ///
+    /// # Safety
+    /// - As [`Self::get_in_range`].
+    #[inline(always)]
+    pub(super) unsafe fn get_mut_in_range(&mut self, handle: Handle<T>) -> Option<&mut T> {
+        // SAFETY: the caller's.
         let entry = unsafe { self.entry_mut(handle.index()) };
         if entry.header != handle.to_bits() {
             return None;
@@ -406,13 +469,22 @@ impl<T, B: Backing> HandlePool<T, B> {
     /// Takes the value named `handle` out; no handle names it any more. O(1).
     #[inline]
     pub fn remove(&mut self, handle: Handle<T>) -> Option<T> {
-        let index = handle.index();
-        if index >= self.used_count {
+        if handle.index() >= self.used_count {
             return None;
         }
-        let tally = self.tally;
         // SAFETY: below `used_count`.
-        let entry = unsafe { self.entry_mut(index) };
+        unsafe { self.remove_in_range(handle) }
+    }
+
+    /// [`Self::remove`] with one comparison.
+    ///
+    /// # Safety
+    /// - As [`Self::get_in_range`].
+    #[inline(always)]
+    pub(super) unsafe fn remove_in_range(&mut self, handle: Handle<T>) -> Option<T> {
+        let tally = self.tally;
+        // SAFETY: the caller's.
+        let entry = unsafe { self.entry_mut(handle.index()) };
         if entry.header != handle.to_bits() {
             return None;
         }
@@ -423,7 +495,7 @@ impl<T, B: Backing> HandlePool<T, B> {
         // Even, so at most u32::MAX afterwards; `insert` retires the entry then (H2).
         entry.header = handle.to_bits() + TO_FREE;
         entry.content.next_free = tally as u32;
-        self.tally = ((tally & UPPER) - UPPER_ONE) | u64::from(index);
+        self.tally = ((tally & UPPER) - UPPER_ONE) | u64::from(handle.index());
         Some(value)
     }
 

@@ -29,8 +29,17 @@ const LINE_BYTES: usize = 64;
 /// When memory is exhausted a block may come from up to so many classes above: twice its size.
 const BORROW_CLASSES: usize = 8;
 
+/// Where memory for a span is exhausted a shorter one may do: at first the longest of those that
+/// lose at most an eighth behind their last slot, then a fifth, at last any.
+const SHORT_SPANS: [usize; 3] = [8, 5, 1];
+
 /// Where spans come from and where blocks of other threads' spans go.
 pub(super) trait Home {
+    /// Blocks that a list gives back at once when it is too long. Each may be a cache miss, and the
+    /// one who frees waits for all of them; a list's length wanders, so that few at a time are not
+    /// given back more often than many.
+    const FLUSH_COUNT: u32;
+
     /// A span of `pages` pages, of no class yet, that belongs to the caller.
     fn take(&self, pages: u32) -> Result<u32, AllocError>;
     /// As [`Self::take`], for slots of `class`.
@@ -183,9 +192,16 @@ impl Caches {
         if self.load(class) {
             return Ok(class);
         }
-        for pages in [shape.pages, shape.slot_bytes.div_ceil(PAGE_BYTES as u32)] {
-            if let Ok(page) = home.take_span(pages, class as u8) {
-                return Ok(self.start(class, page));
+        let slot_bytes = class_bytes(class);
+        for waste_share_max in SHORT_SPANS {
+            for pages in (slot_bytes.div_ceil(PAGE_BYTES) as u32..=shape.pages).rev() {
+                let bytes = pages as usize * PAGE_BYTES;
+                if bytes % slot_bytes > bytes / waste_share_max {
+                    continue;
+                }
+                if let Ok(page) = home.take_span(pages, class as u8) {
+                    return Ok(self.start(class, page));
+                }
             }
         }
         let above = class + 1..(class + 1 + BORROW_CLASSES).min(CLASS_COUNT);
@@ -251,17 +267,22 @@ impl Caches {
         next
     }
 
-    /// Gives blocks of the list of `class` back to their spans until a batch is left.
+    /// Gives some blocks of the list of `class`, which is too long, back to their spans.
     #[cold]
     #[inline(never)]
     pub(super) fn flush<H: Home>(&self, home: &H, class: usize) {
-        self.flush_to(home, class, SHAPES[class].batch);
+        let batch = SHAPES[class].batch;
+        let left = self.cache(class).count.get().saturating_sub(H::FLUSH_COUNT).max(batch);
+        self.flush_to(home, class, left);
         self.check(home);
     }
 
-    /// Gives all blocks of all lists back to their spans.
+    /// Gives all blocks of all lists back to their spans, and what is empty then.
     pub(super) fn flush_all<H: Home>(&self, home: &H) {
-        (0..CLASS_COUNT).for_each(|class| self.flush_to(home, class, 0));
+        for class in 0..CLASS_COUNT {
+            self.flush_to(home, class, 0);
+            self.give_empty(home, class);
+        }
     }
 
     fn flush_to<H: Home>(&self, home: &H, class: usize, keep: u32) {
@@ -309,7 +330,17 @@ impl Caches {
         } else if header.used() == 0 && first_free && self.partial[class].get() != NIL {
             home.give(page);
         } else if first_free {
+            self.give_empty(home, class);
             self.link(class, page);
+        }
+    }
+
+    /// Gives the empty span of `class` up, if there is one: it is alone on its list then (SL4).
+    fn give_empty<H: Home>(&self, home: &H, class: usize) {
+        let page = self.partial[class].get();
+        if page != NIL && self.ground.header(page).used() == 0 {
+            self.unlink(class, page);
+            home.give(page);
         }
     }
 
@@ -380,6 +411,8 @@ impl Caches {
                     !header.free.get().is_null() || header.unused.get() > 0,
                     "SL4: page {page} has no slot to give"
                 );
+                let alone = prev == NIL && header.next.get() == NIL;
+                assert!(header.used() > 0 || alone, "SL4: page {page} is empty");
                 check_span(header, class_bytes(class));
                 prev = page;
                 page = header.next.get();

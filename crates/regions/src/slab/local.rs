@@ -58,6 +58,8 @@ struct Alone<'a, B: Backing> {
 }
 
 impl<B: Backing> Home for Alone<'_, B> {
+    const FLUSH_COUNT: u32 = 4;
+
     fn take(&self, pages: u32) -> Result<u32, AllocError> {
         self.pages.borrow_mut().take(self.backing, pages)
     }

@@ -204,6 +204,9 @@ struct Seat<'a, B: Backing> {
 }
 
 impl<B: Backing> Home for Seat<'_, B> {
+    /// Twice as many: those of another owner are a compare-and-swap together.
+    const FLUSH_COUNT: u32 = 8;
+
     fn take(&self, pages: u32) -> Result<u32, AllocError> {
         let mut common = self.slab.common();
         let Common { pages: all, backing, .. } = &mut *common;

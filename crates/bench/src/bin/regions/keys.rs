@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use heapwright_os::cycle_counter;
 use heapwright_regions::{
-    AnonymousPages, CompactingPool, DensePool, HandlePool, HugePages, HugeWish,
+    AnonymousPages, Brand, CompactingPool, DensePool, HandlePool, HugePages, HugeWish, ScopedPool,
+    with_brand,
 };
 use heapwright_testkit::Random;
 
@@ -31,6 +32,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", replace_ours),
                 ours("huge pages", replace_huge),
+                ours("scoped", |probe| with_brand(|brand| replace_scoped(probe, brand))),
                 ours("without gaps", replace_ours_dense),
                 ours("compacting", replace_compacting),
                 peer("slotmap", replace_slotmap),
@@ -47,6 +49,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
                 ours("", get_ours),
                 ours("huge pages", get_huge),
+                ours("scoped", |probe| with_brand(|brand| get_scoped(probe, brand))),
                 ours("without gaps", get_ours_dense),
                 ours("compacting", get_compacting),
                 peer("slotmap", get_slotmap),
@@ -67,7 +70,9 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 ours("", walk_ours),
                 ours("huge pages", walk_huge),
+                ours("scoped", |probe| with_brand(|brand| walk_scoped(probe, brand))),
                 ours("without gaps", walk_ours_dense),
+                ours("without gaps, huge pages", walk_huge_dense),
                 ours("compacting", walk_compacting),
                 peer("slotmap", walk_slotmap),
                 dense(walk_dense),
@@ -110,9 +115,10 @@ macro_rules! each_inlined {
 
 /// What a map must do here, so that each workload is written once.
 macro_rules! keyed {
-    ($replace:ident, $get:ident, $walk:ident, $make:expr, $insert:expr, $remove:expr, $lookup:expr,
-     $values:expr) => {
-        fn $replace(probe: &mut Probe) {
+    ($([$life:lifetime, $brand:ident])? $replace:ident, $get:ident, $walk:ident, $make:expr,
+     $insert:expr, $remove:expr, $lookup:expr, $values:expr) => {
+        #[allow(dead_code, reason = "some are asked about other workloads only")]
+        fn $replace$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
             let draws = draws(LIVE);
             let mut map = $make;
             let mut keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
@@ -123,8 +129,8 @@ macro_rules! keyed {
             });
         }
 
-        #[allow(dead_code, reason = "sharded-slab is asked to replace only")]
-        fn $get(probe: &mut Probe) {
+        #[allow(dead_code, reason = "some are asked about other workloads only")]
+        fn $get$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
             let draws = draws(LIVE);
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
@@ -135,8 +141,8 @@ macro_rules! keyed {
             black_box(sum);
         }
 
-        #[allow(dead_code, reason = "sharded-slab is asked to replace only")]
-        fn $walk(probe: &mut Probe) {
+        #[allow(dead_code, reason = "some are asked about other workloads only")]
+        fn $walk$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
             let random = &mut Random::new(2);
@@ -182,12 +188,33 @@ keyed!(
     |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
 );
 keyed!(
+    ['id, brand]
+    replace_scoped,
+    get_scoped,
+    walk_scoped,
+    ScopedPool::<'id, Item, _>::new_in(brand, AnonymousPages),
+    |map: &mut ScopedPool<'id, Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut ScopedPool<'id, Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &ScopedPool<'id, Item, _>, key| map.get(key).expect("live")[0],
+    |map: &ScopedPool<'id, Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
     replace_ours_dense,
     get_ours_dense,
     walk_ours_dense,
     DensePool::<Item, _>::new_in(AnonymousPages),
     |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut DensePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
+    |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
+    |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    replace_huge_dense,
+    get_huge_dense,
+    walk_huge_dense,
+    DensePool::<Item, _>::new_in(HUGE),
+    |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut DensePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
 );
