@@ -6,12 +6,12 @@ include!("twin.rs");
 fn bug(place: *mut [u8; BYTES]) {
     if cfg!(bad) {
         // SAFETY: none; this is the error.
-        drop(unsafe { Box::from_raw(place) });
+        drop(unsafe { Box::from_raw(place) }); // told
     }
 }
 fn main() {
-    let place = Box::into_raw(Box::new([1u8; BYTES]));
+    let place = Box::into_raw(Box::new([1u8; BYTES])); // made
     // SAFETY: made by `into_raw` just now.
-    drop(unsafe { Box::from_raw(place) });
+    drop(unsafe { Box::from_raw(place) }); // freed
     bug(place);
 }

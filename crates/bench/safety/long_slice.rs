@@ -4,10 +4,10 @@ const BYTES: usize = const_bytes();
 include!("twin.rs");
 #[inline(never)]
 fn bug(bytes: &[u8]) -> u8 {
-    bytes[bytes.len() - 1]
+    bytes[bytes.len() - 1] // told
 }
 fn main() {
-    let bytes = vec![1u8; BYTES];
+    let bytes = vec![1u8; BYTES]; // made
     let more = if cfg!(bad) { 16 } else { 0 };
     // SAFETY: none in the bad twin; this is the error.
     let slice = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), BYTES + more) };

@@ -1,6 +1,6 @@
 // overflow
 #include "twin.h"
-__attribute__((noinline)) static void bug(int fd, char *p) { sink = (char)read(fd, p, BYTES + ERROR); }
+__attribute__((noinline)) static void bug(int fd, char *p) { sink = (char)read(fd, p, BYTES + ERROR); } // told
 int main(void) {
     int ends[2];
     char *p = make(BYTES), *q = make(BYTES + 1);

@@ -17,13 +17,13 @@ extern "C" {
 static volatile char sink;
 
 __attribute__((noinline, unused)) static char *make(size_t bytes) {
-    char *block = (char *)malloc(bytes);
+    char *block = (char *)malloc(bytes); // made
     memset(block, 'a', bytes);
     return block;
 }
 
 __attribute__((noinline, unused)) static void drop(void *block) {
-    free(block);
+    free(block); // freed
     sink = 1;
 }
 #ifdef __cplusplus

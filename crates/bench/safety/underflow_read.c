@@ -1,4 +1,4 @@
 // underflow
 #include "twin.h"
-__attribute__((noinline)) static void bug(char *p) { sink = p[-ERROR]; }
+__attribute__((noinline)) static void bug(char *p) { sink = p[-ERROR]; } // told
 int main(void) { char *p = make(BYTES); bug(p); drop(p); return 0; }

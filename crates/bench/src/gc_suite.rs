@@ -255,8 +255,7 @@ fn origin(subject: &str) -> (&'static str, &'static str) {
 /// JVM's is fixed to.
 fn settings(workload: &str) -> &'static [&'static str] {
     match workload {
-        // Of as large a heap the JVM's collectors make a nursery of 65 MB.
-        "gcbench" => &["limit=195m", "growth=300", "trigger=32m", "nursery=8m"],
+        "gcbench" => &["limit=195m", "growth=300", "trigger=32m"],
         "binary_trees" => &["growth=300", "trigger=32m"],
         // Less than the JVM's three times, for memory of at most 1.6 times what is live.
         "graph" => &["growth=160"],

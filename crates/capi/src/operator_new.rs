@@ -10,7 +10,7 @@
 
 use core::ffi::c_void;
 
-use heapwright_os::{any_symbol, forget_loader_error, next_symbol};
+use heapwright_os::{any_symbol, next_symbol};
 
 use crate::{CAllocator, Entry};
 
@@ -126,7 +126,6 @@ pub fn nothrow_failed(bytes: usize, align_bytes: Option<usize>) -> *mut u8 {
         Some(_) => next_symbol(c"_ZnwmSt11align_val_tRKSt9nothrow_t"),
     };
     if nothrow.is_null() || form.is_null() {
-        forget_loader_error();
         return core::ptr::null_mut();
     }
     match align_bytes {
@@ -150,7 +149,6 @@ fn has_handler() -> bool {
     type GetHandler = unsafe extern "C" fn() -> *const ();
     let get = any_symbol(c"_ZSt15get_new_handlerv");
     if get.is_null() {
-        forget_loader_error();
         return false;
     }
     // SAFETY: the function of that name has this type.

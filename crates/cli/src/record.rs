@@ -243,7 +243,12 @@ fn tell_losses(outcome: &RecordOutcome, output: &Path, console: &Console) {
     }
     if outcome.lost_processes > 0 {
         let lost = outcome.lost_processes;
-        console.message(&format!("{file}: {lost} processes could not be recorded"));
+        let processes = if lost == 1 { "process" } else { "processes" };
+        console.message(&format!(
+            "{file}: {lost} {processes} could not be recorded: an executable with a malloc of its \
+             own (build it with `heapwright::Recorded`), a process of another container, or no \
+             room for its ring file"
+        ));
     }
     if outcome.load_status.is_some_and(|status| status != 0) {
         let status = outcome.load_status.unwrap_or(0);

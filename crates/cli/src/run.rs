@@ -102,13 +102,7 @@ pub(crate) fn run(options: &RunOptions, console: &Console) -> Result<u8, Failure
         return start(command, &program, "dormant", &object, options, console);
     }
     let mode = options.mode.name();
-    let path = objects.allocator(mode).map_err(|missing| match options.mode {
-        Mode::Fast => missing.into(),
-        _ => Failure::ours(format!(
-            "mode {mode} is not built yet ({} does not exist); use --mode fast",
-            missing.file
-        )),
-    })?;
+    let path = objects.allocator(mode)?;
     let object = PreloadObject::check(&path)?;
     let variable = hardened_words(options).map(|words| (HARDENED_VARIABLE, words));
     if options.mode == Mode::Check || options.sample.is_some() {

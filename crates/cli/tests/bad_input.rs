@@ -116,10 +116,11 @@ fn an_unwritable_place_is_named() {
 }
 
 #[test]
-fn a_mode_that_is_not_built_says_so() {
+fn a_mode_whose_object_is_missing_says_where_it_was_looked_for() {
     let (status, message) = refused(&["run", "--mode", "check", "--", "true"]);
     assert_eq!(status, 125);
-    assert!(message.contains("mode check is not built yet"), "{message}");
+    assert!(message.contains("libheapwright_check.so is missing (looked in"), "{message}");
+    assert!(message.contains("`cargo xtask build` makes it"), "{message}");
 }
 
 #[test]

@@ -81,6 +81,10 @@ pub struct Config {
     pub trigger_bytes_min: usize,
     /// Generational: a minor collection starts when this much was allocated. Default 4 MiB.
     pub nursery_bytes: usize,
+    /// Adaptive: so many times as large the nursery may become, while minor collections take more
+    /// than a 32nd of the time, free most of it and are short: at most a quarter of what triggers a
+    /// full collection. 1 for a nursery of fixed size, at most 16; default 4.
+    pub nursery_growth: usize,
     /// Mark-sweep, generational and incremental: a full collection or a cycle empties blocks of
     /// which the last one left less than this share, in percent, by copying what is in them
     /// elsewhere. 0 for never, at most 90; default 50.
@@ -88,7 +92,7 @@ pub struct Config {
     /// Incremental: the time a slice aims for, in microseconds. Default 1000.
     pub slice_us: u64,
     /// Adaptive: a pause of a minor collection, CPU time, should take no longer; the nursery
-    /// shrinks until it is so. Default: none, a nursery of fixed size.
+    /// shrinks until it is so. Default: none; a nursery that has grown shrinks at 8 ms.
     pub pause_target: Option<Duration>,
     /// Adaptive: the share of time, in percent below 100, that is left to the mutator; the heap
     /// grows, within its limit, until it is so. Where it conflicts with the pause target the
@@ -121,6 +125,7 @@ impl Default for Config {
             growth_percent: 200,
             trigger_bytes_min: 8 << 20,
             nursery_bytes: 4 << 20,
+            nursery_growth: 4,
             evacuate_percent: 50,
             slice_us: 1000,
             pause_target: None,
@@ -148,6 +153,7 @@ impl Config {
         self.evacuate_percent = self.evacuate_percent.min(90);
         self.threads = self.threads.clamp(1, 64);
         self.record_pauses |= self.log != LogFormat::Off;
+        self.nursery_growth = self.nursery_growth.clamp(1, 16);
         self.nursery_bytes = self.nursery_bytes.clamp(64 << 10, self.limit_bytes / 4);
         self
     }

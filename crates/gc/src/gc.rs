@@ -30,6 +30,7 @@ pub(crate) type Invariant<'gc> = PhantomData<fn(&'gc ()) -> &'gc ()>;
 /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ()).unwrap();
 /// heap.mutate(|mu, _| send(mu.alloc(1u32).unwrap())); // is not Send
 /// ```
+#[repr(transparent)]
 pub struct Gc<'gc, T: ?Sized> {
     payload: NonNull<T>,
     brand: Invariant<'gc>,
@@ -159,6 +160,7 @@ impl<T: ?Sized + fmt::Display> fmt::Display for Gc<'_, T> {
 unsafe impl<'gc, T: ?Sized> Trace<'gc> for Gc<'gc, T> {
     const NEEDS_TRACE: bool = true;
     const HAS_CELLS: bool = false;
+    const IS_REFERENCE: bool = size_of::<Self>() == size_of::<*mut u8>();
 
     #[inline]
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {

@@ -14,11 +14,13 @@ use crate::mutator::{Barrier, Mutator};
 use crate::object::{Field, ObjectRef, write_head};
 use crate::plan::Plan;
 use crate::relocate::Copier;
+use crate::remember::CopyCell;
 use crate::root::{Root, Rootable};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::state::State;
 use crate::trace::sealed::Sealed;
 use crate::trace::{Trace, Visitor};
+use crate::write_log::{LoggedCell, LoggedField};
 use crate::{HeapError, LimitReached};
 
 /// The right to use a heap, for the length of one [`crate::Heap::mutate`].
@@ -194,13 +196,21 @@ impl<'gc> Mutation<'gc> {
         if !self.core.is_watched(cell) {
             return new;
         }
+        if T::IS_REFERENCE {
+            let entry = LoggedField(self.core.in_heap(cell));
+            // In a cycle every word concerns the heap, and the log has no room.
+            if !self.core.concerns(word_of(&new)) || self.core.fields.try_push(entry) {
+                return new;
+            }
+            return self.write_slow(old, new);
+        }
         if self.core.barrier.get() != Barrier::Generational {
             return self.note_write(old, new);
         }
         let mut finder = YoungFinder { nursery: self.core.nursery, found: false };
         new.trace(&mut finder);
         if finder.found {
-            self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);
+            self.core.cells.push(self.logged(cell, copy_cell::<T>));
         }
         new
     }
@@ -218,13 +228,30 @@ impl<'gc> Mutation<'gc> {
         if self.core.barrier.get() != Barrier::Generational {
             return self.note_borrow(value);
         }
-        self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);
+        self.core.cells.push(self.logged(cell, copy_cell::<T>));
     }
 
     /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
     #[inline]
     pub(crate) fn before_upgrade(&self, object: ObjectRef) {
         self.core.show(object);
+    }
+
+    #[inline]
+    fn logged(&self, cell: NonNull<u8>, copy: CopyCell<Described>) -> LoggedCell<Described> {
+        LoggedCell { cell: self.core.in_heap(cell), copy }
+    }
+
+    /// The write of one word that concerns the heap where the log has no room.
+    #[cold]
+    #[inline(never)]
+    fn write_slow<T: Trace<'gc>>(&self, old: &mut T, new: T) -> T {
+        if self.core.barrier.get() != Barrier::Generational {
+            return self.note_write(old, new);
+        }
+        let cell = NonNull::from(old).cast::<u8>();
+        self.core.fields.push_slow(LoggedField(self.core.in_heap(cell)));
+        new
     }
 
     #[cold]
@@ -273,6 +300,14 @@ impl<T> Drop for HalfBuilt<'_, '_, T> {
             self.mutation.core.state.borrow_mut().common.large.unplace(self.start, self.bytes);
         }
     }
+}
+
+/// The address in a value that is one word, or 0.
+#[inline]
+fn word_of<'gc, T: Trace<'gc>>(value: &T) -> usize {
+    const { assert!(!T::IS_REFERENCE || size_of::<T>() == size_of::<*const u8>()) };
+    // SAFETY: such a value is a pointer or null, so its bytes are a raw pointer.
+    unsafe { core::mem::transmute_copy::<T, *const u8>(value) }.addr()
 }
 
 /// Shows the cell at `cell` to the copier.

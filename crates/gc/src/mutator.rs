@@ -20,7 +20,7 @@ use crate::root::{HeapRoots, Roots};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::state::State;
 use crate::verify::Verifier;
-use crate::write_log::WriteLog;
+use crate::write_log::{Logged, LoggedCell, LoggedField, WriteLog};
 use crate::{Collector, LimitReached, Pause, PauseKind};
 
 /// What a write must do besides the write.
@@ -49,7 +49,12 @@ pub(crate) struct Mutator<M: Model> {
     /// Provenance of the whole heap.
     base: NonNull<u8>,
     pub(crate) nursery: AddressRange,
-    pub(crate) log: WriteLog<M>,
+    /// A write to a watched cell needs nothing if what it stores lies below: the nursery's start,
+    /// as nothing of a heap lies behind the nursery, and null lies below; or 0 while what is
+    /// overwritten counts.
+    young_from: Cell<usize>,
+    pub(crate) fields: WriteLog<LoggedField>,
+    pub(crate) cells: WriteLog<LoggedCell<M>>,
     /// What handle scopes keep.
     pub(crate) locals: LocalStack,
     pub(crate) state: RefCell<State<M>>,
@@ -65,7 +70,9 @@ impl<M: Model> Mutator<M> {
             is_due: Cell::new(false),
             is_lost: Cell::new(false),
             watched_bytes: Cell::new(watched_bytes(&state)),
-            log: WriteLog::new(state.common.config.nursery_bytes),
+            fields: WriteLog::new(state.common.config.nursery_bytes),
+            cells: WriteLog::new(state.common.config.nursery_bytes),
+            young_from: Cell::new(young_from(&state)),
             tenured: state.tenured,
             base: state.base(),
             nursery: state.nursery,
@@ -80,6 +87,7 @@ impl<M: Model> Mutator<M> {
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
         self.watched_bytes.set(watched_bytes(&state));
+        self.young_from.set(young_from(&state));
         self.is_due.set(state.is_due());
     }
 
@@ -88,6 +96,12 @@ impl<M: Model> Mutator<M> {
     #[inline]
     pub(crate) fn is_watched(&self, place: NonNull<u8>) -> bool {
         place.addr().get().wrapping_sub(self.tenured.start) < self.watched_bytes.get()
+    }
+
+    /// Whether the write of `word`, an address or null, to a watched cell must do something.
+    #[inline]
+    pub(crate) fn concerns(&self, word: usize) -> bool {
+        word >= self.young_from.get()
     }
 
     /// The watched `place` as collections may use it, long after the reference that it comes from.
@@ -197,6 +211,11 @@ impl<M: Model> Mutator<M> {
         }
     }
 
+    fn swap_logs(&self, logged: &mut Logged<M>) {
+        self.fields.swap(&mut logged.fields);
+        self.cells.swap(&mut logged.cells);
+    }
+
     /// Runs a collection between mutations.
     ///
     /// # Panics
@@ -207,7 +226,7 @@ impl<M: Model> Mutator<M> {
         let State { plan, common, dynamic, .. } = state;
         let extent = if common.config.stress { Extent::Full } else { extent };
         common.cursor = self.cursor.get();
-        self.log.swap(&mut common.log);
+        self.swap_logs(&mut common.logged);
         if !plan.keeps_hole(common, extent) {
             self.cursor.set(core::ptr::null_mut());
             self.limit.set(core::ptr::null_mut());
@@ -223,12 +242,14 @@ impl<M: Model> Mutator<M> {
         self.is_lost.set(true);
         let (begin_ns, begin_cpu_ns) = (monotonic_ns(), thread_cpu_ns());
         plan.collect(&mut roots, common, extent);
-        self.log.swap(&mut common.log);
+        self.swap_logs(&mut common.logged);
         let cpu_ns = thread_cpu_ns() - begin_cpu_ns;
         let wall_ns = monotonic_ns() - begin_ns;
         common.statistics.add_pause(wall_ns, cpu_ns);
         if common.statistics.full_collections == full {
-            common.controller.after_minor(&common.config, cpu_ns);
+            let trigger_bytes = common.trigger_bytes;
+            let took = (begin_cpu_ns, cpu_ns);
+            common.controller.after_minor(&common.config, took, trigger_bytes);
         }
         if common.config.record_pauses {
             let kind = if common.config.collector == Collector::Incremental {
@@ -254,6 +275,11 @@ impl<M: Model> Mutator<M> {
 /// Of the tenured addresses, those where writes must do something.
 fn watched_bytes<M: Model>(state: &State<M>) -> usize {
     if state.plan.barrier() == Barrier::None { 0 } else { state.tenured.bytes }
+}
+
+/// Addresses from here on concern a write to a watched cell.
+fn young_from<M: Model>(state: &State<M>) -> usize {
+    if state.plan.barrier() == Barrier::Cycle { 0 } else { state.nursery.start }
 }
 
 pub(crate) const LOST: &str = "the heap is lost: a collection of it panicked";

@@ -237,6 +237,12 @@ impl Field {
         unsafe { self.0.read() }
     }
 
+    /// Whether there is nothing in the field, not even a word of a machine's.
+    #[inline]
+    pub(crate) fn is_null(self) -> bool {
+        self.word().is_null()
+    }
+
     /// The object that the field refers to, if it refers to one.
     #[inline]
     pub(crate) fn object<M: Model>(self) -> Option<ObjectRef> {

@@ -15,12 +15,13 @@ const MEMORY_FILES: [&core::ffi::CStr; 2] =
     [c"/sys/fs/cgroup/memory.max", c"/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
 /// The keys, with the names of their variables.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 14] = [
     ("collector", "HEAPWRIGHT_GC_COLLECTOR"),
     ("limit", "HEAPWRIGHT_GC_LIMIT"),
     ("growth", "HEAPWRIGHT_GC_GROWTH"),
     ("trigger", "HEAPWRIGHT_GC_TRIGGER"),
     ("nursery", "HEAPWRIGHT_GC_NURSERY"),
+    ("nursery_growth", "HEAPWRIGHT_GC_NURSERY_GROWTH"),
     ("evacuate", "HEAPWRIGHT_GC_EVACUATE"),
     ("slice_us", "HEAPWRIGHT_GC_SLICE_US"),
     ("pause_us", "HEAPWRIGHT_GC_PAUSE_US"),
@@ -97,6 +98,7 @@ impl Config {
             "growth" => self.growth_percent = number()?,
             "trigger" => self.trigger_bytes_min = bytes(value).ok_or(wrong)?,
             "nursery" => self.nursery_bytes = bytes(value).ok_or(wrong)?,
+            "nursery_growth" => self.nursery_growth = number()?,
             "threads" => self.threads = number()?,
             "evacuate" => {
                 self.evacuate_percent = value.parse().ok().filter(|of| *of <= 90).ok_or(wrong)?;

@@ -15,6 +15,7 @@ use crate::object::ObjectRef;
 use crate::plan::{AnyPlan, Common, DropCursor, Grant, Layout, Plan};
 use crate::space::{AddressRange, LARGE_BYTES};
 use crate::weak::Pairs;
+use crate::write_log::Logged;
 use crate::{HeapError, Refusal, Statistics};
 
 pub(crate) struct State<M: Model> {
@@ -48,7 +49,7 @@ impl<M: Model> State<M> {
             pauses: Table::new(),
             pairs: Pairs::new(),
             mark: 0,
-            log: Table::new(),
+            logged: Logged::new(),
             statistics: Statistics::default(),
             controller: Controller::new(&config),
             trigger_bytes: config.trigger_after(0, config.growth_percent),

@@ -51,7 +51,7 @@ pub trait Visitor: sealed::Sealed {
 /// - `trace` visits every [`crate::Gc`] in the value exactly once, and does nothing else that a
 ///   program could see; it does not panic.
 /// - `NEEDS_TRACE` is true if there can be one; `HAS_CELLS` is true if the value contains a
-///   [`crate::GcCell`] or [`crate::GcRefCell`].
+///   [`crate::GcCell`] or [`crate::GcRefCell`]; `IS_REFERENCE` is what its documentation says.
 /// - `trace` may run on another thread, while the thread of the heap waits: it uses nothing that
 ///   belongs to a thread.
 /// - Dropping the value does not look at anything a `Gc` in it points to.
@@ -61,6 +61,10 @@ pub unsafe trait Trace<'gc> {
     /// Whether a value contains a cell with a write barrier; such a value may lie neither in
     /// another cell nor outside the heap (in a `Vec`), where the barrier could not name it.
     const HAS_CELLS: bool;
+    /// Whether a value is one word, a [`crate::Gc`] or null. Writes of such values are logged with
+    /// less work. Never true of a derived type.
+    #[doc(hidden)]
+    const IS_REFERENCE: bool = false;
     /// Shows every reference in the value to `visitor`.
     fn trace<V: Visitor>(&mut self, visitor: &mut V);
 }
@@ -97,6 +101,8 @@ leaves! {
 unsafe impl<'gc, T: Trace<'gc>> Trace<'gc> for Option<T> {
     const NEEDS_TRACE: bool = T::NEEDS_TRACE;
     const HAS_CELLS: bool = T::HAS_CELLS;
+    // A `Gc` is never null, so `None` takes that place; if it does not, the sizes differ.
+    const IS_REFERENCE: bool = T::IS_REFERENCE && size_of::<Self>() == size_of::<T>();
     #[inline]
     fn trace<V: Visitor>(&mut self, visitor: &mut V) {
         if let Some(value) = self {

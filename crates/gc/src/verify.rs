@@ -50,7 +50,7 @@ impl<M: Model> Verifier<M> {
         common: &mut Common<M>,
         mark: Option<usize>,
     ) -> (usize, usize) {
-        let mut verifier = Self::new(plan, common, mark);
+        let mut verifier = Self::new(plan.used(), common, mark);
         let seen = verifier.walk(roots, common);
         verifier.sets = false;
         let again = verifier.walk(roots, common);
@@ -58,8 +58,25 @@ impl<M: Model> Verifier<M> {
         seen
     }
 
-    fn new(plan: &AnyPlan<M>, common: &Common<M>, mark: Option<usize>) -> Self {
-        let [first, second] = plan.used();
+    /// Every reachable object, for a build without the barrier, whose minor collections look at all
+    /// of the old space instead.
+    #[cfg(heapwright_gc_without = "barrier")]
+    pub(crate) fn reachable<R: Roots>(
+        roots: &mut R,
+        used: [AddressRange; 2],
+        common: &mut Common<M>,
+    ) -> Table<ObjectRef> {
+        let mut verifier = Self::new(used, common, None);
+        verifier.list = Some(Table::new());
+        verifier.walk(roots, common);
+        let list = verifier.list.take();
+        verifier.sets = false;
+        verifier.walk(roots, common);
+        list.unwrap_or(Table::new())
+    }
+
+    fn new(used: [AddressRange; 2], common: &Common<M>, mark: Option<usize>) -> Self {
+        let [first, second] = used;
         Self {
             places: [first, second, common.large.range()],
             mark,
@@ -82,7 +99,7 @@ impl<M: Model> Verifier<M> {
         common: &mut Common<M>,
         each: &mut Each<'_>,
     ) {
-        let mut verifier = Self::new(plan, common, None);
+        let mut verifier = Self::new(plan.used(), common, None);
         verifier.list = Some(Table::new());
         verifier.walk(roots, common);
         let list = verifier.list.take();

@@ -67,6 +67,7 @@ use crate::root::{HeapRoots, Roots as AllRoots};
 use crate::state::State;
 use crate::trace::Visitor;
 use crate::verify::Verifier;
+use crate::write_log::LoggedField;
 use crate::{Config, HeapError, LimitReached, Pause, Refusal, Statistics};
 
 /// The head word before each payload.
@@ -350,22 +351,24 @@ impl<L: Layout> VmHeap<L> {
     #[inline]
     pub unsafe fn write(&self, place: NonNull<*mut u8>, word: *mut u8) {
         if self.mutator.is_watched(place.cast()) {
-            if self.mutator.barrier.get() == Barrier::Generational {
-                let target = L::decode(word);
-                if target.is_some_and(|to| self.mutator.nursery.contains(to.addr().get())) {
-                    self.mutator.log.push(place.cast(), copy_word::<L>);
-                }
-            } else {
-                self.note_write(place, word);
+            let target = L::decode(word).map_or(0, |to| to.addr().get());
+            let entry = LoggedField(self.mutator.in_heap(place.cast()));
+            if self.mutator.concerns(target) && !self.mutator.fields.try_push(entry) {
+                self.write_slow(place, word);
             }
         }
         // SAFETY: the caller's promise: a field of an object.
         unsafe { place.write(word) };
     }
 
-    /// The barrier of a cycle in slices.
+    /// The barrier where the log has no room; in a cycle in slices it never has.
+    #[cold]
     #[inline(never)]
-    fn note_write(&self, place: NonNull<*mut u8>, word: *mut u8) {
+    fn write_slow(&self, place: NonNull<*mut u8>, word: *mut u8) {
+        if self.mutator.barrier.get() == Barrier::Generational {
+            let entry = LoggedField(self.mutator.in_heap(place.cast()));
+            return self.mutator.fields.push_slow(entry);
+        }
         // SAFETY: the caller of `write` promises that the field holds a word.
         let old = unsafe { place.read() };
         if let Some(payload) = L::decode(old) {

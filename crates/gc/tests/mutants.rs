@@ -12,9 +12,23 @@ use std::process::Command;
 /// The tests that run first, by name; a file under `src`; what is taken out; what comes in.
 type Mutant = (&'static str, &'static str, &'static str, &'static str);
 
-const MUTANTS: [Mutant; 32] = [
+const MUTANTS: [Mutant; 37] = [
     // The write barriers.
     ("model", "mutation.rs", "if finder.found {", "if false && finder.found {"),
+    (
+        "model",
+        "mutation.rs",
+        "|| self.core.fields.try_push(entry) {",
+        "|| self.core.barrier.get() == Barrier::Generational {",
+    ),
+    (
+        "barrier",
+        "mutation.rs",
+        "self.core.fields.push_slow(LoggedField(self.core.in_heap(cell)));",
+        "let _ = cell;",
+    ),
+    ("model", "mutator.rs", "self.young_from.set(young_from(&state));", ""),
+    ("barrier", "mutator.rs", "self.cells.swap(&mut logged.cells);", ""),
     ("model", "mutation.rs", "self.show_overwritten(old);", ""),
     ("model", "mutation.rs", "self.show_overwritten(value);", ""),
     ("weak", "mutator.rs", "marker.push(object);", "let _ = marker;"),
@@ -22,20 +36,20 @@ const MUTANTS: [Mutant; 32] = [
     (
         "barrier",
         "mutator.rs",
-        "        common.cursor = self.cursor.get();\n        self.log.swap(&mut common.log);",
+        "        common.cursor = self.cursor.get();\n        self.swap_logs(&mut common.logged);",
         "        common.cursor = self.cursor.get();",
     ),
     (
         "barrier",
         "write_log.rs",
-        "entries[kept - 1].cell != entries[index].cell",
-        "entries[kept - 1].cell.addr().get() / 64 != entries[index].cell.addr().get() / 64",
+        "entries[kept - 1].cell() != entries[index].cell()",
+        "entries[kept - 1].cell().addr().get() / 64 != entries[index].cell().addr().get() / 64",
     ),
     // The borrow of a whole cell.
     (
         "model",
         "mutation.rs",
-        "return self.note_borrow(value);\n        }\n        self.core.log.push(self.core.in_heap(cell), copy_cell::<T>);",
+        "return self.note_borrow(value);\n        }\n        self.core.cells.push(self.logged(cell, copy_cell::<T>));",
         "return self.note_borrow(value);\n        }",
     ),
     // What waits in queues.
@@ -71,7 +85,13 @@ const MUTANTS: [Mutant; 32] = [
     ("finalise", "plan/mod.rs", "self.finals.settle(all, visitor);", ""),
     ("weak", "plan/mod.rs", "self.identities.settle(all, visitor);", ""),
     // The layer for virtual machines: barriers and weak tables. Work that changes hands.
-    ("scheme vm_writes", "vm.rs", "self.mutator.log.push(place.cast(), copy_word::<L>);", ""),
+    (
+        "scheme vm_writes",
+        "vm.rs",
+        "self.mutator.concerns(target) && !self.mutator.fields.try_push(entry)",
+        "self.mutator.concerns(target) && self.mutator.barrier.get() == Barrier::Cycle",
+    ),
+    ("scheme vm_writes", "vm.rs", "return self.mutator.fields.push_slow(entry);", "return;"),
     ("scheme vm_writes", "vm.rs", "= L::decode(old) {", "= L::decode(old).filter(|_| false) {"),
     ("scheme", "plan/mod.rs", "roots.settle(&mut |object| visitor.settled(object));", ""),
     // What refers to blocks that are emptied: writes, borrows, new objects, objects and parts that

@@ -110,3 +110,34 @@ fn wide_objects_use_the_holes_that_others_left() {
         }
     }
 }
+
+/// Close to the limit the nursery has what is left; with next to nothing left the old space is
+/// collected instead, which has garbage by then.
+#[test]
+fn near_its_limit_a_heap_does_not_collect_at_every_piece_of_memory() {
+    const LIMIT_BYTES: usize = 8 << 20;
+    let config = Config {
+        limit_bytes: LIMIT_BYTES,
+        trigger_bytes_min: LIMIT_BYTES,
+        verify: false,
+        ..Config::with(Collector::Generational)
+    };
+    let mut heap = Heap::<List>::new(config, |_| GcCell::new(None)).expect("addresses");
+    // Until the old space is full but for a few KiB; then nothing of it is needed any more.
+    let near_bytes = LIMIT_BYTES / 8 * 7 - (6 << 10);
+    while heap.statistics().occupied_bytes < near_bytes {
+        push(&mut heap, 0).expect("below the limit");
+    }
+    heap.mutate(|mu, head| head.set(mu, None));
+    let before = heap.statistics().minor_collections;
+    let made_bytes = LIMIT_BYTES;
+    for _ in 0..made_bytes / size_of::<Wide<'_>>() {
+        heap.mutate(|mu, _| {
+            let dead = Wide { payload: [1; 60], next: GcCell::new(None) };
+            mu.alloc(dead).expect("below the limit");
+        });
+    }
+    let minor = heap.statistics().minor_collections - before;
+    assert!(minor < 200, "{minor} minor collections for {made_bytes} bytes");
+    assert!(heap.statistics().full_collections > 0);
+}

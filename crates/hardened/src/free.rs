@@ -1,9 +1,11 @@
 //! Giving blocks back: every check, then zeroes, then the quarantine.
 
 use heapwright_core::family::Family;
+use heapwright_core::prefetch::prefetch_read;
 
 use crate::class::{Found, Place, class, find, load, place_of, store};
 use crate::fill::zero;
+use crate::geometry::CANARY_BYTES;
 use crate::large;
 use crate::refill::push_slow;
 use crate::report::{Misuse, Noticed, tell};
@@ -30,18 +32,26 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
         large::free(ptr, how.family, how.bytes);
         return;
     };
+    let slot_bytes = class(found.class_index).slot_bytes();
+    expect_canary(ptr, slot_bytes);
     let word = load(found.word);
     if !word.is_live_of(how.family) || !found.is_start {
         refuse(ptr, how.family);
         return;
     }
-    let slot_bytes = class(found.class_index).slot_bytes();
     if let Some(told) = how.bytes
         && told != slot_bytes - word.slack_bytes()
     {
         tell_wrong_size(ptr, how.family, told);
     }
     take_back(ptr, found, word);
+}
+
+/// Fetches the line that a block's canary likely lies in: where it does is known from the word only,
+/// and the two would be waited for one after the other.
+#[inline(always)]
+fn expect_canary(ptr: *mut u8, slot_bytes: usize) {
+    prefetch_read(ptr.wrapping_add(slot_bytes - CANARY_BYTES));
 }
 
 /// Takes back the live block at `ptr`, whose word is `word`.

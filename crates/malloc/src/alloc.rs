@@ -72,6 +72,7 @@ fn alloc_class(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 
 #[cold]
 #[inline(never)]
 fn alloc_class_slow(class_index: usize, bytes: usize, align_bytes: usize) -> *mut u8 {
+    reached!(Ordinary);
     let thread = ThreadBlock::current();
     if let Some(heap) = life::heap_of(thread) {
         // Setting the heap up may have allocated, and so filled the list.

@@ -260,7 +260,9 @@ impl Entered {
     fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
         let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
         let extended = span.extended();
-        let list = span.take_slots(wished, enough);
+        let lists = &self.inside.lists[span.class_index()];
+        let is_growing = lists.full != NO_SLICE || lists.available != NO_SLICE;
+        let list = span.take_slots(wished, enough, is_growing);
         if is_optional {
             let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
             self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);
@@ -550,7 +552,12 @@ impl Entered {
         self.heap.enough.iter().for_each(|enough| enough.store(NEVER_ENOUGH, Ordering::Relaxed));
         for class_index in 0..CLASS_COUNT {
             while let Some(span) = self.take_any(class_index) {
-                self.give_up(span);
+                if span.used() == 0 {
+                    // Nobody has a block of it, so nobody will ask for its bits.
+                    lock().give_span(span);
+                } else {
+                    self.give_up(span);
+                }
             }
         }
         // Closed only now: whoever finds it closed finds the owners changed, too.

@@ -25,6 +25,14 @@
 //! The design page is `docs/design/malloc.md`.
 #![no_std]
 
+/// Where tests can stop a thread (`stops`); nothing elsewhere.
+macro_rules! reached {
+    ($instant:ident) => {
+        #[cfg(all(test, not(feature = "purge-always")))]
+        crate::stops::reached(crate::stops::Instant::$instant);
+    };
+}
+
 mod alloc;
 mod beat;
 mod block;
@@ -58,6 +66,8 @@ mod span;
 mod span_list;
 mod spans;
 mod statistics;
+#[cfg(all(test, not(feature = "purge-always")))]
+mod stops;
 mod thread_block;
 mod walk;
 mod zone;

@@ -278,6 +278,7 @@ pub(crate) fn visit(heap: &'static Heap, eagerness: Eagerness) -> bool {
             free_all(list);
             return has_barrier;
         }
+        reached!(OwnerFoundOut);
         let mut next = (taken != NO_SLICE).then_some(taken);
         while let Some(index) = next {
             next = span_list::after(inside.pending, index);

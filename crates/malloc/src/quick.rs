@@ -51,14 +51,20 @@ impl Heap {
             && generation() == 0
             && !nodes::are_many()
             && self.remote.is_empty_hint();
-        if !is_simple || !self.quick.enter() {
+        if !is_simple {
             return core::ptr::null_mut();
         }
+        reached!(BeforeQuick);
+        if !self.quick.enter() {
+            return core::ptr::null_mut();
+        }
+        reached!(QuickEntered);
         let list = self.take_linked(class_index);
         if !list.is_null() {
             self.entry_count.store(count, Ordering::Relaxed);
             // SAFETY: the list is this thread's alone since it left the span.
             thread.list(class_index).set(unsafe { block::next(list) });
+            reached!(QuickDone);
         }
         self.quick.leave();
         list
@@ -157,6 +163,7 @@ pub(crate) fn keep_owners_out() {
             if heap.quick.is_seized() {
                 break;
             }
+            reached!(OwnerFoundInside);
             yield_now();
         }
     }

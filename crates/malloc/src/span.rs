@@ -23,6 +23,7 @@ use crate::purge::note_purged;
 use crate::region::{
     BIT_BYTES, SLICE_BYTES, WORD_COVERS_BYTES, bitmap_word, descriptor, index_of, slice_start,
 };
+use crate::runs::ever_used_bytes;
 
 /// A list of up to so many times what is wished is taken whole: walking it to cut it means waiting
 /// for one cache miss a block.
@@ -31,6 +32,10 @@ const WHOLE_LIST_FACTOR: i32 = 8;
 const NEVER: i32 = i32::MIN / 2;
 /// Fewer pages are not worth a call of the kernel.
 const TAIL_PAGES_MIN: u32 = 2;
+/// Pages provided at once, at most: a call of the kernel costs as much as one fault.
+const POPULATE_PAGES_MAX: usize = 8;
+/// But one by one until so much was ever used: in small processes each page counts.
+const POPULATE_USED_BYTES_MIN: usize = 4 << 20;
 /// What one bit of `extra` stands for.
 pub(crate) const PAGE_UNIT_BYTES: usize = 4096;
 const PAGE_UNIT_WORDS: usize = PAGE_UNIT_BYTES / WORD_COVERS_BYTES;
@@ -202,7 +207,7 @@ impl Span {
     ///
     /// New ones join those that were freed while these are fewer than `enough`. When that is above
     /// 0, there come as many as there are resident pages for.
-    pub(crate) fn take_slots(self, wished: usize, enough: u8) -> Block {
+    pub(crate) fn take_slots(self, wished: usize, enough: u8, is_growing: bool) -> Block {
         debug_assert!(wished > 0 && wished <= usize::from(self.geometry().slot_count));
         let list = self.head.local_free.load(Ordering::Relaxed);
         let linked = self.passive_used() - self.used();
@@ -214,7 +219,7 @@ impl Span {
         if list.is_null() && self.head.bit_count.load(Ordering::Relaxed) > 0 {
             return self.harvest(wished);
         }
-        if !self.extend(enough > 0) && list.is_null() {
+        if !self.extend(wished, enough > 0, is_growing) && list.is_null() {
             return core::ptr::null_mut();
         }
         let list = self.head.local_free.load(Ordering::Relaxed);
@@ -233,7 +238,9 @@ impl Span {
         if list.is_null() || !is_enough || geometry.is_coarse() {
             return None;
         }
+        reached!(LinksRead);
         self.head.local_free.store(core::ptr::null_mut(), Ordering::Relaxed);
+        reached!(LinksTaken);
         self.set_used(used + linked);
         Some((list, linked as u32))
     }
@@ -314,10 +321,10 @@ impl Span {
         taken
     }
 
-    /// Links slots that were never handed out in front of those that were freed, a page at a time,
-    /// since linking touches them and a page fault costs ten times what a refill does; whether
-    /// there were any.
-    fn extend(self, is_hot: bool) -> bool {
+    /// Links slots that were never handed out in front of those that were freed, `wished` of them
+    /// but a page's at most, since linking touches them and a page fault costs ten times what a
+    /// refill does; whether there were any.
+    fn extend(self, wished: usize, is_hot: bool, is_growing: bool) -> bool {
         let geometry = self.geometry();
         let slot_bytes = geometry.slot_bytes as usize;
         let extended = usize::from(self.extended());
@@ -326,15 +333,19 @@ impl Span {
         let offset = geometry.slot_offset(extended);
         // To the end of the page that the first slot needs, and of those behind it that are there
         // already.
-        let touched = self.touched();
         let mut page = (offset + slot_bytes - 1) / PAGE_UNIT_BYTES;
+        if slot_bytes <= PAGE_UNIT_BYTES {
+            self.populate(page, is_growing);
+        }
+        let touched = self.touched();
         while touched >> (page + 1) & 1 == 1 {
             page += 1;
         }
-        let wished = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
-        let most = if is_hot { geometry.slot_count } else { geometry.hand_out_count };
-        let wished = wished.clamp(1, usize::from(most));
-        let end = (extended + wished).min(unit_end).min(usize::from(geometry.slot_count));
+        let there = ((page + 1) * PAGE_UNIT_BYTES - offset) / slot_bytes;
+        // The first refills want few: a thread that ends soon would have linked the rest in vain.
+        let most = if is_hot { usize::from(geometry.slot_count) } else { wished };
+        let end =
+            (extended + there.clamp(1, most)).min(unit_end).min(usize::from(geometry.slot_count));
         if extended >= end {
             return false;
         }
@@ -352,6 +363,26 @@ impl Span {
         self.head.extended_count.store(end as u16, Ordering::Relaxed);
         self.head.local_free.store(first.cast(), Ordering::Relaxed);
         true
+    }
+
+    /// Has the kernel provide `page`, which is about to be touched, and some behind it, at once.
+    fn populate(self, page: usize, is_growing: bool) {
+        let touched = self.touched();
+        if touched >> page & 1 == 1 || ever_used_bytes() < POPULATE_USED_BYTES_MIN {
+            return;
+        }
+        let most = if is_growing { POPULATE_PAGES_MAX } else { page.min(POPULATE_PAGES_MAX) };
+        let free = (touched >> page).trailing_zeros() as usize;
+        let count = most.min(SLICE_BYTES / PAGE_UNIT_BYTES - page).min(free);
+        if count < 2 || page_bytes() > PAGE_UNIT_BYTES {
+            return;
+        }
+        let address = slice_start(self.index).wrapping_add(page * PAGE_UNIT_BYTES);
+        let Some(start) = NonNull::new(address) else { return };
+        // SAFETY: whole pages of our span; what is on them, if anything, stays.
+        if unsafe { advise(start, count * PAGE_UNIT_BYTES, Advice::Populate) }.is_ok() {
+            self.note_touched(page * PAGE_UNIT_BYTES, count * PAGE_UNIT_BYTES);
+        }
     }
 
     /// Gives the pages behind the slots handed out so far to the kernel, if two or more are there;

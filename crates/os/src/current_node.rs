@@ -5,8 +5,10 @@
 //! call answers.
 //! Source: the kernel's Documentation/ABI/stable/vdso; ELF-64 object file format, 1.5.
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::symbol_table::{PT_DYNAMIC, PT_LOAD, SymbolTable, read};
 use crate::syscall::syscall3;
 
 /// The CPU and the node that a thread was running on: it may be another one already.
@@ -79,34 +81,12 @@ fn ask_kernel() -> Place {
 }
 
 #[cfg(target_arch = "x86_64")]
-const NAME: &[u8] = b"__vdso_getcpu";
+const NAME: &CStr = c"__vdso_getcpu";
 #[cfg(not(target_arch = "x86_64"))]
-const NAME: &[u8] = b"__kernel_getcpu";
+const NAME: &CStr = c"__kernel_getcpu";
 
-/// A program header's kind for what is loaded, and for the dynamic section.
-const PT_LOAD: u32 = 1;
-const PT_DYNAMIC: u32 = 2;
-/// Tags of the dynamic section.
-const DT_NULL: u64 = 0;
-const DT_HASH: u64 = 4;
-const DT_STRTAB: u64 = 5;
-const DT_SYMTAB: u64 = 6;
-const DT_GNU_HASH: u64 = 0x6fff_fef5;
-/// Sizes of a program header, a dynamic entry and a symbol of ELF-64.
+/// Size of a program header.
 const HEADER_BYTES: usize = 56;
-const DYNAMIC_BYTES: usize = 16;
-const SYMBOL_BYTES: usize = 24;
-/// A vDSO has some ten symbols; more than this is not one.
-const SYMBOL_COUNT_MAX: usize = 1024;
-
-/// A value of the vDSO's image.
-///
-/// # Safety
-/// - `address` is inside the image, and a `T` there is readable.
-unsafe fn read<T: Copy>(address: usize) -> T {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::with_exposed_provenance::<T>(address).read_unaligned() }
-}
 
 /// Where the dynamic section and the load address of the object at `base` are.
 fn dynamic_of(base: usize) -> Option<(usize, usize)> {
@@ -134,65 +114,13 @@ fn dynamic_of(base: usize) -> Option<(usize, usize)> {
     Some((dynamic?, load?))
 }
 
-/// How many symbols the table has: the classical hash table says so, the newer one in its chains.
-fn symbol_count(hash: Option<usize>, gnu_hash: Option<usize>) -> usize {
-    if let Some(hash) = hash {
-        // SAFETY: the second word of the table is its count of chains, one a symbol.
-        return unsafe { read::<u32>(hash + 4) } as usize;
-    }
-    let Some(table) = gnu_hash else { return 0 };
-    // SAFETY: the table's header has four words: buckets, first symbol, words of the filter, shift.
-    let [buckets, first, words, _] = unsafe { read::<[u32; 4]>(table) }.map(|word| word as usize);
-    let bucket = table + 16 + words * 8;
-    let chain = bucket + buckets * 4;
-    let mut last = 0;
-    for index in 0..buckets.min(SYMBOL_COUNT_MAX) {
-        // SAFETY: a bucket of the table.
-        last = last.max(unsafe { read::<u32>(bucket + index * 4) } as usize);
-    }
-    if last < first {
-        return first;
-    }
-    // SAFETY: a chain's word for each symbol from `first`; the lowest bit ends a chain.
-    while last < SYMBOL_COUNT_MAX && unsafe { read::<u32>(chain + (last - first) * 4) } & 1 == 0 {
-        last += 1;
-    }
-    last + 1
-}
-
 fn find_get_cpu() -> Option<usize> {
     let base = crate::raw_auxv(libc::AT_SYSINFO_EHDR)?;
-    let (mut entry, load) = dynamic_of(base)?;
-    let (mut hash, mut gnu_hash, mut strings, mut symbols) = (None, None, None, None);
-    loop {
-        // SAFETY: entries of the dynamic section up to the one that ends it.
-        let [tag, value] = unsafe { read::<[u64; 2]>(entry) };
-        let address = Some(load.wrapping_add(value as usize));
-        match tag {
-            DT_NULL => break,
-            DT_HASH => hash = address,
-            DT_GNU_HASH => gnu_hash = address,
-            DT_STRTAB => strings = address,
-            DT_SYMTAB => symbols = address,
-            _ => {}
-        }
-        entry += DYNAMIC_BYTES;
-    }
-    let (strings, symbols) = (strings?, symbols?);
-    for index in 0..symbol_count(hash, gnu_hash).min(SYMBOL_COUNT_MAX) {
-        let symbol = symbols + index * SYMBOL_BYTES;
-        // SAFETY: a symbol of the table: the offset of its name comes first.
-        let name = strings + unsafe { read::<u32>(symbol) } as usize;
-        // SAFETY: the name ends in a zero byte inside the table of strings.
-        let is_it = (0..NAME.len()).all(|at| unsafe { read::<u8>(name + at) } == NAME[at]);
-        // SAFETY: as above; the byte after is read if all before were equal, so not zero.
-        if is_it && unsafe { read::<u8>(name + NAME.len()) } == 0 {
-            // SAFETY: the symbol's value is eight bytes in.
-            let value = unsafe { read::<u64>(symbol + 8) };
-            return Some(load.wrapping_add(value as usize));
-        }
-    }
-    None
+    let (dynamic, load) = dynamic_of(base)?;
+    // SAFETY: the kernel's object, which is never unmapped by us.
+    let symbol = unsafe { SymbolTable::of(load, dynamic) }?.find(NAME)?;
+    // SAFETY: as above.
+    Some(unsafe { symbol.address() }.expose_provenance())
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ mod pseudo_file;
 mod robust_lock;
 mod signals;
 mod space;
+mod symbol_table;
 mod syscall;
 mod terminal;
 mod thread_variable;
@@ -64,7 +65,7 @@ pub use children::{
 };
 pub use current_node::{Place, current_node, current_place, has_fast_current_place};
 pub use dirty::{DirtyMethod, DirtyPages};
-pub use dynamic::{any_symbol, forget_loader_error, next_symbol};
+pub use dynamic::{any_symbol, next_symbol};
 pub use errno::Errno;
 pub use fd::{
     Fd, OpenFlags, Stat, file_size_limit_bytes, mkdir, read_link, rename, unlink, write_all,

@@ -6,7 +6,7 @@
 
 use core::ffi::{CStr, c_int, c_void};
 
-use heapwright_os::{forget_loader_error, next_symbol};
+use heapwright_os::next_symbol;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 static STATE: AtomicU32 = AtomicU32::new(0);
@@ -25,8 +25,6 @@ macro_rules! real_functions {
                 const _: &CStr = $name;
                 REAL.$field.store(next_symbol($name).cast_mut(), Ordering::Release);
             )*
-            // The program must not be told of those that are not there.
-            forget_loader_error();
         }
 
         $(
@@ -79,9 +77,9 @@ real_functions! {
     syscall: c"syscall", fn(number: isize) -> isize;
 }
 
-/// Looks all functions up, once. False while that is under way: then calls get no memory. They come
-/// from the loader, which wants some to say that a function is not there, and does without; the
-/// allocator behind us must not be asked, since it may be what just called us.
+/// Looks all functions up, once. False while that is under way: then calls get no memory. They can
+/// only come from another thread, or from a function of the program that chooses another by the
+/// CPU; the allocator behind us must not be asked, since it may be what just called us.
 #[inline(always)]
 pub(crate) fn ready() -> bool {
     STATE.load(Ordering::Acquire) == RESOLVED || resolve()

@@ -19,6 +19,7 @@ use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::annotate;
 use crate::linear::Linear;
+use crate::misuse::{Misuse, report};
 use crate::region::Region;
 
 /// What dead bytes are filled with.
@@ -30,92 +31,6 @@ const BACK_BYTES: usize = 16;
 const QUARANTINE_COUNT: usize = 16;
 const LIVE: usize = 0x6c69_7665_6c69_7665;
 const DEAD: usize = 0x6465_6164_6465_6164;
-
-/// How a region was misused. Displays as one line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Misuse {
-    /// A block was given back that was free already.
-    DoubleFree {
-        /// Its address.
-        address: usize,
-    },
-    /// What was given back is no block of this region, or the bytes in front of it were
-    /// overwritten.
-    NoBlock {
-        /// Its address.
-        address: usize,
-    },
-    /// A block was given back with another layout than it was made with.
-    WrongLayout {
-        /// Its address.
-        address: usize,
-        /// What it was made with.
-        made_bytes: usize,
-        /// What it was given back with.
-        given_bytes: usize,
-    },
-    /// Bytes before the block were overwritten.
-    Underflow {
-        /// The block's address.
-        address: usize,
-        /// How far before it the first of them is.
-        distance_bytes: usize,
-    },
-    /// Bytes behind the block were overwritten.
-    Overflow {
-        /// The block's address.
-        address: usize,
-        /// Its size.
-        block_bytes: usize,
-        /// How far behind its end the first of them is.
-        distance_bytes: usize,
-    },
-    /// A dead block was written to.
-    UseAfterFree {
-        /// The block's address.
-        address: usize,
-        /// Offset of the first byte that was.
-        offset_bytes: usize,
-    },
-    /// Memory was written to between the reset that ended its blocks and its next use.
-    UseAfterReset {
-        /// The address of the first byte that was.
-        address: usize,
-    },
-}
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::DoubleFree { address } => write!(f, "double free of the block at {address:#x}"),
-            Self::NoBlock { address } => {
-                write!(f, "{address:#x} is no block of this region, or its front was overwritten")
-            }
-            Self::WrongLayout { address, made_bytes, given_bytes } => write!(
-                f,
-                "the block at {address:#x} was made with {made_bytes} bytes and given back with {given_bytes}"
-            ),
-            Self::Underflow { address, distance_bytes } => write!(
-                f,
-                "a byte {distance_bytes} before the block at {address:#x} was overwritten"
-            ),
-            Self::Overflow { address, block_bytes, distance_bytes } => write!(
-                f,
-                "a byte {distance_bytes} behind the {block_bytes} bytes at {address:#x} was overwritten"
-            ),
-            Self::UseAfterFree { address, offset_bytes } => write!(
-                f,
-                "byte {offset_bytes} of the block at {address:#x} was written after it was freed"
-            ),
-            Self::UseAfterReset { address } => {
-                write!(f, "the byte at {address:#x} was written after the reset")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Misuse {}
 
 /// Whether a [`Checked`] region checks: a type, so that off costs nothing.
 pub trait Checks {
@@ -423,12 +338,6 @@ fn readable(place: NonNull<Tag>) -> bool {
         let _ = place;
         true
     }
-}
-
-#[cold]
-#[inline(never)]
-fn report(misuse: Misuse) -> ! {
-    panic!("region misused: {misuse}")
 }
 
 // SAFETY: blocks of the region, or parts of them that do not overlap.

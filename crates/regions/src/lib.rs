@@ -49,6 +49,7 @@ mod file_heap;
 mod frames;
 mod linear;
 mod locked;
+mod misuse;
 mod objects;
 mod offset_buddy;
 mod pool;
@@ -65,7 +66,7 @@ pub use backing::{
     Bound, Buffer, Chained, Failing, Guarded, Kept, Limited, StaticBuffer, Upstream,
 };
 pub use buddy::{Buddy, Tails};
-pub use checked::{Checked, Checks, Misuse, Off, On, Quarantine};
+pub use checked::{Checked, Checks, Off, On, Quarantine};
 pub use compacting::{
     AccessError, Blocks, CompactingHeap, CompactingPool, Compaction, Moved, PinnedBlock,
     PinnedBlockMut, PinnedValue, PinnedValueMut, PoolValues, ResizeError,
@@ -85,6 +86,7 @@ pub use heapwright_core::region_statistics::{
 pub use heapwright_os::{Access, AnonymousPages, FilePages, HugePages, HugeWish};
 pub use linear::{FormatError, Linear, LinearLocal, Mark, MarkError, Owned, Scope, SharedLinear};
 pub use locked::Locked;
+pub use misuse::{Misuse, MisuseJson};
 pub use objects::{Object, ObjectPool, ObjectPoolStatistics};
 pub use offset_buddy::OffsetBuddy;
 pub use pool::{

@@ -72,6 +72,7 @@ impl Setting {
         ];
         if self.nursery_kib > 0 {
             variables.push(("HEAPWRIGHT_GC_NURSERY", format!("{}k", self.nursery_kib)));
+            variables.push(("HEAPWRIGHT_GC_NURSERY_GROWTH", "1".to_owned()));
         }
         if self.slice_us > 0 {
             variables.push(("HEAPWRIGHT_GC_SLICE_US", self.slice_us.to_string()));
@@ -84,7 +85,7 @@ impl Setting {
         let mut lines =
             format!("collector = {}\ngrowth = {}\n", self.collector, self.growth_percent);
         if self.nursery_kib > 0 {
-            lines += &format!("nursery = {}k\n", self.nursery_kib);
+            lines += &format!("nursery = {}k\nnursery_growth = 1\n", self.nursery_kib);
         }
         if self.slice_us > 0 {
             lines += &format!("slice_us = {}\n", self.slice_us);
@@ -140,6 +141,7 @@ mod tests {
         let setting = Setting::of("generational");
         assert_eq!(setting.neighbours().len(), 4);
         assert!(setting.neighbours().iter().all(|other| other.slice_us == 0));
-        assert_eq!(setting.lines(), "collector = generational\ngrowth = 200\nnursery = 4096k\n");
+        let lines = "collector = generational\ngrowth = 200\nnursery = 4096k\nnursery_growth = 1\n";
+        assert_eq!(setting.lines(), lines);
     }
 }

@@ -1,4 +1,5 @@
-//! `test --tier mutants`: what the tests of the region allocators would miss.
+//! `test --tier mutants`: what the tests of the region allocators would miss, and those of the
+//! general one's quick refills.
 //!
 //! Each soundness check is taken away in turn, in a copy of the sources; the tests must fail. A
 //! mutant that lives is a promise that nothing watches over.
@@ -381,6 +382,41 @@ const MUTANTS: &[Mutant] = &[
         to: "",
         tests: LIB,
     },
+    Mutant {
+        promise: "malloc: a purger leaves the links of an owner inside a quick refill alone",
+        file: "malloc/src/quick.rs",
+        from: "spin_loop();\n            self.quick.is_seized()",
+        to: "spin_loop();\n            self.quick.is_seized() || true",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "malloc: a purger announces itself to the owner",
+        file: "malloc/src/quick.rs",
+        from: "        heap.quick.announce();\n",
+        to: "",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "malloc: who takes all locks waits for owners inside quick refills",
+        file: "malloc/src/quick.rs",
+        from: "if heap.quick.is_seized() {",
+        to: "if heap.quick.is_seized() || true {",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "malloc: who takes all locks keeps owners out of quick refills",
+        file: "malloc/src/quick.rs",
+        from: "others().for_each(|heap| heap.quick.announce());",
+        to: "",
+        tests: LIB,
+    },
+    Mutant {
+        promise: "malloc: an owner that is wanted stays out of quick refills",
+        file: "malloc/src/quick.rs",
+        from: "if !self.quick.enter() {",
+        to: "if !self.quick.enter() && false {",
+        tests: LIB,
+    },
 ];
 
 /// Tries every mutant; all must be seen.
@@ -388,7 +424,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     let copy = workspace.target.join("mutants");
     copy_sources(&workspace.root, &copy)?;
     let target = workspace.target.join("mutants-target");
-    test(&copy, &target, LIB, "run").map_err(|_| "the tests fail without any mutant")?;
+    for package in ["heapwright-regions", "heapwright-malloc"] {
+        test(&copy, &target, (package, LIB), "run")
+            .map_err(|_| format!("the tests of {package} fail without any mutant"))?;
+    }
     let mut alive = Vec::new();
     for mutant in MUTANTS {
         let file = copy.join("crates").join(mutant.file);
@@ -397,9 +436,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
             return Err(format!("{} has no {:?} any more", mutant.file, mutant.from));
         }
         write(&file, &text.replace(mutant.from, mutant.to))?;
-        let seen = test(&copy, &target, mutant.tests, "build")
+        let folder = mutant.file.split('/').next().unwrap_or_default();
+        let package = format!("heapwright-{folder}");
+        let tests = (package.as_str(), mutant.tests);
+        let seen = test(&copy, &target, tests, "build")
             .map_err(|error| format!("{}: the mutant is no program: {error}", mutant.promise))
-            .map(|()| test(&copy, &target, mutant.tests, "run").is_err());
+            .map(|()| test(&copy, &target, tests, "run").is_err());
         write(&file, &text)?;
         let seen = seen?;
         println!("{}: {}", if seen { "seen " } else { "ALIVE" }, mutant.promise);
@@ -416,7 +458,7 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
 }
 
 /// All files that are under version control, as they are now.
-fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
+pub(crate) fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
     let list = shell::output(Command::new("git").arg("ls-files").current_dir(root))?;
     for name in list.lines() {
         let (from, to) = (root.join(name), copy.join(name));
@@ -432,11 +474,16 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds tests of the region allocators, or runs them for at most two minutes.
-fn test(copy: &Path, target: &Path, tests: &[&str], what: &str) -> Result<(), String> {
+/// Builds tests of a package, or runs them for at most two minutes.
+fn test(
+    copy: &Path,
+    target: &Path,
+    (package, tests): (&str, &[&str]),
+    what: &str,
+) -> Result<(), String> {
     let mut command = Command::new("timeout");
     command.args([if what == "run" { "120" } else { "600" }, "cargo", "test", "--quiet"]);
-    command.args(["--package", "heapwright-regions"]).args(tests);
+    command.args(["--package", package]).args(tests);
     if what != "run" {
         command.arg("--no-run");
     }

@@ -1,7 +1,10 @@
 //! `test`: every check and every test, the cheap ones first.
 
 use crate::workspace::Workspace;
-use crate::{build, hot_path, interpreted, mutants, mutants_hardened, numa, setup, shell, tidy};
+use crate::{
+    build, hot_path, interpreted, mutants, mutants_guard, mutants_hardened, numa, setup, shell,
+    tidy,
+};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -24,7 +27,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
         [flag, name] if flag == "--tier" && name == "numa" => return numa::run(workspace),
         [flag, name] if flag == "--tier" && name == "mutants" => {
             mutants::run(workspace)?;
-            return mutants_hardened::run(workspace);
+            mutants_hardened::run(workspace)?;
+            return mutants_guard::run(workspace);
+        }
+        [flag, name] if flag == "--tier" && name == "mutants-guard" => {
+            return mutants_guard::run(workspace);
         }
         [flag, name] if flag == "--tier" && name == "miri" => return interpreted::miri(workspace),
         [flag, name] if flag == "--tier" && name == "aarch64" => {

@@ -2,19 +2,22 @@
 #![forbid(unsafe_code)]
 
 use heapwright_bench::safety_suite::{self, Options};
+use serde::Serialize;
 use std::env;
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: heapwright-bench-safety [--quick] [--json] [--only NAME] [--against PEER,...]
-                               [--heapwright BINARY] [--in DIR]
+                               [--curve] [--heapwright BINARY] [--in DIR]
+--curve: instead, how often check mode meets a bug in one block of a hot site, by --budget
 peers: valgrind, asan, hardened_malloc, scudo, mimalloc-secure";
 
 fn main() -> ExitCode {
     match options(env::args().skip(1)) {
-        Ok((options, json)) => run(&options, json),
+        Ok((options, form)) => run(&options, form),
         Err(message) => {
             eprintln!("{message}\n{USAGE}");
             ExitCode::FAILURE
@@ -22,7 +25,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, bool), String> {
+/// How the results are made and printed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Form {
+    json: bool,
+    curve: bool,
+}
+
+fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, Form), String> {
     let beside = env::current_exe().map_err(|error| error.to_string())?;
     let mut options = Options {
         heapwright: beside.with_file_name("heapwright"),
@@ -31,12 +41,13 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, bool), S
         only: None,
         against: Vec::new(),
     };
-    let mut json = false;
+    let mut form = Form::default();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--quick" => options.quick = true,
-            "--json" => json = true,
+            "--json" => form.json = true,
+            "--curve" => form.curve = true,
             "--only" => options.only = Some(value()?),
             "--against" => options.against = value()?.split(',').map(str::to_owned).collect(),
             "--heapwright" => options.heapwright = PathBuf::from(value()?),
@@ -44,19 +55,22 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, bool), S
             other => return Err(format!("unknown option `{other}`")),
         }
     }
-    Ok((options, json))
+    Ok((options, form))
 }
 
-fn run(options: &Options, json: bool) -> ExitCode {
+fn run(options: &Options, form: Form) -> ExitCode {
     let is_ours = !options.directory.exists();
-    let results = safety_suite::run(options, &mut |line| eprintln!("{line}"));
+    let mut say = |line: &str| eprintln!("{line}");
+    let printed = match fs::create_dir_all(&options.directory) {
+        Err(error) => Err(format!("{}: {error}", options.directory.display())),
+        Ok(()) if form.curve => {
+            safety_suite::curve(options, &mut say).and_then(|curve| printed(&curve, form))
+        }
+        Ok(()) => safety_suite::run(options, &mut say).and_then(|all| printed(&all, form)),
+    };
     if is_ours {
         let _ = fs::remove_dir_all(&options.directory);
     }
-    let printed = results.and_then(|results| match json {
-        true => serde_json::to_string(&results).map_err(|error| error.to_string()),
-        false => Ok(results.to_string()),
-    });
     match printed {
         Ok(text) => {
             println!("{text}");
@@ -66,5 +80,12 @@ fn run(options: &Options, json: bool) -> ExitCode {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn printed<T: Serialize + Display>(results: &T, form: Form) -> Result<String, String> {
+    match form.json {
+        true => serde_json::to_string(results).map_err(|error| error.to_string()),
+        false => Ok(results.to_string()),
     }
 }

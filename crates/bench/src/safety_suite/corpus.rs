@@ -1,5 +1,6 @@
 //! The programs, and how they are built.
 
+use super::places::Marks;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ pub(super) struct Case {
     source: PathBuf,
     /// Kinds of error that name it rightly.
     pub(super) kinds: Vec<String>,
-    /// Line of the guilty function.
-    pub(super) bug_line: u32,
+    /// Where it errs, and what it does to the block.
+    pub(super) marks: Marks,
 }
 
 impl Case {
@@ -59,10 +60,9 @@ impl Corpus {
             }
             // Other programs begin with a sentence.
             let Some(kinds) = kinds.filter(|kinds| !kinds.contains(':')) else { continue };
-            let bug = |line: &str| line.contains(" bug(") || line.starts_with("fn bug(");
-            let bug_line = text.lines().position(bug).map_or(0, |index| index as u32 + 1);
+            let marks = Marks::read(&source)?;
             let kinds = kinds.split(' ').map(str::to_owned).collect();
-            cases.push(Case { name, source, kinds, bug_line });
+            cases.push(Case { name, source, kinds, marks });
         }
         cases.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(cases)

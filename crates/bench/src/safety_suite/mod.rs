@@ -3,13 +3,17 @@
 //! Each program of `safety/` is built twice, with its error and without, for blocks of several
 //! sizes, and run under each subject: check mode in one run, in all its runs, sampling at one in
 //! one, hardened mode, valgrind, AddressSanitizer (which needs a build of its own), and other
-//! hardened allocators, of which only is known whether they stopped the program. Expected: check mode finds all in all its
-//! runs, and all but reads below a block and unset bytes in one; nobody tells of a right program.
+//! hardened allocators, of which only is known whether they stopped the program. Expected: check
+//! mode finds all in all its runs, and all but reads below a block and unset bytes in one; nobody
+//! tells of a right program.
 
 mod corpus;
+mod curve;
+mod places;
 mod subjects;
 
 use corpus::{Case, Corpus};
+pub use curve::{Curve, Point, curve};
 use heapwright_launch::Machine;
 use serde::Serialize;
 use std::fmt;
@@ -46,7 +50,8 @@ pub struct Row {
     pub of: u32,
     /// Right programs of which something was told.
     pub false_alarms: u32,
-    /// Errors told with file and line of the guilty function.
+    /// Errors told with file and line of the access, of the allocation and of the free, as far as
+    /// its kind has them; by peers, of the access.
     pub right_place: u32,
 }
 

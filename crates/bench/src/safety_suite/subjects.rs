@@ -121,7 +121,7 @@ impl Subject {
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| format!("{}: {error}", self.name()))?;
         let text = String::from_utf8_lossy(&output.stderr);
-        let place = format!("{}:{}", case.name, case.bug_line);
+        let place = format!("{}:{}", case.name, case.marks.bug_line());
         Ok(match self {
             Self::Check { .. } | Self::Sampled { .. } => judge_json(&output.stdout, case, bad)?,
             // One line without stacks.
@@ -149,7 +149,8 @@ fn judge_json(stdout: &[u8], case: &Case, bad: bool) -> Result<Verdict, String> 
         .map_err(|error| format!("{}: no JSON from heapwright: {error}", case.name))?;
     let findings = value["findings"].as_array().map_or(&[][..], Vec::as_slice);
     let right = |finding: &&Value| case.kinds.iter().any(|kind| finding["kind"] == kind.as_str());
-    let Some(found) = findings.iter().find(right) else {
+    let found: Vec<&Value> = findings.iter().filter(right).collect();
+    if found.is_empty() {
         // The error may keep a block from being freed: such a leak is not the error.
         let is_leak = |finding: &Value| finding["kind"] == "leak";
         let is_side_effect = bad && findings.iter().all(is_leak);
@@ -157,19 +158,7 @@ fn judge_json(stdout: &[u8], case: &Case, bad: bool) -> Result<Verdict, String> 
             true => Verdict::Nothing,
             false => Verdict::Told { right_place: false },
         });
-    };
-    // A leak and an unset byte belong to where the block was made, a broken canary to no access.
-    let own_place = ["leak", "uninitialised", "overwritten-after", "overwritten-before"];
-    let is_own = own_place.iter().any(|kind| found["kind"] == *kind);
-    let frames = found["stack"].as_array().map_or(&[][..], Vec::as_slice);
-    let is_bug = |frame: &Value| frame["function"].as_str().is_some_and(is_bug_function);
-    let with_line = |frame: &Value| frame["line"].as_u64().is_some_and(|line| line > 0);
-    let right_place = is_own && frames.iter().any(with_line)
-        || frames.iter().any(|frame| is_bug(frame) && with_line(frame));
-    Ok(Verdict::Told { right_place })
-}
-
-/// Whether a function is the guilty one: `bug`, or `CRATE::bug`, or the drop inlined into it.
-fn is_bug_function(name: &str) -> bool {
-    name == "bug" || name.ends_with("::bug") || name.starts_with("bug(")
+    }
+    // Both sides of a block tell the same error twice: each must be right.
+    Ok(Verdict::Told { right_place: found.iter().all(|finding| case.marks.agree(finding)) })
 }

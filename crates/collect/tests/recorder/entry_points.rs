@@ -131,3 +131,18 @@ fn an_executable_with_a_malloc_of_its_own_is_left_alone_and_counted_as_lost() {
     assert_eq!((run.outcome.exit_status, run.stdout.as_str()), (Some(0), "fine\n"));
     assert_eq!((run.outcome.lost_processes, run.outcome.events), (1, 0));
 }
+
+#[test]
+fn an_allocator_that_maps_its_first_pages_is_not_called_again_meanwhile() {
+    let early = compile("mapping_malloc", &["-shared", "-fPIC", "-DEARLY"]);
+    let folder = early.parent().expect("a folder").to_str().expect("text");
+    let flags = [
+        "-rdynamic",
+        &format!("-Wl,--no-as-needed,-rpath,{folder}"),
+        early.to_str().expect("text"),
+    ];
+    let own = compile("mapping_malloc", &flags);
+    let run = record_command(words(&own, &[]), |_| {});
+    assert_eq!((run.outcome.exit_status, run.stdout.as_str()), (Some(0), "fine\n"));
+    assert_eq!((run.outcome.lost_processes, run.outcome.events), (1, 0));
+}

@@ -10,12 +10,16 @@ use crate::HeapError;
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::mutator::Barrier;
-use crate::object::prefetch;
+use crate::object::{Field, prefetch};
 use crate::plan::mark_sweep::{mark_and_sweep, marker_of};
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
+use crate::trace::Visitor;
+#[cfg(heapwright_gc_without = "barrier")]
+use crate::verify::Verifier;
+use crate::write_log::{Logged, LoggedField};
 
 /// Log entries between prefetch and visit: cells lie anywhere in the old space.
 const LOG_AHEAD: usize = 16;
@@ -72,6 +76,8 @@ impl<M: Model> Generational<M> {
     }
 
     fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
+        #[cfg(heapwright_gc_without = "barrier")]
+        let reachable = Verifier::reachable(roots, self.used(), common);
         let copier = &mut self.copier;
         let used = self.nursery.occupied_bytes();
         if let Some(blocks) = &mut copier.blocks {
@@ -81,16 +87,13 @@ impl<M: Model> Generational<M> {
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
-        let log = common.log.as_slice();
-        for (index, logged) in log.iter().enumerate() {
-            if let Some(later) = log.get(index + LOG_AHEAD) {
-                prefetch(later.cell.as_ptr());
+        #[cfg(heapwright_gc_without = "barrier")]
+        for object in reachable.as_slice() {
+            if !copier.from.contains(object.address()) {
+                copier.scan(*object);
             }
-            // SAFETY: the cell lies in an old object, none of which has moved or been freed since
-            // it was logged, and it is still that cell (C1).
-            unsafe { (logged.copy)(logged.cell, copier) };
         }
-        common.log.clear();
+        visit_logged(&mut common.logged, copier);
         for index in common.large.young_from()..common.large.count() {
             copier.scan(common.large.object(index));
         }
@@ -98,12 +101,46 @@ impl<M: Model> Generational<M> {
         copier.drain();
         common.settle(roots, false, copier);
         let recent = self.kept_bytes - self.kept_bytes / 8;
+        common.controller.note_minor(used, copier.copied_bytes);
         let survival = copier.copied_bytes / (used / WHOLE).max(1);
         self.survival = (self.survival - self.survival / 8).max(survival).min(WHOLE);
         self.kept_bytes = recent.max(used).max(common.config.nursery_bytes);
         self.nursery.reset(0, self.kept_bytes);
         common.statistics.minor_collections += 1;
     }
+}
+
+/// The room below the limit, for the nursery and its copies, without which the old space is
+/// collected: with less there would be minor collections of next to nothing, and without end where
+/// nothing survives them. Half of what a full collection leaves at least.
+fn least_room<M: Model>(common: &Common<M>) -> usize {
+    2 * (common.controller.nursery_bytes / 4).min(common.config.limit_bytes / 256)
+}
+
+/// Visits the cells that were written, whose targets may be young.
+fn visit_logged<M: Model>(logged: &mut Logged<M>, copier: &mut Copier<M>) {
+    let fields = logged.fields.as_slice();
+    for (index, LoggedField(cell)) in fields.iter().enumerate() {
+        if let Some(later) = fields.get(index + LOG_AHEAD) {
+            prefetch(later.0.as_ptr());
+        }
+        // SAFETY: the cell lies in an old object, none of which has moved or been freed since it
+        // was logged, and it is still that cell (C1): a word, a reference or none.
+        let field = unsafe { Field::new(cell.cast()) };
+        if !field.is_null() {
+            copier.visit(field);
+        }
+    }
+    logged.fields.clear();
+    let cells = logged.cells.as_slice();
+    for (index, logged) in cells.iter().enumerate() {
+        if let Some(later) = cells.get(index + LOG_AHEAD) {
+            prefetch(later.cell.as_ptr());
+        }
+        // SAFETY: as above, for a cell of the type that was logged.
+        unsafe { (logged.copy)(logged.cell, copier) };
+    }
+    logged.cells.clear();
 }
 
 impl<M: Model> Plan<M> for Generational<M> {
@@ -134,7 +171,7 @@ impl<M: Model> Plan<M> for Generational<M> {
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
         self.minor(roots, common);
-        if extent == Extent::Due && !common.is_full_due(self.old_bytes(), 0) {
+        if extent == Extent::Due && !common.is_full_due(self.old_bytes(), least_room(common)) {
             return;
         }
         // The sweep finds the rest of the hole again.

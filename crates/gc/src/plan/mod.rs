@@ -24,7 +24,7 @@ use crate::root::Roots;
 use crate::space::{AddressRange, BLOCK_BYTES, Hole, LargeSpace};
 use crate::trace::Visitor;
 use crate::weak::{Pairs, Reach};
-use crate::write_log::LoggedCell;
+use crate::write_log::Logged;
 use crate::{HeapError, Pause, Statistics};
 
 use generational::Generational;
@@ -75,7 +75,7 @@ pub(crate) struct Common<M: Model> {
     /// The mark bit of new objects, and of marked ones while a cycle marks.
     pub(crate) mark: usize,
     /// What the program logged, while a collection runs.
-    pub(crate) log: Table<LoggedCell<M>>,
+    pub(crate) logged: Logged<M>,
     pub(crate) statistics: Statistics,
     pub(crate) controller: Controller,
     /// A full collection is due when this much is occupied.

@@ -16,6 +16,7 @@ use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
 use crate::chunk::Chunk;
+use crate::misuse::{Misuse, report};
 
 /// First chunk where chunks have a price.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
@@ -417,7 +418,7 @@ const fn slot_layout(layout: Layout) -> Layout {
 #[cold]
 #[inline(never)]
 fn freed_twice(address: usize) -> ! {
-    panic!("block {address:#x} is freed twice")
+    report(Misuse::DoubleFree { address })
 }
 
 #[cfg(test)]
@@ -484,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "freed twice")]
+    #[should_panic(expected = "heapwright: double-free: the block at 0x")]
     fn trap_13_a_double_free_is_seen_at_once() {
         let pool: Pool<_> = Pool::new_in(AnonymousPages, Layout::new::<u64>());
         let block = pool.alloc().expect("memory");

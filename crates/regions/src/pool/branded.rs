@@ -6,6 +6,8 @@ use heapwright_core::backing::Backing;
 use heapwright_core::region_statistics::RegionStatistics;
 use heapwright_sync::atomic::{AtomicU64, Ordering};
 
+use crate::misuse::Misuse;
+
 use super::handles::{Handle, HandlePool, Iter};
 
 /// The number of the next pool. 64 bits do not come round.
@@ -51,10 +53,7 @@ pub enum HandleError {
 
 impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stale => "the handle names nothing any more",
-            Self::Foreign => "the handle is another pool's",
-        })
+        Misuse::from(*self).fmt(f)
     }
 }
 

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use heapwright_regions::{
-    AnonymousPages, Buddy, Checked, Linear, Lines, LocalCounts, Misuse, Off, Overflow, Pool, Pools,
-    Region, Slab, Tails, Tight,
+    AnonymousPages, Buddy, Checked, HandleError, Linear, Lines, LocalCounts, Misuse, Off, Overflow,
+    Pool, Pools, Region, Slab, Tails, Tight,
 };
 
 use crate::model::{Shape, run};
@@ -150,7 +150,42 @@ fn a_write_after_a_reset_is_told() {
 }
 
 #[test]
-fn a_report_is_one_line_with_its_numbers() {
-    let overflow = Misuse::Overflow { address: 0x1000, block_bytes: 40, distance_bytes: 3 };
-    assert_eq!(overflow.to_string(), "a byte 3 behind the 40 bytes at 0x1000 was overwritten");
+fn a_report_has_the_words_and_the_form_of_check_mode() {
+    let address = 0x1000;
+    for (misuse, text, json) in [
+        (
+            Misuse::Overflow { address, block_bytes: 40, distance_bytes: 3 },
+            "overwritten-after: a byte was overwritten 3 bytes behind the end of a block of 40 bytes \
+             at 0x1000",
+            r#"{"v":1,"kind":"overwritten-after","address":4139,"access":"write","block":{"start":4096,"bytes":40}}"#,
+        ),
+        (
+            Misuse::Underflow { address, distance_bytes: 1 },
+            "overwritten-before: a byte was overwritten 1 byte before a block at 0x1000",
+            r#"{"v":1,"kind":"overwritten-before","address":4095,"access":"write","block":{"start":4096}}"#,
+        ),
+        (
+            Misuse::DoubleFree { address },
+            "double-free: the block at 0x1000 is freed a second time",
+            r#"{"v":1,"kind":"double-free","address":4096,"block":{"start":4096}}"#,
+        ),
+        (
+            Misuse::WrongLayout { address, made_bytes: 1, given_bytes: 8 },
+            "wrong-size-free: a block of 1 byte at 0x1000 is freed as one of 8",
+            r#"{"v":1,"kind":"wrong-size-free","address":4096,"told":8,"block":{"start":4096,"bytes":1}}"#,
+        ),
+        (
+            Misuse::UseAfterFree { address, offset_bytes: 5 },
+            "write-after-free: a freed block at 0x1000 was written to, 5 bytes inside it",
+            r#"{"v":1,"kind":"write-after-free","address":4101,"access":"write","block":{"start":4096}}"#,
+        ),
+        (
+            HandleError::Stale.into(),
+            "use-after-free: the handle's value was removed",
+            r#"{"v":1,"kind":"use-after-free"}"#,
+        ),
+    ] {
+        assert_eq!(misuse.to_string(), text);
+        assert_eq!(misuse.json().to_string(), json);
+    }
 }
