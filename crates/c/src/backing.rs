@@ -16,6 +16,7 @@ use crate::statistics::delete_function;
 pub(crate) type Inner = &'static dyn Backing;
 
 /// Every kind; wrappers refer to what is in `inside` of the same object.
+#[expect(clippy::large_enum_variant, reason = "an object of C's has no other place for it")]
 enum Kind {
     Anonymous(AnonymousPages),
     Huge(HugePages),

@@ -287,15 +287,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "P4: a batch that was taken is in the depot no more",
         file: "regions/src/pool/shared.rs",
-        from: "self.batches = unsafe { first.read() }.next_batch;",
-        to: "let _ = unsafe { first.read() }.next_batch;",
+        from: "{ first.read() }.next_batch;\n",
+        to: "{ first.read() }.next_batch.or(Some(first));\n",
         tests: MODELS,
     },
     Mutant {
         promise: "D1: the last value moves into the gap",
         file: "regions/src/pool/dense.rs",
-        from: "unsafe { gap.copy_from_nonoverlapping(moved, 1) };",
-        to: "unsafe { gap.copy_from_nonoverlapping(gap.add(1), 0) };",
+        from: "{ gap.copy_from_nonoverlapping(moved, 1) };",
+        to: "{ gap.copy_from_nonoverlapping(moved, 0) };",
         tests: &["--test", "pool_model"],
     },
     Mutant {

@@ -13,7 +13,6 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::size_class::{CLASS_COUNT, SMALL_BYTES_MAX, class_bytes, class_of_aligned};
 use heapwright_core::span_shape::{
@@ -124,8 +123,6 @@ impl Caches {
         let block = NonNull::new(cache.head.get())?;
         // SAFETY: in our list, so a free slot with a link that only we use (SL3).
         let Link { next } = unsafe { block.read() };
-        // The next one of this class reads its link: by then it is here. Null is nothing to it.
-        prefetch_read(next);
         cache.head.set(next);
         cache.count.set(cache.count.get() - 1);
         Some(block.cast())
