@@ -16,7 +16,7 @@ const APPLICATION: u64 = u64::from_be_bytes(*b"rowstor2");
 const CHUNK_BYTES: usize = 32 << 10;
 /// What chunks consist of for the file's heap, whose bits are all in memory: nothing shorter is asked
 /// of it but once.
-const LEAF_BYTES: usize = 4 << 10;
+const LEAF_BYTES: u64 = 4 << 10;
 /// The shortest class. Each is up to a sixteenth longer than the one before, or by 8 bytes: with
 /// steps of a quarter rows held a tenth more than they asked for.
 const LEAST_BYTES: usize = 48;
