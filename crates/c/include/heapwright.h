@@ -143,6 +143,14 @@ hw_backing *hw_backing_limited(hw_backing *inner, size_t limit_bytes, hw_error *
 /* `first` until it has no more, then `second`: two different ones. */
 hw_backing *hw_backing_chained(hw_backing *first, hw_backing *second, hw_error *error);
 
+/* `inner`; pieces that come back stay as they are for the next ones, `bytes_max` of them at most:
+ * what grows, ends and begins again meets warm pages. They go with the backing. */
+hw_backing *hw_backing_kept(hw_backing *inner, size_t bytes_max, hw_error *error);
+
+/* `inner`, whose pages are there when memory is taken: no page fault later, and all of it is
+ * resident. */
+hw_backing *hw_backing_prefaulted(hw_backing *inner, hw_error *error);
+
 /* Only for a backing that nothing was made of. */
 void hw_backing_delete(hw_backing *backing);
 
@@ -363,6 +371,29 @@ void *hw_handles_get(const hw_handles *handles, uint64_t handle);
 void *hw_handles_remove(hw_handles *handles, uint64_t handle);
 
 int32_t hw_handles_statistics(const hw_handles *handles, hw_statistics *out);
+
+/* Numbers that name pointers, which lie side by side: for walking all of them often. A look-up is
+ * longer than that of hw_handles. */
+typedef struct hw_dense hw_dense;
+
+/* At most `count_max` at a time; 0 for as many as there are addresses for. */
+hw_dense *hw_dense_new(hw_backing *backing, uint32_t count_max, hw_error *error);
+void hw_dense_delete(hw_dense *dense);
+
+/* A number for `value`, which is not NULL; 0 on failure. */
+uint64_t hw_dense_insert(hw_dense *dense, void *value, hw_error *error);
+
+/* What `handle` names, or NULL if it was removed or never was. */
+void *hw_dense_get(const hw_dense *dense, uint64_t handle);
+
+/* The same, which it names no longer; the last pointer of all moves into its place. */
+void *hw_dense_remove(hw_dense *dense, uint64_t handle);
+
+/* All pointers, until the next insertion or removal, and how many; NULL if there are none. `count`
+ * may be NULL. */
+void *const *hw_dense_values(const hw_dense *dense, size_t *count);
+
+int32_t hw_dense_statistics(const hw_dense *dense, hw_statistics *out);
 
 /* ---------------------------------------------------------------- heap in a file */
 

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, NodePolicy};
 use heapwright_os::{AnonymousPages, FilePages, FilePagesError, HugePages, HugeWish};
-use heapwright_regions::{Bound, Buffer, Chained, Guarded, Limited};
+use heapwright_regions::{Bound, Buffer, Chained, Guarded, Kept, Limited, Prefaulted};
 
 use crate::error::{Error, answer};
 use crate::object;
@@ -16,6 +16,7 @@ use crate::statistics::delete_function;
 pub(crate) type Inner = &'static dyn Backing;
 
 /// Every kind; wrappers refer to what is in `inside` of the same object.
+#[expect(clippy::large_enum_variant, reason = "an object of C's has no other place for it")]
 enum Kind {
     Anonymous(AnonymousPages),
     Huge(HugePages),
@@ -25,6 +26,8 @@ enum Kind {
     Guarded(Guarded<Inner>),
     Limited(Limited<Inner>),
     Chained(Chained<Inner, Inner>),
+    Kept(Kept<Inner>),
+    Prefaulted(Prefaulted<Inner>),
 }
 
 /// `hw_backing`: see the header.
@@ -49,6 +52,8 @@ impl HwBacking {
             Kind::Guarded(one) => one,
             Kind::Limited(one) => one,
             Kind::Chained(one) => one,
+            Kind::Kept(one) => one,
+            Kind::Prefaulted(one) => one,
         }
     }
 }
@@ -309,6 +314,35 @@ pub unsafe extern "C" fn hw_backing_limited(
     error: *mut Error,
 ) -> *mut HwBacking {
     let make = |inner, _| Ok(Kind::Limited(Limited::new(inner, limit_bytes)));
+    // SAFETY: the caller's promise.
+    unsafe { wrap([inner, core::ptr::null_mut()], 1, make, error) }
+}
+
+/// `hw_backing_kept`: see the header.
+///
+/// # Safety
+/// - As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hw_backing_kept(
+    inner: *mut HwBacking,
+    bytes_max: usize,
+    error: *mut Error,
+) -> *mut HwBacking {
+    let make = |inner, _| Ok(Kind::Kept(Kept::new(inner, bytes_max)));
+    // SAFETY: the caller's promise.
+    unsafe { wrap([inner, core::ptr::null_mut()], 1, make, error) }
+}
+
+/// `hw_backing_prefaulted`: see the header.
+///
+/// # Safety
+/// - As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hw_backing_prefaulted(
+    inner: *mut HwBacking,
+    error: *mut Error,
+) -> *mut HwBacking {
+    let make = |inner, _| Ok(Kind::Prefaulted(Prefaulted::new(inner)));
     // SAFETY: the caller's promise.
     unsafe { wrap([inner, core::ptr::null_mut()], 1, make, error) }
 }

@@ -11,6 +11,7 @@
 mod backing;
 mod buddy;
 mod compacting;
+mod dense;
 mod error;
 mod file_heap;
 mod handles;

@@ -333,6 +333,47 @@ static void handles(void) {
     hw_handles_delete(NULL);
 }
 
+static void dense(void) {
+    hw_backing *ready = hw_backing_prefaulted(hw_backing_anonymous(NULL), &error);
+    hw_dense *all = hw_dense_new(ready, 3, &error);
+    int values[3];
+    uint64_t names[3];
+    size_t count = 7;
+    CHECK(all != NULL && hw_dense_values(all, &count) == NULL && count == 0);
+    for (int n = 0; n < 3; n++) {
+        names[n] = hw_dense_insert(all, &values[n], &error);
+        CHECK(names[n] != 0 && hw_dense_get(all, names[n]) == &values[n]);
+    }
+    CHECK(hw_dense_insert(all, &values[0], &error) == 0 && error.status != HW_OK);
+    CHECK(hw_dense_remove(all, names[0]) == &values[0] && hw_dense_remove(all, names[0]) == NULL);
+    void *const *seen_values = hw_dense_values(all, &count);
+    CHECK(count == 2 && seen_values[0] == &values[2] && seen_values[1] == &values[1]);
+    CHECK(hw_dense_insert(all, NULL, &error) == 0 && error.status == HW_INVALID);
+    CHECK(hw_dense_get(all, names[0]) == NULL && hw_dense_get(all, 0) == NULL);
+    CHECK(hw_dense_values(NULL, &count) == NULL && count == 0);
+    CHECK(hw_dense_statistics(all, &seen) == HW_OK && seen.live_count == 2);
+    hw_dense_delete(all);
+    hw_dense_delete(NULL);
+}
+
+/* What an arena gives back when it is trimmed is what it gets when it grows again. */
+static void kept(void) {
+    CHECK(hw_backing_kept(NULL, 1, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_backing_prefaulted(NULL, &error) == NULL && error.status == HW_INVALID);
+    hw_backing *limited = hw_backing_limited(hw_backing_anonymous(NULL), 64 << 20, &error);
+    hw_linear *arena = hw_linear_new(hw_backing_kept(limited, 16 << 20, &error), &error);
+    CHECK(arena != NULL);
+    for (int round = 0; round < 3; round++) {
+        for (int n = 0; n < 100; n++) {
+            char *block = hw_linear_alloc(arena, 40000, 0, &error);
+            CHECK(block != NULL);
+            memset(block, round, 40000);
+        }
+        CHECK(hw_linear_reset(arena, 0) == HW_OK);
+    }
+    hw_linear_delete(arena);
+}
+
 static void file_heap(void) {
     char path[64];
     snprintf(path, sizeof path, "/tmp/heapwright-c-heap-%d", (int)getpid());
@@ -541,6 +582,8 @@ int main(void) {
     compacting();
     buddy();
     handles();
+    dense();
+    kept();
     file_heap();
     numa();
     heaps();

@@ -43,8 +43,9 @@ pub(crate) struct Mutator<M: Model> {
     pub(crate) is_due: Cell<bool>,
     /// Whether a collection has begun and not ended.
     pub(crate) is_lost: Cell<bool>,
-    /// The part of `tenured` where a write must do something now: all of it or nothing.
-    watched_bytes: Cell<usize>,
+    /// Writes from here on need nothing: the end of `tenured`, which is where the nursery begins,
+    /// or 0 while no write needs anything.
+    watched_end: Cell<usize>,
     tenured: AddressRange,
     /// Provenance of the whole heap.
     base: NonNull<u8>,
@@ -69,7 +70,7 @@ impl<M: Model> Mutator<M> {
             barrier: Cell::new(state.plan.barrier()),
             is_due: Cell::new(false),
             is_lost: Cell::new(false),
-            watched_bytes: Cell::new(watched_bytes(&state)),
+            watched_end: Cell::new(watched_end(&state)),
             fields: WriteLog::new(state.common.config.nursery_bytes),
             cells: WriteLog::new(state.common.config.nursery_bytes),
             young_from: Cell::new(young_from(&state)),
@@ -86,16 +87,18 @@ impl<M: Model> Mutator<M> {
         let state = self.state.borrow();
         self.mark.set(state.common.mark);
         self.barrier.set(state.plan.barrier());
-        self.watched_bytes.set(watched_bytes(&state));
+        self.watched_end.set(watched_end(&state));
         self.young_from.set(young_from(&state));
         self.is_due.set(state.is_due());
     }
 
     /// Whether a write to `place` must do something besides: none must that goes to an object of
-    /// the nursery, to a root or to a value that is not in the heap yet. One comparison.
+    /// the nursery, to a root or to a value that is not in the heap yet. One comparison with memory
+    /// for a young object or a stack, which as a rule lies above all heaps; two for an old one.
     #[inline]
     pub(crate) fn is_watched(&self, place: NonNull<u8>) -> bool {
-        place.addr().get().wrapping_sub(self.tenured.start) < self.watched_bytes.get()
+        let address = place.addr().get();
+        address < self.watched_end.get() && address >= self.tenured.start
     }
 
     /// Whether the write of `word`, an address or null, to a watched cell must do something.
@@ -272,9 +275,10 @@ impl<M: Model> Mutator<M> {
     }
 }
 
-/// Of the tenured addresses, those where writes must do something.
-fn watched_bytes<M: Model>(state: &State<M>) -> usize {
-    if state.plan.barrier() == Barrier::None { 0 } else { state.tenured.bytes }
+/// The end of the addresses where writes must do something.
+fn watched_end<M: Model>(state: &State<M>) -> usize {
+    let tenured = state.tenured;
+    if state.plan.barrier() == Barrier::None { 0 } else { tenured.start + tenured.bytes }
 }
 
 /// Addresses from here on concern a write to a watched cell.

@@ -113,6 +113,7 @@ macro_rules! handles_model {
                         live.iter().all(|(key, value)| pool.get(*key).map(|v| v.0) == Some(*value))
                     );
                     assert_eq!(pool.iter().len(), live.len());
+                    assert_eq!(pool.iter().count(), live.len());
                     assert!(pool.iter().all(|(key, value)| live.get(&key) == Some(&value.0)));
                 }
                 if step == steps / 2 {

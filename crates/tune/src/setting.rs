@@ -24,6 +24,9 @@ const GROWTHS: [usize; 6] = [120, 150, 200, 300, 450, 700];
 const NURSERIES_KIB: [usize; 6] = [512, 1024, 2048, 4096, 8192, 16384];
 const SLICES_US: [usize; 5] = [250, 500, 1000, 2500, 5000];
 
+/// Milliseconds that copying a MiB of survivors takes where we measured.
+const COPY_MS_PER_MIB: f64 = 0.5;
+
 impl Setting {
     /// The collector with its defaults.
     pub fn of(collector: &'static str) -> Self {
@@ -54,14 +57,26 @@ impl Setting {
     }
 
     /// Where a search begins with a collector: more memory rarely costs CPU time, and less of it is
-    /// rarely worse for memory.
-    pub(crate) fn first(collector: &'static str, goal: Goal) -> Self {
+    /// rarely worse for memory. Slices and nurseries are such that pauses keep to `pause_ms_max` on
+    /// most programs: a slice with room for what cannot be cut, a nursery by what copying all of
+    /// it takes.
+    pub(crate) fn first(collector: &'static str, goal: Goal, pause_ms_max: Option<f64>) -> Self {
         let growth_percent = match goal {
             Goal::Cpu => 450,
             Goal::Memory => 150,
             Goal::Pause => 200,
         };
-        Self { growth_percent, ..Self::of(collector) }
+        let mut first = Self { growth_percent, ..Self::of(collector) };
+        if let Some(pause_ms) = pause_ms_max {
+            if first.slice_us > 0 {
+                first.slice_us = greatest(&SLICES_US, pause_ms * 1000.0 / 2.0);
+            }
+            if first.nursery_kib > 0 {
+                let kib = pause_ms / COPY_MS_PER_MIB * 1024.0;
+                first.nursery_kib = greatest(&NURSERIES_KIB, kib).min(first.nursery_kib);
+            }
+        }
+        first
     }
 
     /// The variables that a run is started with.
@@ -109,6 +124,12 @@ impl Setting {
     }
 }
 
+/// The greatest of the ascending `values` that is at most `most`, or the least.
+fn greatest(values: &[usize], most: f64) -> usize {
+    let below = values.iter().rev().find(|value| **value as f64 <= most);
+    below.or(values.first()).copied().unwrap_or(0)
+}
+
 /// The values beside `value`, the greater first; none if it is not one of them.
 fn steps(values: &[usize], value: usize) -> impl Iterator<Item = usize> {
     let at = values.iter().position(|other| *other == value);
@@ -133,6 +154,18 @@ impl fmt::Display for Setting {
 #[cfg(test)]
 mod tests {
     use super::Setting;
+    use crate::search::Goal;
+
+    #[test]
+    fn a_pause_decides_where_the_search_begins() {
+        let first = |collector, pause| Setting::first(collector, Goal::Cpu, pause);
+        assert_eq!(first("incremental", None).slice_us, 1000);
+        assert_eq!(first("incremental", Some(1.0)).slice_us, 500);
+        assert_eq!(first("incremental", Some(0.1)).slice_us, 250);
+        assert_eq!(first("generational", Some(1.0)).nursery_kib, 2048);
+        assert_eq!(first("generational", Some(100.0)).nursery_kib, 4096);
+        assert_eq!(first("mark_sweep", Some(1.0)).nursery_kib, 0);
+    }
 
     #[test]
     fn neighbours_change_one_number_that_the_collector_has() {

@@ -43,12 +43,13 @@ pub(crate) fn asan(workspace: &Workspace) -> Result<(), String> {
     shell::run(&mut command)
 }
 
-/// Locks, queues and the states of spans and outboxes in every order that the models' bounds
+/// Locks, queues, the states of spans and outboxes, pools' lists in every order that the models' bounds
 /// allow: half a minute once built.
 pub(crate) fn loom(workspace: &Workspace) -> Result<(), String> {
     let mut command = workspace.cargo("test");
     command
-        .args(["--release", "--package", "heapwright-sync", "--lib", "--test", "pending_model"])
+        .args(["--release", "--package", "heapwright-sync", "--lib"])
+        .args(["--test", "pending_model", "--test", "owner_model", "--test", "magazine_model"])
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", workspace.target.join("loom"));
     shell::run(&mut command)

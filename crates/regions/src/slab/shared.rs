@@ -204,8 +204,9 @@ struct Seat<'a, B: Backing> {
 }
 
 impl<B: Backing> Home for Seat<'_, B> {
-    /// Twice as many: those of another owner are a compare-and-swap together.
-    const FLUSH_COUNT: u32 = 8;
+    /// More than alone: those of another owner are a compare-and-swap together. With 8 a block from
+    /// producer to consumer took 90 ns instead of 55.
+    const FLUSH_COUNT: u32 = 32;
 
     fn take(&self, pages: u32) -> Result<u32, AllocError> {
         let mut common = self.slab.common();

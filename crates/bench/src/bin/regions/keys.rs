@@ -33,6 +33,9 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 ours("", replace_ours),
                 ours("huge pages", replace_huge),
                 ours("scoped", |probe| with_brand(|brand| replace_scoped(probe, brand))),
+                ours("scoped, huge pages", |probe| {
+                    with_brand(|brand| replace_scoped_huge(probe, brand))
+                }),
                 ours("without gaps", replace_ours_dense),
                 ours("compacting", replace_compacting),
                 peer("slotmap", replace_slotmap),
@@ -44,12 +47,15 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "keys_get_100K",
             count: 2_000_000,
-            latencies: false,
+            latencies: true,
             subjects: vec![
                 Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
                 ours("", get_ours),
                 ours("huge pages", get_huge),
                 ours("scoped", |probe| with_brand(|brand| get_scoped(probe, brand))),
+                ours("scoped, huge pages", |probe| {
+                    with_brand(|brand| get_scoped_huge(probe, brand))
+                }),
                 ours("without gaps", get_ours_dense),
                 ours("compacting", get_compacting),
                 peer("slotmap", get_slotmap),
@@ -186,6 +192,17 @@ keyed!(
     |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+);
+keyed!(
+    ['id, brand]
+    replace_scoped_huge,
+    get_scoped_huge,
+    walk_scoped_huge,
+    ScopedPool::<'id, Item, _>::new_in(brand, HUGE),
+    |map: &mut ScopedPool<'id, Item, _>, item| map.insert(item).expect("memory"),
+    |map: &mut ScopedPool<'id, Item, HugePages>, key| map.remove(key).expect("live"),
+    |map: &ScopedPool<'id, Item, _>, key| map.get(key).expect("live")[0],
+    |map: &ScopedPool<'id, Item, _>| map.values().map(|item| item[0]).sum::<u64>()
 );
 keyed!(
     ['id, brand]
