@@ -25,8 +25,9 @@ const ALIGN_MAX: usize = 64;
 /// Making and ending a value is little more than in a [`Pool`](crate::Pool): a value is at the
 /// place that its handle says until compaction has moved it, and a dead index keeps its place, so
 /// that the next value gets both. Each value costs 4 bytes beside its own, or after compaction 3
-/// to 10; a dead index costs none then. Memory grows as values come, within 1 GiB of addresses of
-/// anonymous pages unless a capacity is given, the rest of a buffer, 1 MiB of another allocator.
+/// to 10; a dead one costs 4 more until then, and none after. Memory grows as values come, within
+/// 1 GiB of addresses of anonymous pages unless a capacity is given, the rest of a buffer, 1 MiB of
+/// another allocator.
 ///
 /// Compaction moves the last values into the places of dead ones, so it changes the order of those
 /// it moves; a [`CompactingHeap`](crate::CompactingHeap) keeps the order and takes any size.
