@@ -393,8 +393,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "nothing moves during a walk",
         file: "regions/src/compacting/compaction.rs",
-        from: "self.walk_count.get() > 0 || ",
-        to: "",
+        from: "if self.walk_count.get() > 0 {",
+        to: "if false {",
         tests: LIB,
     },
     Mutant {
@@ -526,4 +526,20 @@ fn test(
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).lines().take(5).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MUTANTS;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn what_mutants_take_away_is_there() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for mutant in MUTANTS {
+            let text = fs::read_to_string(crates.join(mutant.file)).expect("a source file");
+            assert!(text.contains(mutant.from), "{}: {:?}", mutant.promise, mutant.from);
+        }
+    }
 }
