@@ -199,10 +199,14 @@ impl<'gc> Mutation<'gc> {
         if T::IS_REFERENCE {
             let entry = LoggedField(self.core.in_heap(cell));
             // In a cycle every word concerns the heap, and the log has no room.
-            if !self.core.concerns(word_of(&new)) || self.core.fields.try_push(entry) {
-                return new;
+            if self.core.concerns(word_of(&new)) && !self.core.fields.try_push(entry) {
+                const { assert!(!T::IS_REFERENCE || !core::mem::needs_drop::<T>()) };
+                // The slow path gets a copy and returns nothing: a value that came back would be
+                // in another register, and moved there in every write.
+                // SAFETY: such a value is a pointer or null, and has no destructor.
+                self.write_slow(old, unsafe { core::ptr::read(&raw const new) });
             }
-            return self.write_slow(old, new);
+            return new;
         }
         if self.core.barrier.get() != Barrier::Generational {
             return self.note_write(old, new);
@@ -245,13 +249,13 @@ impl<'gc> Mutation<'gc> {
     /// The write of one word that concerns the heap where the log has no room.
     #[cold]
     #[inline(never)]
-    fn write_slow<T: Trace<'gc>>(&self, old: &mut T, new: T) -> T {
+    fn write_slow<T: Trace<'gc>>(&self, old: &mut T, new: T) {
         if self.core.barrier.get() != Barrier::Generational {
-            return self.note_write(old, new);
+            self.note_write(old, new);
+            return;
         }
         let cell = NonNull::from(old).cast::<u8>();
         self.core.fields.push_slow(LoggedField(self.core.in_heap(cell)));
-        new
     }
 
     #[cold]

@@ -12,14 +12,14 @@ use std::process::Command;
 /// The tests that run first, by name; a file under `src`; what is taken out; what comes in.
 type Mutant = (&'static str, &'static str, &'static str, &'static str);
 
-const MUTANTS: [Mutant; 37] = [
+const MUTANTS: [Mutant; 38] = [
     // The write barriers.
     ("model", "mutation.rs", "if finder.found {", "if false && finder.found {"),
     (
         "model",
         "mutation.rs",
-        "|| self.core.fields.try_push(entry) {",
-        "|| self.core.barrier.get() == Barrier::Generational {",
+        "&& !self.core.fields.try_push(entry) {",
+        "&& self.core.barrier.get() == Barrier::Cycle {",
     ),
     (
         "barrier",
@@ -81,6 +81,13 @@ const MUTANTS: [Mutant; 37] = [
         "space/block.rs",
         "lines[first..first + length].fill(cycle);",
         "let _ = cycle;",
+    ),
+    // The room below which the old space is collected instead of ever smaller nurseries.
+    (
+        "small_limit",
+        "plan/generational.rs",
+        "common.is_full_due(self.old_bytes(), least_room(common))",
+        "common.is_full_due(self.old_bytes(), 0 * least_room(common))",
     ),
     ("finalise", "plan/mod.rs", "self.finals.settle(all, visitor);", ""),
     ("weak", "plan/mod.rs", "self.identities.settle(all, visitor);", ""),

@@ -1,4 +1,4 @@
-//! Heaps of a few hundred KiB: at any limit an allocation is refused, and nothing else happens.
+//! Heaps of a megabyte or two: at any limit an allocation is refused, and nothing else happens.
 //! Objects of more than a line find room in old blocks that are partly used.
 
 use heapwright_gc::{Collector, Config, Gc, GcCell, Heap, LimitReached, Trace, rootable};
@@ -52,9 +52,10 @@ fn filled(collector: Collector, limit_bytes: usize) -> [u64; 2] {
 #[test]
 fn a_small_heap_of_wide_objects_refuses_and_goes_on() {
     for collector in COLLECTORS {
-        for kib in (512..=1536).step_by(256) {
-            let [first, second] = filled(collector, kib << 10);
-            assert!(first > 0 && second > 0, "{collector:?} at {kib} KiB: {first}, {second}");
+        // The least that there is, and the next: limits are multiples of 1 MiB.
+        for limit_bytes in [1 << 20, 2 << 20] {
+            let [first, second] = filled(collector, limit_bytes);
+            assert!(first > 0 && second > 0, "{collector:?} at {limit_bytes}: {first}, {second}");
         }
     }
 }
@@ -79,7 +80,7 @@ fn wide_objects_use_the_holes_that_others_left() {
         let all = fill(&mut heap);
         // A quarter dies, four at a time, so that holes are long enough for two or three but no
         // block becomes free as a whole; and as many come.
-        for round in 0..30 {
+        for round in 0..12 {
             let dead = heap.mutate(|mu, head| {
                 let (mut dead, mut next) = (0, head.get());
                 while let Some(wide) = next {
@@ -116,6 +117,7 @@ fn wide_objects_use_the_holes_that_others_left() {
 #[test]
 fn near_its_limit_a_heap_does_not_collect_at_every_piece_of_memory() {
     const LIMIT_BYTES: usize = 8 << 20;
+    const WIDE_BYTES: usize = size_of::<Wide<'_>>();
     let config = Config {
         limit_bytes: LIMIT_BYTES,
         trigger_bytes_min: LIMIT_BYTES,
@@ -123,21 +125,31 @@ fn near_its_limit_a_heap_does_not_collect_at_every_piece_of_memory() {
         ..Config::with(Collector::Generational)
     };
     let mut heap = Heap::<List>::new(config, |_| GcCell::new(None)).expect("addresses");
-    // Until the old space is full but for a few KiB; then nothing of it is needed any more.
-    let near_bytes = LIMIT_BYTES / 8 * 7 - (6 << 10);
-    while heap.statistics().occupied_bytes < near_bytes {
+    // A megabyte grows old and dies there, which only a full collection finds out; and what is
+    // elsewhere leaves 8 KiB below what is close to the limit.
+    for _ in 0..(1 << 20) / WIDE_BYTES {
         push(&mut heap, 0).expect("below the limit");
     }
-    heap.mutate(|mu, head| head.set(mu, None));
-    let before = heap.statistics().minor_collections;
-    let made_bytes = LIMIT_BYTES;
-    for _ in 0..made_bytes / size_of::<Wide<'_>>() {
+    while heap.statistics().minor_collections == 0 {
+        heap.mutate(|mu, _| mu.alloc([0u64; 60]).map(|_| ()).expect("below the limit"));
+    }
+    let free_bytes = LIMIT_BYTES / 8 * 7 - heap.statistics().occupied_bytes;
+    let elsewhere = heap.mutate(|mu, head| {
+        head.set(mu, None);
+        mu.external(free_bytes - (8 << 10)).expect("below the limit")
+    });
+    let before = heap.statistics();
+    assert_eq!(before.full_collections, 0, "the old space is as it was");
+    let count = (4 << 20) / WIDE_BYTES;
+    for _ in 0..count {
         heap.mutate(|mu, _| {
             let dead = Wide { payload: [1; 60], next: GcCell::new(None) };
             mu.alloc(dead).expect("below the limit");
         });
     }
-    let minor = heap.statistics().minor_collections - before;
-    assert!(minor < 200, "{minor} minor collections for {made_bytes} bytes");
-    assert!(heap.statistics().full_collections > 0);
+    let after = heap.statistics();
+    let minor = after.minor_collections - before.minor_collections;
+    assert!(minor < 100, "{minor} minor collections for {count} objects");
+    assert!(after.full_collections > 0);
+    drop(elsewhere);
 }

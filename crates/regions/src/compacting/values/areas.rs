@@ -1,4 +1,4 @@
-//! One extent in six parts, each used from its start.
+//! One extent in seven parts, each used from its start.
 
 use core::cell::Cell;
 use core::ops::Range;
@@ -32,11 +32,13 @@ pub(super) enum Part {
     Records,
     /// A bit for each place that has a value: during a pass only.
     Marks,
+    /// The listed indices: a stack.
+    Free,
     /// Tags and places of pages that are packed.
     Runs,
 }
 
-const PART_COUNT: usize = 6;
+const PART_COUNT: usize = 7;
 
 #[derive(Debug)]
 struct Area {
@@ -103,7 +105,7 @@ impl<B: Backing> Areas<B> {
         if self.extent.get().is_some() {
             return Ok(());
         }
-        let least = slot_bytes + 320;
+        let least = slot_bytes + 384;
         let wanted = Wanted { bytes_max: self.bytes_max, least, most: usize::MAX };
         let (extent, bytes) = wanted.reserve(&self.backing)?;
         let step = extent.step_bytes.max(size_of::<u64>());
@@ -122,7 +124,7 @@ impl<B: Backing> Areas<B> {
         // What comes committed does not go back, so nothing is ever packed there.
         let run_bytes = if extent.committed_bytes < whole { RUN_SHARE_BYTES } else { 0 };
         let fixed = PART_COUNT * step + size_of::<Record>() + size_of::<u64>();
-        let each = slot_bytes + 2 * size_of::<u32>() + run_bytes;
+        let each = slot_bytes + 3 * size_of::<u32>() + run_bytes;
         let page = PAGE_TAGS as usize;
         let page_bytes = each
             .saturating_mul(page)
@@ -139,6 +141,7 @@ impl<B: Backing> Areas<B> {
             count * size_of::<u32>(),
             pages * size_of::<Record>(),
             count.div_ceil(u64::BITS as usize) * size_of::<u64>(),
+            count * size_of::<u32>(),
             0,
         ];
         let mut from = 0;
@@ -257,12 +260,33 @@ impl<B: Backing> Areas<B> {
         !self.keeps.get() && keep.is_some_and(|keep| keep < committed & !(self.step_bytes() - 1))
     }
 
-    /// Tells that a range of a part, which is zero, is not needed; it stays usable and zero. The
-    /// bytes that went back.
+    /// Gives up to `bytes_max` of what is committed of a part behind its first `used_bytes` and
+    /// below `end` back, the last of it; it stays usable, and what was there is lost. Where that
+    /// began; none if there is nothing between, or the backing keeps what it gave.
     ///
     /// # Safety
-    /// - The range is committed, whole steps, and zero.
-    pub(super) unsafe fn purge_zeros(&self, part: Part, range: Range<usize>) -> usize {
+    /// - Nobody needs what is behind the first `used_bytes`.
+    pub(super) unsafe fn purge_behind(
+        &self,
+        part: Part,
+        used_bytes: usize,
+        end: usize,
+        bytes_max: usize,
+    ) -> Option<usize> {
+        let step = self.step_bytes();
+        let end = end.min(self.committed_of(part)) & !(step - 1);
+        let keep = align_up(used_bytes, step).filter(|keep| *keep < end && !self.keeps.get())?;
+        let from = keep.max(end.saturating_sub(bytes_max.max(step)) & !(step - 1));
+        // SAFETY: whole steps, committed, behind all that is needed.
+        (unsafe { self.purge(part, from..end) } > 0).then_some(from)
+    }
+
+    /// Tells that nobody needs what is in a range of a part; it stays usable, and zero if it is.
+    /// The bytes that went back.
+    ///
+    /// # Safety
+    /// - The range is committed, whole steps, and nobody needs more of it than its zeros.
+    pub(super) unsafe fn purge(&self, part: Part, range: Range<usize>) -> usize {
         let Some(extent) = self.extent.get() else { return 0 };
         let (from, bytes) = (self.area(part).from.get(), range.len());
         let range = from + range.start..from + range.end;

@@ -327,7 +327,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let page_bytes = PAGE_TAGS as usize * size_of::<u32>();
         let range = page as usize * page_bytes..(page as usize + 1) * page_bytes;
         // SAFETY: tags of the page, which were just made zero; a multiple of the step.
-        *released_bytes += unsafe { self.areas.purge_zeros(Part::Tags, range.clone()) };
+        *released_bytes += unsafe { self.areas.purge(Part::Tags, range.clone()) };
         if had_places {
             let places = self.areas.start(Part::Places);
             // SAFETY: the places of the page, committed as far as the tags are.
@@ -335,7 +335,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
             // SAFETY: as above; nobody reads them until they are written again.
             unsafe { places.write_bytes(0, page_bytes) };
             // SAFETY: they were just made zero.
-            *released_bytes += unsafe { self.areas.purge_zeros(Part::Places, range) };
+            *released_bytes += unsafe { self.areas.purge(Part::Places, range) };
         }
     }
 

@@ -56,7 +56,8 @@ pub(super) enum Phase {
     Settling,
     /// One past the next page to list.
     Listing(u32),
-    Returning,
+    /// Bytes of the stack up to which it may hold more than it needs.
+    Returning(usize),
 }
 
 #[derive(Debug)]
@@ -93,13 +94,13 @@ impl Sweep {
 
     /// Whether marks say which places have values, or are being made to.
     pub(super) fn has_marks(&self) -> bool {
-        !matches!(self.phase.get(), Phase::Idle | Phase::Returning)
+        !matches!(self.phase.get(), Phase::Idle | Phase::Returning(_))
     }
 
     /// Whether what is dead on a page, of indices and places, is listed.
     pub(super) fn has_listed(&self, page: u32) -> bool {
         match self.phase.get() {
-            Phase::Idle | Phase::Returning => true,
+            Phase::Idle | Phase::Returning(_) => true,
             Phase::Listing(end) => page >= end,
             _ => false,
         }
@@ -174,6 +175,11 @@ impl<T, B: Backing> CompactingPool<T, B> {
             match self.sweep.phase() {
                 Phase::Idle => {
                     if !self.is_worth_a_pass(is_ordered) {
+                        if is_ordered {
+                            // The stack may have been longer than it is.
+                            self.sweep.phase.set(Phase::Returning(usize::MAX));
+                            continue;
+                        }
                         done.finished = true;
                         break;
                     }
@@ -188,9 +194,9 @@ impl<T, B: Backing> CompactingPool<T, B> {
                 Phase::Runs(from, to) => work += self.slide_next_run(from, to),
                 Phase::Settling => work += self.settle(),
                 Phase::Listing(end) => work += self.list_page(end),
-                Phase::Returning => {
+                Phase::Returning(end) => {
                     work += RETURN_WORK;
-                    match self.give_back() {
+                    match self.give_back(end) {
                         Some(bytes) => done.released_bytes += bytes,
                         None => {
                             self.finish();
@@ -225,7 +231,8 @@ impl<T, B: Backing> CompactingPool<T, B> {
             return false;
         }
         self.direct_count.set(0);
-        self.free.set(NONE);
+        self.stocked_count.set(self.len() as u32);
+        self.free_count.set(0);
         self.orphans.set(NONE);
         self.next_index.set(0);
         self.sweep.low.set(0);
@@ -453,7 +460,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// Lists what is dead on the page below `end`, of indices and places.
     fn list_page(&self, end: u32) -> usize {
         let Some(page) = end.checked_sub(1) else {
-            self.sweep.phase.set(Phase::Returning);
+            self.sweep.phase.set(Phase::Returning(usize::MAX));
             return LOOK_WORK;
         };
         self.sweep.phase.set(Phase::Listing(page));
@@ -494,10 +501,22 @@ impl<T, B: Backing> CompactingPool<T, B> {
         self.parts_used().into_iter().any(|(part, used)| self.areas.has_spare(part, used))
     }
 
-    fn give_back(&self) -> Option<usize> {
-        self.parts_used()
+    /// Gives memory that is not needed back, some at a time: what the parts have above what they
+    /// use, then pages of the stack below `end`. How much; none at the end.
+    fn give_back(&self, end: usize) -> Option<usize> {
+        let spare = self
+            .parts_used()
             .into_iter()
-            .find_map(|(part, used)| self.areas.give_back(part, used, RETURN_BYTES))
+            .find_map(|(part, used)| self.areas.give_back(part, used, RETURN_BYTES));
+        if spare.is_some() {
+            return spare;
+        }
+        let used = self.free_count.get() as usize * size_of::<u32>();
+        // SAFETY: nobody reads the stack above its count before it is written there.
+        let from = unsafe { self.areas.purge_behind(Part::Free, used, end, RETURN_BYTES) }?;
+        self.sweep.phase.set(Phase::Returning(from));
+        // Which of these pages were there, nobody knows.
+        Some(0)
     }
 }
 

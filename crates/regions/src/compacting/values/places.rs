@@ -52,9 +52,8 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let tag = self.tag(index);
         debug_assert!(is_reusable(tag.get()), "V2: {index} cannot be listed");
         tag.set(tag.get() | LISTED);
-        // SAFETY: the home of a dead index, nobody's.
-        unsafe { self.slot(index).cast::<u32>().write(self.free.get()) };
-        self.free.set(index);
+        self.stocked_count.set(self.stocked_count.get() + 1);
+        self.push_free(index);
     }
 
     /// Gets places for values: `None` if there are some in the list now, else an index that has a
@@ -198,6 +197,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let bytes = wanted as usize * size_of::<u32>();
         self.areas.commit(Part::Records, (page as usize + 1) * size_of::<Record>())?;
         self.areas.commit(Part::Places, bytes)?;
+        self.areas.commit(Part::Free, bytes)?;
         self.areas.commit(Part::Tags, bytes)?;
         let tags = self.areas.start(Part::Tags).cast::<Cell<u32>>();
         for index in count..wanted {

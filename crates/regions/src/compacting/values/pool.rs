@@ -55,8 +55,8 @@ const ALIGN_MAX: usize = 64;
 /// assert_eq!(first, Some(&1));
 /// ```
 pub struct CompactingPool<T, B: Backing> {
-    /// The first of the dead indices that have their homes; the next is in the slot there.
-    pub(super) free: Cell<u32>,
+    /// How many dead indices have their homes and are listed: a stack, from `frees`.
+    pub(super) free_count: Cell<u32>,
     /// Indices below this are removed the short way: none while a pass is under way.
     pub(super) direct_count: Cell<u32>,
     /// Indices that have a tag.
@@ -64,7 +64,9 @@ pub struct CompactingPool<T, B: Backing> {
     /// Slots and tags start here; dangling before the first use.
     slots: Cell<NonNull<u8>>,
     tags: Cell<NonNull<Cell<u32>>>,
-    live_count: Cell<usize>,
+    frees: Cell<NonNull<u32>>,
+    /// Live values and listed indices.
+    pub(super) stocked_count: Cell<u32>,
     pub(super) areas: Areas<B>,
     /// One past the last place that may have a value.
     pub(super) top: Cell<u32>,
@@ -111,12 +113,13 @@ impl<T, B: Backing> CompactingPool<T, B> {
             assert!(size_of::<T>() < 1 << 31, "values are shorter than 2 GiB");
         }
         Self {
-            free: Cell::new(NONE),
+            free_count: Cell::new(0),
             direct_count: Cell::new(0),
             tag_count: Cell::new(0),
             slots: Cell::new(NonNull::dangling()),
             tags: Cell::new(NonNull::dangling()),
-            live_count: Cell::new(0),
+            frees: Cell::new(NonNull::dangling()),
+            stocked_count: Cell::new(0),
             areas: Areas::new(backing, bytes_max),
             top: Cell::new(0),
             orphans: Cell::new(NONE),
@@ -132,7 +135,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
 
     /// Values in the pool.
     pub fn len(&self) -> usize {
-        self.live_count.get()
+        (self.stocked_count.get() - self.free_count.get()) as usize
     }
 
     /// Whether there is no value.
@@ -158,10 +161,23 @@ impl<T, B: Backing> CompactingPool<T, B> {
         unsafe { at.as_ref() }
     }
 
+    /// Puts a listed index on the stack.
+    #[inline(always)]
+    pub(super) fn push_free(&self, index: u32) {
+        let count = self.free_count.get();
+        debug_assert!(count < self.tag_count.get(), "V2: an index is listed twice");
+        // SAFETY: the stack has room for every index, and each is there once at most (V2).
+        let at = unsafe { self.frees.get().add(count as usize) };
+        // SAFETY: as above.
+        unsafe { at.write(index) };
+        self.free_count.set(count + 1);
+    }
+
     /// Finds out where slots and tags are, after memory was taken.
     pub(super) fn locate(&self) {
         self.slots.set(self.areas.start(Part::Slots));
         self.tags.set(self.areas.start(Part::Tags).cast());
+        self.frees.set(self.areas.start(Part::Free).cast());
     }
 
     /// Puts a value in. O(1).
@@ -171,26 +187,29 @@ impl<T, B: Backing> CompactingPool<T, B> {
     /// says, with the value.
     #[inline]
     pub fn insert(&self, value: T) -> Result<Handle<T>, (AllocError, T)> {
-        let mut index = self.free.get();
-        if index == NONE {
+        let mut count = self.free_count.get();
+        if count == 0 {
             // The value is not lent to what is cold: it would have to be in memory for that.
             match self.refill() {
-                Ok(None) => index = self.free.get(),
+                Ok(None) => count = self.free_count.get(),
                 Ok(Some((index, place))) => return Ok(self.fill_away(index, place, value)),
                 Err(error) => return Err((error, value)),
             }
         }
-        let slot = self.slot(index);
-        // SAFETY: the home of a listed index, where the next one stands (V2).
-        self.free.set(unsafe { slot.cast::<u32>().read() });
+        let count = count - 1;
+        self.free_count.set(count);
+        // SAFETY: below the count of the stack.
+        let at = unsafe { self.frees.get().add(count as usize) };
+        // SAFETY: as above; what is below the count was written.
+        let index = unsafe { at.read() };
         let tag = self.tag(index);
         // A dead tag has the bit clear. Not an addition: so it is seen that no handle is zero.
         let name = (tag.get() | LIVE) ^ LISTED;
         debug_assert!(is_name(name), "V2: {index} is listed and not dead");
         tag.set(name);
-        self.live_count.set(self.live_count.get() + 1);
-        // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
-        unsafe { slot.cast::<T>().write(value) };
+        // SAFETY: the home of a listed index (V2): a slot for a `T`, aligned as its size and the
+        // extent are, which nobody has now.
+        unsafe { self.slot(index).cast::<T>().write(value) };
         Ok(Handle::of_parts(index, name))
     }
 
@@ -199,7 +218,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
     fn fill_away(&self, index: u32, place: u32, value: T) -> Handle<T> {
         // SAFETY: a slot for a `T`, aligned as its size and the extent are, which nobody has now.
         unsafe { self.slot(place).cast::<T>().write(value) };
-        self.live_count.set(self.live_count.get() + 1);
+        self.stocked_count.set(self.stocked_count.get() + 1);
         self.check();
         Handle::of_parts(index, name_of(self.tag(index).get()) | LIVE)
     }
@@ -218,14 +237,10 @@ impl<T, B: Backing> CompactingPool<T, B> {
             if tag.get() == name
                 && let Some(dead) = dead_of(name)
             {
-                let slot = self.slot(index);
                 // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
-                let value = unsafe { slot.cast::<T>().read() };
+                let value = unsafe { self.slot(index).cast::<T>().read() };
                 tag.set(dead | LISTED);
-                // SAFETY: the value's slot, which holds a link, too, and is nobody's.
-                unsafe { slot.cast::<u32>().write(self.free.get()) };
-                self.free.set(index);
-                self.live_count.set(self.live_count.get() - 1);
+                self.push_free(index);
                 return Ok(value);
             }
         }
@@ -242,7 +257,7 @@ impl<T, B: Backing> CompactingPool<T, B> {
         let place = self.place_of(index, &spot);
         // SAFETY: a live value that nobody has pinned; it is gone with the next lines.
         let value = unsafe { self.slot(place).cast::<T>().read() };
-        self.live_count.set(self.live_count.get() - 1);
+        self.stocked_count.set(self.stocked_count.get() - 1);
         self.bury(index, name, spot, place);
         Ok(value)
     }
@@ -361,7 +376,7 @@ impl<T, B: Backing> Drop for CompactingPool<T, B> {
 impl<T, B: Backing> fmt::Debug for CompactingPool<T, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompactingPool")
-            .field("live_count", &self.live_count)
+            .field("live_count", &self.len())
             .field("top", &self.top)
             .field("tag_count", &self.tag_count)
             .finish_non_exhaustive()

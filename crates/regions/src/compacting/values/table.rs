@@ -16,8 +16,8 @@ pub(super) const AWAY: u32 = 1 << 6;
 /// A tag with this bit is that of a live value. It is also what each use adds, so that a tag
 /// counts the beginnings and ends of values in its upper bits.
 pub(super) const LIVE: u32 = 1 << 7;
-/// A dead tag with this bit is that of a listed index: it has its home, and the next value gets
-/// both.
+/// A dead tag with this bit is that of a listed index, one of the stack: it has its home, and the
+/// next value gets both.
 pub(super) const LISTED: u32 = 1;
 /// The tag of an index that was used up. No live value, and never used again.
 pub(super) const RETIRED: u32 = 2;

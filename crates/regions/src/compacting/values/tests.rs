@@ -36,14 +36,12 @@ impl<T, B: Backing> CompactingPool<T, B> {
         }
         assert_eq!(live, self.len(), "V6");
         let mut listed = HashSet::new();
-        let mut free = self.free.get();
-        while free != NONE {
-            assert!(listed.insert(free), "V2: a cycle");
+        for at in 0..self.free_count.get() {
+            let free = self.free_at(at);
+            assert!(listed.insert(free), "V2: {free} is listed twice");
             let tag = self.tag(free).get();
             assert!(is_reusable(tag) && tag & LISTED != 0, "V2: {free}");
             assert!(free < self.top.get() && !places.contains(&free), "V2: {free} is not home");
-            // SAFETY: the home of a listed index.
-            free = unsafe { self.slot(free).cast::<u32>().read() };
         }
         let mut orphans = HashSet::new();
         let mut place = self.orphans.get();
@@ -82,6 +80,18 @@ impl<T, B: Backing> CompactingPool<T, B> {
                 assert_eq!(self.is_marked(place), places.contains(&place), "V6: {place}");
             }
         }
+    }
+}
+
+impl<T, B: Backing> CompactingPool<T, B> {
+    /// Index number `at` of the stack, from the first listed.
+    fn free_at(&self, at: u32) -> u32 {
+        assert!(at < self.free_count.get());
+        let frees = self.areas.start(Part::Free).cast::<u32>();
+        // SAFETY: below the count of the stack.
+        let index = unsafe { frees.add(at as usize) };
+        // SAFETY: as above; what is below the count was written.
+        unsafe { index.read() }
     }
 }
 
@@ -267,6 +277,33 @@ fn a_table_with_few_live_entries_is_packed_and_made_whole_again() {
     for (n, handle) in kept.iter().skip(1).step_by(2) {
         assert_eq!(*pool.pin(*handle).expect("live"), [*n as u64; 8]);
     }
+}
+
+#[test]
+fn a_stack_that_was_long_goes_back_also_where_nothing_is_dead() {
+    let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(PAGES);
+    pool.sweep.checks.set(false);
+    let count = if cfg!(miri) { 100 } else { 100_000_u64 };
+    let resident = || pool.statistics().resident_bytes.value().unwrap_or(0);
+    let handles: Vec<_> = (0..count).map(|n| pool.insert([n; 8]).expect("memory")).collect();
+    assert!(pool.compact().finished);
+    let before = resident();
+    for handle in &handles[1..] {
+        pool.remove(*handle).expect("live");
+    }
+    let again: Vec<_> = (1..count).map(|n| pool.insert([n; 8]).expect("memory")).collect();
+    let long = resident();
+    assert!(pool.compact().finished);
+    pool.walk_invariants();
+    if before > 0 {
+        assert!(long - before > 300_000, "4 bytes for each that was dead: {before}, {long}");
+        assert!(resident() < before + 100_000, "the stack went back");
+    }
+    for (n, handle) in again.iter().enumerate() {
+        assert_eq!(pool.remove(*handle), Ok([n as u64 + 1; 8]));
+    }
+    assert_eq!(pool.remove(handles[0]), Ok([0; 8]));
+    pool.walk_invariants();
 }
 
 #[test]
