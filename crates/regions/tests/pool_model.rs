@@ -36,6 +36,7 @@ fn run_pool<B: Backing>(backing: B, layout: Layout, seed: u64, steps: u32) -> u3
                 continue;
             };
             assert!(start.as_ptr().addr().is_multiple_of(layout.align()));
+            assert!(start.cast::<usize>().is_aligned(), "P2: it has a link when it is free");
             // SAFETY: a fresh block of that size.
             unsafe { start.write_bytes(step as u8, size) };
             live.push((start, step as u8));
@@ -55,7 +56,7 @@ fn run_pool<B: Backing>(backing: B, layout: Layout, seed: u64, steps: u32) -> u3
 
 #[test]
 fn blocks_keep_their_contents_over_every_backing() {
-    let layouts = [(1, 1), (24, 8), (64, 64), (1000, 16), (16, 4096)];
+    let layouts = [(1, 1), (21, 1), (24, 8), (64, 64), (1000, 16), (16, 4096)];
     for (seed, (size, align)) in layouts.into_iter().enumerate() {
         let (layout, seed) = (Layout::from_size_align(size, align).expect("valid"), seed as u64);
         assert_eq!(run_pool(AnonymousPages, layout, seed, 4000), 0);

@@ -33,6 +33,7 @@ usage: cargo xtask COMMAND
            (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM;
            --tier mutants: region allocators, hardened and check mode without one check each,
             whose tests must fail; --tier mutants-guard: check mode only;
+            --tier mutants-regions: regions and malloc's refills only;
            --tier miri, --tier asan: region allocators under a nightly toolchain's tools;
            --tier loom: the state machines of malloc in every order of their steps;
            --tier aarch64: core, sync and malloc for that processor, under emulation;

@@ -30,6 +30,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
             mutants_hardened::run(workspace)?;
             return mutants_guard::run(workspace);
         }
+        [flag, name] if flag == "--tier" && name == "mutants-regions" => {
+            return mutants::run(workspace);
+        }
         [flag, name] if flag == "--tier" && name == "mutants-guard" => {
             return mutants_guard::run(workspace);
         }

@@ -18,22 +18,25 @@ use store::{Store, StoreError};
 /// What one run does.
 struct Load {
     rows: u64,
+    /// Finds, updates and removals after the rows are in.
     operations: u64,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (variant, rows) = match words[..] {
-        [variant] => (variant, Ok(200_000)),
-        [variant, "--rows", count] => (variant, count.parse::<u64>()),
-        _ => ("", Ok(0)),
+    let (variant, rows, operations) = match words[..] {
+        [variant] => (variant, "200000", None),
+        [variant, "--rows", rows] => (variant, rows, None),
+        [variant, "--rows", rows, "--operations", count] => (variant, rows, Some(count)),
+        _ => ("", "", None),
     };
-    let (Ok(rows @ 1..), true) = (rows, ["--malloc", "--ours"].contains(&variant)) else {
-        eprintln!("usage: database --malloc|--ours [--rows N]");
+    let counts = (rows.parse::<u64>(), operations.unwrap_or(rows).parse::<u64>());
+    let ((Ok(rows @ 1..), Ok(operations)), "--malloc" | "--ours") = (counts, variant) else {
+        eprintln!("usage: database --malloc|--ours [--rows N [--operations N]]");
         return ExitCode::from(2);
     };
-    let load = Load { rows, operations: rows };
+    let load = Load { rows, operations };
     let result = if variant == "--malloc" { on_malloc(&load) } else { on_file(&load) };
     match result {
         Ok(sum) => {
@@ -83,14 +86,14 @@ fn in_file(path: &std::path::Path, load: &Load) -> Result<u64, StoreError> {
 fn run(store: &mut impl Store, tree: &mut Tree, load: &Load) -> Result<(), StoreError> {
     let random = &mut Random::new(1);
     let mut row = Vec::with_capacity(1024);
-    let mut inserts = Latencies::with_capacity(load.rows as usize);
+    let mut inserts = Latencies::default();
     for key in 0..load.rows {
         fill(&mut row, random);
         inserts.time(|| tree.insert(store, scramble(key), &row))?;
     }
     println!("inserts: {}, {}", inserts.count(), inserts.summary());
-    let mut finds = Latencies::with_capacity(load.operations as usize);
-    let mut updates = Latencies::with_capacity(load.operations as usize);
+    let mut finds = Latencies::default();
+    let mut updates = Latencies::default();
     for _ in 0..load.operations {
         let key = scramble(random.below(load.rows));
         if random.below(2) == 0 {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             }
         },
     };
-    let mut times = Latencies::with_capacity(frames as usize);
+    let mut times = Latencies::default();
     let mut sum = 0u64;
     for number in 0..frames {
         sum = sum.rotate_left(1) ^ times.time(|| game.frame(number));

@@ -18,14 +18,14 @@ pub(crate) fn generate(address: SocketAddr, requests: u64) -> io::Result<(Latenc
     for client in clients {
         let ended = client.join().map_err(|_| io::Error::other("a client panicked"))?;
         let (times, sum) = ended?;
-        all.0.merge(times);
+        all.0.merge(&times);
         all.1 ^= sum;
     }
     Ok(all)
 }
 
 fn client(address: SocketAddr, number: u64, requests: u64) -> io::Result<(Latencies, u64)> {
-    let mut times = Latencies::with_capacity(requests as usize);
+    let mut times = Latencies::default();
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let mut answers = BufReader::new(stream.try_clone()?);

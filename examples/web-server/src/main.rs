@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         _ => Rc::new(ours::ArenaHandler::default()),
     };
     match run(handler, requests) {
-        Ok((mut times, sum)) => {
+        Ok((times, sum)) => {
             println!("requests: {}, {}", times.count(), times.summary());
             println!("resident: {} KiB", resident_kib().unwrap_or(0));
             println!("check sum: {sum:016x}");

@@ -18,6 +18,12 @@ fn trap_2_an_empty_block_touches_nothing() {
     let wide: *const Wide = arena.alloc(Wide);
     assert!(wide.is_aligned());
     assert!(arena.first.get().is_none() && arena.cursor.get() == OverSystem::NOWHERE);
+    arena.alloc(1u64);
+    let cursor = arena.cursor.get();
+    let layout = Layout::new::<Wide>();
+    assert_eq!(arena.alloc_layout(layout).addr().get(), 4096);
+    assert!(arena.try_alloc_layout_zeroed(layout).is_ok());
+    assert_eq!(arena.cursor.get(), cursor, "nothing is skipped for its alignment");
 }
 
 #[test]
