@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod hot_path;
 mod interpreted;
+mod mutant;
 mod mutants;
 mod mutants_guard;
 mod mutants_hardened;

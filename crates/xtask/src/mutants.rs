@@ -5,35 +5,16 @@
 //! mutant that lives is a promise that nothing watches over. `test --tier mutants-regions` is this
 //! alone; with `HEAPWRIGHT_MUTANTS=L7,P2` only those invariants are broken.
 
-use crate::shell;
+use crate::mutant;
 use crate::workspace::Workspace;
-use std::env;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A check taken away.
-struct Mutant {
-    /// What it promises: the invariant's name in docs/design.
-    promise: &'static str,
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
-    /// Which tests must see it.
-    tests: &'static [&'static str],
-}
+type Mutant = mutant::Mutant<&'static [&'static str]>;
 
-impl Mutant {
-    /// The package whose tests must see it; the one of regions tests the core's buddy, too.
-    fn package(&self) -> &'static str {
-        if self.file.starts_with("malloc/") { "heapwright-malloc" } else { "heapwright-regions" }
-    }
-
-    /// Whether `word` is the invariant's name, as in `P1: ...`, or one of them, as in `L4, L5: ...`.
-    fn is_of(&self, word: &str) -> bool {
-        let names = self.promise.split(':').next().unwrap_or_default();
-        names.split(", ").any(|name| name == word)
-    }
+/// The package whose tests must see a mutant; the one of regions tests the core's buddy, too.
+fn package(mutant: &Mutant) -> &'static str {
+    if mutant.file.starts_with("malloc/") { "heapwright-malloc" } else { "heapwright-regions" }
 }
 
 const LIB: &[&str] = &["--lib"];
@@ -436,75 +417,22 @@ const MUTANTS: &[Mutant] = &[
 
 /// Tries every mutant, or those of `HEAPWRIGHT_MUTANTS`; all must be seen.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
-    let chosen = chosen()?;
+    let chosen = mutant::chosen(MUTANTS)?;
     let copy = workspace.target.join("mutants");
-    copy_sources(&workspace.root, &copy)?;
+    mutant::copy_sources(&workspace.root, &copy)?;
     let target = workspace.target.join("mutants-target");
     let mut passed = Vec::new();
     for mutant in &chosen {
-        let tests = (mutant.package(), mutant.tests);
+        let tests = (package(mutant), mutant.tests);
         if !passed.contains(&tests) {
             test(&copy, &target, tests, "run")
                 .map_err(|error| format!("{tests:?} fail without any mutant: {error}"))?;
             passed.push(tests);
         }
     }
-    let mut alive = Vec::new();
-    for mutant in &chosen {
-        let file = copy.join("crates").join(mutant.file);
-        let text = fs::read_to_string(&file).map_err(|error| format!("{file:?}: {error}"))?;
-        if !text.contains(mutant.from) {
-            return Err(format!("{} has no {:?} any more", mutant.file, mutant.from));
-        }
-        write(&file, &text.replace(mutant.from, mutant.to))?;
-        let tests = (mutant.package(), mutant.tests);
-        let seen = test(&copy, &target, tests, "build")
-            .map_err(|error| format!("{}: the mutant is no program: {error}", mutant.promise))
-            .map(|()| test(&copy, &target, tests, "run").is_err());
-        write(&file, &text)?;
-        let seen = seen?;
-        println!("{}: {}", if seen { "seen " } else { "ALIVE" }, mutant.promise);
-        if !seen {
-            alive.push(mutant.promise);
-        }
-    }
-    println!("{} of {} mutants were seen", chosen.len() - alive.len(), chosen.len());
-    if alive.is_empty() { Ok(()) } else { Err(format!("alive: {}", alive.join("; "))) }
-}
-
-/// Those of the invariants in `HEAPWRIGHT_MUTANTS`, all without it.
-fn chosen() -> Result<Vec<&'static Mutant>, String> {
-    let Ok(text) = env::var("HEAPWRIGHT_MUTANTS") else { return Ok(MUTANTS.iter().collect()) };
-    let mut chosen = Vec::new();
-    for word in text.split(',') {
-        let before = chosen.len();
-        chosen.extend(MUTANTS.iter().filter(|mutant| mutant.is_of(word)));
-        if chosen.len() == before {
-            return Err(format!("HEAPWRIGHT_MUTANTS: no invariant {word:?}"));
-        }
-    }
-    Ok(chosen)
-}
-
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    fs::write(file, text).map_err(|error| format!("{file:?}: {error}"))
-}
-
-/// All files that are under version control, as they are now.
-pub(crate) fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
-    let list = shell::output(Command::new("git").arg("ls-files").current_dir(root))?;
-    for name in list.lines() {
-        let (from, to) = (root.join(name), copy.join(name));
-        let Ok(contents) = fs::read(&from) else { continue };
-        // The same file keeps its time, so that nothing is built anew for it.
-        if fs::read(&to).is_ok_and(|there| there == contents) {
-            continue;
-        }
-        let folder = to.parent().unwrap_or(copy);
-        fs::create_dir_all(folder).map_err(|error| format!("{folder:?}: {error}"))?;
-        fs::write(&to, contents).map_err(|error| format!("{to:?}: {error}"))?;
-    }
-    Ok(())
+    let try_it =
+        |mutant: &Mutant, what| test(&copy, &target, (package(mutant), mutant.tests), what);
+    mutant::try_each(&copy, &chosen, |one| try_it(one, "build"), |one| try_it(one, "run"))
 }
 
 /// Builds tests of a package, or runs them for at most two minutes.
@@ -530,16 +458,8 @@ fn test(
 
 #[cfg(test)]
 mod tests {
-    use super::MUTANTS;
-    use std::fs;
-    use std::path::Path;
-
     #[test]
     fn what_mutants_take_away_is_there() {
-        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for mutant in MUTANTS {
-            let text = fs::read_to_string(crates.join(mutant.file)).expect("a source file");
-            assert!(text.contains(mutant.from), "{}: {:?}", mutant.promise, mutant.from);
-        }
+        crate::mutant::expect_in_sources(super::MUTANTS);
     }
 }

@@ -5,23 +5,14 @@
 //! the binary of this build, and the tests of check mode run on those. `HEAPWRIGHT_MUTANTS=3..9`
 //! tries some of them.
 
-use crate::mutants::copy_sources;
+use crate::mutant;
 use crate::shell;
 use crate::workspace::Workspace;
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-/// A check taken away.
-struct Mutant {
-    promise: &'static str,
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
-    /// Which tests must see it.
-    tests: Tests,
-}
+type Mutant = mutant::Mutant<Tests>;
 
 #[derive(Clone, Copy)]
 enum Tests {
@@ -36,7 +27,7 @@ const PROMISES: Tests = Tests::Program("check_promises");
 const OBJECT: &str = "heapwright-preload-check";
 const OBJECT_FILE: &str = "libheapwright_check.so";
 
-const fn mutant(
+const fn without(
     promise: &'static str,
     file: &'static str,
     from: &'static str,
@@ -47,245 +38,245 @@ const fn mutant(
 }
 
 const MUTANTS: &[Mutant] = &[
-    mutant(
+    without(
         "a block is freed once",
         "guard/src/release.rs",
         "&& record.take(family)",
         "&& { let _ = record.take(family); true }",
         CHECK,
     ),
-    mutant(
+    without(
         "I1: one of two racing frees takes the block",
         "guard/src/record.rs",
         "if packed & 0xff != State::Live as u32 {",
         "if false {",
         Tests::Own,
     ),
-    mutant(
+    without(
         "what is freed is a block's start",
         "guard/src/release.rs",
         "&& record.start() == address\n            && record.take",
         "&& record.take",
         CHECK,
     ),
-    mutant(
+    without(
         "the functions fit together",
         "guard/src/release.rs",
         "if record.family() != family {",
         "if false {",
         CHECK,
     ),
-    mutant(
+    without(
         "a size that is told is the block's",
         "guard/src/release.rs",
         "how.bytes.filter(|bytes| *bytes != record.bytes())",
         "how.bytes.filter(|_| false)",
         CHECK,
     ),
-    mutant(
+    without(
         "canaries are looked at by a free",
         "guard/src/release.rs",
         "            self.check_canaries(record, Some(trace));\n",
         "",
         CHECK,
     ),
-    mutant(
+    without(
         "canaries behind a block",
         "guard/src/canary.rs",
         "first_other(after.0, after.1, CANARY) } {",
         "first_other(after.1, after.1, CANARY) } {",
         CHECK,
     ),
-    mutant(
+    without(
         "canaries before a block",
         "guard/src/canary.rs",
         "first_other(before.0, before.1, CANARY) }?",
         "first_other(before.1, before.1, CANARY) }?",
         CHECK,
     ),
-    mutant(
+    without(
         "canaries are looked at when the program ends",
         "guard/src/end.rs",
         "(State::Live, _) => HEAP.check_canaries(record, None),",
         "(State::Live, _) => {}",
         PROMISES,
     ),
-    mutant(
+    without(
         "poison is looked at when the program ends",
         "guard/src/end.rs",
         "(State::Freed, Watch::Packed) => HEAP.check_poison(record),",
         "(State::Freed, Watch::Packed) => {}",
         PROMISES,
     ),
-    mutant(
+    without(
         "poison is looked at before a slot is used again",
         "guard/src/release.rs",
         "            self.check_poison(record);\n",
         "",
         PROMISES,
     ),
-    mutant(
+    without(
         "I2: a freed block's pages are closed",
         "guard/src/release.rs",
         "if self.pages.close(room) {",
         "if true {",
         CHECK,
     ),
-    mutant(
+    without(
         "I2: new pages are closed until their room is opened",
         "guard/src/pages.rs",
         "{ install_guards(start, STEP_BYTES) }.is_ok() {\n            return true;",
         "{ install_guards(start, 0) }.is_ok() {\n            return true;",
         Tests::Own,
     ),
-    mutant(
+    without(
         "I2: a guard lies behind each room",
         "guard/src/pages.rs",
         "cursor.next += bytes + PAGE_BYTES;",
         "cursor.next += bytes;",
         Tests::Own,
     ),
-    mutant(
+    without(
         "I3: a step goes back with its last room only",
         "guard/src/pages.rs",
         "if live.fetch_sub(1, Ordering::AcqRel) != 1 {",
         "if live.fetch_sub(1, Ordering::AcqRel) == 0 {",
         CHECK,
     ),
-    mutant(
+    without(
         "a fault in the heap is explained",
         "guard/src/fault.rs",
         "let is_ours = is_access &&",
         "let is_ours = false && is_access &&",
         CHECK,
     ),
-    mutant(
+    without(
         "the program's own handler is called",
         "guard/src/fault.rs",
         "if has_handler && !(is_ours && again) {",
         "if false {",
         CHECK,
     ),
-    mutant(
+    without(
         "what a function was told for is not told again by the fault",
         "guard/src/fault.rs",
         "if range::was_told(state.address, thread) {",
         "if false {",
         PROMISES,
     ),
-    mutant(
+    without(
         "an error in a loop is told once",
         "guard/src/report.rs",
         "Err(other) if other == hash => return true,",
         "Err(other) if other == hash => return false,",
         PROMISES,
     ),
-    mutant(
+    without(
         "functions that read are checked",
         "guard/src/range.rs",
         "        check_slow(address, bytes, false, via);\n",
         "        let _ = (address, bytes, via);\n",
         CHECK,
     ),
-    mutant(
+    without(
         "functions that write are checked",
         "guard/src/range.rs",
         "        check_slow(address, bytes, true, via);\n",
         "        let _ = (address, bytes, via);\n",
         CHECK,
     ),
-    mutant(
+    without(
         "a string is not read on behind its block",
         "guard/src/range.rs",
         "if HEAP.holds(address) { bytes_left_slow(address) } else { usize::MAX }",
         "if false { bytes_left_slow(address) } else { usize::MAX }",
         CHECK,
     ),
-    mutant(
+    without(
         "strings that a format prints are checked",
         "preload-check/src/format.rs",
         "{ check_string(arguments.word(), is_wide, limit, via) };",
         "{ let _ = (arguments.word(), is_wide, limit, via); };",
         CHECK,
     ),
-    mutant(
+    without(
         "what a format writes is checked",
         "preload-check/src/printf.rs",
         "        check_write(to, count.saturating_add(1).min(limit).saturating_mul(unit_bytes), via);\n",
         "        let _ = (to, count, limit, unit_bytes, via);\n",
         CHECK,
     ),
-    mutant(
+    without(
         "buffers that the kernel fills are checked",
         "preload-check/src/io.rs",
         "Ok(arrived) => check_write(to.addr(), arrived.min(asked), via),",
         "Ok(_) => {}",
         CHECK,
     ),
-    mutant(
+    without(
         "wide strings are checked",
         "preload-check/src/wide.rs",
         "            check_write(to.addr(), bytes_of(length + 1), $via);\n",
         "",
         CHECK,
     ),
-    mutant(
+    without(
         "the size of a dead block is no question",
         "guard/src/release.rs",
         "            && record.state() == State::Live\n        {\n            return record.bytes();",
         "        {\n            return record.bytes();",
         PROMISES,
     ),
-    mutant(
+    without(
         "leaks: what lies below the stack pointer is no root",
         "guard/src/leaks.rs",
         "let used = stack.and_then(|(stopped, sp)| {",
         "let used = stack.filter(|_| false).and_then(|(stopped, sp)| {",
         CHECK,
     ),
-    mutant(
+    without(
         "leaks: a pointer to the end is one to the block",
         "guard/src/leaks.rs",
         "word >= record.start() && word <= record.end();",
         "word >= record.start() && word < record.end();",
         PROMISES,
     ),
-    mutant(
+    without(
         "leaks: blocks lead to blocks",
         "guard/src/leaks.rs",
         "        self.drain();\n        true\n",
         "        true\n",
         PROMISES,
     ),
-    mutant(
+    without(
         "leaks: what is lost through another is said to be",
         "guard/src/leaks.rs",
         "        marker.scan_block(record);\n        marker.drain();\n",
         "        let _ = marker.first;\n",
         PROMISES,
     ),
-    mutant(
+    without(
         "--both: the other side of a block is at a guard",
         "guard/src/alloc.rs",
         "let is_left = self.options.has(Flag::Left) ||",
         "let is_left =",
         CHECK,
     ),
-    mutant(
+    without(
         "--uninit: new blocks are filled",
         "guard/src/alloc.rs",
         "if !(is_zero && byte == 0) {",
         "if false {",
         CHECK,
     ),
-    mutant(
+    without(
         "the first blocks of a site are guarded",
         "guard/src/sites.rs",
         "if before < self.first_count {\n            return true;",
         "if before < self.first_count {\n            return false;",
         Tests::Own,
     ),
-    mutant(
+    without(
         "a later block of a site has its least share",
         "guard/src/sites.rs",
         ".min(self.one_in_max);",
@@ -301,40 +292,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     for tests in [Tests::Own, CHECK, PROMISES] {
         place.test(workspace, tests).map_err(|_| "the tests fail without any mutant")?;
     }
-    let (first, end) = chosen()?;
-    let mut alive = Vec::new();
-    for mutant in MUTANTS.get(first..end.min(MUTANTS.len())).unwrap_or_default() {
-        let file = place.copy.join("crates").join(mutant.file);
-        let text = fs::read_to_string(&file).map_err(|error| format!("{file:?}: {error}"))?;
-        if !text.contains(mutant.from) {
-            return Err(format!("{} has no {:?} any more", mutant.file, mutant.from));
-        }
-        write(&file, &text.replacen(mutant.from, mutant.to, 1))?;
-        let seen = place
-            .build()
-            .map_err(|error| format!("{}: the mutant is no program: {error}", mutant.promise))
-            .map(|()| place.test(workspace, mutant.tests).is_err());
-        write(&file, &text)?;
-        let seen = seen?;
-        println!("{}: {}", if seen { "seen " } else { "ALIVE" }, mutant.promise);
-        if !seen {
-            alive.push(mutant.promise);
-        }
-    }
-    println!("check mode: {} of {} mutants tried", end.min(MUTANTS.len()) - first, MUTANTS.len());
-    if alive.is_empty() { Ok(()) } else { Err(format!("alive: {}", alive.join("; "))) }
-}
-
-/// The range of `HEAPWRIGHT_MUTANTS`, all without it.
-fn chosen() -> Result<(usize, usize), String> {
-    let Ok(text) = env::var("HEAPWRIGHT_MUTANTS") else { return Ok((0, MUTANTS.len())) };
-    let halves = text.split_once("..");
-    let range = halves.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
-    range.ok_or_else(|| format!("HEAPWRIGHT_MUTANTS: no range like 3..9: {text}"))
-}
-
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    fs::write(file, text).map_err(|error| format!("{file:?}: {error}"))
+    let chosen = mutant::chosen(MUTANTS)?;
+    let run = |one: &Mutant| place.test(workspace, one.tests);
+    mutant::try_each(&place.copy, &chosen, |_| place.build(), run)
 }
 
 /// Where mutants are built and tried.
@@ -355,7 +315,7 @@ impl Place {
             target: workspace.target.join("mutants-guard-target"),
             binaries: workspace.target.join("mutants-guard-target/binaries"),
         };
-        copy_sources(&workspace.root, &place.copy)?;
+        mutant::copy_sources(&workspace.root, &place.copy)?;
         fs::create_dir_all(&place.binaries).map_err(|error| error.to_string())?;
         for file in [
             "heapwright",
@@ -399,5 +359,13 @@ impl Place {
             }
         }
         shell::output(&mut command).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_mutants_take_away_is_there() {
+        crate::mutant::expect_in_sources(super::MUTANTS);
     }
 }
