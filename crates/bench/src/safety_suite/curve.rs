@@ -14,11 +14,13 @@ use std::process::{Command, Stdio};
 
 use heapwright_launch::Machine;
 
-/// Programs, and what they do.
-const PROGRAMS: [(&str, &str, &str); 3] = [
-    ("hot_site", include_str!("../../safety/hot_site.c"), "read behind the end"),
-    ("hot_site_freed", include_str!("../../safety/hot_site_freed.c"), "read after free"),
-    ("hot_site_write", include_str!("../../safety/hot_site_write.c"), "write behind the end"),
+const HOT_SITE: &str = include_str!("../../safety/hot_site.c");
+const FREED: &str = include_str!("../../safety/hot_site_freed.c");
+/// Programs: name, source, a compiler's flags, and what they do.
+const PROGRAMS: [(&str, &str, &[&str], &str); 3] = [
+    ("hot_site", HOT_SITE, &[], "read behind the end"),
+    ("hot_site_freed", FREED, &[], "read after free"),
+    ("hot_site_write", HOT_SITE, &["-DWRITES"], "write behind the end"),
 ];
 const HEADER: &str = include_str!("../../safety/twin.h");
 /// Times what the program holds.
@@ -62,11 +64,11 @@ pub fn curve(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Curve, Stri
     let (counts, places): (&[u32], u32) =
         if options.quick { (&[1000, 10_000], 8) } else { (&[1000, 10_000, 100_000], 20) };
     let mut points = Vec::new();
-    for (name, source, bug) in PROGRAMS {
+    for (name, source, flags, bug) in PROGRAMS {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
-        let program = compile(&options.directory, name, source)?;
+        let program = compile(&options.directory, name, source, flags)?;
         for &block_count in counts {
             say(&format!("{name} {block_count}"));
             let plain = Run { mode: &["--mode", "fast"], block_count, which: 0 };
@@ -99,13 +101,14 @@ pub fn curve(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Curve, Stri
     Ok(Curve { suite: "safety-curve", machine: Machine::this(), points })
 }
 
-fn compile(directory: &Path, name: &str, source: &str) -> Result<PathBuf, String> {
+fn compile(directory: &Path, name: &str, source: &str, flags: &[&str]) -> Result<PathBuf, String> {
     crate::programs::write(&directory.join("twin.h"), HEADER)?;
     let file = directory.join(format!("{name}.c"));
     crate::programs::write(&file, source)?;
     let program = directory.join(name);
     let mut command = Command::new("cc");
-    command.args(["-g", "-O0", "-fno-builtin", "-w", "-o"]).arg(&program).arg(&file);
+    command.args(["-g", "-O0", "-fno-builtin", "-w"]).args(flags);
+    command.arg("-o").arg(&program).arg(&file);
     crate::programs::said(&mut command)?;
     Ok(program)
 }
