@@ -121,7 +121,7 @@ impl Finals {
     }
 
     /// Replaces every reference by its target.
-    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
+    pub(crate) fn slide(&mut self, mut target: impl FnMut(ObjectRef) -> ObjectRef) {
         for entry in self.waiting.as_mut_slice() {
             entry.object = target(entry.object);
         }

@@ -107,11 +107,11 @@ impl Identities {
     }
 
     /// Replaces every reference by its target.
-    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
+    pub(crate) fn slide(&mut self, mut target: impl FnMut(ObjectRef) -> ObjectRef) {
         self.rebuild(true, |object| Some(target(object)));
     }
 
-    fn rebuild(&mut self, all: bool, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
+    fn rebuild(&mut self, all: bool, mut fate: impl FnMut(ObjectRef) -> Option<ObjectRef>) {
         let old = if all { self.old.take() } else { Map::new() };
         let young = self.young.take();
         for Entry { object, number } in old.iter().chain(young.iter()) {

@@ -106,6 +106,17 @@ impl Pairs {
         }
     }
 
+    /// Replaces every reference by what `place` says, which may be elsewhere for a pair itself: what
+    /// is in the table is read there.
+    pub(crate) fn relocate(&mut self, place: &mut dyn FnMut(ObjectRef) -> ObjectRef) {
+        for object in self.table.as_mut_slice() {
+            *object = place(*object);
+            let Pair { key, value } = Self::pair(*object);
+            key.set(key.get().map(&mut *place));
+            value.set(value.get().map(&mut *place));
+        }
+    }
+
     fn update(&mut self, from: usize, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
         let pairs = self.table.as_mut_slice();
         let mut kept = from;

@@ -15,7 +15,7 @@ use crate::mark::Marker;
 use crate::memory::Table;
 use crate::model::Model;
 use crate::mutator::Barrier;
-use crate::plan::mark_sweep::{grant_from, marker_of};
+use crate::plan::mark_sweep::{grant_from, mark_and_sweep, marker_of};
 use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
@@ -143,11 +143,15 @@ impl<M: Model> Incremental<M> {
         self.phase = Phase::Idle;
         self.pacer.end();
         common.end_full(self.blocks.occupied_bytes());
-        // The next cycle has to end before the limit is reached.
+        self.leave_headroom(common);
+        true
+    }
+
+    /// The next cycle has to end before the limit is reached.
+    fn leave_headroom(&self, common: &mut Common<M>) {
         let headroom = common.config.limit_bytes.saturating_sub(common.statistics.live_bytes);
         let latest = common.statistics.live_bytes + headroom / 2;
         common.trigger_bytes = common.trigger_bytes.min(latest);
-        true
     }
 
     /// The mutator's hole ends at `cursor`.
@@ -238,8 +242,8 @@ impl<M: Model> Plan<M> for Incremental<M> {
                 self.remember_fresh(common);
                 self.work(roots, common, None);
             }
-            self.begin(roots, common);
-            self.work(roots, common, None);
+            mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
+            self.leave_headroom(common);
             return;
         }
         let begin_ns = monotonic_ns();

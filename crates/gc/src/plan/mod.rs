@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 
 use crate::config::{Collector, Config};
 use crate::control::Controller;
+use crate::copying::spare_bytes;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
@@ -52,6 +53,8 @@ pub(crate) struct DropCursor {
 
 /// Below this one thread has marked everything before a second has begun.
 const PARALLEL_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 16 << 20 };
+/// As much for copying, of what is likely to be copied: a millisecond or so.
+const PARALLEL_COPY_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 1 << 20 };
 
 /// What all plans share.
 pub(crate) struct Common<M: Model> {
@@ -180,6 +183,25 @@ impl<M: Model> Common<M> {
     pub(crate) fn mark_threads(&self, small_bytes: usize) -> usize {
         let bytes = small_bytes + self.large.occupied_bytes();
         if bytes >= PARALLEL_BYTES_MIN { self.config.threads } else { 1 }
+    }
+
+    /// How many threads are worth it to copy about `expected` bytes, `most` at most, with as much in
+    /// use in all, the copies apart. One if what several leave unused would not fit in the limit.
+    pub(crate) fn copy_threads(&self, expected: usize, most: usize, in_use: usize) -> usize {
+        let threads = self.config.threads;
+        let held = in_use.saturating_add(most).saturating_add(spare_bytes(most, threads));
+        let is_worth_it = expected >= PARALLEL_COPY_BYTES_MIN;
+        if is_worth_it && held <= self.config.limit_bytes { threads } else { 1 }
+    }
+
+    /// Replaces every reference of the heap's tables, when nothing in them is dead.
+    pub(crate) fn relocate_tables(&mut self, place: &mut dyn FnMut(ObjectRef) -> ObjectRef) {
+        self.pairs.relocate(place);
+        self.finals.slide(&mut *place);
+        self.identities.slide(&mut *place);
+        for object in self.drops.as_mut_slice() {
+            *object = place(*object);
+        }
     }
 
     /// Bytes of large objects and outside the heap.
