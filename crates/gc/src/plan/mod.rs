@@ -53,8 +53,8 @@ pub(crate) struct DropCursor {
 
 /// Below this one thread has marked everything before a second has begun.
 const PARALLEL_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 16 << 20 };
-/// As much for copying, of what is likely to be copied: a millisecond or so.
-const PARALLEL_COPY_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 1 << 20 };
+/// As much for copying, of what is likely to be copied: three milliseconds or so.
+const PARALLEL_COPY_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 4 << 20 };
 
 /// What all plans share.
 pub(crate) struct Common<M: Model> {
