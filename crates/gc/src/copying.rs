@@ -14,8 +14,8 @@
 
 use core::ptr::NonNull;
 
-use heapwright_sync::{Guard, Lock};
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
+use heapwright_sync::{Guard, Lock};
 
 use crate::mark::Rest;
 use crate::memory::Table;
@@ -140,8 +140,7 @@ impl<'a, M: Model> Copying<'a, M> {
             let from = first.saturating_sub(before).min(len);
             from..(first + PLACES_AT_ONCE).saturating_sub(before).min(len)
         };
-        let (some_fields, some_entries) =
-            (of(fields.len(), 0), of(entries.len(), fields.len()));
+        let (some_fields, some_entries) = (of(fields.len(), 0), of(entries.len(), fields.len()));
         for index in some_fields {
             if let Some(later) = fields.get(index + PLACES_AHEAD) {
                 prefetch(later.0.as_ptr());

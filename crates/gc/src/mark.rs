@@ -60,6 +60,8 @@ pub(crate) struct Marker<M: Model> {
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
+    /// How many objects were marked, ever: it tells whether there were any since.
+    marked: u64,
     /// Where work goes that others may do, while several threads mark.
     pool: Option<NonNull<Pool<ObjectRef>>>,
     mode: Mode,
@@ -75,6 +77,7 @@ impl<M: Model> Marker<M> {
             rests: Table::new(),
             mark: 0,
             live,
+            marked: 0,
             pool: None,
             mode: Mode::Mark,
             remembered: None,
@@ -184,6 +187,11 @@ impl<M: Model> Marker<M> {
         {
             map.pin(object.address());
         }
+    }
+
+    /// How many objects this marker has marked, ever.
+    pub(crate) fn marked(&self) -> u64 {
+        self.marked
     }
 
     /// What [`Marker::begin`] was given.
@@ -329,6 +337,7 @@ impl<M: Model> Marker<M> {
         if !is_new {
             return;
         }
+        self.marked += 1;
         let shape = M::shape(object);
         if is_alone {
             self.live.record(shape.start, shape.bytes);

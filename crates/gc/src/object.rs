@@ -154,12 +154,8 @@ impl ObjectRef {
             }
             if word.addr() & TAKEN == 0 {
                 let taken = word.map_addr(|bits| bits | TAKEN);
-                let exchanged = header.compare_exchange_weak(
-                    word,
-                    taken,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
+                let exchanged =
+                    header.compare_exchange_weak(word, taken, Ordering::Relaxed, Ordering::Relaxed);
                 if exchanged.is_ok() {
                     return Take::Mine;
                 }

@@ -181,7 +181,8 @@ impl<M: Model> Copier<M> {
         if bytes > LINE_BYTES {
             return blocks.alloc_medium(bytes).expect("the reserve of the old space");
         }
-        self.to = self.spare.pop().or_else(|| blocks.next_hole()).expect("the reserve of the old space");
+        self.to =
+            self.spare.pop().or_else(|| blocks.next_hole()).expect("the reserve of the old space");
         self.to.take(bytes).expect("a hole has at least a line")
     }
 

@@ -75,11 +75,9 @@ fn run(collector: Collector, threads: usize) {
         trigger_bytes_min: 32 << 20,
         ..Config::with(collector)
     };
-    let mut heap = Heap::<Root>::new(config, |_| Table {
-        first: GcCell::new(None),
-        known: GcCell::new(None),
-    })
-    .expect("addresses");
+    let mut heap =
+        Heap::<Root>::new(config, |_| Table { first: GcCell::new(None), known: GcCell::new(None) })
+            .expect("addresses");
     let ended = Rc::new(RefCell::new(Ended::default()));
     heap.mutate(|mu, root| {
         let known = mu.alloc_slice(NODES, |_| Ok(GcCell::new(None))).expect("room");
@@ -159,8 +157,10 @@ fn run(collector: Collector, threads: usize) {
     let (rest, all) = (statistics.occupied_bytes - table, full - table);
     // A tenth lives. Lines of 128 bytes that keep one object of it each would be most of the heap.
     assert!(rest < all / 4, "{collector:?}, {threads} threads: {rest} of {all} bytes");
-    let in_blocks =
-        matches!(collector, Collector::MarkSweep | Collector::Generational | Collector::Incremental);
+    let in_blocks = matches!(
+        collector,
+        Collector::MarkSweep | Collector::Generational | Collector::Incremental
+    );
     assert!(!in_blocks || statistics.evacuated_blocks > 0, "{collector:?}: {statistics:?}");
     drop(heap);
     assert_eq!(ended.borrow().dropped.len(), NODES, "each destructor ran once");

@@ -82,7 +82,8 @@ impl<M: Model> Generational<M> {
         let in_use = self.old_bytes() + used + common.other_bytes();
         let threads = common.copy_threads(expected, used, in_use);
         let most = used + spare_bytes(used, threads);
-        let has_room = self.copier.blocks.as_ref().is_some_and(|blocks| blocks.has_blocks_for(most));
+        let has_room =
+            self.copier.blocks.as_ref().is_some_and(|blocks| blocks.has_blocks_for(most));
         if has_room { threads } else { 1 }
     }
 
@@ -114,7 +115,9 @@ impl<M: Model> Generational<M> {
             // What was scanned here has to be settled: a logged field may lie in it (K2).
             copier.flush();
         }
-        if threads > 1 && let Some(mut blocks) = copier.blocks.take() {
+        if threads > 1
+            && let Some(mut blocks) = copier.blocks.take()
+        {
             let places = Places { fields: common.logged.fields.as_slice(), entries: &[] };
             copying::copy(copier, Room::Blocks(&mut blocks), places, threads);
             copier.blocks = Some(blocks);

@@ -20,6 +20,7 @@ use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LiveSet};
+use crate::weak::Reach;
 
 /// Blocks swept between two looks at the clock.
 const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 32 };
@@ -32,6 +33,8 @@ const LARGE_BYTES_AT_ONCE: usize = if cfg!(debug_assertions) { 16 << 10 } else {
 enum Phase {
     Idle,
     Marking,
+    /// Clearing weak references to the dead: it is known who lives.
+    Settling,
     /// Running the destructors of the dead.
     Dropping,
     /// Emptying blocks with little in them.
@@ -83,6 +86,7 @@ impl<M: Model> Incremental<M> {
         self.fresh_large = common.large.count();
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
+        common.finals.begin_pass();
         common.trace_roots(roots, &mut self.marker);
         self.phase = Phase::Marking;
         let occupied = self.total_bytes(common);
@@ -101,11 +105,23 @@ impl<M: Model> Incremental<M> {
             if !self.marker.drain(deadline_ns) {
                 return false;
             }
-            if !common.reach_more(true, &mut self.marker) {
-                common.settle_weak(roots, true, &self.marker);
+            if common.reach_some(&mut self.marker) {
+                // What a machine holds weakly, which it clears at once.
+                let marker = &self.marker;
+                roots.settle(&mut |object| marker.settled(object));
+                common.begin_settle();
+                self.phase = Phase::Settling;
+            }
+            if is_late() {
+                return false;
+            }
+        }
+        while self.phase == Phase::Settling {
+            if common.settle_some(&self.marker) {
                 common.begin_drops(0);
                 self.phase = Phase::Dropping;
-            } else if is_late() {
+            }
+            if is_late() {
                 return false;
             }
         }
@@ -269,12 +285,16 @@ impl<M: Model> Plan<M> for Incremental<M> {
     }
 
     fn barrier(&self) -> Barrier {
-        let is_marking = self.phase == Phase::Marking;
-        if is_marking || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
+        let is_watched = matches!(self.phase, Phase::Marking | Phase::Settling);
+        if is_watched || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
     }
 
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         (self.phase == Phase::Marking).then_some(&mut self.marker)
+    }
+
+    fn is_settling(&self) -> bool {
+        self.phase == Phase::Settling
     }
 
     fn remembering(&mut self) -> Option<&mut Marker<M>> {
