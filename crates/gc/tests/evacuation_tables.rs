@@ -55,10 +55,12 @@ struct Known<'gc> {
     note: Ephemeron<'gc, Node<'gc>, [u64; 3]>,
 }
 
+type Slot<'gc> = GcCell<Option<Gc<'gc, Known<'gc>>>>;
+
 #[derive(Trace)]
 struct Table<'gc> {
     first: GcCell<Link<'gc>>,
-    known: GcCell<Option<Gc<'gc, [GcCell<Option<Gc<'gc, Known<'gc>>>>]>>>,
+    known: GcCell<Option<Gc<'gc, [Slot<'gc>]>>>,
 }
 
 type Root = rootable!['gc => Table<'gc>];
