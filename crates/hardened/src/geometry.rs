@@ -237,12 +237,19 @@ impl Cut {
     }
 
     /// The slots of `span`, a span of the class: the first one's distance from the class's start,
-    /// and how many there are. They lie wholly before the span's guard.
+    /// and how many there are. They lie wholly before the span's guard; the first one's word
+    /// begins a cache line, so that the batches that follow each other have lines of their own.
     pub(crate) fn slots_of(&self, span: usize) -> (usize, usize) {
         let (start, slot_bytes) = (span << SPAN_LOG2, self.slot_bytes as usize);
         let (slot, is_start) = slot_at(start, self);
-        let first = if is_start { start } else { (slot + 1) * slot_bytes };
+        let slot = slot + usize::from(!is_start);
+        let first = slot.next_multiple_of(self.slots_of_line()) * slot_bytes;
         (first, (start + SPAN_SLOTS_BYTES - first) / slot_bytes)
+    }
+
+    /// Slots whose words share a cache line, at least one.
+    fn slots_of_line(&self) -> usize {
+        (BATCH_WORDS_BYTES / size_of::<u16>() >> self.units_log2).max(1)
     }
 }
 
@@ -365,7 +372,9 @@ mod tests {
             for span in (0..300).chain([(CLASS_BYTES / SPAN_BYTES) - 1]) {
                 let (first, count) = cut.slots_of(span);
                 let start = span * SPAN_BYTES;
-                assert!(first >= start && first < start + bytes && first.is_multiple_of(bytes));
+                let line_bytes = bytes * cut.slots_of_line();
+                assert!(first >= start && first < start + line_bytes);
+                assert!(first.is_multiple_of(line_bytes));
                 assert!((1..=cut.slot_count_max as usize).contains(&count));
                 assert!(first + count * bytes <= start + SPAN_SLOTS_BYTES);
                 assert!(first + (count + 1) * bytes > start + SPAN_SLOTS_BYTES);
