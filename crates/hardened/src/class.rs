@@ -179,7 +179,7 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
 }
 
 /// A secret for the class of `bytes` from `data`: none of its four high bytes makes one of a canary
-/// 0 (see [`Class::canary`]).
+/// 0 (see [`canary`]).
 fn secret_for(data: *mut u8, bytes: usize, seed: &mut Seed) -> u64 {
     let highs = (data.addr() >> 32)..=((data.addr() + bytes) >> 32);
     loop {
@@ -346,13 +346,19 @@ impl Class {
         self.word_of_unit(self.unit_at(start).0)
     }
 
-    /// What stands behind a block whose end is `end`. No byte of it is 0, so that a string's end
-    /// written there is seen: of the low four each has a bit set here, of the others
-    /// [`secret_for`] chose the secret's.
+    /// What stands behind a block whose end is `end`.
     #[inline(always)]
     pub(crate) fn canary(&self, end: *mut u8) -> u64 {
-        (end.addr() as u64 ^ self.secret) | 0x0101_0101
+        canary(self.secret, end)
     }
+}
+
+/// What stands behind a block whose end is `end`, in a class of that secret. No byte of it is 0, so
+/// that a string's end written there is seen: of the low four each has a bit set here, of the
+/// others [`secret_for`] chose the secret's.
+#[inline(always)]
+fn canary(secret: u64, end: *mut u8) -> u64 {
+    (end.addr() as u64 ^ secret) | 0x0101_0101
 }
 
 /// The word as a value.
@@ -366,4 +372,29 @@ pub(crate) fn load(word: &AtomicU16) -> Word {
 pub(crate) fn store(place: &AtomicU16, word: Word) {
     // Release: pairs with the Acquire in `sweep`, which looks at other threads' blocks.
     place.store(word.0 as u16, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::without_provenance_mut;
+
+    use super::{canary, secret_for};
+    use crate::random::Seed;
+
+    #[test]
+    fn no_byte_of_a_canary_is_zero() {
+        const BYTES: usize = 1 << 34;
+        let mut seed = Seed::new(core::ptr::null());
+        for number in 0..64 {
+            // Where classes may lie: at multiples of a span, below the end of user space.
+            let data = without_provenance_mut::<u8>(((seed.next() >> 17) as usize >> 18) << 18);
+            let secret = secret_for(data, BYTES, &mut seed);
+            for step in 0..4096 {
+                let end = data.wrapping_add(step * (BYTES / 4096) + number);
+                let bytes = canary(secret, end).to_ne_bytes();
+                assert!(!bytes.contains(&0), "{data:p} {end:p}");
+            }
+            assert_ne!(canary(secret, data), canary(secret, data.wrapping_add(32)));
+        }
+    }
 }

@@ -249,7 +249,7 @@ impl Cut {
 
     /// Slots whose words share a cache line, at least one.
     fn slots_of_line(&self) -> usize {
-        (BATCH_WORDS_BYTES / size_of::<u16>() >> self.units_log2).max(1)
+        ((BATCH_WORDS_BYTES / size_of::<u16>()) >> self.units_log2).max(1)
     }
 }
 
