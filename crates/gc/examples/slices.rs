@@ -46,7 +46,7 @@ fn work<'gc>(mu: &'gc Mutation<'gc>, globals: &'gc Globals<'gc>, step: u64) {
     for index in 0..64 {
         let number = step * 64 + index;
         let at = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize % RING;
-        let next = GcCell::new(ring[at ^ 1].get().filter(|_| number % 2 == 0));
+        let next = GcCell::new(ring[at ^ 1].get().filter(|_| number.is_multiple_of(2)));
         let Ok(node) = mu.alloc(Node { number, next }) else { return };
         if let Some(old) = node.next.get() {
             old.next.set(mu, None);
