@@ -91,9 +91,9 @@ const fn is_coloured(slot_bytes: usize) -> bool {
 /// small sizes. Coloured slots are aligned to a cache line only, so that larger alignments of
 /// 1 KiB take a slot of 2 KiB.
 pub(crate) fn class_of_aligned(bytes: usize, align_bytes: usize) -> Option<usize> {
-    let class_index = size_class::class_of_aligned(bytes, align_bytes)?;
-    if align_bytes > COLOUR_BYTES && is_coloured(class_bytes(class_index)) {
-        return class_of_aligned(class_bytes(class_index) + 1, align_bytes);
+    let mut class_index = size_class::class_of_aligned(bytes, align_bytes)?;
+    while align_bytes > COLOUR_BYTES && is_coloured(class_bytes(class_index)) {
+        class_index = size_class::class_of_aligned(class_bytes(class_index) + 1, align_bytes)?;
     }
     Some(class_index)
 }

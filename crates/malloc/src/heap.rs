@@ -535,6 +535,7 @@ impl Entered {
             let first = list;
             // SAFETY: the list is this thread's alone since it left the queue.
             let (last, count) = unsafe { block::batch(first) };
+            debug_assert!(is_batch(first, last, count), "a batch is linked and of one span");
             // SAFETY: as above.
             list = unsafe { block::next(last) };
             let Some(head) = head_of(first.cast()) else { continue };
@@ -663,6 +664,20 @@ fn is_all_listed(span: Span, list: Block) -> bool {
         block = unsafe { block::next(block) };
     }
     unseen == 0
+}
+
+/// Whether `count` linked blocks, the calling thread's, lead from `first` to `last`, all in one
+/// span.
+fn is_batch(first: Block, last: Block, count: u32) -> bool {
+    let mut block = first;
+    for _ in 1..count {
+        if slice_of(block.cast()) != slice_of(last.cast()) {
+            return false;
+        }
+        // SAFETY: as many are linked, says whoever pushed them.
+        block = unsafe { block::next(block) };
+    }
+    block == last
 }
 
 /// Lists a span that has just become passive, or gives it back when it is empty.
