@@ -1,83 +1,47 @@
 //! Counts by size: exact for few values, logarithmic for many.
 
-/// Buckets an octave; a bucket's middle is at most 1/32 (3.1 %) from any value in it.
-const BUCKETS_PER_OCTAVE: usize = 16;
-const BUCKET_BITS: u32 = BUCKETS_PER_OCTAVE.trailing_zeros();
+use hdrhistogram::Histogram;
 
 /// Different values that a [`ValueSet`] keeps exactly.
 pub(crate) const EXACT_VALUES_MAX: usize = 64;
 
-/// Counts in buckets of equal ratio: 16 an octave, exact below 16. Memory: 4 bytes a bucket up
+/// Decimal digits of a value that are kept: buckets of 1/16 of an octave, so that a bucket's middle
+/// is at most 1/32 (3.1 %) from any value in it.
+const DIGITS: u8 = 1;
+
+/// Counts in buckets of equal ratio: 16 an octave, exact below 32. Memory: 4 bytes a bucket up
 /// to the largest value (2 KiB for values to 2^35).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct LogHistogram {
-    buckets: Vec<u32>,
-    count: u64,
+    buckets: Histogram<u32>,
+}
+
+impl Default for LogHistogram {
+    fn default() -> Self {
+        Self { buckets: Histogram::new(DIGITS).expect("one digit is a precision that it takes") }
+    }
 }
 
 impl LogHistogram {
     /// Enters `value` `count` times. O(1). A bucket stops counting at 2^32 - 1.
     #[inline]
     pub(crate) fn add(&mut self, value: u64, count: u64) {
-        let bucket = bucket_of(value);
-        if self.buckets.len() <= bucket {
-            self.buckets.resize((bucket + 1).next_multiple_of(BUCKETS_PER_OCTAVE), 0);
-        }
-        let kept = &mut self.buckets[bucket];
-        *kept = kept.saturating_add(count.min(u64::from(u32::MAX)) as u32);
-        self.count += count;
-    }
-
-    /// Values entered.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> u64 {
-        self.count
+        let count = count.min(u64::from(u32::MAX)) as u32;
+        self.buckets.record_n(value, count).expect("it grows to any value");
     }
 
     /// The middle of the bucket that holds the lower median; 0 without values. Off by at most
     /// 3.1 %.
     pub(crate) fn median(&self) -> u64 {
-        let half = self.buckets.iter().map(|&count| u64::from(count)).sum::<u64>().div_ceil(2);
-        let mut seen = 0;
-        for (low, width, count) in self.entries() {
-            seen += count;
-            if seen >= half {
-                return low + (width - 1) / 2;
-            }
-        }
-        0
+        self.buckets.median_equivalent(self.buckets.value_at_quantile(0.5))
     }
 
-    /// Buckets that are not empty: lowest value, number of values, count; ascending.
-    fn entries(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        let counts = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
-        counts.map(|(bucket, &count)| {
-            let (low, width) = bucket_range(bucket);
-            (low, width, u64::from(count))
+    /// Buckets that are not empty: lowest value, count; ascending.
+    fn entries(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.buckets.iter_recorded().map(|entry| {
+            let low = self.buckets.lowest_equivalent(entry.value_iterated_to());
+            (low, u64::from(entry.count_at_value()))
         })
-    }
-}
-
-/// Buckets 0 to 15 hold one value each; then 16 share each octave.
-#[inline]
-fn bucket_of(value: u64) -> usize {
-    if value < BUCKETS_PER_OCTAVE as u64 {
-        return value as usize;
-    }
-    let octave = 63 - value.leading_zeros() - BUCKET_BITS;
-    let step = (value >> octave) as usize & (BUCKETS_PER_OCTAVE - 1);
-    (octave as usize + 1) * BUCKETS_PER_OCTAVE + step
-}
-
-/// Lowest value and number of values of a bucket.
-fn bucket_range(bucket: usize) -> (u64, u64) {
-    let (octave, step) = (bucket / BUCKETS_PER_OCTAVE, bucket % BUCKETS_PER_OCTAVE);
-    match octave {
-        0 => (step as u64, 1),
-        _ => {
-            let width = 1u64 << (octave - 1);
-            ((BUCKETS_PER_OCTAVE + step) as u64 * width, width)
-        }
     }
 }
 
@@ -174,7 +138,7 @@ impl ValueSet {
         match &self.many {
             None => self.exact.iter().for_each(|&(value, count)| enter(value, count)),
             Some(many) => {
-                many.entries().for_each(|(low, _, count)| enter(low, count));
+                many.entries().for_each(|(low, count)| enter(low, count));
             }
         }
         if all == 0 { 0.0 } else { fitting as f64 / all as f64 }
@@ -220,18 +184,20 @@ impl OctaveBars {
 
 #[cfg(test)]
 mod tests {
-    use super::{LogHistogram, OctaveBars, ValueSet, bucket_of, bucket_range};
+    use super::{LogHistogram, OctaveBars, ValueSet};
 
     #[test]
-    fn every_value_lies_in_its_bucket_and_near_its_middle() {
+    fn a_value_alone_is_told_to_a_thirty_second() {
         let mut values: Vec<u64> = (0..5000).collect();
         values.extend((0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]));
         values.extend([u64::MAX, u64::MAX / 3]);
         for value in values {
-            let (low, width) = bucket_range(bucket_of(value));
-            assert!(low <= value && value - low < width, "{value}");
-            let middle = low + (width - 1) / 2;
-            assert!(middle.abs_diff(value) as f64 <= value as f64 / 32.0, "{value} {middle}");
+            let mut alone = LogHistogram::default();
+            alone.add(value, 1);
+            let told = alone.median();
+            assert!(told.abs_diff(value) as f64 <= value as f64 / 32.0, "{value} {told}");
+            let entries: Vec<_> = alone.entries().collect();
+            assert!(matches!(entries[..], [(low, 1)] if low <= value), "{value} {entries:?}");
         }
     }
 
@@ -243,14 +209,11 @@ mod tests {
         }
         assert_eq!((few.min(), few.median(), few.max(), few.distinct()), (10, 20, 1000, 4));
         let mut many = ValueSet::default();
-        let mut plain = LogHistogram::default();
         for value in 1..=10_000 {
             many.add(value, 1);
-            plain.add(value, 1);
         }
         assert_eq!((many.min(), many.max(), many.distinct()), (1, 10_000, 65));
         assert!(many.median().abs_diff(5000) <= 5000 / 32, "{}", many.median());
-        assert_eq!(plain.count(), 10_000);
         assert_eq!(LogHistogram::default().median(), 0);
     }
 

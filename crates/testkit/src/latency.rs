@@ -2,30 +2,31 @@
 
 use std::time::{Duration, Instant};
 
-/// Buckets of one doubling: a time is known to 0.4 %.
-const STEPS: u64 = 256;
-/// One for each nanosecond below `STEPS`, then `STEPS / 2` a doubling, up to all 64 bits.
-const BUCKETS: usize = (STEPS + (64 - STEPS.ilog2() as u64) * (STEPS / 2)) as usize;
+use hdrhistogram::Histogram;
 
-/// Times of operations, counted by their length: percentiles to 0.4 %, 60 KiB however many there
+/// The longest time that is told from longer ones: an hour.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+/// Decimal digits of a time that are kept.
+const DIGITS: u8 = 2;
+
+/// Times of operations, counted by their length: percentiles to 1 %, 36 KiB however many there
 /// are, so that a long load holds what a short one does.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    counts: Vec<u64>,
-    count: u64,
+    ns: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS], count: 0 }
+        let ns = Histogram::new_with_max(LONGEST_NS, DIGITS);
+        Self { ns: ns.expect("the bounds are constants that a histogram takes") }
     }
 }
 
 impl Latencies {
-    /// Adds one.
+    /// Adds one; more than an hour counts as an hour.
     pub fn add(&mut self, took: Duration) {
-        self.counts[bucket(took.as_nanos() as u64)] += 1;
-        self.count += 1;
+        self.ns.saturating_record(took.as_nanos() as u64);
     }
 
     /// Runs `operation` and adds what it took.
@@ -38,13 +39,12 @@ impl Latencies {
 
     /// Adds all of another thread's.
     pub fn merge(&mut self, other: &Self) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
-        self.count += other.count;
+        self.ns.add(&other.ns).expect("both have the same bounds");
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.count
+        self.ns.len()
     }
 
     /// `p50 1.2 us, p99 3.4 us, p99.9 5.6 us`.
@@ -56,33 +56,10 @@ impl Latencies {
         [part("p50", 0.5), part("p99", 0.99), part("p99.9", 0.999)].join(", ")
     }
 
-    /// The middle of the bucket of the least time that `share` of all took no longer than.
+    /// The least time that `share` of all took no longer than, to 1 %; 0 without times.
     fn percentile_ns(&self, share: f64) -> u64 {
-        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
-        let mut below = 0;
-        let of_rank = self.counts.iter().position(|count| {
-            below += count;
-            below >= rank
-        });
-        of_rank.map_or(0, middle_ns)
+        self.ns.value_at_quantile(share)
     }
-}
-
-/// Where a time of `ns` is counted: by its 8 upper bits.
-fn bucket(ns: u64) -> usize {
-    let shift = (ns | (STEPS - 1)).ilog2() - (STEPS - 1).ilog2();
-    (u64::from(shift) * (STEPS / 2) + (ns >> shift)) as usize
-}
-
-/// The middle of the times that are counted at `bucket`.
-fn middle_ns(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    if bucket < STEPS {
-        return bucket;
-    }
-    let shift = bucket / (STEPS / 2) - 1;
-    let upper = bucket - shift * (STEPS / 2);
-    (upper << shift) + (1 << (shift - 1))
 }
 
 /// What this process holds of RAM in KiB, shared pages by share (Pss); none where the kernel does
@@ -95,7 +72,7 @@ pub fn resident_kib() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUCKETS, Latencies, bucket, middle_ns, resident_kib};
+    use super::{LONGEST_NS, Latencies, resident_kib};
     use std::time::Duration;
 
     #[test]
@@ -108,22 +85,17 @@ mod tests {
         assert_eq!(times.count(), 1000);
         for (share, exact) in [(0.5, 500_000), (0.99, 990_000), (0.999, 999_000)] {
             let told = times.percentile_ns(share);
-            assert!(told.abs_diff(exact) * 250 <= exact, "{told} for {exact}");
+            assert!(told.abs_diff(exact) * 100 <= exact, "{told} for {exact}");
         }
         assert_eq!(Latencies::default().summary(), "p50 0.0 us, p99 0.0 us, p99.9 0.0 us");
         assert!(resident_kib().is_none_or(|kib| kib > 100));
     }
 
     #[test]
-    fn every_time_has_its_bucket() {
-        assert_eq!((bucket(0), bucket(u64::MAX)), (0, BUCKETS - 1));
-        for bit in 0..64 {
-            for ns in [1u64 << bit, (1 << bit) + 1, (1 << bit) | (1 << bit >> 1)] {
-                let told = middle_ns(bucket(ns));
-                assert!(told.abs_diff(ns) <= ns / 250, "{told} for {ns}");
-            }
-            let edge = 1u64 << bit;
-            assert!(bucket(edge - 1) < bucket(edge), "{edge}");
-        }
+    fn a_time_beyond_all_bounds_counts_as_the_longest() {
+        let mut times = Latencies::default();
+        times.add(Duration::MAX);
+        assert_eq!(times.count(), 1);
+        assert!(times.percentile_ns(0.5).abs_diff(LONGEST_NS) <= LONGEST_NS / 50);
     }
 }

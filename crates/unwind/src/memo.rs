@@ -172,7 +172,7 @@ impl Memo {
     /// Captures the stack of the frame with these registers, which becomes
     /// [`frames`](Self::frames).
     ///
-    /// About 1 ns for a frame that is as it was and 8 ns for another; 1 to 2 us the first time
+    /// About 1 ns for a frame that is as it was and 10 to 14 ns for another; 1 to 2 us the first time
     /// that the process meets an address. Allocates nothing, and takes a lock only for such
     /// addresses, for a bounded time.
     ///
