@@ -270,8 +270,7 @@ pub(crate) fn free_redirected(
             };
             // SAFETY: the block was given up and is in no list.
             unsafe { block::set_batch(block, block, 1) };
-            // SAFETY: as above. A closed queue means that the
-            // owner has changed: look again.
+            // SAFETY: as above. A closed queue means that the owner has changed: look again.
             if unsafe { heap.remote.push(block, block) }.is_ok() {
                 return;
             }
