@@ -6,13 +6,18 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use allocator_api2::alloc::Allocator;
-use heapwright_regions::{AnonymousPages, Buddy, Lines, Region, SharedSlab, Slab, Tails, Tight};
+use heapwright_regions::{
+    AnonymousPages, Backing, Buddy, HugePages, HugeWish, Lines, Region, SharedSlab, Slab, Tails,
+    Tight,
+};
 
 use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
 use super::pools::{mimalloc_give, mimalloc_take, system_give, system_take};
 
 /// Memory of the heaps that have a fixed one: twice what is live at most.
 const HEAP_BYTES: usize = 256 << 20;
+/// What mimalloc asks the kernel for itself: a page fault for each 2 MiB instead of 4 KiB.
+const HUGE: HugePages = HugePages::new(HugeWish::Advised);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     // What to draw: 0 log-uniform, else powers of two up to that.
@@ -32,11 +37,14 @@ pub(crate) fn workloads() -> Vec<Workload> {
             system_give
         ));
         vec![
-            ours!("slab", slab::<LIVE, MOST>),
+            ours!("slab", |probe| slab::<LIVE, MOST>(probe, AnonymousPages)),
+            ours!("slab, huge pages", |probe| slab::<LIVE, MOST>(probe, HUGE)),
             ours!("slab threads", shared_slab::<LIVE, MOST>),
-            ours!("tight", tight::<LIVE, MOST>),
-            ours!("buddy", |probe| buddy::<LIVE, MOST>(probe, Tails::Keep)),
-            ours!("buddy trim", |probe| buddy::<LIVE, MOST>(probe, Tails::Trim)),
+            ours!("tight", |probe| tight::<LIVE, MOST>(probe, AnonymousPages)),
+            ours!("tight, huge pages", |probe| tight::<LIVE, MOST>(probe, HUGE)),
+            ours!("buddy", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Keep)),
+            ours!("buddy, huge pages", |probe| buddy::<LIVE, MOST>(probe, HUGE, Tails::Keep)),
+            ours!("buddy trim", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Trim)),
             mimalloc,
             malloc,
             peer!("talc", talc::<LIVE, MOST>),
@@ -68,8 +76,8 @@ fn over<R: Region>(probe: &mut Probe<impl Mode>, live: usize, sizes: Sizes, regi
     });
 }
 
-fn slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
-    let slab = Slab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
+fn slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>, backing: impl Backing) {
+    let slab = Slab::new_in(backing, 1 << 30, Lines::Packed).expect("addresses");
     over(probe, LIVE, sizes::<MOST>(), &slab);
 }
 
@@ -78,13 +86,20 @@ fn shared_slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode
     over(probe, LIVE, sizes::<MOST>(), &slab.local().expect("a handle"));
 }
 
-fn tight<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
-    let heap: Tight<_> = Tight::new_in(AnonymousPages, HEAP_BYTES).expect("memory");
+fn tight<const LIVE: usize, const MOST: usize>(
+    probe: &mut Probe<impl Mode>,
+    backing: impl Backing,
+) {
+    let heap: Tight<_> = Tight::new_in(backing, HEAP_BYTES).expect("memory");
     over(probe, LIVE, sizes::<MOST>(), &heap);
 }
 
-fn buddy<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>, tails: Tails) {
-    let heap: Buddy<_> = Buddy::new_in(AnonymousPages, HEAP_BYTES, 32, tails).expect("memory");
+fn buddy<const LIVE: usize, const MOST: usize>(
+    probe: &mut Probe<impl Mode>,
+    backing: impl Backing,
+    tails: Tails,
+) {
+    let heap: Buddy<_> = Buddy::new_in(backing, HEAP_BYTES, 32, tails).expect("memory");
     over(probe, LIVE, sizes::<MOST>(), &heap);
 }
 
