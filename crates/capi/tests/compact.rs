@@ -69,6 +69,11 @@ fn merging_works_or_says_why_not() {
 }
 
 #[test]
+fn beside_threads_that_allocate_nothing_it_works_unasked() {
+    assert_eq!(state_in("helpers", &[]), state_in("threads", &[]));
+}
+
+#[test]
 fn it_is_off_when_the_environment_says_so() {
     assert_eq!(state_in("alone", &[("HEAPWRIGHT_MERGE", "0")]), "off");
     assert_eq!(state_in("threads", &[("HEAPWRIGHT_MERGE", "0")]), "off");

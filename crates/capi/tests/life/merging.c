@@ -78,6 +78,24 @@ static void threads(void) {
     merge_and_look();
 }
 
+// One thread allocates, another never does; nobody asks for a merge.
+static void helpers(void) {
+    with_a_thread();
+    make_sparse();
+    merging_t merging = {0};
+    int is_tried = 0;
+    for (int look = 0; look < 4000 && !is_tried; look++) {
+        for (int i = 0; i < 200; i++) free(malloc(16 + (size_t)i * 16));
+        usleep(10000);
+        CHECK(heapwright_merging && heapwright_merging(&merging, sizeof merging) == 0);
+        // Works, or was refused.
+        is_tried = merging.works ? merging.merged > 0 : strcmp(merging.state, "not tried yet") != 0;
+    }
+    CHECK(is_tried);
+    check_all();
+    print_state();
+}
+
 static void no_faults(void) {
     forbid(SYS_userfaultfd);
     merge_and_look();
@@ -180,6 +198,7 @@ int main(int argc, char **argv) {
     static const case_t cases[] = {
         {"alone", alone},
         {"threads", threads},
+        {"helpers", helpers},
         {"no_faults", no_faults},
         {"no_file", no_file},
         {"short_files", short_files},
