@@ -17,6 +17,10 @@ __attribute__((weak)) int heapwright_merging(merging_t *out, size_t bytes);
 __attribute__((weak)) size_t heapwright_release(void);
 
 static unsigned char *blocks[COUNT];
+#ifdef LARGE_STORAGE
+// More than fits on the stack of a thread that needs little.
+static __thread volatile char storage[1 << 20];
+#endif
 
 static int is_kept(int i) { return (i * 7 + i / 64) % KEEP == 0; }
 
@@ -62,6 +66,9 @@ static void merge_and_look(void) {
 }
 
 static void *waits(void *argument) {
+#ifdef LARGE_STORAGE
+    storage[1] = 1;
+#endif
     for (;;) pause();
     return argument;
 }
