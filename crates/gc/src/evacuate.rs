@@ -13,6 +13,7 @@
 use core::marker::PhantomData;
 use core::mem::swap;
 
+use crate::copying::{self, Places, Room};
 use crate::mark::{Marker, REMEMBERED_PART_BYTES};
 use crate::memory::Table;
 use crate::model::Model;
@@ -26,8 +27,18 @@ use crate::space::{BLOCK_BYTES, BlockSpace, Hole};
 /// Blocks that are emptied at a time in a slice, and what may refer to them together.
 const BLOCKS_AT_ONCE: usize = if cfg!(debug_assertions) { 1 } else { 8 };
 const UNITS_AT_ONCE: u32 = 2048;
+/// Remembered places between prefetch and visit.
+const UNITS_AHEAD: usize = 16;
 /// Of what is in use, the part that is copied at most in a cycle.
 const PART_MAX: usize = 4;
+
+/// How much is done at a time, and by how many threads.
+#[derive(Clone, Copy, Debug)]
+struct Portion {
+    blocks: usize,
+    units: u32,
+    threads: usize,
+}
 
 /// Moves the objects of candidates.
 pub(crate) struct Mover<M: Model> {
@@ -74,15 +85,18 @@ impl<M: Model> Mover<M> {
         marker.remember(true);
     }
 
-    /// Empties all candidates that are left. Nobody uses the heap meanwhile.
+    /// Empties all candidates that are left, by up to `threads` threads. Nobody uses the heap
+    /// meanwhile.
     pub(crate) fn move_all<R: Roots>(
         &mut self,
         marker: &mut Marker<M>,
         blocks: &mut BlockSpace,
         roots: &mut R,
         common: &mut Common<M>,
+        threads: usize,
     ) {
-        while self.move_some(usize::MAX, u32::MAX, marker, blocks, roots, common) {}
+        let all = Portion { blocks: usize::MAX, units: u32::MAX, threads };
+        while self.move_some(all, marker, blocks, roots, common) {}
         self.end(marker, blocks);
     }
 
@@ -95,7 +109,8 @@ impl<M: Model> Mover<M> {
         roots: &mut R,
         common: &mut Common<M>,
     ) -> bool {
-        let more = self.move_some(BLOCKS_AT_ONCE, UNITS_AT_ONCE, marker, blocks, roots, common);
+        let few = Portion { blocks: BLOCKS_AT_ONCE, units: UNITS_AT_ONCE, threads: 1 };
+        let more = self.move_some(few, marker, blocks, roots, common);
         if !more {
             self.end(marker, blocks);
         }
@@ -113,8 +128,7 @@ impl<M: Model> Mover<M> {
 
     fn move_some<R: Roots>(
         &mut self,
-        blocks_max: usize,
-        units_max: u32,
+        portion: Portion,
         marker: &mut Marker<M>,
         blocks: &mut BlockSpace,
         roots: &mut R,
@@ -124,17 +138,18 @@ impl<M: Model> Mover<M> {
         let first = self.next;
         let (mut count, mut units, mut bytes) = (0, 0u32, 0);
         while let Some(candidate) = remembered.candidates().get(self.next).copied() {
-            if count == blocks_max || units >= units_max {
+            if count == portion.blocks || units >= portion.units {
                 break;
             }
             self.next += 1;
             if remembered.map.begin_move(candidate.block) {
                 count += 1;
                 units = units.saturating_add(candidate.units);
-                bytes += blocks.live_bytes(candidate.block);
+                bytes += blocks.marked_bytes(candidate.block);
             }
         }
-        if count == 0 || !blocks.take_spare(bytes, &mut self.spare) {
+        let threads = portion.threads;
+        if count == 0 || !blocks.take_spare(bytes, threads, &mut self.spare) {
             return false;
         }
         let copier = &mut Copier::new(None);
@@ -144,10 +159,27 @@ impl<M: Model> Mover<M> {
         swap(&mut copier.spare, &mut self.spare);
         swap(&mut copier.grey, &mut self.grey);
         common.trace_roots(roots, copier);
-        // What is in weak tables of the heap is pinned; a machine's may have got more since.
+        // A machine's weak tables may have got more since they were settled.
         roots.settle(&mut |object| Some(copier.relocate(object)));
         if remembered.at_once {
-            remembered.all_units().for_each(|unit| copier.visit_unit(unit));
+            // In slices what is in the heap's own tables is pinned.
+            common.relocate_tables(&mut |object| copier.relocate(object));
+            let entries = remembered.entries();
+            if threads > 1 {
+                copier.flush();
+                let places = Places { fields: &[], entries };
+                let room = Room::Spare(core::mem::replace(&mut copier.spare, Table::new()));
+                if let Room::Spare(rest) = copying::copy(copier, room, places, threads) {
+                    copier.spare = rest;
+                }
+            } else {
+                for (index, entry) in entries.iter().enumerate() {
+                    if let Some(later) = entries.get(index + UNITS_AHEAD) {
+                        later.prefetch();
+                    }
+                    copier.visit_unit(entry.unit());
+                }
+            }
         }
         for index in first..self.next {
             let address = blocks.address(remembered.candidates()[index].block);
@@ -183,19 +215,19 @@ impl<M: Model> Copier<M> {
     }
 
     /// Visits what may refer to an object that moves.
-    fn visit_unit(&mut self, unit: Unit<M>) {
+    pub(crate) fn visit_unit(&mut self, unit: Unit<M>) {
         match unit {
             Unit::Object(object) => {
-                // Moved by an earlier step, it left its new place (R2).
-                let object = object.forwarded().unwrap_or(object);
                 // In a block that moves now, its copy is visited if anything refers to it.
                 if !self.is_moving(object.address()) {
+                    // Moved by an earlier step, it left its new place (R2).
+                    let object = object.forwarded().unwrap_or(object);
                     self.scan(object);
                 }
             }
             Unit::Part(array, from) => {
-                let array = array.forwarded().unwrap_or(array);
                 if !self.is_moving(array.address()) {
+                    let array = array.forwarded().unwrap_or(array);
                     M::copy_part(array, from, REMEMBERED_PART_BYTES, self);
                 }
             }

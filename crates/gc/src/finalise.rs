@@ -78,11 +78,27 @@ pub(crate) struct Finals {
     queue: Table<Entry>,
     /// The next of `queue` to run.
     next: usize,
+    /// In a cycle in slices: entries of `waiting` before `kept` stay, those from there up to `seen`
+    /// mean nothing, and what was found unreachable and is not in the queue yet.
+    kept: usize,
+    seen: usize,
+    found: Table<Entry>,
+    /// So many of `found` are in the queue.
+    queued: usize,
 }
 
 impl Finals {
     pub(crate) const fn new() -> Self {
-        Self { waiting: Table::new(), young_from: 0, queue: Table::new(), next: 0 }
+        Self {
+            waiting: Table::new(),
+            young_from: 0,
+            queue: Table::new(),
+            next: 0,
+            kept: 0,
+            seen: 0,
+            found: Table::new(),
+            queued: 0,
+        }
     }
 
     /// Puts every waiting object that was not reached into the queue, and reaches it. Returns
@@ -107,6 +123,63 @@ impl Finals {
         self.queue.as_slice().len() > before
     }
 
+    /// Begins what [`Finals::resurrect_some`] does, or [`Finals::settle_some`].
+    pub(crate) fn begin_pass(&mut self) {
+        (self.kept, self.seen, self.queued) = (0, 0, 0);
+    }
+
+    /// As [`Finals::resurrect`] of all, for up to `count` objects at a time, after everything was
+    /// reached once. First all are found, so that they are queued in the order of allocation
+    /// whichever refers to which. Returns whether there was nothing left to do.
+    pub(crate) fn resurrect_some<V: Reach>(&mut self, count: usize, visitor: &mut V) -> bool {
+        let len = self.waiting.as_slice().len();
+        if self.seen < len {
+            for index in self.seen..len.min(self.seen + count) {
+                let entry = self.waiting.as_slice()[index];
+                self.seen += 1;
+                if visitor.fate(entry.object).is_some() {
+                    self.waiting.as_mut_slice()[self.kept] = entry;
+                    self.kept += 1;
+                } else {
+                    self.found.push(entry);
+                }
+            }
+            if self.seen == len {
+                self.waiting.truncate(self.kept);
+                self.seen = self.kept;
+            }
+            return false;
+        }
+        let rest = &self.found.as_slice()[self.queued..];
+        for entry in rest.iter().take(count) {
+            self.queue.push(*entry);
+            visitor.reach(entry.object);
+            self.queued += 1;
+        }
+        if self.found.as_slice().is_empty() {
+            return true;
+        }
+        if self.queued == self.found.as_slice().len() {
+            self.found.clear();
+            self.queued = 0;
+        }
+        false
+    }
+
+    /// As [`Finals::settle`] where nothing has moved, for up to `count` objects that wait: none of
+    /// them may move until the cycle ends. What is in the queue is a root, which may. Returns
+    /// whether these were the last.
+    pub(crate) fn settle_some<V: Reach>(&mut self, count: usize, visitor: &V) -> bool {
+        let len = self.waiting.as_slice().len();
+        let end = len.min(self.seen + count);
+        for entry in &self.waiting.as_slice()[self.seen..end] {
+            visitor.settled(entry.object);
+        }
+        self.seen = end;
+        self.young_from = len;
+        end == len
+    }
+
     /// Takes over where everything is, when it is known who lives. Newly queued objects have been
     /// reached like any other.
     pub(crate) fn settle<V: Reach>(&mut self, all: bool, visitor: &V) {
@@ -121,7 +194,7 @@ impl Finals {
     }
 
     /// Replaces every reference by its target.
-    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
+    pub(crate) fn slide(&mut self, mut target: impl FnMut(ObjectRef) -> ObjectRef) {
         for entry in self.waiting.as_mut_slice() {
             entry.object = target(entry.object);
         }

@@ -33,11 +33,16 @@ impl Map {
         Self { slots: Table::new(), len: 0 }
     }
 
+    /// Where the search for `object` begins.
+    fn home(object: ObjectRef, mask: usize) -> usize {
+        object.address().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & mask
+    }
+
     /// The slot of `object`, or the empty one where it would be. The table is not empty.
     fn index(&self, object: ObjectRef) -> usize {
         let slots = self.slots.as_slice();
         let mask = slots.len() - 1;
-        let mut index = object.address().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & mask;
+        let mut index = Self::home(object, mask);
         while slots[index].is_some_and(|entry| entry.object != object) {
             index = (index + 1) & mask;
         }
@@ -69,6 +74,46 @@ impl Map {
         Ok(())
     }
 
+    /// Takes out the entry at `index`, and closes the gap: of those behind it, which are as many as
+    /// share its run, some move up. None of those that lie behind `index` comes to lie before it.
+    fn remove_at(&mut self, index: usize) {
+        let slots = self.slots.as_mut_slice();
+        let mask = slots.len() - 1;
+        let (mut gap, mut at) = (index, index);
+        loop {
+            at = (at + 1) & mask;
+            let Some(entry) = slots[at] else { break };
+            let home = Self::home(entry.object, mask);
+            // It may move to the gap unless its home lies behind that.
+            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(gap) & mask) {
+                slots[gap] = Some(entry);
+                gap = at;
+            }
+        }
+        slots[gap] = None;
+        self.len -= 1;
+    }
+
+    /// Forgets the dead among the entries of up to `count` slots from `from` on, in place. Returns
+    /// the slot to go on from, if there are more.
+    fn settle_some(
+        &mut self,
+        from: usize,
+        count: usize,
+        fate: impl Fn(ObjectRef) -> Option<ObjectRef>,
+    ) -> Option<usize> {
+        let end = self.slots.as_slice().len().min(from + count);
+        for index in from..end {
+            while let Some(entry) = self.slots.as_slice()[index] {
+                if fate(entry.object).is_some() {
+                    break;
+                }
+                self.remove_at(index);
+            }
+        }
+        (end < self.slots.as_slice().len()).then_some(end)
+    }
+
     /// Takes all entries out.
     fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
@@ -85,11 +130,23 @@ pub(crate) struct Identities {
     old: Map,
     young: Map,
     next: u64,
+    /// In a cycle in slices: the slot to look at next, of the old ones first, and how many slots the
+    /// table had.
+    slot: usize,
+    slots: usize,
+    is_old_settled: bool,
 }
 
 impl Identities {
     pub(crate) const fn new() -> Self {
-        Self { old: Map::new(), young: Map::new(), next: 1 }
+        Self {
+            old: Map::new(),
+            young: Map::new(),
+            next: 1,
+            slot: 0,
+            slots: 0,
+            is_old_settled: false,
+        }
     }
 
     fn number(&mut self, object: ObjectRef) -> Result<u64, HeapError> {
@@ -106,12 +163,34 @@ impl Identities {
         self.rebuild(all, |object| visitor.settled(object));
     }
 
+    /// Begins what [`Identities::settle_some`] does.
+    pub(crate) fn begin_settle(&mut self) {
+        (self.slot, self.slots, self.is_old_settled) = (0, 0, false);
+    }
+
+    /// Forgets the dead where nothing has moved, for up to `count` slots; returns whether these were
+    /// the last. Entries stay in their tables.
+    pub(crate) fn settle_some<V: Reach>(&mut self, count: usize, visitor: &V) -> bool {
+        let map = if self.is_old_settled { &mut self.young } else { &mut self.old };
+        if self.slots != map.slots.as_slice().len() {
+            // The program has made it larger, and everything has another slot.
+            self.slots = map.slots.as_slice().len();
+            self.slot = 0;
+        }
+        match map.settle_some(self.slot, count, |object| visitor.settled(object)) {
+            Some(slot) => self.slot = slot,
+            None if self.is_old_settled => return true,
+            None => (self.slot, self.slots, self.is_old_settled) = (0, 0, true),
+        }
+        false
+    }
+
     /// Replaces every reference by its target.
-    pub(crate) fn slide(&mut self, target: impl Fn(ObjectRef) -> ObjectRef) {
+    pub(crate) fn slide(&mut self, mut target: impl FnMut(ObjectRef) -> ObjectRef) {
         self.rebuild(true, |object| Some(target(object)));
     }
 
-    fn rebuild(&mut self, all: bool, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
+    fn rebuild(&mut self, all: bool, mut fate: impl FnMut(ObjectRef) -> Option<ObjectRef>) {
         let old = if all { self.old.take() } else { Map::new() };
         let young = self.young.take();
         for Entry { object, number } in old.iter().chain(young.iter()) {

@@ -14,9 +14,10 @@ use crate::system::monotonic_ns;
 use crate::memory::Table;
 use crate::model::Model;
 use crate::object::{Field, MARK, ObjectRef, prefetch};
-use crate::parallel::{self, Pool};
+use crate::parallel;
 use crate::remember::{BorrowedCell, CopyCell, Remembered, Unit};
-use crate::space::{LiveSet, WordMap};
+use crate::space::{CandidateMap, LiveSet, WordMap};
+use crate::team::Pool;
 use crate::trace::Visitor;
 use crate::trace::sealed::Sealed;
 use crate::weak::Reach;
@@ -36,9 +37,9 @@ const PART_OBJECTS: usize = 128;
 
 /// The rest of an array, from an index on.
 #[derive(Clone, Copy, Debug)]
-struct Rest {
-    array: ObjectRef,
-    from: usize,
+pub(crate) struct Rest {
+    pub(crate) array: ObjectRef,
+    pub(crate) from: usize,
 }
 
 /// What a visited reference means.
@@ -59,8 +60,10 @@ pub(crate) struct Marker<M: Model> {
     /// The mark bit of objects that are marked in this cycle.
     mark: usize,
     live: LiveSet,
+    /// How many objects were marked, ever: it tells whether there were any since.
+    marked: u64,
     /// Where work goes that others may do, while several threads mark.
-    pool: Option<NonNull<Pool>>,
+    pool: Option<NonNull<Pool<ObjectRef>>>,
     mode: Mode,
     /// What refers to the blocks that this cycle empties, where there can be such.
     pub(crate) remembered: Option<Remembered<M>>,
@@ -74,6 +77,7 @@ impl<M: Model> Marker<M> {
             rests: Table::new(),
             mark: 0,
             live,
+            marked: 0,
             pool: None,
             mode: Mode::Mark,
             remembered: None,
@@ -101,6 +105,18 @@ impl<M: Model> Marker<M> {
         }
         let has_some = on && !remembered.candidates().is_empty();
         self.mode = if has_some { Mode::MarkAndRemember } else { Mode::Mark };
+    }
+
+    /// As [`Marker::remember`] for one of several markers, whose map has all candidates.
+    pub(crate) fn remember_all(&mut self, on: bool) {
+        self.mode = if on { Mode::MarkAndRemember } else { Mode::Mark };
+    }
+
+    /// Where the candidates are, if there are some.
+    pub(crate) fn candidates(&self) -> Option<CandidateMap> {
+        let remembered = self.remembered.as_ref().filter(|_| self.remembers())?;
+        debug_assert!(remembered.at_once, "several threads have one list for all candidates");
+        Some(remembered.map)
     }
 
     /// Whether there are candidates.
@@ -173,12 +189,17 @@ impl<M: Model> Marker<M> {
         }
     }
 
+    /// How many objects this marker has marked, ever.
+    pub(crate) fn marked(&self) -> u64 {
+        self.marked
+    }
+
     /// What [`Marker::begin`] was given.
     pub(crate) fn cycle(&self) -> (usize, LiveSet) {
         (self.mark, self.live)
     }
 
-    pub(crate) fn set_pool(&mut self, pool: Option<NonNull<Pool>>) {
+    pub(crate) fn set_pool(&mut self, pool: Option<NonNull<Pool<ObjectRef>>>) {
         self.pool = pool;
     }
 
@@ -316,6 +337,7 @@ impl<M: Model> Marker<M> {
         if !is_new {
             return;
         }
+        self.marked += 1;
         let shape = M::shape(object);
         if is_alone {
             self.live.record(shape.start, shape.bytes);
@@ -357,7 +379,13 @@ impl<M: Model> Reach for Marker<M> {
     }
 
     fn settled(&self, object: ObjectRef) -> Option<ObjectRef> {
-        self.fate(object).inspect(|object| self.pin(*object))
+        let fate = self.fate(object);
+        // In one step the tables are updated with everything else.
+        if self.remembered.as_ref().is_some_and(|remembered| !remembered.at_once) {
+            fate.inspect(|object| self.pin(*object))
+        } else {
+            fate
+        }
     }
 
     fn reach(&mut self, object: ObjectRef) {

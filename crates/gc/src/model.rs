@@ -54,6 +54,10 @@ pub(crate) unsafe trait Model: Copy + fmt::Debug + 'static {
     /// Whether the object is so long that [`Model::mark_part`] visits it bit by bit.
     fn has_parts(object: ObjectRef, part_bytes: usize) -> bool;
 
+    /// The item after the part of about `part_bytes` of a long object that begins at item `from`, if
+    /// there are more.
+    fn part_end(object: ObjectRef, from: usize, part_bytes: usize) -> Option<usize>;
+
     /// Shows about `part_bytes` of a long object from item `from` on to the marker; returns the
     /// item after the last, if there are more.
     fn mark_part(
@@ -150,6 +154,10 @@ unsafe impl Model for Described {
     fn has_parts(object: ObjectRef, part_bytes: usize) -> bool {
         let desc = object.desc();
         desc.is_array && desc.item_bytes * object.len(desc) > part_bytes
+    }
+
+    fn part_end(array: ObjectRef, from: usize, part_bytes: usize) -> Option<usize> {
+        part(array, from, part_bytes).2
     }
 
     fn mark_part(

@@ -236,9 +236,10 @@ impl<'gc> Mutation<'gc> {
     }
 
     /// The barrier of a weak reference that becomes a strong one: the snapshot did not have it.
+    /// Returns whether it may: a cycle may have found the object dead and not got to the reference.
     #[inline]
-    pub(crate) fn before_upgrade(&self, object: ObjectRef) {
-        self.core.show(object);
+    pub(crate) fn before_upgrade(&self, object: ObjectRef) -> bool {
+        self.core.revive(object)
     }
 
     #[inline]

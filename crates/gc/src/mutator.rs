@@ -188,6 +188,23 @@ impl<M: Model> Mutator<M> {
         }
     }
 
+    /// As [`Mutator::show`] for an object that was held weakly; returns whether it lives.
+    #[inline]
+    pub(crate) fn revive(&self, object: ObjectRef) -> bool {
+        self.barrier.get() != Barrier::Cycle || self.revive_slow(object)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn revive_slow(&self, object: ObjectRef) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(marker) = state.plan.snapshot() {
+            marker.push(object);
+            return true;
+        }
+        !state.plan.is_settling() || object.mark_bit() == state.common.mark
+    }
+
     /// What is written to `cell`, which is watched, shown by `visit`, may refer to a block that will be emptied.
     pub(crate) fn remember_write(
         &self,

@@ -30,6 +30,9 @@ const FORWARDED: usize = 1;
 /// The mark bit; what it means flips with each full collection.
 pub(crate) const MARK: usize = 2;
 const SEEN: usize = 4;
+/// While several threads copy: one of them copies this object. The verifier's bit, as it does not run
+/// then.
+const TAKEN: usize = SEEN;
 const LENGTH: usize = 8;
 const TAG: usize = 15;
 
@@ -132,6 +135,56 @@ impl ObjectRef {
         self.set_header(word.map_addr(|bits| bits | FORWARDED));
     }
 
+    /// Takes the object for the caller to copy, while other threads copy, too. It has its head
+    /// until [`ObjectRef::forward_taken`]. If another has it, waits for the copy; none if `gives_up`
+    /// says so, which is asked now and then.
+    #[inline]
+    pub(crate) fn take(self, gives_up: impl Fn() -> bool) -> Take {
+        // SAFETY: as in `header`.
+        let header =
+            unsafe { AtomicPtr::<TypeDesc>::from_ptr(self.header_place().as_ptr().cast()) };
+        let mut looks = 0u32;
+        loop {
+            // Relaxed, also below: what is used of another's copy is its address. Whoever visits
+            // the copy got it from the pool of work, or made it.
+            let word = header.load(Ordering::Relaxed);
+            if word.addr() & FORWARDED != 0 {
+                let payload = word.map_addr(|bits| bits & !FORWARDED).cast::<u8>();
+                return NonNull::new(payload).map_or(Take::Lost, |copy| Take::Copied(Self(copy)));
+            }
+            if word.addr() & TAKEN == 0 {
+                let taken = word.map_addr(|bits| bits | TAKEN);
+                let exchanged =
+                    header.compare_exchange_weak(word, taken, Ordering::Relaxed, Ordering::Relaxed);
+                if exchanged.is_ok() {
+                    return Take::Mine;
+                }
+                continue;
+            }
+            looks += 1;
+            if looks.is_multiple_of(256) {
+                if gives_up() {
+                    return Take::Lost;
+                }
+                crate::team::sleep();
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Leaves the address of the copy of an object that the caller took, as
+    /// [`ObjectRef::forward_to`] does; the copy is like any object from now on.
+    #[inline]
+    pub(crate) fn forward_taken(self, copy: Self) {
+        copy.set_header(copy.header().map_addr(|bits| bits & !TAKEN));
+        // SAFETY: as in `header`.
+        let header =
+            unsafe { AtomicPtr::<TypeDesc>::from_ptr(self.header_place().as_ptr().cast()) };
+        let word = copy.0.as_ptr().cast::<TypeDesc>();
+        // Relaxed: as in `take`.
+        header.store(word.map_addr(|bits| bits | FORWARDED), Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn desc(self) -> &'static TypeDesc {
         debug_assert!(self.forwarded().is_none(), "a forwarded object has no descriptor");
@@ -181,11 +234,6 @@ impl ObjectRef {
         is_new
     }
 
-    #[inline]
-    pub(crate) fn flip_mark(self) {
-        self.set_header(self.header().map_addr(|bits| bits ^ MARK));
-    }
-
     pub(crate) fn is_seen(self) -> bool {
         self.header().addr() & SEEN != 0
     }
@@ -206,6 +254,17 @@ impl ObjectRef {
             unsafe { drop(self.0, self.len(desc)) };
         }
     }
+}
+
+/// What became of [`ObjectRef::take`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Take {
+    /// The caller copies the object.
+    Mine,
+    /// Another thread has, to this place.
+    Copied(ObjectRef),
+    /// Another thread has begun and will not end: the heap is lost.
+    Lost,
 }
 
 /// The place of a reference: in an object, in a root or in a table of the heap.
@@ -231,10 +290,19 @@ impl Field {
         Self(NonNull::from(object).cast())
     }
 
+    /// The word. A logged cell may be listed twice, and two threads that copy may visit it at once:
+    /// both find the same copy.
+    #[inline]
+    fn cell(&self) -> &AtomicPtr<u8> {
+        // SAFETY: a field stays readable and writable until the visit ends (`new`), and is used
+        // through here only.
+        unsafe { AtomicPtr::from_ptr(self.0.as_ptr()) }
+    }
+
     #[inline]
     fn word(self) -> *mut u8 {
-        // SAFETY: a field stays readable until the visit ends (`new`).
-        unsafe { self.0.read() }
+        // Relaxed: see `cell`.
+        self.cell().load(Ordering::Relaxed)
     }
 
     /// Whether there is nothing in the field, not even a word of a machine's.
@@ -252,8 +320,8 @@ impl Field {
     #[inline]
     pub(crate) fn set<M: Model>(self, object: ObjectRef) {
         let word = M::encode(self.word(), object.0);
-        // SAFETY: a field stays writable until the visit ends (`new`).
-        unsafe { self.0.write(word) };
+        // Relaxed: see `cell`.
+        self.cell().store(word, Ordering::Relaxed);
     }
 }
 

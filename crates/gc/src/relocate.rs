@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
+use crate::mark::Rest;
 use crate::memory::Table;
 use crate::model::{Model, Shape};
 use crate::object::{Field, ObjectRef, prefetch};
@@ -17,13 +18,13 @@ use crate::weak::Reach;
 /// Fields that were seen and whose targets have been asked for, first in first out. 16 covers a
 /// memory access by the work of 16 visits.
 #[derive(Debug)]
-struct Ahead {
+pub(crate) struct Ahead {
     fields: [Option<Field>; Self::LEN],
     at: usize,
 }
 
 impl Ahead {
-    const LEN: usize = 16;
+    pub(crate) const LEN: usize = 16;
 
     const fn new() -> Self {
         Self { fields: [None; Self::LEN], at: 0 }
@@ -31,7 +32,7 @@ impl Ahead {
 
     /// Takes `field` in and gives the one out that has been here for longest.
     #[inline]
-    fn exchange(&mut self, field: Option<Field>) -> Option<Field> {
+    pub(crate) fn exchange(&mut self, field: Option<Field>) -> Option<Field> {
         let due = core::mem::replace(&mut self.fields[self.at], field);
         self.at = (self.at + 1) % Self::LEN;
         due
@@ -53,11 +54,16 @@ pub(crate) struct Copier<M: Model> {
     pub(crate) blocks: Option<BlockSpace>,
     /// Of `from`, only blocks that move now are emptied, if this is set.
     pub(crate) moving: Option<CandidateMap>,
-    /// Whole blocks to copy into, taken before.
+    /// Whole blocks to copy into, taken before; or holes that helpers have left.
     pub(crate) spare: Table<Hole>,
     pub(crate) grey: Table<ObjectRef>,
-    ahead: Ahead,
+    pub(crate) ahead: Ahead,
     pub(crate) copied_bytes: usize,
+    /// What several threads share while they copy ([`crate::copying`]): where objects of more than a
+    /// line go in blocks, and arrays that are visited in parts.
+    pub(crate) copying: Option<NonNull<()>>,
+    pub(crate) medium: Hole,
+    pub(crate) rests: Table<Rest>,
     model: PhantomData<M>,
 }
 
@@ -74,7 +80,29 @@ impl<M: Model> Copier<M> {
             grey: Table::new(),
             ahead: Ahead::new(),
             copied_bytes: 0,
+            copying: None,
+            medium: Hole::EMPTY,
+            rests: Table::new(),
             model: PhantomData,
+        }
+    }
+
+    /// Another one for the same objects, without memory to copy into.
+    pub(crate) fn helper(&self) -> Self {
+        let mut helper = Self::new(None);
+        helper.from = self.from;
+        helper.large = self.large;
+        helper.mark = self.mark;
+        helper.moving = self.moving;
+        helper
+    }
+
+    /// Settles the fields that wait, until none is left; what is grey stays so.
+    pub(crate) fn flush(&mut self) {
+        for _ in 0..Ahead::LEN {
+            if let Some(field) = self.ahead.exchange(None) {
+                self.forward(field);
+            }
         }
     }
 
@@ -109,7 +137,7 @@ impl<M: Model> Copier<M> {
     /// Makes `field` refer to the copy. It may have been visited and settled before: a logged cell
     /// of a young large object is.
     #[inline]
-    fn forward(&mut self, field: Field) {
+    pub(crate) fn forward(&mut self, field: Field) {
         let Some(object) = field.object::<M>() else { return };
         if self.is_moving(object.address()) {
             let copy = object.forwarded().unwrap_or_else(|| self.copy(object));
@@ -119,6 +147,9 @@ impl<M: Model> Copier<M> {
 
     #[inline]
     pub(crate) fn copy(&mut self, object: ObjectRef) -> ObjectRef {
+        if let Some(copying) = self.copying {
+            return self.copy_shared(object, copying);
+        }
         let Shape { start, bytes, needs_trace, .. } = M::shape(object);
         let place = match self.to.take(bytes) {
             Some(place) => place,
@@ -150,13 +181,17 @@ impl<M: Model> Copier<M> {
         if bytes > LINE_BYTES {
             return blocks.alloc_medium(bytes).expect("the reserve of the old space");
         }
-        self.to = blocks.next_hole().expect("the reserve of the old space");
+        self.to =
+            self.spare.pop().or_else(|| blocks.next_hole()).expect("the reserve of the old space");
         self.to.take(bytes).expect("a hole has at least a line")
     }
 
     fn mark_large(&mut self, object: ObjectRef) {
-        if object.mark_bit() != self.mark {
-            object.flip_mark();
+        let is_new = match self.copying {
+            None => object.claim_alone(self.mark),
+            Some(_) => object.claim(self.mark),
+        };
+        if is_new {
             self.grey.push(object);
         }
     }
@@ -167,7 +202,7 @@ impl<M: Model> Copier<M> {
 /// # Safety
 /// - `bytes`, a multiple of 8, may be read from `from` and written to `to`, and do not overlap.
 #[inline]
-unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+pub(crate) unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
     macro_rules! sizes {
         ($($words:literal)*) => {
             match bytes {
@@ -190,7 +225,7 @@ impl<M: Model> Sealed for Copier<M> {}
 
 impl<M: Model> Reach for Copier<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
-        if self.from.contains(object.address()) {
+        if self.is_moving(object.address()) {
             object.forwarded()
         } else if self.large.contains(object.address()) {
             (object.mark_bit() == self.mark).then_some(object)
@@ -200,7 +235,7 @@ impl<M: Model> Reach for Copier<M> {
     }
 
     fn reach(&mut self, object: ObjectRef) {
-        if self.from.contains(object.address()) {
+        if self.is_moving(object.address()) {
             if object.forwarded().is_none() {
                 self.copy(object);
             }

@@ -66,9 +66,21 @@ pub(crate) struct Candidate {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry<M: Model> {
+pub(crate) struct Entry<M: Model> {
     unit: Unit<M>,
     next: u32,
+}
+
+impl<M: Model> Entry<M> {
+    /// What is visited again.
+    pub(crate) fn unit(&self) -> Unit<M> {
+        self.unit
+    }
+
+    /// Asks for what will be looked at first.
+    pub(crate) fn prefetch(&self) {
+        prefetch(core::ptr::null::<u8>().wrapping_add(self.unit.address() - 8));
+    }
 }
 
 /// A cell that was borrowed to be changed: what it holds is known when the borrow has ended.
@@ -83,7 +95,8 @@ pub(crate) struct BorrowedCell<M: Model> {
 #[derive(Debug)]
 pub(crate) struct Remembered<M: Model> {
     pub(crate) map: CandidateMap,
-    _memory: Reserve,
+    /// The map's, with its owner.
+    _memory: Option<Reserve>,
     candidates: Table<Candidate>,
     entries: Table<Entry<M>>,
     pub(crate) borrowed: Table<BorrowedCell<M>>,
@@ -100,17 +113,33 @@ impl<M: Model> Remembered<M> {
     /// For a block space of `range`.
     pub(crate) fn new(range: AddressRange) -> Result<Self, HeapError> {
         let (map, memory) = CandidateMap::new(range)?;
-        Ok(Self {
+        Ok(Self { _memory: Some(memory), at_once: false, ..Self::part_of(map) })
+    }
+
+    /// For one of several threads that mark: all candidates of `map` are emptied in one step, and
+    /// the owner of the map has their list.
+    pub(crate) fn part_of(map: CandidateMap) -> Self {
+        Self {
             map,
-            _memory: memory,
+            _memory: None,
             candidates: Table::new(),
             entries: Table::new(),
             borrowed: Table::new(),
             unit: None,
             unit_rank: 0,
-            at_once: false,
+            at_once: true,
             is_noted: false,
-        })
+        }
+    }
+
+    /// What is remembered, where all is in one list.
+    pub(crate) fn entries(&self) -> &[Entry<M>] {
+        self.entries.as_slice()
+    }
+
+    /// Takes over what other threads remembered.
+    pub(crate) fn add_entries(&mut self, entries: &[Entry<M>]) {
+        entries.iter().for_each(|entry| self.entries.push(*entry));
     }
 
     pub(crate) fn candidates(&self) -> &[Candidate] {
@@ -182,19 +211,6 @@ impl<M: Model> Remembered<M> {
             let entry = self.entries.as_slice().get(next as usize)?;
             next = entry.next;
             Some(entry.unit)
-        })
-    }
-
-    /// Everything that is remembered, in the order in which it was, if all is in one list. What is
-    /// next but a few is asked for.
-    pub(crate) fn all_units(&self) -> impl Iterator<Item = Unit<M>> + '_ {
-        const AHEAD: usize = 16;
-        let entries = self.entries.as_slice();
-        entries.iter().enumerate().map(|(index, entry)| {
-            if let Some(later) = entries.get(index + AHEAD) {
-                prefetch(core::ptr::null::<u8>().wrapping_add(later.unit.address() - 8));
-            }
-            entry.unit
         })
     }
 

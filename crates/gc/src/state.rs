@@ -45,6 +45,7 @@ impl<M: Model> State<M> {
             young_drops_from: 0,
             drop_cursor: DropCursor { kept: 0, next: 0 },
             finals: Finals::new(),
+            table: 0,
             identities: Identities::new(),
             pauses: Table::new(),
             pairs: Pairs::new(),

@@ -4,12 +4,18 @@
 //! allocator and time passes by a microsecond a look: enough for the collectors, which is what is
 //! interpreted.
 
-pub(crate) use heapwright_os::{Advice, Fd, Futex, OpenFlags, Protection, write_all};
+#[cfg(not(miri))]
+pub(crate) use heapwright_os::Futex;
+pub(crate) use heapwright_os::{Advice, Fd, OpenFlags, Protection, write_all};
 #[cfg(not(miri))]
 pub(crate) use heapwright_os::{
     advise, commit, env_var, futex_wait, monotonic_ns, move_pages, page_bytes, protect, release,
     remap, reserve, spawn_helper_with, thread_cpu_ns,
 };
+
+/// Helpers that have counted themselves out end by themselves.
+#[cfg(not(miri))]
+pub(crate) fn join_helpers() {}
 
 #[cfg(miri)]
 pub(crate) use interpreted::*;
@@ -23,8 +29,12 @@ mod interpreted {
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     use core::time::Duration;
     use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::sync::Mutex;
+    use std::thread;
+    use std::vec::Vec;
 
     use heapwright_os::{Advice, Errno, Protection};
+    use heapwright_sync::Wait;
 
     const PAGE_BYTES: usize = 4096;
     static NOW_NS: AtomicU64 = AtomicU64::new(0);
@@ -111,16 +121,47 @@ mod interpreted {
     }
 
     pub(crate) fn futex_wait(_: &AtomicU32, _: u32, _: Option<Duration>) -> Result<(), Errno> {
+        thread::yield_now();
         Ok(())
     }
 
+    /// How locks wait: they look again.
+    pub(crate) struct Futex;
+
+    impl Wait for Futex {
+        fn wait(_: &AtomicU32, _: u32) {
+            thread::yield_now();
+        }
+        fn wake_one(_: &AtomicU32) {}
+    }
+
+    static HELPERS: Mutex<Vec<thread::JoinHandle<()>>> = Mutex::new(Vec::new());
+
+    struct Argument(*mut c_void);
+
+    // SAFETY: whoever starts a helper lets it use the argument.
+    unsafe impl Send for Argument {}
+
     /// # Safety
-    /// - None here: no thread is started.
+    /// - `main` may be called with `argument` by another thread, now or later.
     pub(crate) unsafe fn spawn_helper_with(
-        _: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
-        _: *mut c_void,
+        main: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
         _: usize,
     ) -> bool {
-        false
+        let argument = Argument(argument);
+        let helper = thread::spawn(move || {
+            let argument = argument;
+            // SAFETY: the caller's promise.
+            unsafe { main(argument.0) };
+        });
+        HELPERS.lock().expect("no helper panics").push(helper);
+        true
+    }
+
+    /// The interpreter wants to see threads end.
+    pub(crate) fn join_helpers() {
+        let helpers: Vec<_> = HELPERS.lock().expect("no helper panics").drain(..).collect();
+        helpers.into_iter().for_each(|helper| helper.join().expect("helpers do not panic"));
     }
 }

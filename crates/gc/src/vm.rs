@@ -139,8 +139,14 @@ fn visit_part<L: Layout, V: Visitor>(
     visitor: &mut V,
 ) -> Option<usize> {
     let (first, count) = L::fields(object)?;
-    let to = count.min(from + (part_bytes / WORD_BYTES).max(1));
-    visit_run(first, from, to, visitor);
+    let next = part_end(count, from, part_bytes);
+    visit_run(first, from, next.unwrap_or(count), visitor);
+    next
+}
+
+/// Where the part ends that begins at `from`, if not with the run.
+fn part_end(count: usize, from: usize, part_bytes: usize) -> Option<usize> {
+    let to = from + (part_bytes / WORD_BYTES).max(1);
     (to < count).then_some(to)
 }
 
@@ -234,6 +240,10 @@ unsafe impl<L: Layout> Model for Own<L> {
     #[inline]
     fn has_parts(object: ObjectRef, part_bytes: usize) -> bool {
         L::fields(object).is_some_and(|(_, count)| count * WORD_BYTES > part_bytes)
+    }
+
+    fn part_end(object: ObjectRef, from: usize, part_bytes: usize) -> Option<usize> {
+        L::fields(object).and_then(|(_, count)| part_end(count, from, part_bytes))
     }
 
     fn mark_part(

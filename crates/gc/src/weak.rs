@@ -13,7 +13,7 @@ use core::marker::PhantomData;
 use crate::gc::Gc;
 use crate::memory::Table;
 use crate::mutation::Mutation;
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, prefetch};
 use crate::plan::Plan;
 use crate::trace::{Trace, Visitor};
 use crate::{HeapError, LimitReached};
@@ -55,11 +55,18 @@ pub(crate) struct Pairs {
     table: Table<ObjectRef>,
     /// Pairs from this index on are younger than the last collection.
     young_from: usize,
+    /// While a cycle in slices marks: the pair to look at next, how many before it were looked at
+    /// since the last object was marked, and how many had been marked then.
+    next: usize,
+    quiet: usize,
+    marked: u64,
+    /// While it settles: entries before `kept` stay, those from there up to `next` mean nothing.
+    kept: usize,
 }
 
 impl Pairs {
     pub(crate) const fn new() -> Self {
-        Self { table: Table::new(), young_from: 0 }
+        Self { table: Table::new(), young_from: 0, next: 0, quiet: 0, marked: 0, kept: 0 }
     }
 
     fn pair<'a>(object: ObjectRef) -> &'a Pair {
@@ -77,15 +84,75 @@ impl Pairs {
     pub(crate) fn reach_values<V: Reach>(&self, all: bool, visitor: &mut V) -> bool {
         let mut has_reached = false;
         for object in &self.table.as_slice()[self.from(all)..] {
-            let Some(object) = visitor.fate(*object) else { continue };
-            let Pair { key, value } = Self::pair(object);
-            let (Some(key), Some(value)) = (key.get(), value.get()) else { continue };
-            if visitor.fate(key).is_some() && visitor.fate(value).is_none() {
-                visitor.reach(value);
-                has_reached = true;
-            }
+            has_reached |= Self::reach_value(*object, visitor);
         }
         has_reached
+    }
+
+    /// Reaches the value of a reached pair with a reached key; returns whether it was not before.
+    fn reach_value<V: Reach>(object: ObjectRef, visitor: &mut V) -> bool {
+        let Some(object) = visitor.fate(object) else { return false };
+        let Pair { key, value } = Self::pair(object);
+        let (Some(key), Some(value)) = (key.get(), value.get()) else { return false };
+        let is_new = visitor.fate(key).is_some() && visitor.fate(value).is_none();
+        if is_new {
+            visitor.reach(value);
+        }
+        is_new
+    }
+
+    /// As [`Pairs::reach_values`] for up to `count` pairs, round and round. Returns whether all were
+    /// looked at since the last object was marked, of which there have been `marked`, and nothing was
+    /// reached: then there is no more.
+    pub(crate) fn reach_some<V: Reach>(
+        &mut self,
+        count: usize,
+        marked: u64,
+        visitor: &mut V,
+    ) -> bool {
+        if self.marked != marked {
+            self.marked = marked;
+            self.quiet = 0;
+        }
+        for _ in 0..count {
+            let pairs = self.table.as_slice();
+            if self.quiet >= pairs.len() {
+                break;
+            }
+            if self.next >= pairs.len() {
+                self.next = 0;
+            }
+            prefetch_later(pairs, self.next);
+            self.quiet += 1;
+            if Self::reach_value(pairs[self.next], visitor) {
+                self.quiet = 0;
+            }
+            self.next += 1;
+        }
+        self.quiet >= self.table.as_slice().len()
+    }
+
+    /// Begins what [`Pairs::settle_some`] does.
+    pub(crate) fn begin_settle(&mut self) {
+        (self.next, self.kept) = (0, 0);
+    }
+
+    /// As [`Pairs::settle`] of all, for up to `count` pairs; returns whether these were the last.
+    pub(crate) fn settle_some<V: Reach>(&mut self, count: usize, visitor: &V) -> bool {
+        let len = self.table.as_slice().len();
+        let end = len.min(self.next + count);
+        for index in self.next..end {
+            prefetch_later(self.table.as_slice(), index);
+            self.kept = self.keep(index, self.kept, &|object| visitor.settled(object));
+        }
+        self.next = end;
+        if end < len {
+            return false;
+        }
+        self.table.truncate(self.kept);
+        self.young_from = self.kept;
+        (self.next, self.quiet) = (0, 0);
+        true
     }
 
     /// Forgets dead pairs, clears those whose key is dead, and updates the others.
@@ -106,18 +173,47 @@ impl Pairs {
         }
     }
 
+    /// Replaces every reference by what `place` says, which may be elsewhere for a pair itself: what
+    /// is in the table is read there.
+    pub(crate) fn relocate(&mut self, place: &mut dyn FnMut(ObjectRef) -> ObjectRef) {
+        for object in self.table.as_mut_slice() {
+            *object = place(*object);
+            let Pair { key, value } = Self::pair(*object);
+            key.set(key.get().map(&mut *place));
+            value.set(value.get().map(&mut *place));
+        }
+    }
+
     fn update(&mut self, from: usize, fate: impl Fn(ObjectRef) -> Option<ObjectRef>) {
-        let pairs = self.table.as_mut_slice();
         let mut kept = from;
-        for index in from..pairs.len() {
-            let Some(object) = fate(pairs[index]) else { continue };
-            pairs[kept] = object;
-            kept += 1;
-            let Pair { key, value } = Self::pair(object);
-            key.set(key.get().and_then(&fate));
-            value.set(if key.get().is_some() { value.get().and_then(&fate) } else { None });
+        for index in from..self.table.as_slice().len() {
+            kept = self.keep(index, kept, &fate);
         }
         self.table.truncate(kept);
+    }
+
+    /// Moves the entry `index` to `kept` if its pair lives; returns where the next one goes.
+    fn keep(
+        &mut self,
+        index: usize,
+        kept: usize,
+        fate: &impl Fn(ObjectRef) -> Option<ObjectRef>,
+    ) -> usize {
+        let pairs = self.table.as_mut_slice();
+        let Some(object) = fate(pairs[index]) else { return kept };
+        pairs[kept] = object;
+        let Pair { key, value } = Self::pair(object);
+        key.set(key.get().and_then(fate));
+        value.set(if key.get().is_some() { value.get().and_then(fate) } else { None });
+        kept + 1
+    }
+}
+
+/// Asks for the pair some entries later, and for its head.
+fn prefetch_later(pairs: &[ObjectRef], index: usize) {
+    const AHEAD: usize = 16;
+    if let Some(later) = pairs.get(index + AHEAD) {
+        prefetch(later.payload().as_ptr().wrapping_sub(8));
     }
 }
 
@@ -157,8 +253,7 @@ impl<'gc, T> GcWeak<'gc, T> {
     /// The object, unless a collection found that it was not reachable otherwise. O(1).
     #[inline]
     pub fn upgrade(self, mutation: &Mutation<'gc>) -> Option<Gc<'gc, T>> {
-        let object = self.pair.key.get()?;
-        mutation.before_upgrade(object);
+        let object = self.pair.key.get().filter(|object| mutation.before_upgrade(*object))?;
         // SAFETY: the key was a `Gc<T>` of this heap; it lives, or the collection had cleared it.
         Some(unsafe { Gc::from_payload(object.payload().cast()) })
     }
@@ -193,9 +288,8 @@ impl<'gc, K, V> Ephemeron<'gc, K, V> {
     /// Key and value, while the key lives. O(1).
     #[inline]
     pub fn get(self, mutation: &Mutation<'gc>) -> Option<(Gc<'gc, K>, Gc<'gc, V>)> {
-        let (key, value) = (self.pair.key.get()?, self.pair.value.get()?);
-        mutation.before_upgrade(key);
-        mutation.before_upgrade(value);
+        let key = self.pair.key.get().filter(|key| mutation.before_upgrade(*key))?;
+        let value = self.pair.value.get().filter(|value| mutation.before_upgrade(*value))?;
         // SAFETY: the key was a `Gc<K>` of this heap, and lives, or the pair had been cleared.
         let key = unsafe { Gc::from_payload(key.payload().cast()) };
         // SAFETY: the value was a `Gc<V>` of this heap, and is kept while the key lives.

@@ -249,7 +249,7 @@ impl World {
     }
 }
 
-fn run(collector: Collector, evacuate_percent: u8, seed: u64) -> Statistics {
+fn run(collector: Collector, evacuate_percent: u8, threads: usize, seed: u64) -> Statistics {
     let config = Config {
         trigger_bytes_min: 96 << 10,
         growth_percent: 130,
@@ -257,6 +257,7 @@ fn run(collector: Collector, evacuate_percent: u8, seed: u64) -> Statistics {
         limit_bytes: 64 << 20,
         slice_us: 40 + 20 * seed,
         evacuate_percent,
+        threads,
         ..Config::with(collector)
     };
     let mut world = World::new(config, seed);
@@ -277,18 +278,20 @@ fn run(collector: Collector, evacuate_percent: u8, seed: u64) -> Statistics {
 #[test]
 fn random_programs_agree_with_the_model_while_blocks_are_emptied() {
     for collector in COLLECTORS {
-        let mut blocks = 0;
-        for seed in 0..3 {
-            let statistics = run(collector, 50, seed);
-            assert!(statistics.full_collections > 2, "{collector:?}: {statistics:?}");
-            blocks += statistics.evacuated_blocks;
+        for (threads, seeds) in [(1, 0..3), (3, 3..5)] {
+            let mut blocks = 0;
+            for seed in seeds {
+                let statistics = run(collector, 50, threads, seed);
+                assert!(statistics.full_collections > 2, "{collector:?}: {statistics:?}");
+                blocks += statistics.evacuated_blocks;
+            }
+            assert!(blocks > 0, "{collector:?}, {threads} threads, emptied no block");
         }
-        assert!(blocks > 0, "{collector:?} emptied no block");
     }
 }
 
 #[test]
 fn nothing_moves_in_the_old_space_when_evacuation_is_off() {
-    let statistics = run(Collector::Incremental, 0, 1);
+    let statistics = run(Collector::Incremental, 0, 1, 1);
     assert_eq!((statistics.evacuated_blocks, statistics.evacuated_bytes), (0, 0));
 }

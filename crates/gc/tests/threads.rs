@@ -1,4 +1,4 @@
-//! Marking by several threads finds what one finds: wide, deep and shared structures, long arrays,
+//! Marking and copying by several threads finds what one finds: wide, deep and shared structures, long arrays,
 //! payloads that only their own thread may use.
 
 use heapwright_gc::{Collector, Config, Gc, GcCell, Heap, Static, Trace, rootable};
@@ -43,8 +43,14 @@ fn sum(heap: &mut Heap<Root>) -> u64 {
 }
 
 #[test]
-fn as_many_threads_as_asked_mark_the_same() {
-    for collector in [Collector::MarkSweep, Collector::MarkCompact, Collector::Generational] {
+fn as_many_threads_as_asked_mark_and_copy_the_same() {
+    for collector in [
+        Collector::MarkSweep,
+        Collector::MarkCompact,
+        Collector::Semispace,
+        Collector::Generational,
+        Collector::Incremental,
+    ] {
         for threads in [2, 5] {
             let config = Config { threads, verify: true, ..Config::with(collector) };
             let mut heap = Heap::<Root>::new(config, |mu| {

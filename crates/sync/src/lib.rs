@@ -8,10 +8,12 @@
 pub mod atomic;
 mod bump_cursor;
 mod lock;
+mod quiescence;
 mod remote_queue;
 mod seizure;
 
 pub use bump_cursor::{BumpCursor, NotClaimed};
 pub use lock::{Guard, Lock, Reentered, Wait};
+pub use quiescence::Quiescence;
 pub use remote_queue::{Closed, Link, RemoteQueue};
 pub use seizure::Seizure;

@@ -7,6 +7,7 @@
 use core::ptr::NonNull;
 
 use crate::HeapError;
+use crate::copying::{self, Places, Room, spare_bytes};
 use crate::mark::Marker;
 use crate::model::Model;
 use crate::mutator::Barrier;
@@ -75,11 +76,23 @@ impl<M: Model> Generational<M> {
         }
     }
 
+    /// How many threads collect a nursery with `used` bytes in it.
+    fn threads(&self, used: usize, common: &Common<M>) -> usize {
+        let expected = used / WHOLE * self.survival;
+        let in_use = self.old_bytes() + used + common.other_bytes();
+        let threads = common.copy_threads(expected, used, in_use);
+        let most = used + spare_bytes(used, threads);
+        let has_room =
+            self.copier.blocks.as_ref().is_some_and(|blocks| blocks.has_blocks_for(most));
+        if has_room { threads } else { 1 }
+    }
+
     fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
         #[cfg(heapwright_gc_without = "barrier")]
         let reachable = Verifier::reachable(roots, self.used(), common);
-        let copier = &mut self.copier;
         let used = self.nursery.occupied_bytes();
+        let threads = self.threads(used, common);
+        let copier = &mut self.copier;
         if let Some(blocks) = &mut copier.blocks {
             // More than was expected may survive; the nursery may have what it does not need.
             blocks.prepare(used, Some(&mut self.nursery));
@@ -93,11 +106,25 @@ impl<M: Model> Generational<M> {
                 copier.scan(*object);
             }
         }
-        visit_logged(&mut common.logged, copier);
+        visit_cells(&mut common.logged, copier);
         for index in common.large.young_from()..common.large.count() {
             copier.scan(common.large.object(index));
         }
         common.large.age();
+        if threads > 1 {
+            // What was scanned here has to be settled: a logged field may lie in it (K2).
+            copier.flush();
+        }
+        if threads > 1
+            && let Some(mut blocks) = copier.blocks.take()
+        {
+            let places = Places { fields: common.logged.fields.as_slice(), entries: &[] };
+            copying::copy(copier, Room::Blocks(&mut blocks), places, threads);
+            copier.blocks = Some(blocks);
+            common.logged.fields.clear();
+        } else {
+            visit_fields(&mut common.logged, copier);
+        }
         copier.drain();
         common.settle(roots, false, copier);
         let recent = self.kept_bytes - self.kept_bytes / 8;
@@ -117,8 +144,8 @@ fn least_room<M: Model>(common: &Common<M>) -> usize {
     2 * (common.controller.nursery_bytes / 4).min(common.config.limit_bytes / 256)
 }
 
-/// Visits the cells that were written, whose targets may be young.
-fn visit_logged<M: Model>(logged: &mut Logged<M>, copier: &mut Copier<M>) {
+/// Visits the cells of one word that were written, whose targets may be young.
+fn visit_fields<M: Model>(logged: &mut Logged<M>, copier: &mut Copier<M>) {
     let fields = logged.fields.as_slice();
     for (index, LoggedField(cell)) in fields.iter().enumerate() {
         if let Some(later) = fields.get(index + LOG_AHEAD) {
@@ -132,6 +159,10 @@ fn visit_logged<M: Model>(logged: &mut Logged<M>, copier: &mut Copier<M>) {
         }
     }
     logged.fields.clear();
+}
+
+/// As [`visit_fields`] for the cells of other types.
+fn visit_cells<M: Model>(logged: &mut Logged<M>, copier: &mut Copier<M>) {
     let cells = logged.cells.as_slice();
     for (index, logged) in cells.iter().enumerate() {
         if let Some(later) = cells.get(index + LOG_AHEAD) {
@@ -176,6 +207,7 @@ impl<M: Model> Plan<M> for Generational<M> {
         }
         // The sweep finds the rest of the hole again.
         self.copier.to = Hole::EMPTY;
+        self.copier.spare.clear();
         if let Some(blocks) = &mut self.copier.blocks {
             mark_and_sweep(&mut self.marker, blocks, roots, common);
         }

@@ -15,11 +15,12 @@ use crate::mark::Marker;
 use crate::memory::Table;
 use crate::model::Model;
 use crate::mutator::Barrier;
-use crate::plan::mark_sweep::{grant_from, marker_of};
+use crate::plan::mark_sweep::{grant_from, mark_and_sweep, marker_of};
 use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, LiveSet};
+use crate::weak::Reach;
 
 /// Blocks swept between two looks at the clock.
 const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 32 };
@@ -32,6 +33,8 @@ const LARGE_BYTES_AT_ONCE: usize = if cfg!(debug_assertions) { 16 << 10 } else {
 enum Phase {
     Idle,
     Marking,
+    /// Clearing weak references to the dead: it is known who lives.
+    Settling,
     /// Running the destructors of the dead.
     Dropping,
     /// Emptying blocks with little in them.
@@ -83,6 +86,7 @@ impl<M: Model> Incremental<M> {
         self.fresh_large = common.large.count();
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
+        common.finals.begin_pass();
         common.trace_roots(roots, &mut self.marker);
         self.phase = Phase::Marking;
         let occupied = self.total_bytes(common);
@@ -101,11 +105,23 @@ impl<M: Model> Incremental<M> {
             if !self.marker.drain(deadline_ns) {
                 return false;
             }
-            if !common.reach_more(true, &mut self.marker) {
-                common.settle_weak(roots, true, &self.marker);
+            if common.reach_some(&mut self.marker) {
+                // What a machine holds weakly, which it clears at once.
+                let marker = &self.marker;
+                roots.settle(&mut |object| marker.settled(object));
+                common.begin_settle();
+                self.phase = Phase::Settling;
+            }
+            if is_late() {
+                return false;
+            }
+        }
+        while self.phase == Phase::Settling {
+            if common.settle_some(&self.marker) {
                 common.begin_drops(0);
                 self.phase = Phase::Dropping;
-            } else if is_late() {
+            }
+            if is_late() {
                 return false;
             }
         }
@@ -143,11 +159,15 @@ impl<M: Model> Incremental<M> {
         self.phase = Phase::Idle;
         self.pacer.end();
         common.end_full(self.blocks.occupied_bytes());
-        // The next cycle has to end before the limit is reached.
+        self.leave_headroom(common);
+        true
+    }
+
+    /// The next cycle has to end before the limit is reached.
+    fn leave_headroom(&self, common: &mut Common<M>) {
         let headroom = common.config.limit_bytes.saturating_sub(common.statistics.live_bytes);
         let latest = common.statistics.live_bytes + headroom / 2;
         common.trigger_bytes = common.trigger_bytes.min(latest);
-        true
     }
 
     /// The mutator's hole ends at `cursor`.
@@ -238,8 +258,8 @@ impl<M: Model> Plan<M> for Incremental<M> {
                 self.remember_fresh(common);
                 self.work(roots, common, None);
             }
-            self.begin(roots, common);
-            self.work(roots, common, None);
+            mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
+            self.leave_headroom(common);
             return;
         }
         let begin_ns = monotonic_ns();
@@ -265,12 +285,16 @@ impl<M: Model> Plan<M> for Incremental<M> {
     }
 
     fn barrier(&self) -> Barrier {
-        let is_marking = self.phase == Phase::Marking;
-        if is_marking || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
+        let is_watched = matches!(self.phase, Phase::Marking | Phase::Settling);
+        if is_watched || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
     }
 
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         (self.phase == Phase::Marking).then_some(&mut self.marker)
+    }
+
+    fn is_settling(&self) -> bool {
+        self.phase == Phase::Settling
     }
 
     fn remembering(&mut self) -> Option<&mut Marker<M>> {

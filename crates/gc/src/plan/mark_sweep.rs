@@ -67,15 +67,12 @@ pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
 ) {
     let threads = common.mark_threads(blocks.occupied_bytes());
     let mut mover = Mover::new();
-    // Several markers would remember in several places.
-    if threads == 1 {
-        mover.begin(true, marker, blocks, common);
-    }
+    mover.begin(true, marker, blocks, common);
     marker.begin(common.flip_mark(), LiveSet::Lines(blocks.begin_cycle()));
     common.trace_roots(roots, marker);
     marker.drain_by(threads);
     common.settle(roots, true, marker);
-    mover.move_all(marker, blocks, roots, common);
+    mover.move_all(marker, blocks, roots, common, threads);
     common.large.sweep(common.mark);
     blocks.begin_sweep();
     blocks.sweep(usize::MAX, common.keep_bytes());

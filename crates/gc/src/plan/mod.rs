@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 
 use crate::config::{Collector, Config};
 use crate::control::Controller;
+use crate::copying::spare_bytes;
 use crate::dynamic_root::RootTable;
 use crate::finalise::Finals;
 use crate::identity::Identities;
@@ -50,8 +51,12 @@ pub(crate) struct DropCursor {
     pub(crate) next: usize,
 }
 
+/// Entries of a table that are looked at between two looks at the clock.
+const ENTRIES: usize = if cfg!(debug_assertions) { 2 } else { 64 };
 /// Below this one thread has marked everything before a second has begun.
 const PARALLEL_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 16 << 20 };
+/// As much for copying, of what is likely to be copied: three milliseconds or so.
+const PARALLEL_COPY_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 4 << 20 };
 
 /// What all plans share.
 pub(crate) struct Common<M: Model> {
@@ -68,6 +73,8 @@ pub(crate) struct Common<M: Model> {
     pub(crate) pairs: Pairs,
     /// Objects with finalisers.
     pub(crate) finals: Finals,
+    /// The one of the three tables above and below that a cycle settles now.
+    pub(crate) table: usize,
     /// Objects that were asked for their identity.
     pub(crate) identities: Identities,
     /// Pauses so far, if they are recorded.
@@ -116,6 +123,34 @@ impl<M: Model> Common<M> {
     /// Returns whether there was something; the visitor has to finish then.
     pub(crate) fn reach_more<V: Reach>(&mut self, all: bool, visitor: &mut V) -> bool {
         self.pairs.reach_values(all, visitor) || self.finals.resurrect(all, visitor)
+    }
+
+    /// As [`Common::reach_more`] in a cycle in slices, for some entries of the tables, after
+    /// everything was reached. Returns whether there is nothing left to do.
+    pub(crate) fn reach_some(&mut self, marker: &mut Marker<M>) -> bool {
+        let marked = marker.marked();
+        self.pairs.reach_some(ENTRIES, marked, marker)
+            && self.finals.resurrect_some(ENTRIES, marker)
+    }
+
+    /// Begins what [`Common::settle_some`] does.
+    pub(crate) fn begin_settle(&mut self) {
+        self.table = 0;
+        self.pairs.begin_settle();
+        self.finals.begin_pass();
+        self.identities.begin_settle();
+    }
+
+    /// As [`Common::settle_weak`] of the heap's own tables where nothing has moved, for some of their
+    /// entries; returns whether these were the last.
+    pub(crate) fn settle_some(&mut self, marker: &Marker<M>) -> bool {
+        let done = match self.table {
+            0 => self.pairs.settle_some(ENTRIES, marker),
+            1 => self.finals.settle_some(ENTRIES, marker),
+            _ => self.identities.settle_some(ENTRIES, marker),
+        };
+        self.table += usize::from(done);
+        self.table == 3
     }
 
     /// Clears weak references to the dead, and takes over where the others are.
@@ -180,6 +215,25 @@ impl<M: Model> Common<M> {
     pub(crate) fn mark_threads(&self, small_bytes: usize) -> usize {
         let bytes = small_bytes + self.large.occupied_bytes();
         if bytes >= PARALLEL_BYTES_MIN { self.config.threads } else { 1 }
+    }
+
+    /// How many threads are worth it to copy about `expected` bytes, `most` at most, with as much in
+    /// use in all, the copies apart. One if what several leave unused would not fit in the limit.
+    pub(crate) fn copy_threads(&self, expected: usize, most: usize, in_use: usize) -> usize {
+        let threads = self.config.threads;
+        let held = in_use.saturating_add(most).saturating_add(spare_bytes(most, threads));
+        let is_worth_it = expected >= PARALLEL_COPY_BYTES_MIN;
+        if is_worth_it && held <= self.config.limit_bytes { threads } else { 1 }
+    }
+
+    /// Replaces every reference of the heap's tables, when nothing in them is dead.
+    pub(crate) fn relocate_tables(&mut self, place: &mut dyn FnMut(ObjectRef) -> ObjectRef) {
+        self.pairs.relocate(place);
+        self.finals.slide(&mut *place);
+        self.identities.slide(&mut *place);
+        for object in self.drops.as_mut_slice() {
+            *object = place(*object);
+        }
     }
 
     /// Bytes of large objects and outside the heap.
@@ -262,6 +316,11 @@ pub(crate) trait Plan<M: Model> {
     /// The value before a write, for the snapshot: the marker that takes it.
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         None
+    }
+
+    /// Whether a cycle in slices knows who lives and has not cleared all weak references yet.
+    fn is_settling(&self) -> bool {
+        false
     }
 
     /// The value of a write, while a cycle in slices has candidates: the marker that remembers it.
@@ -400,6 +459,10 @@ impl<M: Model> Plan<M> for AnyPlan<M> {
 
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
         on_plan!(self, plan => plan.snapshot())
+    }
+
+    fn is_settling(&self) -> bool {
+        on_plan!(self, plan => Plan::<M>::is_settling(plan))
     }
 
     fn remembering(&mut self) -> Option<&mut Marker<M>> {

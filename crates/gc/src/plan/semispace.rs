@@ -5,6 +5,7 @@
 
 use core::ptr::NonNull;
 
+use crate::copying::{self, Places, Room, spare_bytes};
 use crate::model::Model;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
@@ -53,14 +54,35 @@ impl<M: Model> Plan<M> for Semispace<M> {
         copier.mark = common.flip_mark();
         copier.from = self.current.range();
         copier.large = common.large.range();
-        copier.to = Hole { start: self.other.start(), bytes: self.current.occupied_bytes() };
-        self.other.open(copier.to.bytes);
+        let used = self.current.occupied_bytes();
+        let mut threads = match common.mark_threads(used) {
+            1 => 1,
+            _ => common.copy_threads(used, used, used + common.other_bytes()),
+        };
+        let mut bytes = used;
+        if threads > 1 {
+            bytes += spare_bytes(used, threads);
+            if bytes > self.other.range().bytes {
+                (bytes, threads) = (used, 1);
+            }
+        }
+        copier.to = Hole { start: self.other.start(), bytes };
+        self.other.open(bytes);
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
+        if threads > 1 {
+            copier.flush();
+            let room = Room::Half(core::mem::replace(&mut copier.to, Hole::EMPTY));
+            let places = Places { fields: &[], entries: &[] };
+            if let Room::Half(rest) = copying::copy(copier, room, places, threads) {
+                copier.to = rest;
+            }
+        }
         copier.drain();
         common.settle(roots, true, copier);
         common.large.sweep(common.mark);
-        let live = copier.copied_bytes;
+        // Several threads leave some of it unused.
+        let live = copier.to.start.addr().get() - self.other.start().addr().get();
         common.end_full(live);
         // The survivors count twice towards the limit.
         common.near_limit_bytes = common.config.near_limit_after(2 * live);

@@ -229,7 +229,7 @@ impl BlockSpace {
     /// Room for `bytes`: a free block, a hole long enough, a block never used, and last a hole
     /// again in what was too short for a longer one.
     #[cold]
-    fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
+    pub(crate) fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
         if let Some(block) = self.free_block() {
             return Some(self.give(block, 0, LINES_PER_BLOCK));
         }
@@ -348,10 +348,23 @@ impl BlockSpace {
         self.scanned = None;
     }
 
-    /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes;
-    /// returns whether there were as many. O(blocks).
-    pub(crate) fn take_spare(&mut self, bytes: usize, spare: &mut Table<Hole>) -> bool {
-        let count = bytes / BLOCK_ROOM_BYTES + 1;
+    /// Bytes of the lines of `block` that are marked or were given out in this cycle: no less than
+    /// what is live in it, however many threads have marked.
+    pub(crate) fn marked_bytes(&mut self, block: usize) -> usize {
+        let cycle = self.lines.cycle;
+        let lines = self.block_lines(block);
+        lines.iter().filter(|line| **line == cycle).count() * LINE_BYTES
+    }
+
+    /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes,
+    /// by `threads` threads; returns whether there were as many. O(blocks).
+    pub(crate) fn take_spare(
+        &mut self,
+        bytes: usize,
+        threads: usize,
+        spare: &mut Table<Hole>,
+    ) -> bool {
+        let count = bytes / BLOCK_ROOM_BYTES + threads;
         while spare.as_slice().len() < count {
             let Some(block) = self.fresh_block() else { return false };
             spare.push(self.give(block, 0, LINES_PER_BLOCK));

@@ -40,7 +40,8 @@ impl CandidateMap {
 
     #[inline]
     fn word(&self, block: usize) -> u32 {
-        // SAFETY: an initialised word of the map, which the heap's own thread alone uses.
+        // SAFETY: an initialised word of the map. The heap's own thread alone writes it, and does
+        // not while others read.
         unsafe { self.place(block).read() }
     }
 
