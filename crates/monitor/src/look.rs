@@ -305,6 +305,9 @@ impl Look {
         if self.live == 0 {
             return "nothing is live".to_owned();
         }
+        if self.merged_windows > 0 && self.resident_of_allocator < self.live {
+            return "merged pages count as resident once they are read again".to_owned();
+        }
         let retained = self.retained as f64 / self.live as f64;
         if retained < 0.25 {
             return "the memory is what is live: a leak, if anything, or a large working set"
