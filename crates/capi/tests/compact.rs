@@ -9,7 +9,7 @@ mod built;
 
 use built::{compile_as, directory, expect_fine, object, run_under};
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -32,7 +32,12 @@ fn program() -> &'static PathBuf {
 /// What the case `name` says of merging; it looks at every byte itself.
 #[track_caller]
 fn state_in(name: &str, settings: &[(&str, &str)]) -> String {
-    let mut command = Command::new(program());
+    state_of(program(), name, settings)
+}
+
+#[track_caller]
+fn state_of(program: &Path, name: &str, settings: &[(&str, &str)]) -> String {
+    let mut command = Command::new(program);
     command.arg(name).envs(settings.iter().copied());
     let output = run_under(&compact(), &mut command);
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -66,6 +71,18 @@ fn merging_works_or_says_why_not() {
     let known = [WORKS, NO_FAULTS, NO_RIGHT, NO_HELPER, NO_FILE];
     assert!(known.contains(&threads.as_str()), "{threads}");
     println!("alone: {alone}; with threads: {threads}");
+}
+
+#[test]
+fn beside_threads_that_allocate_nothing_it_works_unasked() {
+    assert_eq!(state_in("helpers", &[]), state_in("threads", &[]));
+}
+
+#[test]
+fn much_thread_local_storage_does_not_keep_the_helper_away() {
+    let name = "merging_with_storage";
+    let program = compile_as("cc", "life/merging.c", name, &["-DLARGE_STORAGE"]);
+    assert_eq!(state_of(&program, "threads", &[]), state_in("threads", &[]));
 }
 
 #[test]

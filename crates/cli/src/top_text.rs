@@ -39,6 +39,21 @@ pub(crate) fn squeeze(cells: &str, columns: usize) -> String {
         .collect()
 }
 
+/// Whether pages are merged, and what that gave and cost.
+fn merging(look: &Look) -> String {
+    if look.merged_windows == 0 && look.merged_pages == 0 {
+        return look.merge_state.to_owned();
+    }
+    format!(
+        "{}; {} saved so far, {} windows share pages, {:.3} s of CPU, {} refused by the kernel",
+        look.merge_state,
+        size(look.merged_pages as f64 * 4096.0),
+        look.merged_windows,
+        look.merge_cpu_s,
+        look.merge_refused
+    )
+}
+
 /// A look.
 pub(crate) fn look(look: &Look) -> String {
     let mut text = String::new();
@@ -70,7 +85,11 @@ pub(crate) fn look(look: &Look) -> String {
         line("under the limit", format!("{} left", size(headroom as f64)));
     }
     line("given back", size(look.purged as f64));
-    line("threads, mappings", format!("{}, {}", look.threads, look.mappings));
+    line("threads", format!("{} with blocks of their own", look.threads));
+    line("mappings", format!("{} of the allocator's", look.mappings));
+    if !look.merge_state.is_empty() {
+        line("merging", merging(look));
+    }
     line("reading", look.reading());
     let _ = writeln!(text, "\nwhat each resident byte is for");
     if !look.residence_problem.is_empty() {
@@ -115,16 +134,6 @@ pub(crate) fn look(look: &Look) -> String {
                     (node.node.to_string(), node.span_bytes, node.used_bytes, node.large_bytes)
                 })
                 .collect(),
-        );
-    }
-    if look.merged_windows > 0 || look.merged_pages > 0 {
-        let _ = writeln!(
-            text,
-            "\nmerged: {} in {} windows, {:.3} s of CPU, {} refused",
-            size(look.merged_pages as f64 * 4096.0),
-            look.merged_windows,
-            look.merge_cpu_s,
-            look.merge_refused
         );
     }
     let _ = writeln!(text, "\nheap map (0-9 small blocks by fill, # large, _ free, . given back)");

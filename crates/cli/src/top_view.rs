@@ -232,12 +232,16 @@ impl View {
                 look.external_fragmentation * 100.0,
             )),
             Line::from(format!(
-                "allocates {}/s   purged {} ({}/s)   merged {} pages   largest free {}{}   \
+                "allocates {}/s   purged {} ({}/s)   merged {} pages{}   largest free {}{}   \
                  samples {}",
                 size(look.rates.allocated_bytes),
                 size(look.purged as f64),
                 size(look.rates.purged_bytes),
                 look.merged_pages,
+                match look.merge_state {
+                    "" => String::new(),
+                    state => format!(" ({state})"),
+                },
                 size(look.largest_free as f64),
                 look.headroom.map_or(String::new(), |left| {
                     format!("   under the limit {}", size(left as f64))

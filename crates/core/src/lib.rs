@@ -17,6 +17,7 @@ pub mod exponential;
 pub mod family;
 #[forbid(unsafe_code)]
 pub mod live_page;
+pub mod merge_state;
 pub mod prefetch;
 #[forbid(unsafe_code)]
 pub mod recent;

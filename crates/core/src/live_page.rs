@@ -239,7 +239,7 @@ figures! {
     lost_sample_count,
     /// Bytes of the profile's own tables.
     profile_bytes,
-    /// Whether merging works, and if not why: a number of `heapwright_malloc::MergeState`.
+    /// Whether merging works, and if not why: a number of [`MergeState`](crate::merge_state::MergeState).
     merge_state,
     /// Windows of 16 KiB that share pages now.
     merged_windows,

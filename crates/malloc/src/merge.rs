@@ -39,7 +39,8 @@ mod worker;
 pub(crate) use alone::round_alone;
 #[cfg(feature = "merge-faults")]
 pub use fault::{Step, fail_merge_step};
-pub use statistics::{MergeState, MergeStatistics, merge_statistics};
+pub use heapwright_core::merge_state::MergeState;
+pub use statistics::{MergeStatistics, merge_statistics};
 pub(crate) use step::thaw;
 pub(crate) use worker::{Merger, REQUESTS, after_fork, forced_interval, note_pressure};
 pub use worker::{allow_merging, merge_now};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use heapwright_core::live_page::{Cell, Figures};
+use heapwright_core::merge_state::MergeState;
 use heapwright_os::monotonic_ns;
 use serde::Serialize;
 
@@ -131,6 +132,8 @@ pub struct Look {
     pub large_count: u64,
     /// Bytes given back to the kernel since the start.
     pub purged: u64,
+    /// Whether pages are merged, and if not why; empty in modes that do not merge.
+    pub merge_state: &'static str,
     /// Pages freed by merging since the start; 0 in modes that do not merge.
     pub merged_pages: u64,
     /// Windows of 16 KiB that share pages now.
@@ -273,6 +276,10 @@ impl Look {
             residence,
             large_count: figures.large_count,
             purged: figures.purged_bytes,
+            merge_state: match MergeState::from_number(figures.merge_state as u32) {
+                MergeState::Off => "",
+                state => state.name(),
+            },
             merged_pages: figures.merged_pages,
             merged_windows: figures.merged_windows,
             merge_refused: figures.merge_refused_count,
@@ -297,6 +304,9 @@ impl Look {
     pub fn reading(&self) -> String {
         if self.live == 0 {
             return "nothing is live".to_owned();
+        }
+        if self.merged_windows > 0 && self.resident_of_allocator < self.live {
+            return "merged pages count as resident once they are read again".to_owned();
         }
         let retained = self.retained as f64 / self.live as f64;
         if retained < 0.25 {

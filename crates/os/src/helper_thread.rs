@@ -15,6 +15,9 @@ type AttrSetStack = unsafe extern "C" fn(*mut Attributes, usize) -> c_int;
 type AttrSetDetach = unsafe extern "C" fn(*mut Attributes, c_int) -> c_int;
 type Create = unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *mut c_void) -> c_int;
 
+/// Stacks tried, as multiples of what was asked for: libc puts all thread-local storage of the
+/// program there, and refuses a stack that has no room for it (`EINVAL`).
+const STACK_FACTORS: [usize; 3] = [1, 8, 64];
 /// Bytes of the kernel's signal set.
 const SIGNAL_SET_BYTES: usize = 8;
 
@@ -23,7 +26,8 @@ const SIGNAL_SET_BYTES: usize = 8;
 ///
 /// For housekeeping threads: they get no signal of the program's, and are part of libc's list of
 /// threads, so that calls which concern all threads (`setuid`) concern them too; libc's own signals
-/// reach them, which such a call waits for. Refused when libc
+/// reach them, which such a call waits for. The stack has `stack_bytes`, or up to 64 times as many
+/// where the program has much thread-local storage, which lies there. Refused when libc
 /// has no threads, or a limit or a sandbox forbids one more. libc may allocate inside.
 pub fn spawn_helper(main: ThreadMain, stack_bytes: usize) -> bool {
     // SAFETY: `main` is code, which needs no argument.
@@ -57,16 +61,22 @@ pub unsafe fn spawn_helper_with(
     if unsafe { init(&raw mut attributes) } != 0 {
         return false;
     }
-    // SAFETY: filled above. A refused size leaves the default one.
-    unsafe { set_stack(&raw mut attributes, stack_bytes) };
     // SAFETY: filled above.
     if unsafe { set_detach(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED) } != 0 {
         return false;
     }
     let old_mask = block_signals(signals_of_the_program());
     let mut thread = 0;
-    // SAFETY: the attributes are filled; the caller lets a thread run `main` with the argument.
-    let result = unsafe { create(&raw mut thread, &raw const attributes, main, argument) };
+    let mut result = libc::EINVAL;
+    for factor in STACK_FACTORS {
+        if result != libc::EINVAL {
+            break;
+        }
+        // SAFETY: filled above. A refused size leaves the one before.
+        unsafe { set_stack(&raw mut attributes, stack_bytes.saturating_mul(factor)) };
+        // SAFETY: the attributes are filled; the caller lets a thread run `main` with the argument.
+        result = unsafe { create(&raw mut thread, &raw const attributes, main, argument) };
+    }
     block_signals(old_mask);
     result == 0
 }

@@ -17,6 +17,10 @@ __attribute__((weak)) int heapwright_merging(merging_t *out, size_t bytes);
 __attribute__((weak)) size_t heapwright_release(void);
 
 static unsigned char *blocks[COUNT];
+#ifdef LARGE_STORAGE
+// More than fits on the stack of a thread that needs little.
+static __thread volatile char storage[1 << 20];
+#endif
 
 static int is_kept(int i) { return (i * 7 + i / 64) % KEEP == 0; }
 
@@ -62,6 +66,9 @@ static void merge_and_look(void) {
 }
 
 static void *waits(void *argument) {
+#ifdef LARGE_STORAGE
+    storage[1] = 1;
+#endif
     for (;;) pause();
     return argument;
 }
@@ -76,6 +83,24 @@ static void alone(void) { merge_and_look(); }
 static void threads(void) {
     with_a_thread();
     merge_and_look();
+}
+
+// One thread allocates, another never does; nobody asks for a merge.
+static void helpers(void) {
+    with_a_thread();
+    make_sparse();
+    merging_t merging = {0};
+    int is_tried = 0;
+    for (int look = 0; look < 4000 && !is_tried; look++) {
+        for (int i = 0; i < 200; i++) free(malloc(16 + (size_t)i * 16));
+        usleep(10000);
+        CHECK(heapwright_merging && heapwright_merging(&merging, sizeof merging) == 0);
+        // Works, or was refused.
+        is_tried = merging.works ? merging.merged > 0 : strcmp(merging.state, "not tried yet") != 0;
+    }
+    CHECK(is_tried);
+    check_all();
+    print_state();
 }
 
 static void no_faults(void) {
@@ -180,6 +205,7 @@ int main(int argc, char **argv) {
     static const case_t cases[] = {
         {"alone", alone},
         {"threads", threads},
+        {"helpers", helpers},
         {"no_faults", no_faults},
         {"no_file", no_file},
         {"short_files", short_files},

@@ -10,12 +10,14 @@ use heapwright_os::{
 };
 use heapwright_sync::Lock;
 
+use crate::merge::MergeState;
 use crate::merge::barrier::Barrier;
 use crate::merge::budget::Budget;
 use crate::merge::pass::{Done, Pass};
-use crate::merge::statistics::{MergeState, note_stretch, set_state};
+use crate::merge::statistics::{note_stretch, set_state};
 use crate::merge::worker::{forced_interval, is_allowed_here, is_due, plan_next};
 use crate::pool::Futex;
+use crate::purger;
 use crate::span::PAGE_UNIT_BYTES;
 use crate::thread_block::ThreadBlock;
 
@@ -61,13 +63,17 @@ pub(crate) fn merge_everything() -> bool {
 }
 
 /// In a slow path, without a lock: begins a pass if one is due, or goes on with it; whether to come
-/// again in a moment.
+/// again in a moment. Where there are threads after all, which allocate nothing (a server's helpers,
+/// ours that writes the statistics page), it is the purger's work.
 pub(crate) fn round_alone() -> bool {
     let is_forced = forced_interval().is_some();
     if !is_allowed_here() || !(is_underway() || is_due()) {
         return is_forced;
     }
     if !is_alone() {
+        if !purger::ensure() {
+            set_state(MergeState::NoHelper);
+        }
         return false;
     }
     match stretch(&mut Budget::slice(), is_forced) {

@@ -8,6 +8,7 @@ use heapwright_os::{Errno, monotonic_ns, thread_cpu_ns};
 use heapwright_sync::atomic::Ordering;
 
 use crate::descriptor::SliceIndex;
+use crate::merge::MergeState;
 use crate::merge::barrier::Barrier;
 use crate::merge::budget::Budget;
 use crate::merge::collect::{collect, count_live, count_written, may_be_merged};
@@ -18,8 +19,7 @@ use crate::merge::plan::{BATCH_COUNT, PAGE_COST, Worth};
 use crate::merge::scratch::Scratch;
 use crate::merge::segment::Segment;
 use crate::merge::statistics::{
-    CPU_NS, FILE_BYTES, MergeState, PASSES, REFUSED, note_merged, note_merged_again, note_step,
-    set_state,
+    CPU_NS, FILE_BYTES, PASSES, REFUSED, note_merged, note_merged_again, note_step, set_state,
 };
 use crate::merge::step::{Outcome, merge_window};
 use crate::pool::lock;

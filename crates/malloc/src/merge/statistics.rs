@@ -1,77 +1,9 @@
 //! What merging did, and why it did not.
 
-use core::ffi::CStr;
-
+use heapwright_core::merge_state::MergeState;
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::merge::homes::gone_bytes;
-
-/// Why windows are not merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-#[non_exhaustive]
-pub enum MergeState {
-    /// The mode is not compact, or `HEAPWRIGHT_MERGE=0`.
-    Off = 0,
-    /// It was not tried yet.
-    Untried = 1,
-    /// It works.
-    Works = 2,
-    /// The kernel's pages are not of 4 KiB.
-    PageSize = 3,
-    /// No userfaultfd: forbidden (a sandbox), or older than Linux 6.8.
-    NoUserFaults = 4,
-    /// The process has threads, and lacks the right (`CAP_SYS_PTRACE`) to let their system calls
-    /// wait.
-    NoRightWithThreads = 5,
-    /// No helper thread, or it cannot have descriptors of its own (before Linux 5.9).
-    NoHelper = 6,
-    /// No memfd: forbidden, or the length of files is limited.
-    NoMemoryFile = 7,
-    /// The mappings are used up to the share that merging may take.
-    NoMappings = 8,
-    /// Most of what was merged was written again, so that nothing more is merged for a while unless
-    /// somebody asks for it.
-    WrittenAgain = 9,
-}
-
-impl MergeState {
-    /// In a few words, what it is.
-    pub fn name(self) -> &'static str {
-        self.c_name().to_str().unwrap_or_default()
-    }
-
-    /// The same for C.
-    pub fn c_name(self) -> &'static CStr {
-        match self {
-            Self::Off => c"off",
-            Self::Untried => c"not tried yet",
-            Self::Works => c"works",
-            Self::PageSize => c"refused: the page size is not 4 KiB",
-            Self::NoUserFaults => c"refused: no userfaultfd that moves pages (Linux 6.8)",
-            Self::NoRightWithThreads => c"refused: threads, and no CAP_SYS_PTRACE",
-            Self::NoHelper => c"refused: no helper thread with descriptors of its own",
-            Self::NoMemoryFile => c"refused: no memfd",
-            Self::NoMappings => c"paused: mappings used up",
-            Self::WrittenAgain => c"paused: what was merged is written again",
-        }
-    }
-
-    fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::Untried,
-            2 => Self::Works,
-            3 => Self::PageSize,
-            4 => Self::NoUserFaults,
-            5 => Self::NoRightWithThreads,
-            6 => Self::NoHelper,
-            7 => Self::NoMemoryFile,
-            8 => Self::NoMappings,
-            9 => Self::WrittenAgain,
-            _ => Self::Off,
-        }
-    }
-}
 
 /// What merging did so far in this process. Each number is right for some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,12 @@ use heapwright_os::{
 };
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::merge::MergeState;
 use crate::merge::alone;
 use crate::merge::barrier::Barrier;
 use crate::merge::budget::Budget;
 use crate::merge::pass::Pass;
-use crate::merge::statistics::{MergeState, set_state, state};
+use crate::merge::statistics::{set_state, state};
 use crate::purge::note_work;
 use crate::purger;
 use crate::span::PAGE_UNIT_BYTES;
