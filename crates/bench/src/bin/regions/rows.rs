@@ -111,9 +111,9 @@ pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
             continue;
         }
         eprintln!("{}: {} subjects", workload.name, subjects.len());
-        let (rounds, count) = match options.quick {
-            true => (ROUNDS_QUICK, workload.count / QUICK_SHARE),
-            false => (ROUNDS, workload.count),
+        let (rounds, noted_rounds, count) = match options.quick {
+            true => (ROUNDS_QUICK, 1, workload.count / QUICK_SHARE),
+            false => (ROUNDS, ROUNDS, workload.count),
         };
         let mut times = vec![Vec::new(); subjects.len()];
         for _ in 0..rounds {
@@ -124,7 +124,7 @@ pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
             }
         }
         let mut tails = vec![[const { Vec::new() }; 3]; subjects.len()];
-        for _ in 0..rounds {
+        for _ in 0..noted_rounds {
             for (subject, tails) in subjects.iter().zip(&mut tails) {
                 let seen = latencies(subject, LATENCY_COUNT.min(count), nothing);
                 tails.iter_mut().zip(seen).for_each(|(all, one)| all.push(one));
