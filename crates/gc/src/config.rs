@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::space::BLOCK_BYTES;
+
 /// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
 /// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +172,11 @@ impl Config {
     }
 
     /// How much is close to the limit after a full collection that left `live_bytes`: seven
-    /// eighths of it, but never so little that collections follow each other for nothing.
+    /// eighths of it, but never so little that collections follow each other for nothing. Memory
+    /// is given out by the block, so with less than two blocks more each of them, or even each hole
+    /// of a heap of a megabyte, would be followed by a collection.
     pub(crate) fn near_limit_after(&self, live_bytes: usize) -> usize {
-        (self.limit_bytes / 8 * 7).max(live_bytes + self.limit_bytes / 64)
+        let more = (self.limit_bytes / 64).max(2 * BLOCK_BYTES);
+        (self.limit_bytes / 8 * 7).max(live_bytes + more)
     }
 }

@@ -18,7 +18,7 @@ use crate::relocate::Copier;
 use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
 use crate::trace::Visitor;
-#[cfg(heapwright_gc_without = "barrier")]
+#[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
 use crate::verify::Verifier;
 use crate::write_log::{Logged, LoggedField};
 
@@ -88,7 +88,7 @@ impl<M: Model> Generational<M> {
     }
 
     fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
-        #[cfg(heapwright_gc_without = "barrier")]
+        #[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
         let reachable = Verifier::reachable(roots, self.used(), common);
         let used = self.nursery.occupied_bytes();
         let threads = self.threads(used, common);
@@ -100,7 +100,7 @@ impl<M: Model> Generational<M> {
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
-        #[cfg(heapwright_gc_without = "barrier")]
+        #[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
         for object in reachable.as_slice() {
             if !copier.from.contains(object.address()) {
                 copier.scan(*object);
