@@ -47,7 +47,7 @@ impl Tuning<'_> {
         times.map(|one| one.cpu_s).fold(f64::INFINITY, f64::min)
     }
 
-    /// Runs two settings in turn, each first as often as the other.
+    /// Runs two settings in turn; the other one begins every second pair.
     fn pairs(
         &self,
         one: &Setting,
