@@ -7,13 +7,16 @@
 // Prints KiB: requested bytes of survivors, resident at rest, resident after reading, peak; then
 // milliseconds of the first and of the next burst; then of merging, where there is such a thing:
 // KiB freed, its CPU microseconds, nanoseconds of the longest step and of the longest time that the
-// only thread was held up. Resident is the growth of the proportional set size, without the list of
+// only thread was held up; then, of the process, CPU milliseconds of the first and of the next burst
+// and page faults of both: where the host of a guest has taken memory back that nobody used, time
+// says whether it had to give it anew, and these do not. Resident is the growth of the proportional set size, without the list of
 // blocks, which is not malloc's. The third figure is the one to judge an allocator by that merges
 // pages into a file: what of the file nobody has touched since is in no process's figure.
 #include "workload.h"
 #include <malloc.h>
 #include <math.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { THREADS_MAX = 64, KEEP = 16, BYTES_MIN = 32, DOUBLINGS = 7, BURSTS = 2 };
@@ -75,16 +78,32 @@ static void *works(void *argument) {
     return NULL;
 }
 
-// Milliseconds of a burst in all threads.
-static double bursts(int number) {
-    double start = now_ms();
+typedef struct {
+    double wall_ms, cpu_ms;
+    long faults;
+} cost_t;
+
+// What the process has taken so far.
+static cost_t cost_now(void) {
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used)) exit(1);
+    double seconds = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec);
+    double micros = (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+    return (cost_t){now_ms(), seconds * 1e3 + micros / 1e3, used.ru_minflt};
+}
+
+// What a burst in all threads takes.
+static cost_t bursts(int number) {
+    cost_t start = cost_now();
     if (threads == 1) {
         burst(0, number);
     } else {
         pthread_barrier_wait(&turn);
         pthread_barrier_wait(&turn);
     }
-    return now_ms() - start;
+    cost_t end = cost_now();
+    return (cost_t){end.wall_ms - start.wall_ms, end.cpu_ms - start.cpu_ms,
+                    end.faults - start.faults};
 }
 
 static long resident_kib(void) { return kib_of("/proc/self/smaps_rollup", "Pss: %ld"); }
@@ -118,7 +137,7 @@ int main(int argc, char **argv) {
     long before = resident_kib();
     for (long i = 0; threads > 1 && i < threads; i++)
         if (pthread_create(&ids[i], NULL, works, (void *)i)) return 1;
-    double first_ms = bursts(0);
+    cost_t first = bursts(0);
     long peak = kib_of("/proc/self/status", "VmHWM: %ld") - before - lists_kib();
     if (threads == 1) malloc_trim(0);
     sleep(seconds);
@@ -132,11 +151,12 @@ int main(int argc, char **argv) {
     long after = resident_kib() - before - lists_kib(), live = live_bytes / 1024;
     merging_t merging = {0};
     if (heapwright_merging) heapwright_merging(&merging, sizeof merging);
-    double next_ms = bursts(1);
-    printf("%ld %ld %ld %ld %.1f %.1f %lld %.0f %llu %llu\n", live, idle, after, peak, first_ms,
-           next_ms, (long long)merging.freed_bytes / 1024, (double)merging.cpu_ns / 1e3,
+    cost_t next = bursts(1);
+    printf("%ld %ld %ld %ld %.1f %.1f %lld %.0f %llu %llu", live, idle, after, peak, first.wall_ms,
+           next.wall_ms, (long long)merging.freed_bytes / 1024, (double)merging.cpu_ns / 1e3,
            (unsigned long long)merging.step_cpu_ns_max,
            (unsigned long long)merging.stretch_cpu_ns_max);
+    printf(" %.1f %.1f %ld %ld\n", first.cpu_ms, next.cpu_ms, first.faults, next.faults);
     fprintf(stderr, "%lu %s\n", sum, merging.state ? merging.state : "");
     if (threads > 1) {
         pthread_barrier_wait(&turn);

@@ -163,3 +163,27 @@ fn what_cannot_be_watched_is_named() {
         }
     }
 }
+
+#[test]
+fn another_users_process_is_named_as_such() {
+    // Nobody is 65534; only root can be somebody else for a moment.
+    let as_nobody = |words: &[&str]| {
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(env!("CARGO_BIN_EXE_heapwright"))
+            .args(words)
+            .output()
+    };
+    if !as_nobody(&["--version"]).is_ok_and(|output| output.status.success()) {
+        return println!("left out: this test cannot be another user, or that one cannot run it");
+    }
+    let own = std::process::id().to_string();
+    for command in ["top", "profile"] {
+        let output = as_nobody(&[command, &own]).expect("starts");
+        assert_eq!(output.status.code(), Some(125));
+        let message = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("process {own} belongs to user 0");
+        assert!(message.contains(&expected), "{command}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}

@@ -100,10 +100,11 @@ pub struct Config {
     /// grows, within its limit, until it is so. Where it conflicts with the pause target the
     /// pause wins, which is counted. Default: none.
     pub throughput_percent: Option<u8>,
-    /// Threads that mark in a full collection of mark-sweep, mark-compact and generational, the
-    /// heap's own included; others exist while they mark only. 1 to 64; default 1. More than one
-    /// asks libc for threads, which may call malloc; a payload's `trace` then runs on any of them,
-    /// while the heap's own thread waits.
+    /// Threads that mark and copy where it is worth it, the heap's own included: in full
+    /// collections of more than 16 MiB under all plans, and in minor ones that are likely to copy
+    /// 4 MiB; never in a slice. The others exist for that time only. 1 to 64; default 1. More than
+    /// one asks libc for threads, which may call malloc; a payload's `trace` then runs on any of
+    /// them, while the program waits. A panic of it there ends the process.
     pub threads: usize,
     /// What is written when the heap is dropped. Anything but [`LogFormat::Off`] records pauses.
     pub log: LogFormat,

@@ -221,7 +221,7 @@ impl Span {
             return self.take_linked(list, wished as i32);
         }
         if list.is_null() && self.head.bit_count.load(Ordering::Relaxed) > 0 {
-            return self.harvest(wished);
+            return self.harvest(wished, is_growing);
         }
         if !self.extend(wished, enough > 0, is_growing) && list.is_null() {
             return core::ptr::null_mut();
@@ -276,14 +276,14 @@ impl Span {
     }
 
     /// Links slots that the bitmap tells of: of pages that are there already, if there are any.
-    fn harvest(self, wished: usize) -> Block {
+    fn harvest(self, wished: usize, is_growing: bool) -> Block {
         let mut list = core::ptr::null_mut();
-        let mut taken = 0;
-        for only_resident in [true, false] {
-            taken += self.harvest_pages(wished - taken, only_resident, &mut list);
-            if taken > 0 {
-                break;
+        let mut taken = self.harvest_pages(wished, true, &mut list);
+        if taken == 0 {
+            if is_growing {
+                self.populate_last();
             }
+            taken = self.harvest_pages(wished, false, &mut list);
         }
         debug_assert!(taken > 0, "I2: bits were counted that are not there");
         let left = usize::from(self.head.bit_count.load(Ordering::Relaxed)) - taken;
@@ -371,18 +371,39 @@ impl Span {
 
     /// Has the kernel provide `page`, which is about to be touched, and some behind it, at once.
     fn populate(self, page: usize, is_growing: bool) {
-        let touched = self.touched();
-        if touched >> page & 1 == 1
+        let most = if is_growing { POPULATE_PAGES_MAX } else { page.min(POPULATE_PAGES_MAX) };
+        let free = (self.touched() >> page).trailing_zeros() as usize;
+        self.provide(page, most.min(SLICE_BYTES / PAGE_UNIT_BYTES - page).min(free));
+    }
+
+    /// The same for the last slot that the bitmap tells of, which is on a page that was purged, and
+    /// the purged pages before it: all of them are free.
+    fn populate_last(self) {
+        let Some(offset) = self.last_free_offset() else { return };
+        let last = (offset + self.geometry().slot_bytes as usize - 1) / PAGE_UNIT_BYTES;
+        let below = self.touched() << (u64::BITS as usize - 1 - last);
+        let count = (below.leading_zeros() as usize).min(last + 1).min(POPULATE_PAGES_MAX);
+        self.provide(last + 1 - count, count);
+    }
+
+    /// Where the last slot that the bitmap tells of begins.
+    fn last_free_offset(self) -> Option<usize> {
+        (0..SPAN_WORDS).rev().find_map(|word| {
+            let bits = bitmap_word(self.index, word).load(Ordering::Relaxed);
+            let bit = bits.checked_ilog2()? as usize;
+            Some(word * WORD_COVERS_BYTES + bit * BIT_BYTES)
+        })
+    }
+
+    /// Has the kernel provide `count` pages from `page` on, none of which is there, at once; not
+    /// while memory is short, and a single one comes by a fault as cheaply.
+    fn provide(self, page: usize, count: usize) {
+        if count < 2
+            || page_bytes() > PAGE_UNIT_BYTES
             || ever_used_bytes() < POPULATE_USED_BYTES_MIN
             || POPULATE_REFUSED.load(Ordering::Relaxed) != 0
             || pressure::is_tight()
         {
-            return;
-        }
-        let most = if is_growing { POPULATE_PAGES_MAX } else { page.min(POPULATE_PAGES_MAX) };
-        let free = (touched >> page).trailing_zeros() as usize;
-        let count = most.min(SLICE_BYTES / PAGE_UNIT_BYTES - page).min(free);
-        if count < 2 || page_bytes() > PAGE_UNIT_BYTES {
             return;
         }
         let address = slice_start(self.index).wrapping_add(page * PAGE_UNIT_BYTES);

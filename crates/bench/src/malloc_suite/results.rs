@@ -82,9 +82,24 @@ pub struct Row {
     /// Instructions of a malloc and free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<f64>,
-    /// Wall time of the next burst over that of the first.
+    /// Wall time of the next burst over that of the first: median of the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_ratio: Option<f64>,
+    /// The least of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_ratio_min: Option<f64>,
+    /// The greatest of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_ratio_max: Option<f64>,
+    /// CPU time of the next burst over that of the first: median of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cpu_ratio: Option<f64>,
+    /// Page faults of the first burst: median of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_faults: Option<f64>,
+    /// Page faults of the next burst: median of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_faults: Option<f64>,
     /// CPU microseconds of merging for a page of 4 KiB that it freed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub us_per_page: Option<f64>,

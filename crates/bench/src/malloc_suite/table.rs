@@ -171,7 +171,17 @@ fn cost(row: &Row) -> Option<String> {
         return Some(format!("{resident:.1} of {live:.1} MB live: {:.2}", resident / live));
     }
     if let Some(ratio) = row.next_ratio {
-        return Some(format!("{ratio:.2} of the first"));
+        let mut text = format!("{ratio:.2} of the first");
+        if let (Some(least), Some(most)) = (row.next_ratio_min, row.next_ratio_max) {
+            text += &format!(" ({least:.2} to {most:.2})");
+        }
+        if let Some(cpu) = row.next_cpu_ratio {
+            text += &format!(", CPU {cpu:.2}");
+        }
+        if let (Some(first), Some(next)) = (row.first_faults, row.next_faults) {
+            text += &format!(", faults {:.2}", next / first.max(1.0));
+        }
+        return Some(text);
     }
     if let (Some(page), Some(held_up)) = (row.us_per_page, row.held_up_us) {
         return Some(format!("{page:.1} us a page freed, held up {held_up:.0} us"));
