@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::space::BLOCK_BYTES;
+use crate::space::GIVEN_BYTES_MAX;
 
 /// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
 /// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
@@ -172,11 +172,11 @@ impl Config {
     }
 
     /// How much is close to the limit after a full collection that left `live_bytes`: seven
-    /// eighths of it, but never so little that collections follow each other for nothing. Memory
-    /// is given out by the block, so with less than two blocks more each of them, or even each hole
-    /// of a heap of a megabyte, would be followed by a collection.
+    /// eighths of it, but never so little that collections follow each other for nothing: with less
+    /// than two of the pieces that memory is given out in, which count twice where all is copied,
+    /// there would be one after each piece, and in a heap of a megabyte after each hole.
     pub(crate) fn near_limit_after(&self, live_bytes: usize) -> usize {
-        let more = (self.limit_bytes / 64).max(2 * BLOCK_BYTES);
+        let more = (self.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX);
         (self.limit_bytes / 8 * 7).max(live_bytes + more)
     }
 }
