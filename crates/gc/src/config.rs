@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::space::GIVEN_BYTES_MAX;
+
 /// The algorithm that reclaims a heap. All give the same answers; they differ in time, memory and
 /// pauses. Names as in Jones, Hosking, Moss, *The Garbage Collection Handbook*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,10 +100,11 @@ pub struct Config {
     /// grows, within its limit, until it is so. Where it conflicts with the pause target the
     /// pause wins, which is counted. Default: none.
     pub throughput_percent: Option<u8>,
-    /// Threads that mark in a full collection of mark-sweep, mark-compact and generational, the
-    /// heap's own included; others exist while they mark only. 1 to 64; default 1. More than one
-    /// asks libc for threads, which may call malloc; a payload's `trace` then runs on any of them,
-    /// while the heap's own thread waits.
+    /// Threads that mark and copy where it is worth it, the heap's own included: in full
+    /// collections of more than 16 MiB under all plans, and in minor ones that are likely to copy
+    /// 4 MiB; never in a slice. The others exist for that time only. 1 to 64; default 1. More than
+    /// one asks libc for threads, which may call malloc; a payload's `trace` then runs on any of
+    /// them, while the program waits. A panic of it there ends the process.
     pub threads: usize,
     /// What is written when the heap is dropped. Anything but [`LogFormat::Off`] records pauses.
     pub log: LogFormat,
@@ -169,8 +172,11 @@ impl Config {
     }
 
     /// How much is close to the limit after a full collection that left `live_bytes`: seven
-    /// eighths of it, but never so little that collections follow each other for nothing.
+    /// eighths of it, but never so little that collections follow each other for nothing: with less
+    /// than two of the pieces that memory is given out in, which count twice where all is copied,
+    /// there would be one after each piece, and in a heap of a megabyte after each hole.
     pub(crate) fn near_limit_after(&self, live_bytes: usize) -> usize {
-        (self.limit_bytes / 8 * 7).max(live_bytes + self.limit_bytes / 64)
+        let more = (self.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX);
+        (self.limit_bytes / 8 * 7).max(live_bytes + more)
     }
 }

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - D1: the shared part lives while a heap or a handle refers to it (`owners` counts them).
 //! - D2: a slot is either free and in the free chain, or holds a live object and belongs to one
-//!   handle.
+//!   handle, or leaves: its handle was dropped before a cycle in slices has looked at it, which then
+//!   frees it.
 
 use core::cell::{Cell, RefCell};
 use core::marker::PhantomData;
@@ -21,8 +22,12 @@ use crate::trace::Visitor;
 
 #[derive(Clone, Copy)]
 enum Slot {
-    Free { next: Option<usize> },
+    Free {
+        next: Option<usize>,
+    },
     Taken(ObjectRef),
+    /// Of a handle that was dropped before the cycle that runs has looked at it.
+    Leaving(ObjectRef),
 }
 
 /// What the heap and the handles share, in a mapping of its own.
@@ -30,6 +35,9 @@ struct Shared {
     owners: Cell<usize>,
     free: Cell<Option<usize>>,
     slots: RefCell<Table<Slot>>,
+    /// While a cycle in slices begins: slots from here up to `unseen_end` it has not looked at.
+    unseen: Cell<usize>,
+    unseen_end: Cell<usize>,
     memory_bytes: usize,
     /// Bytes outside the heap that its objects own.
     external_bytes: Cell<usize>,
@@ -49,6 +57,8 @@ impl RootTable {
             owners: Cell::new(1),
             free: Cell::new(None),
             slots: RefCell::new(Table::new()),
+            unseen: Cell::new(0),
+            unseen_end: Cell::new(0),
             memory_bytes,
             external_bytes: Cell::new(0),
         };
@@ -95,8 +105,46 @@ impl RootTable {
 
     fn remove(&self, index: usize) {
         let shared = self.shared();
-        shared.slots.borrow_mut().as_mut_slice()[index] = Slot::Free { next: shared.free.get() };
+        let mut slots = shared.slots.borrow_mut();
+        let slot = &mut slots.as_mut_slice()[index];
+        if (shared.unseen.get()..shared.unseen_end.get()).contains(&index)
+            && let Slot::Taken(object) = *slot
+        {
+            *slot = Slot::Leaving(object);
+            return;
+        }
+        *slot = Slot::Free { next: shared.free.get() };
         shared.free.set(Some(index));
+    }
+
+    /// Begins what [`RootTable::scan_some`] does.
+    pub(crate) fn begin_scan(&self) {
+        let shared = self.shared();
+        debug_assert!(shared.unseen.get() == shared.unseen_end.get(), "one scan at a time");
+        shared.unseen.set(0);
+        shared.unseen_end.set(shared.slots.borrow().as_slice().len());
+    }
+
+    /// Shows up to `count` more of what was held when the scan began; returns whether that was all.
+    /// What is dropped meanwhile is shown, too.
+    pub(crate) fn scan_some(&self, count: usize, visit: &mut dyn FnMut(ObjectRef)) -> bool {
+        let shared = self.shared();
+        let from = shared.unseen.get();
+        let end = shared.unseen_end.get().min(from + count);
+        let mut slots = shared.slots.borrow_mut();
+        for (index, slot) in slots.as_mut_slice()[..end].iter_mut().enumerate().skip(from) {
+            match *slot {
+                Slot::Taken(object) => visit(object),
+                Slot::Leaving(object) => {
+                    visit(object);
+                    *slot = Slot::Free { next: shared.free.get() };
+                    shared.free.set(Some(index));
+                }
+                Slot::Free { .. } => {}
+            }
+        }
+        shared.unseen.set(end);
+        end == shared.unseen_end.get()
     }
 
     /// Shows every object held to `visitor`. O(slots ever used at once).

@@ -158,7 +158,11 @@ impl<M: Model> Mover<M> {
         copier.to = self.to;
         swap(&mut copier.spare, &mut self.spare);
         swap(&mut copier.grey, &mut self.grey);
-        common.trace_roots(roots, copier);
+        if remembered.at_once {
+            common.trace_roots(roots, copier);
+        } else {
+            common.trace_rest(roots, copier);
+        }
         // A machine's weak tables may have got more since they were settled.
         roots.settle(&mut |object| Some(copier.relocate(object)));
         if remembered.at_once {

@@ -186,11 +186,11 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
 
     /// Of the handles from `base` on keeps that with this index; returns its new one.
     pub(crate) fn keep_local(&mut self, base: usize, index: usize) -> usize {
-        self.engine.mutation().core().locals.keep_one(base, index)
+        self.engine.mutation().core().keep_local(base, index)
     }
 
     pub(crate) fn truncate_locals(&mut self, len: usize) {
-        self.engine.mutation().core().locals.truncate(len);
+        self.engine.mutation().core().truncate_locals(len);
     }
 
     #[cold]

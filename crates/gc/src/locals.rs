@@ -19,6 +19,11 @@ pub(crate) struct LocalStack {
     items: Cell<NonNull<ObjectRef>>,
     len: Cell<usize>,
     capacity: Cell<usize>,
+    /// While a cycle in slices runs: of the handles that there were when it began, those below
+    /// `kept` are there still, and it has looked at those from `unseen` up to there. Both are 0
+    /// otherwise.
+    kept: Cell<usize>,
+    unseen: Cell<usize>,
     /// Has the memory; its own length means nothing.
     table: RefCell<Table<ObjectRef>>,
 }
@@ -29,6 +34,8 @@ impl LocalStack {
             items: Cell::new(NonNull::dangling()),
             len: Cell::new(0),
             capacity: Cell::new(0),
+            kept: Cell::new(0),
+            unseen: Cell::new(0),
             table: RefCell::new(Table::new()),
         }
     }
@@ -98,9 +105,66 @@ impl LocalStack {
         self.len.set(len.min(self.len.get()));
     }
 
+    /// Whether a cycle has to be told before what lies above the first `len` goes.
+    #[inline]
+    pub(crate) fn concerns_cycle(&self, len: usize) -> bool {
+        len < self.kept.get()
+    }
+
+    /// What lies above the first `len` will go: shows those that the cycle has not looked at.
+    pub(crate) fn leave(&self, len: usize, visit: &mut dyn FnMut(ObjectRef)) {
+        for index in len..self.unseen.get() {
+            visit(self.get(index));
+        }
+        self.unseen.set(self.unseen.get().min(len));
+        self.kept.set(self.kept.get().min(len));
+    }
+
+    /// Begins what [`LocalStack::scan_some`] does.
+    pub(crate) fn begin_scan(&self) {
+        self.kept.set(self.len.get());
+        self.unseen.set(self.len.get());
+    }
+
+    /// Shows up to `count` more of the handles that there were when the scan began, from the top,
+    /// where they go first; returns whether that was all.
+    pub(crate) fn scan_some(&self, count: usize, visit: &mut dyn FnMut(ObjectRef)) -> bool {
+        let from = self.unseen.get().saturating_sub(count);
+        (from..self.unseen.get()).for_each(|index| visit(self.get(index)));
+        self.unseen.set(from);
+        from == 0
+    }
+
+    /// If more than `most` handles were made since the scan began: shows as many of them, which count
+    /// as seen then. Returns whether nothing was shown.
+    pub(crate) fn scan_new(&self, most: usize, visit: &mut dyn FnMut(ObjectRef)) -> bool {
+        let from = self.kept.get();
+        if self.len.get() - from <= most {
+            return true;
+        }
+        (from..from + most).for_each(|index| visit(self.get(index)));
+        self.kept.set(from + most);
+        false
+    }
+
+    /// The cycle has ended.
+    pub(crate) fn end_scan(&self) {
+        self.kept.set(0);
+        self.unseen.set(0);
+    }
+
+    /// As [`LocalStack::trace`] for the handles that were made since the scan began.
+    pub(crate) fn trace_new<V: Visitor>(&self, visitor: &mut V) {
+        self.trace_from(self.kept.get(), visitor);
+    }
+
     /// Shows every object to `visitor`. O(handles).
     pub(crate) fn trace<V: Visitor>(&self, visitor: &mut V) {
-        for index in 0..self.len.get() {
+        self.trace_from(0, visitor);
+    }
+
+    fn trace_from<V: Visitor>(&self, from: usize, visitor: &mut V) {
+        for index in from..self.len.get() {
             // SAFETY: an initialised word (S1), which stays in place: no handle is made or used
             // while a collection runs.
             visitor.visit(unsafe { Field::new(self.place(index).cast()) });

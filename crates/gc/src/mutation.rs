@@ -177,7 +177,8 @@ impl<'gc> Mutation<'gc> {
         &self,
         object: Gc<'gc, Root<'gc, R>>,
     ) -> Result<DynamicRoot<R>, LimitReached> {
-        let state = self.core.state.borrow();
+        let mut state = self.core.state.borrow_mut();
+        state.plan.pin(object.object());
         DynamicRoot::new(&state.dynamic, object).map_err(|HeapError::Reserve { .. }| LimitReached)
     }
 

@@ -198,11 +198,39 @@ impl<M: Model> Mutator<M> {
     #[inline(never)]
     fn revive_slow(&self, object: ObjectRef) -> bool {
         let state = &mut *self.state.borrow_mut();
+        // What is looked up again and again must not keep the marker from its end.
+        if object.mark_bit() == state.common.mark {
+            return true;
+        }
         if let Some(marker) = state.plan.snapshot() {
             marker.push(object);
             return true;
         }
-        !state.plan.is_settling() || object.mark_bit() == state.common.mark
+        !state.plan.is_settling()
+    }
+
+    /// Takes away the handles above the first `len`.
+    #[inline]
+    pub(crate) fn truncate_locals(&self, len: usize) {
+        if self.locals.concerns_cycle(len) {
+            self.leave_locals(len);
+        }
+        self.locals.truncate(len);
+    }
+
+    /// Of the handles from `base` on keeps that with this index; returns its new one.
+    #[inline]
+    pub(crate) fn keep_local(&self, base: usize, index: usize) -> usize {
+        if self.locals.concerns_cycle(base) {
+            self.leave_locals(base);
+        }
+        self.locals.keep_one(base, index)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_locals(&self, len: usize) {
+        self.locals.leave(len, &mut |object| self.show(object));
     }
 
     /// What is written to `cell`, which is watched, shown by `visit`, may refer to a block that will be emptied.

@@ -13,7 +13,7 @@ use crate::memory::{Reserve, Table};
 use crate::model::Model;
 use crate::object::ObjectRef;
 use crate::plan::{AnyPlan, Common, DropCursor, Grant, Layout, Plan};
-use crate::space::{AddressRange, LARGE_BYTES};
+use crate::space::{AddressRange, GIVEN_BYTES_MAX, LARGE_BYTES};
 use crate::weak::Pairs;
 use crate::write_log::Logged;
 use crate::{HeapError, Refusal, Statistics};
@@ -98,7 +98,12 @@ impl<M: Model> State<M> {
 
     /// Memory for `bytes`, or notes the refusal.
     pub(crate) fn grant(&mut self, cursor: *mut u8, bytes: usize) -> Option<Grant> {
-        let grant = if !self.has_room(bytes) {
+        // What is given out may be more than what is asked for.
+        let given_bytes = match bytes {
+            0..=LARGE_BYTES => GIVEN_BYTES_MAX,
+            _ => bytes.checked_next_multiple_of(page_bytes()).unwrap_or(usize::MAX),
+        };
+        let grant = if !self.has_room(given_bytes) {
             None
         } else if bytes > LARGE_BYTES {
             self.common.large.place(bytes).map(Grant::Single)

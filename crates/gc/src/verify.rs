@@ -60,7 +60,7 @@ impl<M: Model> Verifier<M> {
 
     /// Every reachable object, for a build without the barrier, whose minor collections look at all
     /// of the old space instead.
-    #[cfg(heapwright_gc_without = "barrier")]
+    #[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
     pub(crate) fn reachable<R: Roots>(
         roots: &mut R,
         used: [AddressRange; 2],

@@ -26,13 +26,14 @@ impl<'gc> Node<'gc> {
     }
 }
 
-fn run(collector: Collector) {
+fn run(collector: Collector, threads: usize) {
     const COUNT: u32 = 30;
     let config = Config {
         limit_bytes: 1 << 20,
         nursery_bytes: 64 << 10,
         trigger_bytes_min: 4 << 10,
         slice_us: 20,
+        threads,
         ..Config::with(collector)
     };
     let mut heap = Heap::<Root>::new(config, |_| GcCell::new(None)).expect("memory");
@@ -103,25 +104,45 @@ fn run(collector: Collector) {
 
 #[test]
 fn mark_sweep() {
-    run(Collector::MarkSweep);
+    run(Collector::MarkSweep, 1);
 }
 
 #[test]
 fn mark_compact() {
-    run(Collector::MarkCompact);
+    run(Collector::MarkCompact, 1);
 }
 
 #[test]
 fn semispace() {
-    run(Collector::Semispace);
+    run(Collector::Semispace, 1);
 }
 
 #[test]
 fn generational() {
-    run(Collector::Generational);
+    run(Collector::Generational, 1);
 }
 
 #[test]
 fn incremental() {
-    run(Collector::Incremental);
+    run(Collector::Incremental, 1);
+}
+
+#[test]
+fn mark_sweep_by_two_threads() {
+    run(Collector::MarkSweep, 2);
+}
+
+#[test]
+fn mark_compact_by_two_threads() {
+    run(Collector::MarkCompact, 2);
+}
+
+#[test]
+fn semispace_by_two_threads() {
+    run(Collector::Semispace, 2);
+}
+
+#[test]
+fn generational_by_two_threads() {
+    run(Collector::Generational, 2);
 }

@@ -1,7 +1,9 @@
 //! Heaps of a megabyte or two: at any limit an allocation is refused, and nothing else happens.
 //! Objects of more than a line find room in old blocks that are partly used.
 
-use heapwright_gc::{Collector, Config, Gc, GcCell, Heap, LimitReached, Trace, rootable};
+use heapwright_gc::{
+    Collector, Config, Gc, GcCell, Heap, LimitReached, Statistics, Trace, rootable,
+};
 
 const COLLECTORS: [Collector; 5] = [
     Collector::MarkSweep,
@@ -56,6 +58,25 @@ fn a_small_heap_of_wide_objects_refuses_and_goes_on() {
         for limit_bytes in [1 << 20, 2 << 20] {
             let [first, second] = filled(collector, limit_bytes);
             assert!(first > 0 && second > 0, "{collector:?} at {limit_bytes}: {first}, {second}");
+        }
+    }
+}
+
+/// With a rest to the limit that is smaller than what memory is given out by, a collection followed
+/// each object: 199 for the last 100 KiB.
+#[test]
+fn a_heap_of_a_megabyte_is_filled_with_few_collections() {
+    for collector in COLLECTORS {
+        for limit_bytes in [1 << 20, 2 << 20, 4 << 20] {
+            let config = Config { limit_bytes, verify: false, ..Config::with(collector) };
+            let mut heap = Heap::<List>::new(config, |_| GcCell::new(None)).expect("addresses");
+            let count = fill(&mut heap);
+            let Statistics { minor_collections, full_collections, .. } = heap.statistics();
+            let all = minor_collections + full_collections;
+            assert!(
+                all < 80,
+                "{collector:?}, {limit_bytes}: {minor_collections}, {full_collections} for {count}"
+            );
         }
     }
 }

@@ -4,9 +4,9 @@ use core::ptr::null_mut;
 
 use heapwright_core::family::Family;
 
-use crate::class::{class, load, store};
+use crate::class::{class, class_of, load, store};
 use crate::fill::is_zero;
-use crate::geometry::{class_for, class_for_aligned, class_for_tiny};
+use crate::geometry::{Key, class_for, class_for_aligned, class_for_tiny};
 use crate::large::{self, Pages};
 use crate::refill::{offer_slow, reject, take_slow};
 use crate::tls;
@@ -26,10 +26,10 @@ pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
 /// part that is worth inlining. Calls nothing on its way to a block.
 #[inline(always)]
 pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
-    let Some(class_index) = class_for_tiny(bytes) else { return NO_BLOCK };
+    let Some(key) = class_for_tiny(bytes) else { return NO_BLOCK };
     let Some(cache) = tls::cache() else { return NO_BLOCK };
-    let Some(slot) = cache.pop(class_index) else { return NO_BLOCK };
-    if arm(class_index, slot, bytes, family).is_some() { slot } else { NO_BLOCK }
+    let Some(slot) = cache.pop(key) else { return NO_BLOCK };
+    if arm(key, slot, bytes, family, 0).is_some() { slot } else { NO_BLOCK }
 }
 
 /// A block of `bytes` that are all 0; else as [`alloc`].
@@ -63,9 +63,10 @@ pub fn alloc_aligned(align_bytes: usize, bytes: usize, family: Family) -> *mut u
 /// A block in a slot, and what the slot's word said before.
 #[inline(always)]
 fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Word) {
+    let key = Key::of(class_index);
     if let Some(cache) = tls::cache()
-        && let Some(slot) = cache.pop(class_index)
-        && let Some(was) = arm(class_index, slot, bytes, family)
+        && let Some(slot) = cache.pop(key)
+        && let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min())
     {
         return (slot, was);
     }
@@ -86,7 +87,8 @@ fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wor
             // No address or memory left in the class; a mapping may still be had.
             return (large::alloc(bytes, align_bytes, family, Pages::Later), Word::FRESH);
         }
-        if let Some(was) = arm(class_index, slot, bytes, family) {
+        let key = Key::of(class_index);
+        if let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min()) {
             return (slot, was);
         }
     }
@@ -97,11 +99,12 @@ fn class_align_log2(class_index: usize) -> u32 {
     class(class_index).slot_bytes().max(16).trailing_zeros()
 }
 
-/// Makes a slot, taken from a stack or a span, a live block; what its word said before. None when
-/// something is wrong with it: that is told, and the slot is out of use.
+/// Makes a slot, taken from a stack or a span, a live block of a class whose blocks have at least
+/// `bytes_min`; what its word said before. None when something is wrong with it: that is told,
+/// and the slot is out of use.
 #[inline(always)]
-fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Option<Word> {
-    let class = class(class_index);
+fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> Option<Word> {
+    let class = class_of(key);
     let word = class.word_at(slot);
     let was = load(word);
     let looks = cfg!(not(heapwright_hardened_without = "reuse"))
@@ -109,12 +112,12 @@ fn arm(class_index: usize, slot: *mut u8, bytes: usize, family: Family) -> Optio
     if was == Word::FREED {
         // SAFETY: a freed slot off a stack: it is this thread's alone.
         if looks && !unsafe { is_zero(slot, class.fill()) } {
-            return reject(class_index, slot);
+            return reject(key.index(), slot);
         }
     } else if was != Word::FRESH {
-        return reject(class_index, slot);
+        return reject(key.index(), slot);
     }
-    store(word, Word::live(family, class.slot_bytes() - bytes));
+    store(word, Word::live(family, bytes - bytes_min));
     if cfg!(not(heapwright_hardened_without = "canary")) {
         let end = slot.wrapping_add(bytes);
         // SAFETY: the class has room for a canary behind `bytes` (`geometry`).

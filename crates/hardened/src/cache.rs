@@ -7,8 +7,9 @@
 //!
 //! # Invariants
 //! - C1: a slot is in one place of one row, or has a bit in its span, or is live, or retired.
-//! - C2: the first `count` places of a stack hold slots of its class, the others nothing that is
-//!   looked at; the places of a quarantine hold slots of its class or null.
+//! - C2: a head's `top` leads to a place of its own row, from its floor, which is null, to its
+//!   `full` one. Places above the floor up to `top` hold slots of the class, the others nothing
+//!   that is looked at; the places of a quarantine, more than its mask, hold slots or null.
 
 use core::cell::Cell;
 use core::ptr::null_mut;
@@ -17,15 +18,14 @@ use heapwright_core::prefetch::prefetch_read;
 use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
 
 use crate::depot::Depot;
-use crate::geometry::{CLASS_PLACES, KEPT_MAX, STACK};
+use crate::geometry::{CLASS_PLACES, CUTS, KEPT_MAX, KEY_STEP_BYTES, Key, STACK};
 use crate::random::step;
 
 /// A thread's rows; pooled, never freed.
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    counts: [Cell<u32>; CLASS_PLACES],
+    heads: [Head; CLASS_PLACES],
     random: Cell<u64>,
-    turns: Cell<u64>,
     turn_step: Cell<u64>,
     /// Blocks until one is offered to a guard.
     pub(crate) until_offer: Cell<u32>,
@@ -40,37 +40,71 @@ pub(crate) struct Cache {
     rows: [Row; CLASS_PLACES],
 }
 
-/// The stack lies behind the quarantine, so that what lies a few places below its top is always
-/// a slot or null.
+/// A place for a slot.
+type Place = Cell<*mut u8>;
+
+/// What the hot paths need to know of a class's stack: one cache line.
+#[repr(C, align(64))]
+struct Head {
+    /// The place of the slot that is handed out next; the floor when there is none.
+    top: Cell<*const Place>,
+    /// Where `top` is when the stack is full.
+    full: Cell<*const Place>,
+    /// Where the quarantine's next turn is, in the high bits.
+    turns: Cell<u64>,
+    /// The quarantine's places, less one; they are a power of two.
+    kept_mask: Cell<usize>,
+    kept: [Place; KEPT_MAX],
+}
+
+const _: () = assert!(size_of::<Head>() == KEY_STEP_BYTES);
+
+/// A stack of slots, above the places of its floor, which are null.
 #[repr(C)]
 struct Row {
-    kept: [Cell<*mut u8>; KEPT_MAX],
-    stack: [Cell<*mut u8>; STACK],
+    floor: [Place; AHEAD + 1],
+    stack: [Place; STACK],
 }
 
 /// So many allocations before a slot is handed out its first bytes are fetched.
 const AHEAD: usize = 3;
-const _: () = assert!(AHEAD <= KEPT_MAX);
-const _: () = assert!(STACK.is_power_of_two());
+/// A turn is a number of so many bits, of which a quarantine uses the low ones.
+const TURN_BITS: u32 = 8;
+const _: () = assert!(KEPT_MAX <= 1 << TURN_BITS);
 
 impl Row {
-    /// Fetches the slot that is handed out a few allocations from now, when `above` are left: it
-    /// is looked at then, and the program writes to it, and both would wait.
-    #[inline(always)]
-    fn expect(&self, above: usize) {
-        let place = core::ptr::from_ref(self).cast::<*const u8>();
-        let place = place.wrapping_add(above % STACK + KEPT_MAX - AHEAD);
-        // SAFETY: a place of the row, of its quarantine when few are left.
-        prefetch_read(unsafe { place.read() });
+    /// The place below the stack's first.
+    fn floor(&self) -> *const Place {
+        &raw const self.floor[AHEAD]
     }
 }
 
+/// The places of a row around `place`, one of it.
+///
+/// # Safety
+/// - `place` comes from the head of a row's class (C2), and `distance` places from it are in the
+///   row.
+#[inline(always)]
+unsafe fn beside<'a>(place: *const Place, distance: isize) -> &'a Place {
+    // SAFETY: in the row (the caller's); caches live for ever.
+    unsafe { &*place.wrapping_offset(distance) }
+}
+
 impl Cache {
-    /// Makes fresh zeroed memory a cache without slots.
-    pub(crate) fn begin(&self, random: u64) {
+    /// Makes fresh zeroed memory a cache without slots; it stays where it is.
+    pub(crate) fn begin(&'static self, random: u64) {
         self.random.set(random);
-        self.turns.set(self.random());
         self.turn_step.set(self.random() | 1);
+        for (class_index, (head, row)) in self.heads.iter().zip(&self.rows).enumerate() {
+            let Some(cut) = CUTS.get(class_index) else { break };
+            // All places of a row are reached from here.
+            let floor = core::ptr::from_ref(row).cast::<Place>().wrapping_add(AHEAD);
+            debug_assert_eq!(floor, row.floor());
+            head.top.set(floor);
+            head.full.set(floor.wrapping_add(cut.stack_count as usize));
+            head.turns.set(self.random());
+            head.kept_mask.set(cut.kept_count as usize - 1);
+        }
     }
 
     /// 64 bits of which the high ones are good.
@@ -81,62 +115,76 @@ impl Cache {
         value
     }
 
-    /// Slots of a stack.
     #[inline(always)]
+    fn head(&self, key: Key) -> &Head {
+        let first = core::ptr::from_ref(self).cast::<Head>();
+        // SAFETY: the heads come first in a cache, and a key leads to one of them (K1).
+        unsafe { &*first.wrapping_byte_add(key.offset()) }
+    }
+
+    /// Slots of a stack.
+    #[inline]
     pub(crate) fn length(&self, class_index: usize) -> usize {
-        self.counts[class_index % CLASS_PLACES].get() as usize
+        let top = self.head(Key::of(class_index)).top.get();
+        (top.addr() - self.rows[class_index].floor().addr()) / size_of::<Place>()
+    }
+
+    /// Makes the lowest `length` places of a stack all that it has.
+    fn set_length(&self, class_index: usize, length: usize) {
+        debug_assert!(length <= STACK, "C2");
+        let head = self.head(Key::of(class_index));
+        let floor = head.top.get().wrapping_sub(self.length(class_index));
+        head.top.set(floor.wrapping_add(length));
     }
 
     /// The slot on top of the stack.
     #[inline(always)]
-    pub(crate) fn pop(&self, class_index: usize) -> Option<*mut u8> {
-        let class_index = class_index % CLASS_PLACES;
-        let count = &self.counts[class_index];
-        let above = count.get().checked_sub(1)?;
-        let row = &self.rows[class_index];
-        let slot = row.stack.get(above as usize)?.get();
-        count.set(above);
-        row.expect(above as usize);
+    pub(crate) fn pop(&self, key: Key) -> Option<*mut u8> {
+        let head = self.head(key);
+        let top = head.top.get();
+        // SAFETY: `top` itself (C2).
+        let slot = unsafe { beside(top, 0) }.get();
+        if slot.is_null() {
+            // The floor.
+            return None;
+        }
+        head.top.set(top.wrapping_sub(1));
+        // The slot that is handed out a few allocations from now is looked at then, and the
+        // program writes to it, and both would wait.
+        // SAFETY: `top` is above the floor, which has as many places below it.
+        prefetch_read(unsafe { beside(top, -(AHEAD as isize)) }.get());
         Some(slot)
     }
 
-    /// Puts a slot into the quarantine, of `kept_mask + 1` places, a power of two, and the slot
-    /// that was there onto the stack, of `room` places. False when the stack is full: nothing is
-    /// done then.
+    /// Puts a slot into the quarantine, and the slot that was there onto the stack. False when the
+    /// stack is full: nothing is done then.
     #[inline(always)]
-    pub(crate) fn push(
-        &self,
-        class_index: usize,
-        slot: *mut u8,
-        kept_mask: usize,
-        room: usize,
-    ) -> bool {
-        let class_index = class_index % CLASS_PLACES;
-        let row = &self.rows[class_index];
-        let count = &self.counts[class_index];
-        let above = count.get() as usize;
-        if above >= room {
+    pub(crate) fn push(&self, key: Key, slot: *mut u8) -> bool {
+        let head = self.head(key);
+        let top = head.top.get();
+        if top == head.full.get() {
             return false;
         }
-        let place = &row.stack[above % STACK];
-        if cfg!(heapwright_hardened_without = "quarantine") {
-            place.set(slot);
-            count.set(above as u32 + 1);
-            return true;
+        let old = if cfg!(heapwright_hardened_without = "quarantine") {
+            slot
+        } else {
+            // A sequence of even steps of a secret length: a multiplication would be waited for.
+            let turns = head.turns.get().wrapping_add(self.turn_step.get());
+            head.turns.set(turns);
+            let turn = (turns >> (u64::BITS - TURN_BITS)) as usize & head.kept_mask.get();
+            // SAFETY: the mask is less than the quarantine's places (C2).
+            unsafe { head.kept.get_unchecked(turn) }.replace(slot)
+        };
+        if !old.is_null() {
+            // SAFETY: `top` is below the place where the stack is full.
+            unsafe { beside(top, 1) }.set(old);
+            head.top.set(top.wrapping_add(1));
         }
-        // A sequence of even steps of a secret length: a multiplication would be waited for.
-        let turns = self.turns.get().wrapping_add(self.turn_step.get());
-        self.turns.set(turns);
-        let turn = (turns >> 40) as usize & kept_mask & (KEPT_MAX - 1);
-        let old = row.kept[turn].replace(slot);
-        place.set(old);
-        count.set((above + usize::from(!old.is_null())) as u32);
         true
     }
 
     /// Puts a slot onto the stack, which is not full, anywhere above the first `since`.
     pub(crate) fn put_above(&self, class_index: usize, slot: *mut u8, since: usize) {
-        let class_index = class_index % CLASS_PLACES;
         let stack = &self.rows[class_index].stack;
         let above = self.length(class_index);
         debug_assert!(above < STACK && since <= above, "C2");
@@ -145,44 +193,43 @@ impl Cache {
         // The new place itself is one of them: then nothing changes places.
         stack[above].set(slot);
         stack[above].swap(&stack[number]);
-        self.counts[class_index].set(above as u32 + 1);
+        self.set_length(class_index, above + 1);
     }
 
     /// Takes any slot out, also of the quarantine.
     pub(crate) fn pop_any(&self, class_index: usize) -> Option<*mut u8> {
-        self.pop(class_index).or_else(|| {
-            let kept = &self.rows[class_index].kept;
+        let key = Key::of(class_index);
+        self.pop(key).or_else(|| {
+            let kept = &self.head(key).kept;
             kept.iter().map(|place| place.replace(null_mut())).find(|slot| !slot.is_null())
         })
     }
 
     /// Slots of a class, those of the quarantine too.
     pub(crate) fn held_count(&self, class_index: usize) -> usize {
-        let row = &self.rows[class_index % CLASS_PLACES];
-        let kept = row.kept.iter().filter(|place| !place.get().is_null()).count();
+        let kept = &self.head(Key::of(class_index)).kept;
+        let kept = kept.iter().filter(|place| !place.get().is_null()).count();
         self.length(class_index) + kept
     }
 
     /// Leaves the lowest `batch` slots of a stack that has as many in `depot`, which has room, and
     /// moves the others down.
     pub(crate) fn leave_lowest(&self, class_index: usize, batch: usize, depot: &mut Depot) {
-        let class_index = class_index % CLASS_PLACES;
         let stack = &self.rows[class_index].stack;
         let length = self.length(class_index);
         depot.put(&stack[..batch]);
         for number in batch..length {
             stack[number - batch].set(stack[number].get());
         }
-        self.counts[class_index].set((length - batch) as u32);
+        self.set_length(class_index, length - batch);
     }
 
     /// Fills an empty stack with `batch` slots of `depot`; whether it had them.
     pub(crate) fn take_batch(&self, class_index: usize, batch: usize, depot: &mut Depot) -> bool {
-        let class_index = class_index % CLASS_PLACES;
         debug_assert_eq!(self.length(class_index), 0);
         let is_taken = depot.take(&self.rows[class_index].stack[..batch]);
         if is_taken {
-            self.counts[class_index].set(batch as u32);
+            self.set_length(class_index, batch);
         }
         is_taken
     }
@@ -200,15 +247,15 @@ mod tests {
 
     use super::Cache;
     use crate::depot::Depot;
-    use crate::geometry::{CUTS, Cut, KEPT_MAX, STACK};
+    use crate::geometry::{CUTS, Cut, KEPT_MAX, Key};
 
     #[test]
     fn a_freed_slot_waits_and_none_is_lost() {
         let layout = Layout::new::<Cache>();
         // SAFETY: the layout is not empty.
         let place = unsafe { alloc_zeroed(layout) }.cast::<Cache>();
-        // SAFETY: zeroed memory is a cache without slots.
-        let cache = unsafe { &*place };
+        // SAFETY: zeroed memory is a cache, which is used until the end of the test only.
+        let cache: &'static Cache = unsafe { &*place };
         cache.begin(42);
         let slot = |number: usize| core::ptr::without_provenance_mut::<u8>(16 * (number + 1));
         for number in 0..16 {
@@ -217,12 +264,12 @@ mod tests {
         assert_eq!((cache.length(3), cache.length(4)), (16, 0));
         let mut waits = Vec::new();
         for _ in 0..400 {
-            let first = cache.pop(3).expect("there are more than are kept");
-            assert!(cache.push(3, first, KEPT_MAX - 1, STACK));
+            let first = cache.pop(Key::of(3)).expect("there are more than are kept");
+            assert!(cache.push(Key::of(3), first));
             let mut waited = 0;
             loop {
-                let other = cache.pop(3).expect("there are more than are kept");
-                assert!(cache.push(3, other, KEPT_MAX - 1, STACK));
+                let other = cache.pop(Key::of(3)).expect("there are more than are kept");
+                assert!(cache.push(Key::of(3), other));
                 if other == first {
                     break;
                 }
@@ -239,18 +286,20 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..16).map(|number| slot(number).addr()).collect::<Vec<_>>());
-        for number in 0..STACK {
+        let room = CUTS[3].stack_count as usize;
+        for number in 0..room {
             cache.put_above(3, slot(number), 0);
         }
-        assert!(!cache.push(3, slot(99), KEPT_MAX - 1, STACK), "full");
-        let mut places = [core::ptr::null_mut::<u8>(); 2 * STACK];
-        let cut = Cut { depot_count: 2 * STACK as u32, ..CUTS[3] };
-        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut);
-        cache.leave_lowest(3, STACK / 2, &mut depot);
-        assert_eq!((depot.len(), cache.length(3)), (STACK / 2, STACK / 2));
-        while cache.pop(3).is_some() {}
-        assert!(cache.take_batch(3, STACK / 2, &mut depot));
-        assert_eq!((depot.len(), cache.length(3)), (0, STACK / 2));
+        assert!(!cache.push(Key::of(3), slot(99)), "full");
+        assert_eq!((cache.length(2), cache.length(3), cache.length(4)), (0, room, 0));
+        let mut places = std::vec![core::ptr::null_mut::<u8>(); 2 * room];
+        let cut = Cut { depot_count: 2 * room as u32, ..CUTS[3] };
+        let mut depot = Depot::at(NonNull::from(places.as_mut_slice()).cast(), &cut);
+        cache.leave_lowest(3, room / 2, &mut depot);
+        assert_eq!((depot.len(), cache.length(3)), (room / 2, room / 2));
+        while cache.pop(Key::of(3)).is_some() {}
+        assert!(cache.take_batch(3, room / 2, &mut depot));
+        assert_eq!((depot.len(), cache.length(3)), (0, room / 2));
         // SAFETY: allocated above with this layout; not used any more.
         unsafe { dealloc(place.cast(), layout) };
     }

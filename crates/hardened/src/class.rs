@@ -10,13 +10,12 @@ use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 
 use crate::geometry::CLASS_COUNT;
+use heapwright_core::family::Family;
 use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 use crate::fill::Fill;
-use crate::geometry::{
-    CLASS_PLACES, CUTS, HEAD_BYTES, SPAN_BYTES, SPAN_LOG2, slot_and_start, slot_at,
-};
+use crate::geometry::{CLASS_PLACES, CUTS, KEY_STEP_BYTES, Key, SPAN_LOG2, slot_at, unit_at};
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -24,45 +23,45 @@ use crate::word::Word;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Class {
-    /// Metadata of its first span, less that of as many spans as lie below its addresses.
-    meta_bias: *mut u8,
-    reciprocal: u64,
-    secret: u64,
-    factor: u64,
     /// Its first byte of the region.
     data: *mut u8,
+    /// Of its units.
+    reciprocal: u64,
+    /// The word of its first unit.
+    words: *mut u8,
+    secret: u64,
+    /// Head of its first span.
+    heads: *mut u8,
     slot_bytes: u32,
-    zeroed_bytes: u16,
-    stack_count: u16,
+    bytes_min: u32,
     /// Places of the fill's first group.
-    fill_second: u8,
-    fill_third: u8,
-    fill_last: u8,
+    fill_second: u32,
+    fill_third: u32,
+    fill_last: u32,
+    zeroed_bytes: u16,
+    units_log2: u8,
     meta_log2: u8,
-    word_step: u8,
-    kept_mask: u8,
 }
 
 impl Class {
     const EMPTY: Self = Self {
-        meta_bias: null_mut(),
-        reciprocal: 0,
-        secret: 0,
-        factor: 0,
         data: null_mut(),
+        reciprocal: 0,
+        words: null_mut(),
+        secret: 0,
+        heads: null_mut(),
         slot_bytes: 0,
-        zeroed_bytes: 0,
-        stack_count: 0,
+        bytes_min: 0,
         fill_second: 0,
         fill_third: 0,
         fill_last: 0,
+        zeroed_bytes: 0,
+        units_log2: 0,
         meta_log2: 0,
-        word_step: 0,
-        kept_mask: 0,
     };
 }
 
-const _: () = assert!(size_of::<Class>() == 64);
+const _: () = assert!(size_of::<Class>() == KEY_STEP_BYTES);
 
 /// Pages that are made read-only together; where OS pages are larger they stay writable.
 const TABLE_BYTES: usize = 12288;
@@ -77,8 +76,8 @@ struct Table {
     base: AtomicPtr<u8>,
     /// Length of the region; 0 until there is one, so that no address is inside.
     bytes: AtomicUsize,
-    /// log2 of the bytes of one class.
-    class_log2: AtomicU32,
+    /// How far an offset in the region is shifted to be a key: see [`Key::at`].
+    key_shift: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Table>() == TABLE_BYTES);
@@ -91,7 +90,7 @@ static TABLE: Table = Table {
     classes: UnsafeCell::new([const { Class::EMPTY }; CLASS_PLACES]),
     base: AtomicPtr::new(null_mut()),
     bytes: AtomicUsize::new(0),
-    class_log2: AtomicU32::new(0),
+    key_shift: AtomicU32::new(0),
 };
 
 /// Where the classes lie: what `space` reserved.
@@ -108,9 +107,18 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Bytes of the words of one class of `1 << class_log2` bytes, and of its spans' heads and
+    /// bits behind them; each a whole number of cache lines.
+    fn meta_parts(class_index: usize, class_log2: u32) -> (usize, usize) {
+        let cut = &CUTS[class_index];
+        let words_bytes = cut.words_bytes(1 << class_log2).next_multiple_of(KEY_STEP_BYTES);
+        (words_bytes, 1 << (class_log2 - SPAN_LOG2 + cut.meta_log2))
+    }
+
     /// Bytes of the metadata of one class of `1 << class_log2` bytes.
     pub(crate) fn meta_bytes(class_index: usize, class_log2: u32) -> usize {
-        1 << (class_log2 - SPAN_LOG2 + CUTS[class_index].meta_log2)
+        let (words_bytes, heads_bytes) = Self::meta_parts(class_index, class_log2);
+        words_bytes + heads_bytes
     }
 
     /// Bytes of the depot of one class.
@@ -140,27 +148,26 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
         let cut = &CUTS[class_index];
         let fill = Fill::of(cut.zeroed_bytes as usize);
         let data = layout.base.as_ptr().wrapping_add(class_index << layout.class_log2);
-        let below = (data.addr() >> SPAN_LOG2) << cut.meta_log2;
+        let (words_bytes, heads_bytes) = Layout::meta_parts(class_index, layout.class_log2);
         *class = Class {
-            meta_bias: meta.wrapping_sub(below),
-            reciprocal: cut.reciprocal,
-            secret: seed.next(),
-            factor: seed.next() | 1,
             data,
+            reciprocal: cut.reciprocal,
+            words: meta,
+            secret: secret_for(data, 1 << layout.class_log2, seed),
+            heads: meta.wrapping_add(words_bytes),
             slot_bytes: cut.slot_bytes,
+            bytes_min: cut.bytes_min,
+            fill_second: fill.second as u32,
+            fill_third: fill.third as u32,
+            fill_last: fill.last as u32,
             zeroed_bytes: cut.zeroed_bytes as u16,
-            stack_count: cut.stack_count as u16,
-            fill_second: fill.second as u8,
-            fill_third: fill.third as u8,
-            fill_last: fill.last as u8,
+            units_log2: cut.units_log2 as u8,
             meta_log2: cut.meta_log2 as u8,
-            word_step: cut.word_step as u8,
-            kept_mask: (cut.kept_count - 1) as u8,
         };
-        meta = meta.wrapping_add(Layout::meta_bytes(class_index, layout.class_log2));
+        meta = meta.wrapping_add(words_bytes + heads_bytes);
     }
     TABLE.base.store(layout.base.as_ptr(), Ordering::Relaxed);
-    TABLE.class_log2.store(layout.class_log2, Ordering::Relaxed);
+    TABLE.key_shift.store(Key::shift(layout.class_log2), Ordering::Relaxed);
     // Release: whoever has a block of ours was handed it after this.
     TABLE.bytes.store(CLASS_COUNT << layout.class_log2, Ordering::Release);
     if page_bytes() <= TABLE_PAGE_BYTES {
@@ -171,61 +178,78 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     }
 }
 
+/// A secret for the class of `bytes` from `data`: none of its four high bytes makes one of a canary
+/// 0 (see [`canary`]).
+fn secret_for(data: *mut u8, bytes: usize, seed: &mut Seed) -> u64 {
+    let highs = (data.addr() >> 32)..=((data.addr() + bytes) >> 32);
+    loop {
+        let secret = seed.next();
+        let bytes = |high: usize| (high as u32 ^ (secret >> 32) as u32).to_ne_bytes();
+        if highs.clone().all(|high| !bytes(high).contains(&0)) {
+            return secret;
+        }
+    }
+}
+
 /// The class of `class_index`.
-#[inline(always)]
+#[inline]
 pub(crate) fn class(class_index: usize) -> &'static Class {
-    // SAFETY: nobody writes to the classes any more (see `Table`).
-    let classes = unsafe { &*TABLE.classes.get() };
-    &classes[class_index % CLASS_PLACES]
+    class_of(Key::of(class_index))
+}
+
+/// The class of `key`.
+#[inline(always)]
+pub(crate) fn class_of(key: Key) -> &'static Class {
+    let class = TABLE.classes.get().cast::<Class>().wrapping_byte_add(key.offset());
+    // SAFETY: one of the table's classes (K1), and nobody writes to them any more (see `Table`).
+    unsafe { &*class }
 }
 
 /// Spans that a class has addresses for; 0 before the start.
 pub(crate) fn span_count() -> usize {
-    let class_log2 = TABLE.class_log2.load(Ordering::Relaxed);
-    if class_log2 == 0 { 0 } else { 1 << (class_log2 - SPAN_LOG2) }
+    (TABLE.bytes.load(Ordering::Relaxed) >> SPAN_LOG2) / CLASS_COUNT
 }
 
 /// The class that `address` lies in; none outside the region.
 #[inline(always)]
-fn class_of(address: *mut u8) -> Option<usize> {
+fn key_at(address: *mut u8) -> Option<Key> {
     let offset = address.addr().wrapping_sub(TABLE.base.load(Ordering::Relaxed).addr());
     if offset >= TABLE.bytes.load(Ordering::Relaxed) {
         return None;
     }
-    Some(offset >> TABLE.class_log2.load(Ordering::Relaxed))
+    Some(Key::at(offset, TABLE.key_shift.load(Ordering::Relaxed)))
 }
 
 /// A slot as the hot path of a free needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     /// Its class.
-    pub(crate) class_index: usize,
-    /// Whether the address is its start.
+    pub(crate) key: Key,
+    /// Whether the address may be its start: it is the start of one of the slot's units. The
+    /// others have words that never say live.
     pub(crate) is_start: bool,
-    /// Its word.
+    /// The word there.
     pub(crate) word: &'static AtomicU16,
 }
 
-/// The slot that `address` lies in; none outside the region.
+/// The slot that starts at `address`, if one does; none outside the region.
 #[inline(always)]
 pub(crate) fn find(address: *mut u8) -> Option<Found> {
-    let class_index = class_of(address)?;
-    let class = class(class_index);
-    // The region starts at a multiple of a span.
-    let in_span = address.addr() & (SPAN_BYTES - 1);
-    let (slot, is_start) = slot_and_start(in_span, class.reciprocal);
-    Some(Found { class_index, is_start, word: class.word_near(address, slot) })
+    let key = key_at(address)?;
+    let class = class_of(key);
+    let (unit, is_start) = class.unit_at(address);
+    Some(Found { key, is_start, word: class.word_of_unit(unit) })
 }
 
 /// All about the slot that `address` lies in; none outside the region.
 #[cold]
 pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
-    let class_index = class_of(address)?;
+    let class_index = key_at(address)?.index();
     let class = class(class_index);
-    let in_span = address.addr() & (SPAN_BYTES - 1);
-    let (span, slot) = class.span_and_slot(address);
-    let distance = in_span - slot * class.slot_bytes();
-    Some(Place { class_index, distance, word: class.word(span, slot) })
+    let offset = address.addr() - class.data.addr();
+    let (slot, _) = slot_at(offset, &CUTS[class_index]);
+    let distance = offset - slot * class.slot_bytes();
+    Some(Place { class_index, distance, word: class.word(slot) })
 }
 
 impl Class {
@@ -246,30 +270,41 @@ impl Class {
     pub(crate) fn fill(&self) -> Fill {
         Fill {
             bytes: self.zeroed_bytes(),
-            second: usize::from(self.fill_second),
-            third: usize::from(self.fill_third),
-            last: usize::from(self.fill_last),
+            second: self.fill_second as usize,
+            third: self.fill_third as usize,
+            last: self.fill_last as usize,
         }
     }
 
-    /// Slots that wait in a thread's quarantine, less one; they are a power of two.
+    /// The least bytes that a live block may have.
     #[inline(always)]
-    pub(crate) fn kept_mask(&self) -> usize {
-        usize::from(self.kept_mask)
+    pub(crate) fn bytes_min(&self) -> usize {
+        self.bytes_min as usize
     }
 
-    /// Slots of a thread's full stack.
+    /// The bytes of a live block whose word is `word`.
     #[inline(always)]
-    pub(crate) fn stack_count(&self) -> usize {
-        self.stack_count as usize
+    pub(crate) fn bytes(&self, word: Word) -> usize {
+        self.bytes_min() + word.bytes_told()
     }
 
-    /// The span and the slot that `address`, one of this class, lies in.
+    /// The word of a live block of so many bytes.
+    #[inline(always)]
+    pub(crate) fn live(&self, family: Family, bytes: usize) -> Word {
+        Word::live(family, bytes - self.bytes_min())
+    }
+
+    /// The span that `address`, one of this class, lies in.
     #[inline]
-    pub(crate) fn span_and_slot(&self, address: *mut u8) -> (usize, usize) {
-        let span = (address.addr() - self.data.addr()) >> SPAN_LOG2;
-        let reciprocal = self.reciprocal;
-        (span, slot_at(address.addr() & (SPAN_BYTES - 1), reciprocal))
+    pub(crate) fn span_of(&self, address: *mut u8) -> usize {
+        (address.addr() - self.data.addr()) >> SPAN_LOG2
+    }
+
+    /// The unit that `address`, one of this class, lies in, and whether it is the unit's first
+    /// byte.
+    #[inline(always)]
+    fn unit_at(&self, address: *mut u8) -> (usize, bool) {
+        unit_at(address.addr() - self.data.addr(), self.reciprocal)
     }
 
     /// Start of its `span`.
@@ -278,61 +313,88 @@ impl Class {
         self.data.wrapping_add(span << SPAN_LOG2)
     }
 
-    /// Metadata of its `span`.
+    /// Head of its `span`.
     #[inline(always)]
-    pub(crate) fn span_meta(&self, span: usize) -> *mut u8 {
-        self.meta_near(self.span_start(span))
+    pub(crate) fn span_head(&self, span: usize) -> *mut u8 {
+        self.heads.wrapping_add(span << self.meta_log2)
     }
 
-    /// Metadata of the span that `address`, one of this class, lies in.
-    #[inline(always)]
-    fn meta_near(&self, address: *mut u8) -> *mut u8 {
-        let meta_log2 = self.meta_log2;
-        let above = (address.addr() >> SPAN_LOG2) << meta_log2;
-        self.meta_bias.wrapping_add(above)
+    /// The words of all slots that have a byte in its `span`: start, and length in bytes.
+    pub(crate) fn span_words(&self, span: usize) -> (*mut u8, usize) {
+        let first = unit_at(span << SPAN_LOG2, self.reciprocal).0;
+        let last = unit_at(((span + 1) << SPAN_LOG2) - 1, self.reciprocal).0;
+        (self.words.wrapping_add(2 * first), 2 * (last + 1 - first))
     }
 
-    /// The word of `slot` in the span that `address`, one of this class, lies in.
+    /// The word of `unit`, one of the class.
     #[inline(always)]
-    fn word_near(&self, address: *mut u8, slot: usize) -> &'static AtomicU16 {
-        let step = self.word_step as usize;
-        let place = self.meta_near(address).wrapping_add(HEAD_BYTES + slot * step);
-        // SAFETY: inside the metadata, which has a word for any address of a span (`geometry`)
-        // and is readable for ever; it is only written for spans that were made writable.
-        unsafe { &*place.cast::<AtomicU16>() }
+    fn word_of_unit(&self, unit: usize) -> &'static AtomicU16 {
+        let place = self.words.cast::<AtomicU16>().wrapping_add(unit);
+        // SAFETY: inside the class's words, which has one for each unit (`geometry`) and is
+        // readable for ever; it is only written for spans that were made writable.
+        unsafe { &*place }
     }
 
-    /// The word of `slot` in `span`.
-    pub(crate) fn word(&self, span: usize, slot: usize) -> &'static AtomicU16 {
-        self.word_near(self.span_start(span), slot)
+    /// The word of `slot`, counted from the class's start.
+    fn word(&self, slot: usize) -> &'static AtomicU16 {
+        self.word_of_unit(slot << self.units_log2)
     }
 
     /// The word of the slot that starts at `start`, which is one of this class.
     #[inline(always)]
     pub(crate) fn word_at(&self, start: *mut u8) -> &'static AtomicU16 {
-        let reciprocal = self.reciprocal;
-        let slot = slot_at(start.addr() & (SPAN_BYTES - 1), reciprocal);
-        self.word_near(start, slot)
+        self.word_of_unit(self.unit_at(start).0)
     }
 
-    /// What stands behind a block whose end is `end`. No byte of it is 0, so that a string's end
-    /// written there is seen.
+    /// What stands behind a block whose end is `end`.
     #[inline(always)]
     pub(crate) fn canary(&self, end: *mut u8) -> u64 {
-        let mixed = (end.addr() as u64 ^ self.secret).wrapping_mul(self.factor);
-        mixed | 0x0101_0101_0101_0101
+        canary(self.secret, end)
     }
+}
+
+/// What stands behind a block whose end is `end`, in a class of that secret. No byte of it is 0, so
+/// that a string's end written there is seen: of the low four each has a bit set here, of the
+/// others [`secret_for`] chose the secret's.
+#[inline(always)]
+fn canary(secret: u64, end: *mut u8) -> u64 {
+    (end.addr() as u64 ^ secret) | 0x0101_0101
 }
 
 /// The word as a value.
 #[inline(always)]
 pub(crate) fn load(word: &AtomicU16) -> Word {
-    Word(word.load(Ordering::Relaxed))
+    Word(u32::from(word.load(Ordering::Relaxed)))
 }
 
 /// Stores a word.
 #[inline(always)]
 pub(crate) fn store(place: &AtomicU16, word: Word) {
     // Release: pairs with the Acquire in `sweep`, which looks at other threads' blocks.
-    place.store(word.0, Ordering::Release);
+    place.store(word.0 as u16, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::without_provenance_mut;
+
+    use super::{canary, secret_for};
+    use crate::random::Seed;
+
+    #[test]
+    fn no_byte_of_a_canary_is_zero() {
+        const BYTES: usize = 1 << 34;
+        let mut seed = Seed::new(core::ptr::null());
+        for number in 0..64 {
+            // Where classes may lie: at multiples of a span, below the end of user space.
+            let data = without_provenance_mut::<u8>(((seed.next() >> 17) as usize >> 18) << 18);
+            let secret = secret_for(data, BYTES, &mut seed);
+            for step in 0..4096 {
+                let end = data.wrapping_add(step * (BYTES / 4096) + number);
+                let bytes = canary(secret, end).to_ne_bytes();
+                assert!(!bytes.contains(&0), "{data:p} {end:p}");
+            }
+            assert_ne!(canary(secret, data), canary(secret, data.wrapping_add(32)));
+        }
+    }
 }

@@ -36,23 +36,23 @@ impl Fill {
     }
 }
 
-/// Where a group's sixteens lie that begins at `from`.
+/// Calls `work` with the place of each sixteen of a range from `start`, of some twice.
 #[inline(always)]
-fn group(from: usize) -> [usize; 4] {
-    [from, from + STEP, from + 2 * STEP, from + 3 * STEP]
-}
-
-/// Calls `work` with the place of each sixteen of a range, of some twice.
-#[inline(always)]
-fn each(fill: Fill, mut work: impl FnMut([usize; 4])) {
+fn each(start: *mut u8, fill: Fill, mut work: impl FnMut(*mut Quad)) {
     let Fill { bytes, second, third, last } = fill;
-    work([0, second, third, last]);
+    for offset in [0, second, third, last] {
+        work(start.wrapping_add(offset).cast());
+    }
     if bytes > GROUP {
-        let last = bytes - GROUP;
-        work(group(last));
+        let mut group = |from: *mut u8| {
+            for number in 0..GROUP / STEP {
+                work(from.cast::<Quad>().wrapping_add(number));
+            }
+        };
+        group(start.wrapping_add(bytes - GROUP));
         if bytes > 2 * GROUP {
-            work(group(GROUP));
-            work(group(last.min(2 * GROUP)));
+            group(start.wrapping_add(GROUP));
+            group(start.wrapping_add((bytes - GROUP).min(2 * GROUP)));
         }
     }
 }
@@ -64,12 +64,8 @@ fn each(fill: Fill, mut work: impl FnMut([usize; 4])) {
 #[inline(always)]
 pub(crate) unsafe fn zero(start: *mut u8, fill: Fill) {
     debug_assert!(start.addr().is_multiple_of(STEP));
-    each(fill, |offsets| {
-        for offset in offsets {
-            // SAFETY: a sixteen of the range, aligned to 16.
-            unsafe { start.wrapping_add(offset).cast::<Quad>().write(Quad([0; 2])) };
-        }
-    });
+    // SAFETY: a sixteen of the range, aligned to 16.
+    each(start, fill, |place| unsafe { place.write(Quad([0; 2])) });
 }
 
 /// Whether all of a range from `start` are 0.
@@ -80,12 +76,10 @@ pub(crate) unsafe fn zero(start: *mut u8, fill: Fill) {
 pub(crate) unsafe fn is_zero(start: *const u8, fill: Fill) -> bool {
     debug_assert!(start.addr().is_multiple_of(STEP));
     let mut seen = [0; 2];
-    each(fill, |offsets| {
-        for offset in offsets {
-            // SAFETY: a sixteen of the range, aligned to 16.
-            let here = unsafe { start.wrapping_add(offset).cast::<Quad>().read() };
-            seen = [seen[0] | here.0[0], seen[1] | here.0[1]];
-        }
+    each(start.cast_mut(), fill, |place| {
+        // SAFETY: a sixteen of the range, aligned to 16; it is only read.
+        let here = unsafe { place.read() };
+        seen = [seen[0] | here.0[0], seen[1] | here.0[1]];
     });
     seen[0] | seen[1] == 0
 }

@@ -2,7 +2,7 @@
 
 use heapwright_core::family::Family;
 
-use crate::class::{Found, Place, class, find, load, place_of, store};
+use crate::class::{Found, Place, class, class_of, find, load, place_of, store};
 use crate::fill::zero;
 use crate::large;
 use crate::refill::push_slow;
@@ -35,9 +35,8 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
         refuse(ptr, how.family);
         return;
     }
-    let slot_bytes = class(found.class_index).slot_bytes();
     if let Some(told) = how.bytes
-        && told != slot_bytes - word.slack_bytes()
+        && told != class_of(found.key).bytes(word)
     {
         tell_wrong_size(ptr, how.family, told);
     }
@@ -47,8 +46,8 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
 /// Takes back the live block at `ptr`, whose word is `word`.
 #[inline(always)]
 fn take_back(ptr: *mut u8, found: Found, word: Word) {
-    let class = class(found.class_index);
-    let end = ptr.wrapping_add(class.slot_bytes() - word.slack_bytes());
+    let class = class_of(found.key);
+    let end = ptr.wrapping_add(class.bytes(word));
     let canary = class.canary(end);
     if cfg!(not(heapwright_hardened_without = "canary")) {
         // SAFETY: a live block's canary lies behind it, in its slot.
@@ -64,11 +63,11 @@ fn take_back(ptr: *mut u8, found: Found, word: Word) {
     }
     store(found.word, Word::FREED);
     if let Some(cache) = tls::cache()
-        && cache.push(found.class_index, ptr, class.kept_mask(), class.stack_count())
+        && cache.push(found.key, ptr)
     {
         return;
     }
-    push_slow(found.class_index, ptr);
+    push_slow(found.key, ptr);
 }
 
 /// Tells why `ptr` cannot be given back; a block of another family is, if the program goes on.
@@ -90,9 +89,10 @@ fn refuse(ptr: *mut u8, taker: Family) {
 
 /// Why the address at `place` cannot be given to `taker`'s functions.
 pub(crate) fn what_is_wrong(ptr: *mut u8, place: Place, taker: Family) -> Misuse {
-    let slot_bytes = class(place.class_index).slot_bytes();
+    let class = class(place.class_index);
+    let slot_bytes = class.slot_bytes();
     let word = load(place.word);
-    let bytes = slot_bytes.saturating_sub(word.slack_bytes());
+    let bytes = class.bytes(word);
     let (distance, start) = (place.distance, ptr.addr() - place.distance);
     match word.state() {
         State::Live(family) if distance == 0 => Misuse::WrongFunction { bytes, family, taker },
@@ -117,10 +117,10 @@ fn tell_wrong_size(ptr: *mut u8, family: Family, told: usize) {
 #[inline(never)]
 pub(crate) fn overwritten(ptr: *mut u8, noticed: Noticed) {
     let Some(found) = find(ptr) else { return };
-    let class = class(found.class_index);
+    let class = class_of(found.key);
     let word = load(found.word);
     let State::Live(family) = word.state() else { return };
-    let bytes = class.slot_bytes() - word.slack_bytes();
+    let bytes = class.bytes(word);
     let end = ptr.wrapping_add(bytes);
     // SAFETY: a live block's canary lies behind it, in its slot.
     let there = unsafe { end.cast::<u64>().read_unaligned() };
@@ -135,7 +135,7 @@ fn live_bytes(ptr: *mut u8) -> Option<usize> {
     let found = find(ptr)?;
     let word = load(found.word);
     let is_live = matches!(word.state(), State::Live(_)) && found.is_start;
-    is_live.then(|| class(found.class_index).slot_bytes() - word.slack_bytes())
+    is_live.then(|| class_of(found.key).bytes(word))
 }
 
 /// Bytes of a live block, as requested; 0 for null, and for anything else, which is told.

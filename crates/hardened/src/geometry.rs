@@ -1,13 +1,15 @@
 //! How classes and spans are cut, as arithmetic.
 //!
-//! A span is 256 KiB of addresses of one class, the last of them a guard. Its metadata is a piece
-//! of the class's metadata: head, a word for each slot, a bit for each slot.
+//! A class is cut into slots from its first address to its last, as if nothing lay between: so one
+//! multiplication leads from an address to its slot. A span is 256 KiB of these addresses, the last
+//! of them a guard; the slots that lie wholly in it before its guard are the span's. Words lie in
+//! the order of slots, one row a class; a head and a bit for each slot are kept for each span.
 #![forbid(unsafe_code)]
 
 use heapwright_core::size_class::{self, QUANTUM_BYTES, class_of_aligned};
 
 use crate::fill::FILL_BYTES_MAX;
-use crate::word::SLACK_BYTES_MAX;
+use crate::word::BYTES_TOLD_MAX;
 
 /// Bytes behind each small block that nobody asked for: its canary.
 pub(crate) const CANARY_BYTES: usize = size_of::<u64>();
@@ -23,6 +25,8 @@ pub(crate) const SPAN_SLOTS_BYTES: usize = SPAN_BYTES - GUARD_BYTES;
 pub(crate) const HEAD_BYTES: usize = 64;
 /// Requests with a class found by table.
 pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
+/// Bytes of what tables keep of each class: a cache line.
+pub(crate) const KEY_STEP_BYTES: usize = 64;
 /// Classes of the other heaps, which come first.
 const COMMON_COUNT: usize = size_class::CLASS_COUNT;
 /// Classes above them step by so much: slots of whole pages on most machines, and a slack that a
@@ -73,11 +77,11 @@ const ALIGN_BYTES_MAX: usize = 4096;
 const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
 const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
 const _: () = assert!(ZEROED_BYTES_MAX <= FILL_BYTES_MAX);
-// The largest slack: of a request just above a multiple of its alignment.
+// The most that a slot exceeds its request by: one just above a multiple of its alignment.
 const _: () =
-    assert!(ALIGN_BYTES_MAX + size_class::SMALL_BYTES_MAX / 9 + CANARY_BYTES <= SLACK_BYTES_MAX);
+    assert!(ALIGN_BYTES_MAX + size_class::SMALL_BYTES_MAX / 9 + CANARY_BYTES <= BYTES_TOLD_MAX);
 const _: () = assert!(WIDE_STEP_BYTES >= ALIGN_BYTES_MAX);
-const _: () = assert!(WIDE_STEP_BYTES + CANARY_BYTES <= SLACK_BYTES_MAX);
+const _: () = assert!(WIDE_STEP_BYTES + CANARY_BYTES <= BYTES_TOLD_MAX);
 
 /// Bytes of a slot of `class_index`, which is below [`CLASS_COUNT`].
 pub(crate) const fn class_bytes(class_index: usize) -> usize {
@@ -96,12 +100,51 @@ const fn class_of(bytes: usize) -> usize {
     COMMON_COUNT + (bytes - size_class::SMALL_BYTES_MAX).div_ceil(WIDE_STEP_BYTES) - 1
 }
 
+/// A class as hot paths name it: where its line lies in a table of lines.
+///
+/// # Invariant
+/// - K1: a multiple of [`KEY_STEP_BYTES`] below [`CLASS_PLACES`] of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(u16);
+
+impl Key {
+    /// Of `class_index`, which is below [`CLASS_PLACES`].
+    #[inline(always)]
+    pub(crate) const fn of(class_index: usize) -> Self {
+        Self(((class_index % CLASS_PLACES) * KEY_STEP_BYTES) as u16)
+    }
+
+    /// Of the class that the byte `offset` of the region lies in; `shift` is [`shift`](Self::shift)'s.
+    #[inline(always)]
+    pub(crate) fn at(offset: usize, shift: u32) -> Self {
+        const MASK: usize = (CLASS_PLACES - 1) * KEY_STEP_BYTES;
+        Self(((offset >> (shift % usize::BITS)) & MASK) as u16)
+    }
+
+    /// How far an offset is shifted where classes have `1 << class_log2` bytes.
+    pub(crate) const fn shift(class_log2: u32) -> u32 {
+        class_log2 - KEY_STEP_BYTES.ilog2()
+    }
+
+    /// The class's number.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        self.offset() / KEY_STEP_BYTES
+    }
+
+    /// Bytes from a table's start to the class's line.
+    #[inline(always)]
+    pub(crate) fn offset(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// Class of each request of at most [`TINY_BYTES_MAX`], its canary included.
-static TINY_CLASSES: [u8; TINY_BYTES_MAX + 1] = {
-    let mut table = [0; TINY_BYTES_MAX + 1];
+static TINY_CLASSES: [Key; TINY_BYTES_MAX + 1] = {
+    let mut table = [Key::of(0); TINY_BYTES_MAX + 1];
     let mut bytes = 0;
     while bytes < table.len() {
-        table[bytes] = class_of(bytes + CANARY_BYTES) as u8;
+        table[bytes] = Key::of(class_of(bytes + CANARY_BYTES));
         bytes += 1;
     }
     table
@@ -112,13 +155,17 @@ static TINY_CLASSES: [u8; TINY_BYTES_MAX + 1] = {
 pub(crate) struct Cut {
     /// Bytes of a slot.
     pub(crate) slot_bytes: u32,
-    /// Slots of a span.
-    pub(crate) slot_count: u32,
-    /// Of the slot's bytes, 64 bits of fraction, rounded up: for [`slot_at`].
+    /// Slots of a span, at most.
+    pub(crate) slot_count_max: u32,
+    /// Bytes of a unit: a part of the slot, so that the words of all units lie 2 bytes apart.
+    pub(crate) unit_bytes: u32,
+    /// log2 of a slot's units; the first of them has the slot's word, the others have none.
+    pub(crate) units_log2: u32,
+    /// Of the unit's bytes, 64 bits of fraction, rounded up: for [`unit_at`].
     pub(crate) reciprocal: u64,
-    /// Bytes from one slot's word to the next one's.
-    pub(crate) word_step: u32,
-    /// log2 of the bytes of a span's metadata.
+    /// The least bytes that a live block may have: what its word tells is added to them.
+    pub(crate) bytes_min: u32,
+    /// log2 of the bytes of a span's head and bits.
     pub(crate) meta_log2: u32,
     /// Bytes of a slot that are zeroed at its free.
     pub(crate) zeroed_bytes: u32,
@@ -159,17 +206,20 @@ impl Cut {
         } else {
             batch
         };
-        let word_step = word_step(batch);
-        let meta_bytes = HEAD_BYTES + words_bytes(bytes, word_step) + bits_bytes(count);
+        let units_log2 = units_log2(bytes, batch);
+        let unit = bytes >> units_log2;
+        let meta_bytes = HEAD_BYTES + bits_bytes(count);
         let pairs = if STACK_BYTES / bytes < STACK { STACK_BYTES / bytes } else { STACK };
         let pairs = if pairs < 2 * batch { 1 } else { pairs / (2 * batch) };
         let share = DEPOT_SHARE_BYTES / bytes / batch;
         let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
         Self {
             slot_bytes: bytes as u32,
-            slot_count: count as u32,
-            reciprocal: (u64::MAX / bytes as u64) + 1,
-            word_step: word_step as u32,
+            slot_count_max: count as u32,
+            unit_bytes: unit as u32,
+            units_log2,
+            reciprocal: (u64::MAX / unit as u64) + 1,
+            bytes_min: bytes.saturating_sub(BYTES_TOLD_MAX) as u32,
             meta_log2: meta_bytes.next_power_of_two().ilog2(),
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
@@ -180,38 +230,55 @@ impl Cut {
         }
     }
 
-    /// Where a span's bits start in its metadata.
-    pub(crate) fn bits_offset(&self) -> usize {
-        HEAD_BYTES + words_bytes(self.slot_bytes as usize, self.word_step as usize)
+    /// Bytes of the words of a class of `class_bytes` addresses: one for each unit that begins in
+    /// it.
+    pub(crate) fn words_bytes(&self, class_bytes: usize) -> usize {
+        class_bytes.div_ceil(self.unit_bytes as usize) * size_of::<u16>()
+    }
+
+    /// The slots of `span`, a span of the class: the first one's distance from the class's start,
+    /// and how many there are. They lie wholly before the span's guard; the first one's word
+    /// begins a cache line, so that the batches that follow each other have lines of their own.
+    pub(crate) fn slots_of(&self, span: usize) -> (usize, usize) {
+        let (start, slot_bytes) = (span << SPAN_LOG2, self.slot_bytes as usize);
+        let (slot, is_start) = slot_at(start, self);
+        let slot = slot + usize::from(!is_start);
+        let first = slot.next_multiple_of(self.slots_of_line()) * slot_bytes;
+        (first, (start + SPAN_SLOTS_BYTES - first) / slot_bytes)
+    }
+
+    /// Slots whose words share a cache line, at least one.
+    fn slots_of_line(&self) -> usize {
+        ((BATCH_WORDS_BYTES / size_of::<u16>()) >> self.units_log2).max(1)
     }
 }
 
-/// Bytes of the words: one for each slot that would begin in the span, its guard included, so that
-/// any address of the span has a word.
-const fn words_bytes(slot_bytes: usize, word_step: usize) -> usize {
-    (SPAN_BYTES.div_ceil(slot_bytes) * word_step).next_multiple_of(8)
-}
-
-/// Bytes from one word to the next where `batch` slots are taken together.
-const fn word_step(batch: usize) -> usize {
-    let bytes = BATCH_WORDS_BYTES.div_ceil(batch);
-    if bytes < size_of::<u16>() { size_of::<u16>() } else { bytes.next_power_of_two() }
+/// log2 of the units of a slot of `bytes`, where `batch` of them are taken together: as few as
+/// keep the words of two batches from sharing a cache line.
+const fn units_log2(bytes: usize, batch: usize) -> u32 {
+    let step = BATCH_WORDS_BYTES.div_ceil(batch).next_power_of_two();
+    let units = if step < size_of::<u16>() { 1 } else { step / size_of::<u16>() };
+    assert!(bytes.is_multiple_of(units * QUANTUM_BYTES) || units == 1);
+    units.ilog2()
 }
 
 const fn bits_bytes(slot_count: usize) -> usize {
     slot_count.div_ceil(64) * 8
 }
 
-/// The slot that the byte `offset` of a span lies in.
-#[inline(always)]
-pub(crate) fn slot_at(offset: usize, reciprocal: u64) -> usize {
-    slot_and_start(offset, reciprocal).0
+/// The slot of a class cut so that the byte `offset` of the class lies in, and whether it is the
+/// slot's first.
+pub(crate) fn slot_at(offset: usize, cut: &Cut) -> (usize, bool) {
+    let (unit, is_start) = unit_at(offset, cut.reciprocal);
+    let slot = unit >> cut.units_log2;
+    (slot, is_start && slot << cut.units_log2 == unit)
 }
 
-/// The slot that the byte `offset` of a span lies in, and whether it is the slot's first: the
-/// product's fraction is then less than that of one byte more.
+/// The unit that the byte `offset` of a class lies in, and whether it is the unit's first: the
+/// product's fraction is then less than that of one byte more. Exact, since what the reciprocal
+/// is rounded up by, times the offset, stays below one byte's fraction.
 #[inline(always)]
-pub(crate) fn slot_and_start(offset: usize, reciprocal: u64) -> (usize, bool) {
+pub(crate) fn unit_at(offset: usize, reciprocal: u64) -> (usize, bool) {
     let product = u128::from(reciprocal) * offset as u128;
     let (whole, fraction) = ((product >> u64::BITS) as usize, product as u64);
     (whole, fraction < reciprocal)
@@ -219,15 +286,15 @@ pub(crate) fn slot_and_start(offset: usize, reciprocal: u64) -> (usize, bool) {
 
 /// Class of a request of `bytes` if the table has it.
 #[inline(always)]
-pub(crate) fn class_for_tiny(bytes: usize) -> Option<usize> {
-    TINY_CLASSES.get(bytes).map(|class| usize::from(*class))
+pub(crate) fn class_for_tiny(bytes: usize) -> Option<Key> {
+    TINY_CLASSES.get(bytes).copied()
 }
 
 /// Class of a request of `bytes`; none for large ones.
 #[inline(always)]
 pub(crate) fn class_for(bytes: usize) -> Option<usize> {
     match TINY_CLASSES.get(bytes) {
-        Some(class) => Some(usize::from(*class)),
+        Some(class) => Some(class.index()),
         None if bytes <= SMALL_REQUEST_BYTES_MAX => Some(class_of(bytes + CANARY_BYTES)),
         None => None,
     }
@@ -264,30 +331,69 @@ pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
 #[cfg(test)]
 mod tests {
     use super::{
-        CANARY_BYTES, CUTS, KEPT_MAX, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, STACK, class_for,
-        class_for_aligned, slot_and_start, slot_at,
+        CANARY_BYTES, CLASS_COUNT, CUTS, KEPT_MAX, Key, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES,
+        SPAN_SLOTS_BYTES, STACK, class_for, class_for_aligned, slot_at, unit_at,
     };
-    use crate::word::SLACK_BYTES_MAX;
+    use crate::word::BYTES_TOLD_MAX;
+
+    /// Addresses of the largest class.
+    const CLASS_BYTES: usize = 1 << 34;
 
     #[test]
-    fn every_byte_of_a_span_leads_to_its_slot() {
+    fn every_class_has_its_key() {
+        for class_index in 0..CLASS_COUNT {
+            let key = Key::of(class_index);
+            assert_eq!(key.index(), class_index);
+            assert_eq!(Key::at((class_index << 34) + 12_345, Key::shift(34)), key);
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_class_leads_to_its_slot() {
+        for cut in &CUTS {
+            let (bytes, unit) = (cut.slot_bytes as usize, cut.unit_bytes as usize);
+            let last = (CLASS_BYTES - SPAN_BYTES) / bytes;
+            for slot in (0..SPAN_BYTES / bytes).chain(last..last + SPAN_BYTES / bytes) {
+                let start = slot * bytes;
+                for distance in (0..bytes.min(4096)).chain([bytes - 1]) {
+                    assert_eq!(slot_at(start + distance, cut), (slot, distance == 0));
+                    let found = unit_at(start + distance, cut.reciprocal);
+                    let expected = (start + distance) / unit;
+                    assert_eq!(found, (expected, (start + distance).is_multiple_of(unit)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn spans_slots_lie_in_them_and_before_their_guard() {
         for cut in &CUTS {
             let bytes = cut.slot_bytes as usize;
-            for slot in 0..SPAN_BYTES / bytes {
-                assert_eq!(slot_at(slot * bytes, cut.reciprocal), slot);
-                for distance in 0..bytes.min(SPAN_BYTES - slot * bytes) {
-                    let found = slot_and_start(slot * bytes + distance, cut.reciprocal);
-                    assert_eq!(found, (slot, distance == 0));
-                }
-                assert_eq!(slot_at(slot * bytes + bytes - 1, cut.reciprocal), slot);
+            for span in (0..300).chain([(CLASS_BYTES / SPAN_BYTES) - 1]) {
+                let (first, count) = cut.slots_of(span);
+                let start = span * SPAN_BYTES;
+                let line_bytes = bytes * cut.slots_of_line();
+                assert!(first >= start && first < start + line_bytes);
+                assert!(first.is_multiple_of(line_bytes));
+                assert!((1..=cut.slot_count_max as usize).contains(&count));
+                assert!(first + count * bytes <= start + SPAN_SLOTS_BYTES);
+                assert!(first + (count + 1) * bytes > start + SPAN_SLOTS_BYTES);
             }
+        }
+    }
+
+    #[test]
+    fn cuts_fit_together() {
+        for cut in &CUTS {
             let meta_bytes = 1 << cut.meta_log2;
-            assert!(cut.bits_offset() + (cut.slot_count as usize).div_ceil(64) * 8 <= meta_bytes);
+            let bits_bytes = (cut.slot_count_max as usize).div_ceil(64) * 8;
+            assert!(super::HEAD_BYTES + bits_bytes <= meta_bytes);
+            assert_eq!(cut.unit_bytes << cut.units_log2, cut.slot_bytes);
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);
             assert!(cut.stack_count as usize <= STACK);
             assert!(cut.stack_count.is_multiple_of(2 * cut.batch_count), "a refill fits");
-            assert!(cut.batch_count * cut.word_step >= 64);
+            assert!(cut.batch_count << (cut.units_log2 + 1) >= 64);
             assert!(cut.depot_share >= 2 * cut.batch_count);
             assert!(cut.depot_count >= cut.depot_share);
             assert!(cut.depot_count.is_multiple_of(cut.batch_count));
@@ -295,16 +401,19 @@ mod tests {
     }
 
     #[test]
-    fn each_request_has_room_for_its_canary_and_a_slack_that_its_word_holds() {
+    fn each_request_has_room_for_its_canary_and_a_size_that_its_word_holds() {
+        let fits = |bytes: usize, class_index: usize| {
+            let cut = &CUTS[class_index];
+            let least = cut.bytes_min as usize;
+            assert!(bytes + CANARY_BYTES <= cut.slot_bytes as usize);
+            assert!((least..=least + BYTES_TOLD_MAX).contains(&bytes), "{bytes}");
+        };
         for bytes in 0..=SMALL_REQUEST_BYTES_MAX {
-            let class_index = class_for(bytes).expect("small");
-            let slack = CUTS[class_index].slot_bytes as usize - bytes;
-            assert!((CANARY_BYTES..=SLACK_BYTES_MAX).contains(&slack));
+            fits(bytes, class_for(bytes).expect("small"));
             for align in [16, 32, 512, 4096] {
                 let Some(class_index) = class_for_aligned(bytes, align) else { continue };
-                let slot_bytes = CUTS[class_index].slot_bytes as usize;
-                assert!(slot_bytes.is_multiple_of(align));
-                assert!((CANARY_BYTES..=SLACK_BYTES_MAX).contains(&(slot_bytes - bytes)));
+                assert!((CUTS[class_index].slot_bytes as usize).is_multiple_of(align));
+                fits(bytes, class_index);
             }
         }
         assert_eq!(class_for(SMALL_REQUEST_BYTES_MAX + 1), None);

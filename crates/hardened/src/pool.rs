@@ -3,20 +3,23 @@
 //!
 //! # Invariants
 //! - P1: the list has exactly the spans with room, but for those of `clean` and the retired ones.
-//! - P2: spans from `frontier` on were never committed.
+//! - P2: spans from `frontier` on hold no slots; those from `committed` on cannot yet.
 
 use crate::geometry::CLASS_COUNT;
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::class::span_count;
 use crate::depot::Depot;
-use crate::space::{commit_span, populate, purge_span};
+use crate::space::{commit_spans, populate, purge_span};
 use crate::span::{NO_SPAN, Span};
 use crate::wait::Lock;
 
 /// Empty spans keep their memory up to this, over all classes, or up to a share of what is in use.
 const EMPTY_BYTES_MIN: usize = 32 << 20;
 const EMPTY_SHARE: usize = 4;
+
+/// Spans that are committed at once, at most: each call makes the kernel look at its mappings.
+const COMMIT_SPANS_MAX: u32 = 8;
 
 /// Bytes of slots that are touched together.
 const FRESH_BYTES_MIN: u32 = 4096;
@@ -36,8 +39,10 @@ pub(crate) struct Pool {
     clean: u32,
     /// The first committed span.
     pub(crate) first: u32,
-    /// Behind the last committed span.
+    /// Behind the last span that ever held slots.
     pub(crate) frontier: u32,
+    /// Behind the last committed span.
+    committed: u32,
     /// Free slots that no thread has; the spans know nothing of them.
     pub(crate) depot: Depot,
 }
@@ -56,7 +61,14 @@ fn span_memory(span: Span) -> usize {
 
 impl Pool {
     const fn new() -> Self {
-        Self { head: NO_SPAN, clean: NO_SPAN, first: 0, frontier: 0, depot: Depot::new() }
+        Self {
+            head: NO_SPAN,
+            clean: NO_SPAN,
+            first: 0,
+            frontier: 0,
+            committed: 0,
+            depot: Depot::new(),
+        }
     }
 
     /// The class's spans begin at `number`: once, before the first of them.
@@ -64,6 +76,7 @@ impl Pool {
         debug_assert_eq!(self.first, self.frontier);
         self.first = number;
         self.frontier = number;
+        self.committed = number;
         self.depot = depot;
     }
 
@@ -105,7 +118,7 @@ impl Pool {
         // A class of one span grows by pages, a larger one by more.
         let is_large = self.frontier - self.first > 1;
         let bytes = if is_large { FRESH_BYTES_MAX } else { FRESH_BYTES_MIN };
-        let (touched, left) = (span.touched(), span.cut.slot_count - span.touched());
+        let (touched, left) = (span.touched(), span.slot_count - span.touched());
         let count = (bytes / span.cut.slot_bytes).max(batch).min(left) / batch * batch;
         if span.free_count() > 0 || count == 0 || !self.depot.has_room(count as usize) {
             return false;
@@ -132,7 +145,7 @@ impl Pool {
             return false;
         }
         let touched = span.touched();
-        if free_count == 0 && touched == span.cut.slot_count {
+        if free_count == 0 && touched == span.slot_count {
             self.link(class_index, span);
         }
         if free_count + 1 == touched {
@@ -168,7 +181,8 @@ impl Pool {
     /// Gives the memory of an empty span back.
     fn clean(&mut self, class_index: usize, span: Span) {
         let bytes = span_memory(span);
-        if !purge_span(span.slot_start(0), bytes) {
+        let start = span.class.span_start(span.number as usize);
+        if !purge_span(start, span.slot_start(0).addr() - start.addr() + bytes) {
             return;
         }
         EMPTY_BYTES.fetch_sub(bytes, Ordering::Relaxed);
@@ -186,9 +200,7 @@ impl Pool {
             self.clean = Span::at(class_index, number).head.next.load(Ordering::Relaxed);
             number
         } else {
-            if self.frontier as usize >= span_count()
-                || !commit_span(class_index, self.frontier as usize)
-            {
+            if self.frontier == self.committed && !self.commit_more(class_index) {
                 return false;
             }
             self.frontier += 1;
@@ -196,6 +208,17 @@ impl Pool {
         };
         SPAN_BYTES_IN_USE.fetch_add(crate::geometry::SPAN_BYTES, Ordering::Relaxed);
         self.link(class_index, Span::at(class_index, number));
+        true
+    }
+
+    /// Commits the spans behind the last one: more at once in a class that has many.
+    fn commit_more(&mut self, class_index: usize) -> bool {
+        let left = (span_count() as u32).saturating_sub(self.committed);
+        let count = ((self.committed - self.first) / 4).clamp(1, COMMIT_SPANS_MAX).min(left);
+        if count == 0 || !commit_spans(class_index, self.committed as usize, count as usize) {
+            return false;
+        }
+        self.committed += count;
         true
     }
 

@@ -3,12 +3,12 @@
 use heapwright_core::family::Family;
 
 use crate::alloc::{NO_BLOCK, alloc};
-use crate::class::{Found, class, find, load, place_of, store};
+use crate::class::{Found, class_of, find, load, place_of, store};
 use crate::free::{Return, free, overwritten, what_is_wrong};
 use crate::geometry::class_for;
 use crate::large_realloc;
 use crate::report::{Noticed, tell};
-use crate::word::{State, Word};
+use crate::word::State;
 
 /// Changes a block's size, moving it when it must; null without memory, and the block is then as
 /// it was. Null acts as [`alloc`]. An address that is no block's is told, and null.
@@ -24,8 +24,8 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if !found.is_start || !word.is_live_of(Family::Malloc) {
         return refuse(ptr);
     }
-    let class = class(found.class_index);
-    let old_bytes = class.slot_bytes() - word.slack_bytes();
+    let class = class_of(found.key);
+    let old_bytes = class.bytes(word);
     let end = ptr.wrapping_add(old_bytes).cast::<u64>();
     if cfg!(not(heapwright_hardened_without = "canary")) {
         // SAFETY: a live block's canary lies behind it, in its slot.
@@ -34,7 +34,7 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
             return move_to(ptr, old_bytes, bytes);
         }
     }
-    if class_for(bytes) == Some(found.class_index) {
+    if class_for(bytes) == Some(found.key.index()) {
         resize(ptr, found, old_bytes, bytes);
         return ptr;
     }
@@ -59,7 +59,7 @@ fn move_to(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
 /// Moves the canary of a block that stays in its slot. What lies behind it stays 0.
 fn resize(ptr: *mut u8, found: Found, old_bytes: usize, bytes: usize) {
     let State::Live(family) = load(found.word).state() else { return };
-    let class = class(found.class_index);
+    let class = class_of(found.key);
     let (old_end, end) = (ptr.wrapping_add(old_bytes), ptr.wrapping_add(bytes));
     if cfg!(not(heapwright_hardened_without = "canary")) {
         if bytes < old_bytes {
@@ -71,7 +71,7 @@ fn resize(ptr: *mut u8, found: Found, old_bytes: usize, bytes: usize) {
         // SAFETY: behind the block's new end, in the slot, since its class is that of `bytes`.
         unsafe { end.cast::<u64>().write_unaligned(class.canary(end)) };
     }
-    store(found.word, Word::live(family, class.slot_bytes() - bytes));
+    store(found.word, class.live(family, bytes));
 }
 
 #[cold]

@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::class::{class, load, store};
 use crate::depot::Depot;
 use crate::fill::first_set;
-use crate::geometry::CUTS;
+use crate::geometry::{CUTS, Key};
 use crate::pool::{Pool, pool};
 use crate::random::step;
 use crate::report::{Misuse, Noticed, tell};
@@ -66,15 +66,16 @@ fn take_one(class_index: usize) -> *mut u8 {
 /// Takes in a freed slot whose stack is full.
 #[cold]
 #[inline(never)]
-pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
+pub(crate) fn push_slow(key: Key, slot: *mut u8) {
+    let class_index = key.index();
     let Some(cache) = thread::cache() else {
         give_back(class_index, |giver| giver.give(slot));
         return;
     };
-    let class = class(class_index);
-    if cache.length(class_index) >= class.stack_count() {
-        let batch = CUTS[class_index].batch_count as usize;
-        let half = class.stack_count() / 2;
+    let cut = &CUTS[class_index];
+    if cache.length(class_index) >= cut.stack_count as usize {
+        let batch = cut.batch_count as usize;
+        let half = cut.stack_count as usize / 2;
         give_back(class_index, |giver| {
             if !giver.pool.depot.has_room(half) {
                 // Half of it, since a batch at a time would come here each time.
@@ -83,7 +84,7 @@ pub(crate) fn push_slow(class_index: usize, slot: *mut u8) {
             cache.leave_lowest(class_index, half, &mut giver.pool.depot);
         });
     }
-    let is_taken = cache.push(class_index, slot, class.kept_mask(), class.stack_count());
+    let is_taken = cache.push(key, slot);
     debug_assert!(is_taken, "half of the stack is free");
 }
 

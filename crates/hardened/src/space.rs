@@ -62,35 +62,42 @@ fn reserve_depots() -> Option<NonNull<u8>> {
     Some(start)
 }
 
-/// Makes `span` of `class_index` and its metadata usable, and guards its end; whether the kernel
-/// agreed.
-pub(crate) fn commit_span(class_index: usize, span: usize) -> bool {
+/// Makes `count` spans of `class_index` from number `first` on usable, with their metadata, and
+/// guards the end of each; whether the kernel agreed. A refusal may leave some of it usable.
+pub(crate) fn commit_spans(class_index: usize, first: usize, count: usize) -> bool {
     let class = class(class_index);
-    let page = page_bytes();
-    let meta = class.span_meta(span);
-    let first = meta.map_addr(|address| address / page * page);
-    let end = (meta.addr() + (1 << CUTS[class_index].meta_log2)).next_multiple_of(page);
-    let (Some(first), Some(start)) = (NonNull::new(first), NonNull::new(class.span_start(span)))
-    else {
-        return false;
-    };
-    // SAFETY: whole pages inside the reservation of metadata, which has margins.
-    if unsafe { commit(first, end - first.as_ptr().addr()) }.is_err() {
-        return false;
-    }
-    // SAFETY: a span inside the reservation; only more access is given.
-    if unsafe { commit(start, SPAN_BYTES) }.is_err() {
+    let heads_bytes = count << CUTS[class_index].meta_log2;
+    let (words, words_end) = (class.span_words(first).0, class.span_words(first + count - 1));
+    let words_bytes = words_end.0.addr() + words_end.1 - words.addr();
+    let spans = class.span_start(first);
+    // The spans themselves last: a usable span has its metadata.
+    let ranges =
+        [(class.span_head(first), heads_bytes), (words, words_bytes), (spans, count << SPAN_LOG2)];
+    if !ranges.into_iter().all(|(start, bytes)| commit_pages_of(start, bytes)) {
         return false;
     }
     if cfg!(not(heapwright_hardened_without = "guards")) {
-        // SAFETY: inside the span; no slot lies in its guard.
-        let at = unsafe { start.add(SPAN_SLOTS_BYTES) };
-        // SAFETY: whole pages of the span that hold no slot.
-        if unsafe { guard(at, GUARD_BYTES) }.is_err() {
-            UNGUARDED_SPANS.fetch_add(1, Ordering::Relaxed);
+        for number in 0..count {
+            let at = spans.wrapping_add((number << SPAN_LOG2) + SPAN_SLOTS_BYTES);
+            let Some(at) = NonNull::new(at) else { return false };
+            // SAFETY: whole pages of the span that hold no slot.
+            if unsafe { guard(at, GUARD_BYTES) }.is_err() {
+                UNGUARDED_SPANS.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
     true
+}
+
+/// Makes the pages of `bytes` from `start`, in the region or the metadata, usable; whether the
+/// kernel agreed.
+fn commit_pages_of(start: *mut u8, bytes: usize) -> bool {
+    let page = page_bytes();
+    let end = (start.addr() + bytes).next_multiple_of(page);
+    let first = start.map_addr(|address| address / page * page);
+    let Some(first) = NonNull::new(first) else { return false };
+    // SAFETY: whole pages inside our reservations, which have margins; only more access is given.
+    unsafe { commit(first, end - first.addr().get()) }.is_ok()
 }
 
 /// Has the kernel find memory for the whole pages of `bytes` from `start`, slots that will be used
@@ -107,8 +114,8 @@ pub(crate) fn populate(start: *mut u8, bytes: usize) {
     }
 }
 
-/// Gives the memory of the first `bytes` of a span back; they read as zero then. Whether the
-/// kernel agreed.
+/// Gives the memory of a span back as far as `bytes` from `start`, its first byte; it reads as zero
+/// then. Whether the kernel agreed.
 pub(crate) fn purge_span(start: *mut u8, bytes: usize) -> bool {
     let page = page_bytes();
     // Not over the guard: the range ends where slots end.

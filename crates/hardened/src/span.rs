@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //! Under the lock of the span's class:
-//! - S1: slots from `touched` on were never taken, have no bit, and say fresh.
+//! - S1: slots from number `touched` on, counted in the span, were never taken, have no bit, and say fresh.
 //! - S2: `free_count` is the number of bits.
 
-use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use heapwright_sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::class::{Class, class, load, store};
 use crate::geometry::{CUTS, Cut, HEAD_BYTES};
@@ -37,24 +37,33 @@ pub(crate) struct Span {
     pub(crate) cut: &'static Cut,
     pub(crate) number: u32,
     pub(crate) head: &'static Head,
+    /// Its first slot.
+    first: *mut u8,
+    /// Slots that it has.
+    pub(crate) slot_count: u32,
 }
 
 impl Span {
     /// The span `number` of `class_index`, which was committed.
     pub(crate) fn at(class_index: usize, number: u32) -> Self {
         let class = class(class_index);
-        let head = class.span_meta(number as usize).cast::<Head>();
+        let cut = &CUTS[class_index];
+        let head = class.span_head(number as usize).cast::<Head>();
         // SAFETY: committed metadata of the span (the caller's), aligned to 64, zeroed at first,
         // which is valid; it stays for ever.
         let head = unsafe { &*head };
-        Self { class, cut: &CUTS[class_index], number, head }
+        let (first, count) = cut.slots_of(number as usize);
+        let first = class.span_start(0).wrapping_add(first);
+        Self { class, cut, number, head, first, slot_count: count as u32 }
     }
 
     /// The span of `class_index` that `address` lies in, and the slot.
     #[inline]
     pub(crate) fn around(class_index: usize, address: *mut u8) -> (Self, u32) {
-        let (number, slot) = class(class_index).span_and_slot(address);
-        (Self::at(class_index, number as u32), slot as u32)
+        let number = class(class_index).span_of(address);
+        let span = Self::at(class_index, number as u32);
+        let distance = address.addr().saturating_sub(span.first.addr());
+        (span, (distance / span.cut.slot_bytes as usize) as u32)
     }
 
     /// Slots with a bit.
@@ -69,19 +78,25 @@ impl Span {
 
     /// Whether a slot can be taken.
     pub(crate) fn has_room(self) -> bool {
-        self.free_count() > 0 || self.touched() < self.cut.slot_count
+        self.free_count() > 0 || self.touched() < self.slot_count
     }
 
     /// Start of `slot`.
     pub(crate) fn slot_start(self, slot: u32) -> *mut u8 {
         let offset = slot as usize * self.cut.slot_bytes as usize;
-        self.class.span_start(self.number as usize).wrapping_add(offset)
+        self.first.wrapping_add(offset)
+    }
+
+    /// The word of `slot`.
+    #[inline]
+    pub(crate) fn word(self, slot: u32) -> &'static AtomicU16 {
+        self.class.word_at(self.slot_start(slot))
     }
 
     fn bits(self, word: u32) -> &'static AtomicU64 {
-        debug_assert!(word < self.cut.slot_count.div_ceil(u64::BITS));
-        let offset = self.cut.bits_offset() + word as usize * size_of::<u64>();
-        let place = self.class.span_meta(self.number as usize).wrapping_add(offset);
+        debug_assert!(word < self.slot_count.div_ceil(u64::BITS));
+        let offset = HEAD_BYTES + word as usize * size_of::<u64>();
+        let place = self.class.span_head(self.number as usize).wrapping_add(offset);
         // SAFETY: inside the span's metadata (`geometry`), committed, aligned to 8.
         unsafe { &*place.cast::<AtomicU64>() }
     }
@@ -121,7 +136,7 @@ impl Span {
 
     /// The next `count` slots that were never taken are: by the caller, without bits.
     pub(crate) fn touch(self, count: u32) {
-        debug_assert!(self.touched() + count <= self.cut.slot_count);
+        debug_assert!(self.touched() + count <= self.slot_count);
         self.head.touched.store(self.touched() + count, Ordering::Relaxed);
     }
 
@@ -131,7 +146,7 @@ impl Span {
         const PAGE_BYTES: u32 = 4096;
         let touched = self.touched();
         let more = wished.max(PAGE_BYTES / self.cut.slot_bytes);
-        let end = (touched + more).min(self.cut.slot_count);
+        let end = (touched + more).min(self.slot_count);
         for slot in touched..end {
             let place = self.bits(slot / u64::BITS);
             let bits = place.load(Ordering::Relaxed) | 1 << (slot % u64::BITS);
@@ -144,7 +159,7 @@ impl Span {
     /// Gives `slot` back; whether it had no bit and is free, as it must.
     #[inline]
     pub(crate) fn give(self, slot: u32) -> bool {
-        let word = load(self.class.word(self.number as usize, slot as usize));
+        let word = load(self.word(slot));
         if word != Word::FREED && word != Word::FRESH {
             return false;
         }
@@ -166,8 +181,7 @@ impl Span {
             self.bits(word).store(0, Ordering::Relaxed);
         }
         for slot in 0..self.touched() {
-            let word = self.class.word(self.number as usize, slot as usize);
-            store(word, Word::FRESH);
+            store(self.word(slot), Word::FRESH);
         }
         self.head.free_count.store(0, Ordering::Relaxed);
         self.head.touched.store(0, Ordering::Relaxed);

@@ -48,11 +48,11 @@ pub fn at_exit() {
 }
 
 fn look_at_span(class_index: usize, span: Span) {
-    for slot in 0..span.touched() as usize {
-        let word = span.class.word(span.number as usize, slot);
+    for slot in 0..span.touched() {
+        let word = span.word(slot);
         // Acquire: pairs with the Release in `class::store`.
-        let state = Word(word.load(Ordering::Acquire));
-        let start = span.slot_start(slot as u32);
+        let state = Word(u32::from(word.load(Ordering::Acquire)));
+        let start = span.slot_start(slot);
         match state.state() {
             State::Live(_) => look_at_live(class_index, start, state),
             State::Freed => look_at_zeroes(span.class, start, true),
@@ -68,7 +68,7 @@ fn look_at_live(class_index: usize, start: *mut u8, word: Word) {
         return;
     }
     let class = class(class_index);
-    let end = start.wrapping_add(class.slot_bytes() - word.slack_bytes());
+    let end = start.wrapping_add(class.bytes(word));
     // SAFETY: a live block's canary lies behind it, in its slot.
     if unsafe { end.cast::<u64>().read_unaligned() } != class.canary(end) {
         overwritten(start, Noticed::Exit);
@@ -82,7 +82,7 @@ fn look_at_live(class_index: usize, start: *mut u8, word: Word) {
         if let Some(distance) = set
             && let State::Live(family) = word.state()
         {
-            let bytes = class.slot_bytes() - word.slack_bytes();
+            let bytes = class.bytes(word);
             let misuse = Misuse::Overflow { bytes, family, at: size_of::<u64>() + distance };
             tell(misuse, start.addr(), Noticed::Exit);
         }

@@ -155,7 +155,7 @@ impl Caches {
         // With room for a guard of the kernel's choice on both sides: mappings of their own.
         let place = reserve(size_of::<Cache>(), Protection::ReadWrite).ok()?;
         // SAFETY: fresh memory, zeroed, which is a cache without slots; it is never given back.
-        let cache = unsafe { place.cast::<Cache>().as_ref() };
+        let cache: &'static Cache = unsafe { place.cast().as_ref() };
         cache.begin(self.seed.as_mut().map_or(1, Seed::next));
         cache.next.store(self.all, Ordering::Relaxed);
         self.all = place.as_ptr().cast();

@@ -1,6 +1,7 @@
 //! The word of a slot: 16 bits out of band.
 //!
-//! The low three bits are the state, the others how many bytes of the slot were not asked for.
+//! The low three bits are the state, the others how many bytes were asked for above the least that
+//! the class's blocks may have: above none where slots are small.
 //! Zeroed memory says that the slot was never handed out.
 #![forbid(unsafe_code)]
 
@@ -19,20 +20,20 @@ pub(crate) enum State {
     Freed,
 }
 
-/// A word as it lies in memory.
+/// A word, of which the low 16 bits lie in memory; the others are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word(pub(crate) u16);
+pub(crate) struct Word(pub(crate) u32);
 
 /// Bits of the state.
 const STATE_BITS: u32 = 3;
-const STATE_MASK: u16 = (1 << STATE_BITS) - 1;
-/// Most bytes of a slot that need not be asked for.
-pub(crate) const SLACK_BYTES_MAX: usize = (u16::MAX >> STATE_BITS) as usize;
+const STATE_MASK: u32 = (1 << STATE_BITS) - 1;
+/// The most that a word can tell of a block's bytes.
+pub(crate) const BYTES_TOLD_MAX: usize = (u16::MAX as usize) >> STATE_BITS;
 
 /// The state of a live block of `family`.
 #[inline(always)]
-fn live_state(family: Family) -> u16 {
-    family as u16 + 1
+fn live_state(family: Family) -> u32 {
+    family as u32 + 1
 }
 
 const _: () = assert!(Family::ALL.len() < Word::RETIRED.0 as usize);
@@ -45,23 +46,23 @@ impl Word {
     /// Free.
     pub(crate) const FREED: Self = Self(STATE_MASK);
 
-    /// A live block that leaves `slack_bytes` of its slot.
+    /// A live block of so many bytes above its class's least.
     #[inline(always)]
-    pub(crate) fn live(family: Family, slack_bytes: usize) -> Self {
-        debug_assert!(slack_bytes <= SLACK_BYTES_MAX);
-        Self(live_state(family) | (slack_bytes as u16) << STATE_BITS)
+    pub(crate) fn live(family: Family, bytes_told: usize) -> Self {
+        debug_assert!(bytes_told <= BYTES_TOLD_MAX);
+        Self(live_state(family) | (bytes_told as u32) << STATE_BITS)
     }
 
     /// Whether it is a live block of `family`.
     #[inline(always)]
     pub(crate) fn is_live_of(self, family: Family) -> bool {
-        self.0 & STATE_MASK == live_state(family)
+        (self.0 ^ live_state(family)) & STATE_MASK == 0
     }
 
-    /// Bytes of the slot behind the block.
+    /// Bytes of a live block above its class's least.
     #[inline(always)]
-    pub(crate) fn slack_bytes(self) -> usize {
-        usize::from(self.0 >> STATE_BITS)
+    pub(crate) fn bytes_told(self) -> usize {
+        (self.0 >> STATE_BITS) as usize
     }
 
     /// What the slot is.
@@ -70,7 +71,7 @@ impl Word {
             0 => State::Fresh,
             6 => State::Retired,
             STATE_MASK => State::Freed,
-            live => State::Live(Family::from_number(u32::from(live) - 1)),
+            live => State::Live(Family::from_number(live - 1)),
         }
     }
 }
@@ -79,15 +80,15 @@ impl Word {
 mod tests {
     use heapwright_core::family::Family;
 
-    use super::{SLACK_BYTES_MAX, State, Word};
+    use super::{BYTES_TOLD_MAX, State, Word};
 
     #[test]
-    fn a_word_keeps_family_and_slack() {
+    fn a_word_keeps_family_and_bytes() {
         let all = Family::ALL;
         for family in all {
-            for slack in [8, 9, 23, 4096, SLACK_BYTES_MAX] {
-                let word = Word::live(family, slack);
-                assert_eq!((word.state(), word.slack_bytes()), (State::Live(family), slack));
+            for bytes in [0, 1, 23, 4096, BYTES_TOLD_MAX] {
+                let word = Word::live(family, bytes);
+                assert_eq!((word.state(), word.bytes_told()), (State::Live(family), bytes));
                 for other in all {
                     assert_eq!(word.is_live_of(other), other == family);
                 }

@@ -1,10 +1,11 @@
 //! Getting blocks: fresh, zeroed, aligned, resized.
 
 use heapwright_core::size_class::{
-    QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned, class_of_tiny,
+    QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of, class_of_tiny,
 };
 
 use crate::free::{free, is_in_region, usable_bytes};
+use crate::geometry::class_of_aligned;
 use crate::large;
 use crate::life;
 use crate::pool::lock;

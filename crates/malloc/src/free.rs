@@ -138,6 +138,27 @@ pub(crate) unsafe fn push_local(head: &Descriptor, block: Block) -> bool {
     until_wake == 0
 }
 
+/// Links a batch of `count` blocks from `first` to `last` into the span of `head`; whether the
+/// span has to be looked at then, for which its `until_wake` is 0 like after a single free.
+///
+/// # Safety
+/// - The calling thread owns the span, is in a slow path with its heap's lock, and the blocks are
+///   slots of the span, linked and given up.
+pub(crate) unsafe fn push_batch(head: &Descriptor, first: Block, last: Block, count: u32) -> bool {
+    // SAFETY: given up by the caller.
+    unsafe { block::set_next(last, head.local_free.load(Ordering::Relaxed)) };
+    // Release: as in `push_local`.
+    head.local_free.store(first, Ordering::Release);
+    let until_wake = head.until_wake.load(Ordering::Relaxed) - count as i32;
+    if until_wake <= 0 {
+        // Fewer are used than the span waited for; their sum stays the number used (I2).
+        let wake_at = head.wake_at.load(Ordering::Relaxed) + until_wake;
+        head.wake_at.store(wake_at, Ordering::Relaxed);
+    }
+    head.until_wake.store(until_wake.max(0), Ordering::Relaxed);
+    until_wake <= 0
+}
+
 #[cold]
 #[inline(never)]
 fn wake(head: &'static Descriptor) {
@@ -198,8 +219,7 @@ unsafe fn free_slow(ptr: *mut u8, taker: u8) {
     {
         // SAFETY: heaps live for ever; null when the span has changed hands meanwhile.
         if let Some(heap) = unsafe { head.heap.load(Ordering::Relaxed).as_ref() } {
-            let class_index = usize::from(head.class_index.load(Ordering::Relaxed));
-            match own.outbox.add(heap, block, class_index) {
+            match own.outbox.add(heap, block, Span::of(head)) {
                 Added::Kept => return,
                 // A thread that only frees has no other slow path.
                 Added::Sent => return life::heartbeat(),
@@ -248,8 +268,9 @@ pub(crate) fn free_redirected(
                 core::hint::spin_loop();
                 continue;
             };
-            // SAFETY: the block was given up and is in no list. A closed queue means that the
-            // owner has changed: look again.
+            // SAFETY: the block was given up and is in no list.
+            unsafe { block::set_batch(block, block, 1) };
+            // SAFETY: as above. A closed queue means that the owner has changed: look again.
             if unsafe { heap.remote.push(block, block) }.is_ok() {
                 return;
             }

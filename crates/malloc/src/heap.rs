@@ -20,7 +20,7 @@ use heapwright_sync::{Guard, Lock, RemoteQueue, Seizure};
 use crate::block::{self, Block};
 use crate::class_pool::{ClassPool, has_listed, lock_class};
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
-use crate::free::{free_redirected, head_of};
+use crate::free::{free_redirected, head_of, push_batch};
 use crate::geometry::Geometry;
 use crate::life;
 use crate::merge;
@@ -512,7 +512,7 @@ impl Entered {
     pub(crate) fn collect_remote(&mut self) {
         if !self.heap.remote.is_empty_hint() {
             let list = self.heap.remote.take();
-            self.take_in(list);
+            self.take_in_batches(list);
         }
     }
 
@@ -524,6 +524,32 @@ impl Entered {
             // SAFETY: the list is this thread's alone since it left the queue.
             list = unsafe { block::next(block) };
             self.take_back(block);
+        }
+    }
+
+    /// Takes in `list`, the whole of the queue.
+    #[cold]
+    #[inline(never)]
+    fn take_in_batches(&mut self, mut list: Block) {
+        while !list.is_null() {
+            let first = list;
+            // SAFETY: the list is this thread's alone since it left the queue.
+            let (last, count) = unsafe { block::batch(first) };
+            debug_assert!(is_batch(first, last, count), "a batch is linked and of one span");
+            // SAFETY: as above.
+            list = unsafe { block::next(last) };
+            let Some(head) = head_of(first.cast()) else { continue };
+            if head.owner.load(Ordering::Relaxed) == self.owner {
+                // SAFETY: slots of a span that we own, given up; this is a slow path.
+                if unsafe { push_batch(head, first, last, count) } {
+                    self.wake(Span::of(head));
+                }
+                continue;
+            }
+            // Gone to somebody else meanwhile.
+            // SAFETY: the last block of the batch is this thread's alone, as the others.
+            unsafe { block::set_next(last, core::ptr::null_mut()) };
+            self.take_in(first);
         }
     }
 
@@ -638,6 +664,20 @@ fn is_all_listed(span: Span, list: Block) -> bool {
         block = unsafe { block::next(block) };
     }
     unseen == 0
+}
+
+/// Whether `count` linked blocks, the calling thread's, lead from `first` to `last`, all in one
+/// span.
+fn is_batch(first: Block, last: Block, count: u32) -> bool {
+    let mut block = first;
+    for _ in 1..count {
+        if slice_of(block.cast()) != slice_of(last.cast()) {
+            return false;
+        }
+        // SAFETY: as many are linked, says whoever pushed them.
+        block = unsafe { block::next(block) };
+    }
+    block == last
 }
 
 /// Lists a span that has just become passive, or gives it back when it is empty.

@@ -7,14 +7,15 @@
 
 use core::cell::Cell;
 
-use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heapwright_sync::{Link, Seizure};
 
 use crate::block::{self, Block};
+use crate::descriptor::{NO_SLICE, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::Heap;
 use crate::purge::note_work;
+use crate::span::Span;
 
 /// Heaps that blocks are collected for at the same time.
 const CHAIN_COUNT: usize = 4;
@@ -30,6 +31,10 @@ struct Chain {
     last: AtomicPtr<Link>,
     count: AtomicU32,
     bytes: Cell<u32>,
+    /// The span of the batch at the front, its last block and how many it has.
+    batch_span: Cell<SliceIndex>,
+    batch_last: Cell<Block>,
+    batch_count: Cell<u32>,
 }
 
 /// A thread's chains; that thread's alone, but for the seizure.
@@ -58,6 +63,9 @@ impl Chain {
             last: AtomicPtr::new(core::ptr::null_mut()),
             count: AtomicU32::new(0),
             bytes: Cell::new(0),
+            batch_span: Cell::new(NO_SLICE),
+            batch_last: Cell::new(core::ptr::null_mut()),
+            batch_count: Cell::new(0),
         }
     }
 
@@ -100,8 +108,8 @@ impl Outbox {
         Self { seizure: Seizure::new(), chains: [const { Chain::new() }; CHAIN_COUNT] }
     }
 
-    /// Collects `block` of `class_index`, given up by the program, for `heap`.
-    pub(crate) fn add(&self, heap: &Heap, block: Block, class_index: usize) -> Added {
+    /// Collects `block` of `span`, given up by the program, for `heap`, whose span that is.
+    pub(crate) fn add(&self, heap: &Heap, block: Block, span: Span) -> Added {
         if !self.seizure.enter() {
             return Added::Refused;
         }
@@ -119,9 +127,17 @@ impl Outbox {
             // SAFETY: the block is ours.
             unsafe { block::set_next(block, chain.first.load(Ordering::Relaxed)) };
         }
+        if count == 0 || chain.batch_span.get() != span.index() {
+            chain.batch_span.set(span.index());
+            chain.batch_last.set(block);
+            chain.batch_count.set(0);
+        }
+        chain.batch_count.set(chain.batch_count.get() + 1);
+        // SAFETY: the block is ours, and in the span that the last one of the batch is in.
+        unsafe { block::set_batch(block, chain.batch_last.get(), chain.batch_count.get()) };
         // Release: pairs with the Acquire in `read`; publishes link and last block.
         chain.first.store(block, Ordering::Release);
-        let bytes = chain.bytes.get() + class_bytes(class_index) as u32;
+        let bytes = chain.bytes.get() + span.geometry().slot_bytes;
         chain.count.store(count + 1, Ordering::Relaxed);
         chain.bytes.set(bytes);
         let is_full = count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX;

@@ -118,6 +118,18 @@ impl Span {
         Geometry::of(self.class_index)
     }
 
+    /// Where slot `number` starts, from the start of the span.
+    #[inline]
+    pub(crate) fn slot_offset(self, number: usize) -> usize {
+        self.geometry().slot_offset(self.index, number)
+    }
+
+    /// The slot that holds the byte at `offset`, or the first one after it.
+    #[inline]
+    pub(crate) fn slot_at(self, offset: usize) -> usize {
+        self.geometry().slot_at(self.index, offset)
+    }
+
     /// Where it stands.
     #[inline]
     pub(crate) fn place(self) -> Place {
@@ -334,7 +346,7 @@ impl Span {
         let extended = usize::from(self.extended());
         let unit_slots = usize::from(geometry.unit_slots);
         let unit_end = extended / unit_slots * unit_slots + unit_slots;
-        let offset = geometry.slot_offset(extended);
+        let offset = self.slot_offset(extended);
         // To the end of the page that the first slot needs, and of those behind it that are there
         // already.
         let mut page = (offset + slot_bytes - 1) / PAGE_UNIT_BYTES;
@@ -427,7 +439,7 @@ impl Span {
         }
         let used_bytes = match extended {
             0 => 1,
-            _ => geometry.slot_offset(extended - 1) + geometry.slot_bytes as usize,
+            _ => self.slot_offset(extended - 1) + geometry.slot_bytes as usize,
         };
         let first = used_bytes.next_multiple_of(page_bytes().max(PAGE_UNIT_BYTES));
         let kept = (1 << (first / PAGE_UNIT_BYTES)) - 1;
@@ -524,8 +536,7 @@ impl Span {
 
     /// Whether slot `number` is live, in a list or linked, as far as the bitmap tells.
     pub(crate) fn is_slot_used(self, number: usize) -> bool {
-        number < usize::from(self.extended())
-            && !self.is_bit_set(self.geometry().slot_offset(number))
+        number < usize::from(self.extended()) && !self.is_bit_set(self.slot_offset(number))
     }
 
     /// Which share of the slots that [`Span::is_slot_used`] tells of is not linked in the span.
@@ -539,12 +550,11 @@ impl Span {
 
     /// Whether no slot that overlaps page `unit` is used, as far as the bitmap tells.
     pub(crate) fn is_page_free(self, unit: usize) -> bool {
-        let geometry = self.geometry();
         let end = (unit + 1) * PAGE_UNIT_BYTES;
         let extended = usize::from(self.extended());
-        let mut number = geometry.slot_at(unit * PAGE_UNIT_BYTES);
+        let mut number = self.slot_at(unit * PAGE_UNIT_BYTES);
         while number < extended {
-            let offset = geometry.slot_offset(number);
+            let offset = self.slot_offset(number);
             if offset >= end {
                 return true;
             }

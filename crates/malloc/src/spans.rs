@@ -191,7 +191,7 @@ pub fn pinned_by(place: *mut u8, bytes: usize) -> Pinned {
     let offset = place.addr() - slice_start(span.index()).addr();
     let (first, end) = (offset, offset + bytes);
     // Else the place was not held: as if the block lay there.
-    let is_used = span.is_slot_used(span.geometry().slot_at(offset));
+    let is_used = span.is_slot_used(span.slot_at(offset));
     let page = page_bytes();
     let mut start = first / page * page;
     while start < end {
@@ -261,10 +261,10 @@ fn live_on_page(span: Span, start: usize, page: usize) -> f64 {
     debug_assert!(page.is_multiple_of(PAGE_UNIT_BYTES));
     let geometry = span.geometry();
     let slot_bytes = geometry.slot_bytes as usize;
-    let mut number = geometry.slot_at(start);
+    let mut number = span.slot_at(start);
     let mut bytes = 0;
     while number < usize::from(geometry.slot_count) {
-        let offset = geometry.slot_offset(number);
+        let offset = span.slot_offset(number);
         if offset >= start + page {
             break;
         }

@@ -167,7 +167,8 @@ impl LiveBlocks {
 
     /// The next live block of the run at `self.ordinal`, if it has one.
     fn next_of_run(&mut self, run: RunRecord) -> Option<LiveBlock> {
-        let start = slice_start(self.snapshot.slice_at(self.ordinal));
+        let index = self.snapshot.slice_at(self.ordinal);
+        let start = slice_start(index);
         if run.kind == RunKind::Large {
             if self.slot > 0 {
                 return None;
@@ -179,7 +180,7 @@ impl LiveBlocks {
         let class_index = usize::from(run.class_index);
         let geometry = Geometry::of(class_index);
         while self.slot < usize::from(run.extended_count) {
-            let offset = geometry.slot_offset(self.slot);
+            let offset = geometry.slot_offset(index, self.slot);
             self.slot += 1;
             if !self.snapshot.is_free(self.ordinal, offset) {
                 return Some(LiveBlock {
@@ -376,9 +377,8 @@ impl Reader {
             return false;
         }
         let offset = block.addr().wrapping_sub(slice_start(span.index()).addr());
-        let geometry = span.geometry();
-        let number = geometry.slot_at(offset);
-        number < usize::from(geometry.slot_count) && geometry.slot_offset(number) == offset
+        let number = span.slot_at(offset);
+        number < usize::from(span.geometry().slot_count) && span.slot_offset(number) == offset
     }
 
     /// Notes what the thread of `heap`, which lives as long as the heap's lock is held, has in its

@@ -13,14 +13,14 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use heapwright_core::size_class::{
-    CLASS_COUNT, QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of, class_of_aligned,
+    CLASS_COUNT, QUANTUM_BYTES, SMALL_BYTES_MAX, class_bytes, class_of,
 };
 use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
 use crate::descriptor::{Descriptor, NO_SLICE, Place, SliceIndex, ZONE};
 use crate::free::push_local;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, class_of_aligned};
 use crate::large;
 use crate::pool::lock;
 use crate::region::{SLICE_BYTES, descriptor, index_of, slice_of};

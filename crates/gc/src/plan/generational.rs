@@ -16,9 +16,9 @@ use crate::plan::mark_sweep::{mark_and_sweep, marker_of};
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::relocate::Copier;
 use crate::root::Roots;
-use crate::space::{AddressRange, BlockSpace, BumpSpace, Hole};
+use crate::space::{AddressRange, BlockSpace, BumpSpace, GRANT_BYTES, Hole};
 use crate::trace::Visitor;
-#[cfg(heapwright_gc_without = "barrier")]
+#[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
 use crate::verify::Verifier;
 use crate::write_log::{Logged, LoggedField};
 
@@ -88,7 +88,7 @@ impl<M: Model> Generational<M> {
     }
 
     fn minor<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
-        #[cfg(heapwright_gc_without = "barrier")]
+        #[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
         let reachable = Verifier::reachable(roots, self.used(), common);
         let used = self.nursery.occupied_bytes();
         let threads = self.threads(used, common);
@@ -100,7 +100,7 @@ impl<M: Model> Generational<M> {
         copier.from = self.nursery.range();
         copier.copied_bytes = 0;
         common.trace_roots(roots, copier);
-        #[cfg(heapwright_gc_without = "barrier")]
+        #[cfg(all(heapwright_gc_without = "barrier", not(heapwright_gc_without = "scan")))]
         for object in reachable.as_slice() {
             if !copier.from.contains(object.address()) {
                 copier.scan(*object);
@@ -139,9 +139,12 @@ impl<M: Model> Generational<M> {
 
 /// The room below the limit, for the nursery and its copies, without which the old space is
 /// collected: with less there would be minor collections of next to nothing, and without end where
-/// nothing survives them. Half of what a full collection leaves at least.
+/// nothing survives them. Room for a piece of the nursery and its copies, as one that is due with
+/// its first piece would be collected after each mutation; and half of what a full collection
+/// leaves at most.
 fn least_room<M: Model>(common: &Common<M>) -> usize {
-    2 * (common.controller.nursery_bytes / 4).min(common.config.limit_bytes / 256)
+    let part = (common.controller.nursery_bytes / 4).min(common.config.limit_bytes / 256);
+    2 * part.max(GRANT_BYTES)
 }
 
 /// Visits the cells of one word that were written, whose targets may be young.

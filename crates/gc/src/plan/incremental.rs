@@ -24,6 +24,10 @@ use crate::weak::Reach;
 
 /// Blocks swept between two looks at the clock.
 const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 32 };
+/// Roots that are looked at between two looks at the clock.
+const ROOTS: usize = if cfg!(debug_assertions) { 2 } else { 1024 };
+/// Handles made since the cycle began that every step of evacuation looks at.
+const NEW_ROOTS_MAX: usize = if cfg!(debug_assertions) { 1 } else { 1024 };
 /// Entries of the table of destructors between two looks at the clock.
 const DROPS: usize = if cfg!(debug_assertions) { 2 } else { 256 };
 /// Bytes of dead large objects given back between two looks at the clock.
@@ -32,6 +36,8 @@ const LARGE_BYTES_AT_ONCE: usize = if cfg!(debug_assertions) { 16 << 10 } else {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
+    /// Looking at the roots that there were at the beginning.
+    Roots,
     Marking,
     /// Clearing weak references to the dead: it is known who lives.
     Settling,
@@ -87,8 +93,9 @@ impl<M: Model> Incremental<M> {
         let lines = LiveSet::Lines(self.blocks.begin_cycle());
         self.marker.begin(common.flip_mark(), lines);
         common.finals.begin_pass();
-        common.trace_roots(roots, &mut self.marker);
-        self.phase = Phase::Marking;
+        roots.begin_scan(&mut self.marker);
+        common.finals.trace(&mut self.marker);
+        self.phase = Phase::Roots;
         let occupied = self.total_bytes(common);
         self.pacer.begin(occupied, common);
     }
@@ -101,6 +108,19 @@ impl<M: Model> Incremental<M> {
         deadline_ns: Option<u64>,
     ) -> bool {
         let is_late = || deadline_ns.is_some_and(|deadline| monotonic_ns() >= deadline);
+        while self.phase == Phase::Roots {
+            // What they name stays where it is, so that no step of evacuation looks at them.
+            let marker = &mut self.marker;
+            if roots.scan_some(ROOTS, &mut |object| {
+                marker.pin(object);
+                marker.push(object);
+            }) {
+                self.phase = Phase::Marking;
+            }
+            if is_late() {
+                return false;
+            }
+        }
         while self.phase == Phase::Marking {
             if !self.marker.drain(deadline_ns) {
                 return false;
@@ -134,6 +154,13 @@ impl<M: Model> Incremental<M> {
             }
         }
         while self.phase == Phase::Evacuating {
+            let marker = &self.marker;
+            if !roots.scan_new(NEW_ROOTS_MAX, &mut |object| marker.pin(object)) {
+                if is_late() {
+                    return false;
+                }
+                continue;
+            }
             if !self.mover.step(&mut self.marker, &mut self.blocks, roots, common) {
                 common.large.begin_sweep();
                 self.phase = Phase::Large;
@@ -157,6 +184,7 @@ impl<M: Model> Incremental<M> {
             }
         }
         self.phase = Phase::Idle;
+        roots.end_scan();
         self.pacer.end();
         common.end_full(self.blocks.occupied_bytes());
         self.leave_headroom(common);
@@ -285,12 +313,12 @@ impl<M: Model> Plan<M> for Incremental<M> {
     }
 
     fn barrier(&self) -> Barrier {
-        let is_watched = matches!(self.phase, Phase::Marking | Phase::Settling);
+        let is_watched = { matches!(self.phase, Phase::Roots | Phase::Marking | Phase::Settling) };
         if is_watched || self.marker.remembers() { Barrier::Cycle } else { Barrier::None }
     }
 
     fn snapshot(&mut self) -> Option<&mut Marker<M>> {
-        (self.phase == Phase::Marking).then_some(&mut self.marker)
+        matches!(self.phase, Phase::Roots | Phase::Marking).then_some(&mut self.marker)
     }
 
     fn is_settling(&self) -> bool {

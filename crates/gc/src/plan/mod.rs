@@ -210,6 +210,12 @@ impl<M: Model> Common<M> {
         self.finals.trace(visitor);
     }
 
+    /// As [`Common::trace_roots`] in a cycle in slices, to move what the roots refer to.
+    pub(crate) fn trace_rest<R: Roots, V: Visitor>(&mut self, roots: &mut R, visitor: &mut V) {
+        roots.trace_rest(visitor);
+        self.finals.trace(visitor);
+    }
+
     /// How many threads are worth it to mark what is reachable in a heap with as much in use
     /// outside the large space.
     pub(crate) fn mark_threads(&self, small_bytes: usize) -> usize {

@@ -9,7 +9,7 @@ use crate::space::{AddressRange, Hole};
 
 /// Bytes given to the mutator at a time: few enough that a collection is due close to its
 /// trigger, enough that the slow path does not count.
-const GRANT_BYTES: usize = if cfg!(debug_assertions) { 1 << 10 } else { 64 << 10 };
+pub(crate) const GRANT_BYTES: usize = if cfg!(debug_assertions) { 1 << 10 } else { 64 << 10 };
 
 /// A range whose first `top` bytes have been given out.
 #[derive(Debug)]

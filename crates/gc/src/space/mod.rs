@@ -8,7 +8,7 @@ mod prepared;
 mod word_map;
 
 pub(crate) use block::{BLOCK_BYTES, BlockSpace, LINE_BYTES, LineMap};
-pub(crate) use bump::BumpSpace;
+pub(crate) use bump::{BumpSpace, GRANT_BYTES};
 pub(crate) use candidates::CandidateMap;
 pub(crate) use large::LargeSpace;
 pub(crate) use prepared::Prepared;
@@ -19,6 +19,10 @@ use core::ptr::NonNull;
 /// Objects above this size, head included, lie in the large space and never move. A quarter of a
 /// block, so that a hole search never wastes more than that.
 pub(crate) const LARGE_BYTES: usize = BLOCK_BYTES / 4;
+
+/// The most that is given out for one object that is not large: a block, or a piece to bump through.
+pub(crate) const GIVEN_BYTES_MAX: usize =
+    if BLOCK_BYTES > GRANT_BYTES { BLOCK_BYTES } else { GRANT_BYTES };
 
 /// A range of addresses, for the question whether an object lies in it.
 #[derive(Clone, Copy, Debug)]

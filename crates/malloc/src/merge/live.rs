@@ -13,9 +13,9 @@ pub(crate) fn live_mask(span: Span, window: usize) -> Mask {
     let extended = usize::from(span.head().extended_count.load(Ordering::Relaxed));
     let slot_bytes = geometry.slot_bytes as usize;
     let mut mask = Mask::EMPTY;
-    let mut number = geometry.slot_at(start);
+    let mut number = span.slot_at(start);
     while number < extended {
-        let offset = geometry.slot_offset(number);
+        let offset = span.slot_offset(number);
         if offset >= end {
             break;
         }

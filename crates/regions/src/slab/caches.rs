@@ -13,6 +13,7 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use heapwright_core::prefetch::prefetch_read;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::size_class::{CLASS_COUNT, SMALL_BYTES_MAX, class_bytes, class_of_aligned};
 use heapwright_core::span_shape::{
@@ -28,6 +29,10 @@ const QUANTUM_BYTES: usize = 16;
 const LINE_BYTES: usize = 64;
 /// When memory is exhausted a block may come from up to so many classes above: twice its size.
 const BORROW_CLASSES: usize = 8;
+
+/// Headers of so many blocks are asked for before the first is looked at. With 32, as where threads
+/// share, the asking itself took longer than the misses (p99.9 182 ns instead of 140).
+const ASK_AHEAD_MAX: u32 = 8;
 
 /// Where memory for a span is exhausted a shorter one may do: at first the longest of those that
 /// lose at most an eighth behind their last slot, then a fifth, at last any.
@@ -273,8 +278,28 @@ impl Caches {
     pub(super) fn flush<H: Home>(&self, home: &H, class: usize) {
         let batch = SHAPES[class].batch;
         let left = self.cache(class).count.get().saturating_sub(H::FLUSH_COUNT).max(batch);
+        if H::FLUSH_COUNT <= ASK_AHEAD_MAX {
+            self.ask_ahead(class, H::FLUSH_COUNT);
+        }
         self.flush_to(home, class, left);
         self.check(home);
+    }
+
+    /// Asks for the headers of the first `count` blocks' pages, which lie anywhere: all misses at
+    /// once instead of one after the other. The blocks themselves were written lately.
+    fn ask_ahead(&self, class: usize, count: u32) {
+        let mut next = self.cache(class).head.get();
+        for _ in 0..count {
+            let Some(block) = NonNull::new(next) else { break };
+            let page = self.ground.offset_of(block.cast()) / PAGE_BYTES;
+            if page >= self.ground.page_count() as usize {
+                // Not this slab's: `settle` says so.
+                break;
+            }
+            prefetch_read(self.ground.header(page as u32));
+            // SAFETY: in our list (SL3).
+            next = unsafe { block.read() }.next;
+        }
     }
 
     /// Gives all blocks of all lists back to their spans, and what is empty then.

@@ -58,7 +58,7 @@ struct Alone<'a, B: Backing> {
 }
 
 impl<B: Backing> Home for Alone<'_, B> {
-    const FLUSH_COUNT: u32 = 4;
+    const FLUSH_COUNT: u32 = 2;
 
     fn take(&self, pages: u32) -> Result<u32, AllocError> {
         self.pages.borrow_mut().take(self.backing, pages)

@@ -45,8 +45,18 @@ impl Lane {
     }
 
     /// A block; null when the region has none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc(&mut self, size: usize, align_log2: u32) -> *mut u8 {
+        if let Some(Seat::Own(region)) = &mut self.seat
+            && let Some(block) = region.alloc_linear(size, align_log2)
+        {
+            return block.as_ptr();
+        }
+        self.alloc_any(size, align_log2)
+    }
+
+    #[inline(never)]
+    fn alloc_any(&mut self, size: usize, align_log2: u32) -> *mut u8 {
         let Some(layout) = layout(size, align_log2) else { return ptr::null_mut() };
         let block = match self.seat() {
             Some(Seat::Own(region)) => return region.alloc(layout),
@@ -63,8 +73,21 @@ impl Lane {
     /// # Safety
     /// - `block` is a live block of this lane, or of one with the same shared region, made with
     ///   that size and alignment.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn free(&mut self, block: *mut u8, size: usize, align_log2: u32) {
+        if let Some(Seat::Own(region)) = &mut self.seat
+            && region.end_linear()
+        {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_any(block, size, align_log2) };
+    }
+
+    /// # Safety
+    /// - As for [`Self::free`].
+    #[inline(never)]
+    unsafe fn free_any(&mut self, block: *mut u8, size: usize, align_log2: u32) {
         let (Some(block), Some(layout)) = (NonNull::new(block), layout(size, align_log2)) else {
             return;
         };

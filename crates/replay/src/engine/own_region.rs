@@ -7,8 +7,8 @@ use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 use heapwright_regions::{
-    AnonymousPages, Buddy, End, Linear, Lines, OutOfOrder, Pool, RegionStatistics, Slab, Stack,
-    Tails,
+    AnonymousPages, Buddy, End, Linear, Lines, NoCounts, OutOfOrder, Pool, RegionStatistics, Slab,
+    Stack, Tails,
 };
 
 use crate::site::{RegionKind, SiteRoute};
@@ -20,7 +20,7 @@ const BUDDY_LEAF_BYTES: usize = 4096;
 
 /// The five, each on the kernel's pages.
 enum Region {
-    Linear(Box<Linear<AnonymousPages>>),
+    Linear(Box<Linear<AnonymousPages, NoCounts, { 1 << ALIGN_LOG2 }>>),
     Stack(Stack<AnonymousPages>),
     Pool(Pool<AnonymousPages>),
     Slab(Box<Slab<AnonymousPages>>),
@@ -52,6 +52,31 @@ impl OwnRegion {
         };
         self.live_blocks += u64::from(block.is_some());
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    /// A block of an arena, by the shortest way: what a program would do there is some ten
+    /// instructions, and what is done beside it here counts as the arena's. None where the region
+    /// is another, or has no block.
+    #[inline(always)]
+    pub(super) fn alloc_linear(&mut self, size: usize, align_log2: u32) -> Option<NonNull<u8>> {
+        let Some(Region::Linear(arena)) = &self.region else { return None };
+        if align_log2 > ALIGN_LOG2 {
+            return None;
+        }
+        let block = arena.try_alloc_layout(layout(size, ALIGN_LOG2)?).ok()?;
+        self.live_blocks += 1;
+        Some(block)
+    }
+
+    /// Ends a block of an arena, by the shortest way; whether the region is one.
+    #[inline(always)]
+    pub(super) fn end_linear(&mut self) -> bool {
+        let Some(Region::Linear(arena)) = &mut self.region else { return false };
+        self.live_blocks -= 1;
+        if self.live_blocks == 0 {
+            arena.reset();
+        }
+        true
     }
 
     /// Ends a block. A linear region ends all together: when the last one goes.
@@ -168,7 +193,7 @@ pub(super) fn pool_layout(route: &SiteRoute) -> Option<Layout> {
 fn make(route: &SiteRoute) -> Option<Region> {
     let pages = AnonymousPages;
     Some(match route.kind {
-        RegionKind::Linear => Region::Linear(Box::new(Linear::new())),
+        RegionKind::Linear => Region::Linear(Box::new(Linear::aligned_in(pages))),
         RegionKind::Stack => {
             let bytes = route.capacity_bytes;
             Region::Stack(Stack::new_in(pages, bytes, OutOfOrder::Defer).ok()?)

@@ -16,6 +16,7 @@ pub fn run(words: &[String]) -> Result<Value, String> {
     };
     let scale = match scale.as_str() {
         "full" => Scale::Full,
+        "middle" => Scale::Middle,
         "quick" => Scale::Quick,
         _ => Scale::Test,
     };

@@ -65,8 +65,9 @@ impl<'gc> Tree<'gc> {
     }
 
     fn count(&self) -> u64 {
-        let children = [&self.left, &self.right];
-        1 + children.map(|child| child.get().map_or(0, |tree| tree.count())).iter().sum::<u64>()
+        // Plain, as in all subjects: whether a mapped array is inlined was a third of the time.
+        1 + self.left.get().map_or(0, |tree| tree.count())
+            + self.right.get().map_or(0, |tree| tree.count())
     }
 }
 

@@ -193,8 +193,8 @@ mod gc_arena {
         }
 
         fn count(&self) -> u64 {
-            let children = [self.left.get(), self.right.get()];
-            1 + children.into_iter().flatten().map(|child| child.count()).sum::<u64>()
+            1 + self.left.get().map_or(0, |child| child.count())
+                + self.right.get().map_or(0, |child| child.count())
         }
     }
 

@@ -114,8 +114,8 @@ impl Tree {
 
     fn count(this: *mut Self) -> u64 {
         let tree = read(this);
-        let children = [tree.left, tree.right].into_iter().filter(|child| !child.is_null());
-        1 + children.map(Self::count).sum::<u64>()
+        let count = |child: *mut Self| if child.is_null() { 0 } else { Self::count(child) };
+        1 + count(tree.left) + count(tree.right)
     }
 
     fn give<B: Blocks>(this: *mut Self, blocks: B) {

@@ -6,6 +6,9 @@
 pub enum Scale {
     /// As the design page says.
     Full,
+    /// Some tenths of a second, for comparing settings: a shorter run's CPU time is what the
+    /// machine does besides.
+    Middle,
     /// A tenth or less.
     Quick,
     /// As little as shows that everything works.
@@ -26,7 +29,7 @@ impl GcBench {
 
     pub fn of(scale: Scale) -> Self {
         let depth = match scale {
-            Scale::Full => 18,
+            Scale::Full | Scale::Middle => 18,
             Scale::Quick => 16,
             Scale::Test => 8,
         };
@@ -57,7 +60,7 @@ impl BinaryTrees {
     pub fn of(scale: Scale) -> Self {
         Self {
             depth_max: match scale {
-                Scale::Full => 18,
+                Scale::Full | Scale::Middle => 18,
                 Scale::Quick => 14,
                 Scale::Test => 8,
             },
@@ -88,7 +91,7 @@ impl Graph {
     pub fn of(scale: Scale) -> Self {
         let node_count = match scale {
             Scale::Full => 8 << 20,
-            Scale::Quick => 1 << 20,
+            Scale::Middle | Scale::Quick => 1 << 20,
             Scale::Test => 8 << 10,
         };
         Self { node_count, step_count: node_count, seed: 1 }
@@ -110,6 +113,7 @@ impl Lru {
     pub fn of(scale: Scale) -> Self {
         let capacity = match scale {
             Scale::Full => 500_000,
+            Scale::Middle => 125_000,
             Scale::Quick => 62_500,
             Scale::Test => 2_000,
         };

@@ -6,45 +6,55 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use allocator_api2::alloc::Allocator;
-use heapwright_regions::{AnonymousPages, Buddy, Lines, Region, SharedSlab, Slab, Tails, Tight};
+use heapwright_regions::{
+    AnonymousPages, Backing, Buddy, HugePages, HugeWish, Lines, Region, SharedSlab, Slab, Tails,
+    Tight,
+};
 
-use super::measure::{Probe, Sizes, Subject, Workload, churn, ours, peer, touched};
+use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
 use super::pools::{mimalloc_give, mimalloc_take, system_give, system_take};
 
 /// Memory of the heaps that have a fixed one: twice what is live at most.
 const HEAP_BYTES: usize = 256 << 20;
+/// What mimalloc asks the kernel for itself: a page fault for each 2 MiB instead of 4 KiB.
+const HUGE: HugePages = HugePages::new(HugeWish::Advised);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     // What to draw: 0 log-uniform, else powers of two up to that.
     fn subjects<const LIVE: usize, const MOST: usize>() -> Vec<Subject> {
-        let mimalloc = Subject {
-            name: "mimalloc",
-            package: "libmimalloc-sys",
-            variant: "",
-            run: |probe| churn(probe, LIVE, sizes::<MOST>(), mimalloc_take, mimalloc_give),
-        };
-        let malloc = Subject {
-            name: "malloc",
-            package: "",
-            variant: "",
-            run: |probe| churn(probe, LIVE, sizes::<MOST>(), system_take, system_give),
-        };
+        let mimalloc = subject!("mimalloc", "libmimalloc-sys", "", |probe| churn(
+            probe,
+            LIVE,
+            sizes::<MOST>(),
+            mimalloc_take,
+            mimalloc_give
+        ));
+        let malloc = subject!("malloc", "", "", |probe| churn(
+            probe,
+            LIVE,
+            sizes::<MOST>(),
+            system_take,
+            system_give
+        ));
         vec![
-            ours("slab", slab::<LIVE, MOST>),
-            ours("slab threads", shared_slab::<LIVE, MOST>),
-            ours("tight", tight::<LIVE, MOST>),
-            ours("buddy", |probe| buddy::<LIVE, MOST>(probe, Tails::Keep)),
-            ours("buddy trim", |probe| buddy::<LIVE, MOST>(probe, Tails::Trim)),
+            ours!("slab", |probe| slab::<LIVE, MOST>(probe, AnonymousPages)),
+            ours!("slab, huge pages", |probe| slab::<LIVE, MOST>(probe, HUGE)),
+            ours!("slab threads", shared_slab::<LIVE, MOST>),
+            ours!("tight", |probe| tight::<LIVE, MOST>(probe, AnonymousPages)),
+            ours!("tight, huge pages", |probe| tight::<LIVE, MOST>(probe, HUGE)),
+            ours!("buddy", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Keep)),
+            ours!("buddy, huge pages", |probe| buddy::<LIVE, MOST>(probe, HUGE, Tails::Keep)),
+            ours!("buddy trim", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Trim)),
             mimalloc,
             malloc,
-            peer("talc", talc::<LIVE, MOST>),
-            peer("rlsf", rlsf::<LIVE, MOST>),
-            peer("buddy-alloc", buddy_alloc::<LIVE, MOST>),
-            peer("buddy_system_allocator", buddy_system::<LIVE, MOST>),
-            peer("offset-allocator", offset::<LIVE, MOST>),
+            peer!("talc", talc::<LIVE, MOST>),
+            peer!("rlsf", rlsf::<LIVE, MOST>),
+            peer!("buddy-alloc", buddy_alloc::<LIVE, MOST>),
+            peer!("buddy_system_allocator", buddy_system::<LIVE, MOST>),
+            peer!("offset-allocator", offset::<LIVE, MOST>),
         ]
     }
-    let workload = |name, subjects| Workload { name, count: 1_000_000, latencies: true, subjects };
+    let workload = |name, subjects| Workload { name, count: 1_000_000, subjects };
     vec![
         workload("mixed_16B_4K_1K", subjects::<1000, 0>()),
         workload("mixed_16B_4K_40K", subjects::<40_000, 0>()),
@@ -58,7 +68,7 @@ const fn sizes<const MOST: usize>() -> Sizes {
 }
 
 #[inline(always)]
-fn over<R: Region>(probe: &mut Probe, live: usize, sizes: Sizes, region: &R) {
+fn over<R: Region>(probe: &mut Probe<impl Mode>, live: usize, sizes: Sizes, region: &R) {
     let take = |layout| touched(region.try_alloc_block(layout).expect("room"));
     churn(probe, live, sizes, take, |block, layout| {
         // SAFETY: `churn` gives each block back once.
@@ -66,23 +76,30 @@ fn over<R: Region>(probe: &mut Probe, live: usize, sizes: Sizes, region: &R) {
     });
 }
 
-fn slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
-    let slab = Slab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
+fn slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>, backing: impl Backing) {
+    let slab = Slab::new_in(backing, 1 << 30, Lines::Packed).expect("addresses");
     over(probe, LIVE, sizes::<MOST>(), &slab);
 }
 
-fn shared_slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn shared_slab<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let slab = SharedSlab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
     over(probe, LIVE, sizes::<MOST>(), &slab.local().expect("a handle"));
 }
 
-fn tight<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
-    let heap: Tight<_> = Tight::new_in(AnonymousPages, HEAP_BYTES).expect("memory");
+fn tight<const LIVE: usize, const MOST: usize>(
+    probe: &mut Probe<impl Mode>,
+    backing: impl Backing,
+) {
+    let heap: Tight<_> = Tight::new_in(backing, HEAP_BYTES).expect("memory");
     over(probe, LIVE, sizes::<MOST>(), &heap);
 }
 
-fn buddy<const LIVE: usize, const MOST: usize>(probe: &mut Probe, tails: Tails) {
-    let heap: Buddy<_> = Buddy::new_in(AnonymousPages, HEAP_BYTES, 32, tails).expect("memory");
+fn buddy<const LIVE: usize, const MOST: usize>(
+    probe: &mut Probe<impl Mode>,
+    backing: impl Backing,
+    tails: Tails,
+) {
+    let heap: Buddy<_> = Buddy::new_in(backing, HEAP_BYTES, 32, tails).expect("memory");
     over(probe, LIVE, sizes::<MOST>(), &heap);
 }
 
@@ -90,7 +107,7 @@ fn memory() -> Vec<MaybeUninit<u8>> {
     vec![MaybeUninit::uninit(); HEAP_BYTES]
 }
 
-fn talc<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn talc<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let mut memory = memory();
     let heap: talc::cell::TalcCell<_, talc::DefaultBinning> =
         talc::cell::TalcCell::new(talc::source::Manual);
@@ -103,7 +120,7 @@ fn talc<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
     });
 }
 
-fn rlsf<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn rlsf<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let mut memory = memory();
     let mut heap = rlsf::Tlsf::<'_, u32, u32, 28, 32>::new();
     heap.insert_free_block(&mut memory);
@@ -115,7 +132,7 @@ fn rlsf<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
     });
 }
 
-fn buddy_alloc<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn buddy_alloc<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let memory = memory();
     let param =
         buddy_alloc::buddy_alloc::BuddyAllocParam::new(memory.as_ptr().cast(), memory.len(), 32);
@@ -127,7 +144,7 @@ fn buddy_alloc<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
     churn(probe, LIVE, sizes::<MOST>(), take, |block, _| heap.borrow_mut().free(block.as_ptr()));
 }
 
-fn buddy_system<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn buddy_system<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let mut memory = memory();
     let mut heap = buddy_system_allocator::Heap::<32>::new();
     // SAFETY: nobody else uses the buffer while the heap lives.
@@ -141,7 +158,7 @@ fn buddy_system<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
 }
 
 /// Offsets only: blocks are in a buffer beside.
-fn offset<const LIVE: usize, const MOST: usize>(probe: &mut Probe) {
+fn offset<const LIVE: usize, const MOST: usize>(probe: &mut Probe<impl Mode>) {
     let mut memory = memory();
     let base = memory.as_mut_ptr();
     let heap = RefCell::new(offset_allocator::Allocator::<u32>::with_max_allocs(

@@ -10,7 +10,7 @@ use heapwright_regions::{
 };
 use heapwright_testkit::Random;
 
-use super::measure::{Probe, Subject, Workload, ours, peer};
+use super::measure::{Mode, Probe, Workload, ours, peer, subject};
 
 /// With a generation, one cache line.
 type Item = [u64; 7];
@@ -23,66 +23,64 @@ const WARM: usize = 2 * DRAWS;
 const HUGE: HugePages = HugePages::new(HugeWish::Advised);
 
 pub(crate) fn workloads() -> Vec<Workload> {
-    let dense = |run| Subject { name: "slotmap", package: "slotmap", variant: "dense", run };
     vec![
         Workload {
             name: "keys_replace_100K",
             count: 1_000_000,
-            latencies: true,
             subjects: vec![
-                ours("", replace_ours),
-                ours("huge pages", replace_huge),
-                ours("scoped", |probe| with_brand(|brand| replace_scoped(probe, brand))),
-                ours("scoped, huge pages", |probe| {
+                ours!("", replace_ours),
+                ours!("huge pages", replace_huge),
+                ours!("scoped", |probe| with_brand(|brand| replace_scoped(probe, brand))),
+                ours!("scoped, huge pages", |probe| {
                     with_brand(|brand| replace_scoped_huge(probe, brand))
                 }),
-                ours("without gaps", replace_ours_dense),
-                ours("compacting", replace_compacting),
-                peer("slotmap", replace_slotmap),
-                dense(replace_dense),
-                peer("slab", replace_slab),
-                peer("sharded-slab", replace_sharded),
+                ours!("without gaps", replace_ours_dense),
+                ours!("compacting", replace_compacting),
+                peer!("slotmap", replace_slotmap),
+                subject!("slotmap", "slotmap", "dense", replace_dense),
+                peer!("slab", replace_slab),
+                peer!("sharded-slab", replace_sharded),
             ],
         },
         Workload {
             name: "keys_get_100K",
             count: 2_000_000,
-            latencies: true,
             subjects: vec![
-                Subject { name: "floor", package: "", variant: "pointers", run: get_pointers },
-                ours("", get_ours),
-                ours("huge pages", get_huge),
-                ours("scoped", |probe| with_brand(|brand| get_scoped(probe, brand))),
-                ours("scoped, huge pages", |probe| {
+                subject!("floor", "", "pointers", get_pointers),
+                ours!("", get_ours),
+                ours!("huge pages", get_huge),
+                ours!("scoped", |probe| with_brand(|brand| get_scoped(probe, brand))),
+                ours!("scoped, huge pages", |probe| {
                     with_brand(|brand| get_scoped_huge(probe, brand))
                 }),
-                ours("without gaps", get_ours_dense),
-                ours("compacting", get_compacting),
-                peer("slotmap", get_slotmap),
-                dense(get_dense),
-                peer("slab", get_slab),
+                ours!("without gaps", get_ours_dense),
+                ours!("compacting", get_compacting),
+                peer!("slotmap", get_slotmap),
+                subject!("slotmap", "slotmap", "dense", get_dense),
+                peer!("slab", get_slab),
             ],
         },
         Workload {
             name: "keys_get_batched_1M",
             count: 2_000_000,
-            latencies: false,
-            subjects: vec![ours("one by one", get_many_single), ours("get_many", get_many_batched)],
+            subjects: vec![
+                ours!("one by one", get_many_single),
+                ours!("get_many", get_many_batched),
+            ],
         },
         Workload {
             name: "keys_walk_half_full",
             count: 1_000_000,
-            latencies: false,
             subjects: vec![
-                ours("", walk_ours),
-                ours("huge pages", walk_huge),
-                ours("scoped", |probe| with_brand(|brand| walk_scoped(probe, brand))),
-                ours("without gaps", walk_ours_dense),
-                ours("without gaps, huge pages", walk_huge_dense),
-                ours("compacting", walk_compacting),
-                peer("slotmap", walk_slotmap),
-                dense(walk_dense),
-                peer("slab", walk_slab),
+                ours!("", walk_ours),
+                ours!("huge pages", walk_huge),
+                ours!("scoped", |probe| with_brand(|brand| walk_scoped(probe, brand))),
+                ours!("without gaps", walk_ours_dense),
+                ours!("without gaps, huge pages", walk_huge_dense),
+                ours!("compacting", walk_compacting),
+                peer!("slotmap", walk_slotmap),
+                subject!("slotmap", "slotmap", "dense", walk_dense),
+                peer!("slab", walk_slab),
             ],
         },
     ]
@@ -100,7 +98,7 @@ macro_rules! each_inlined {
         for $index in 0..$rounds {
             $operation
         }
-        match $probe.samples.is_some() {
+        match is_sampled($probe) {
             false => {
                 let start = Instant::now();
                 for $index in 0..$probe.count {
@@ -119,12 +117,37 @@ macro_rules! each_inlined {
     }};
 }
 
+fn is_sampled<M: Mode>(_: &Probe<M>) -> bool {
+    M::IS_SAMPLED
+}
+
+/// Adds up the first words of `values`, and tells `seen` of each.
+#[inline(always)]
+fn sum_of<'a>(values: impl Iterator<Item = &'a Item>, mut seen: impl FnMut()) -> u64 {
+    let first = |item: &Item| {
+        seen();
+        item[0]
+    };
+    values.map(first).sum()
+}
+
+/// The same of a pool that lends its values one by one.
+#[inline(always)]
+fn sum_of_compacted(map: &mut CompactingPool<Item, AnonymousPages>, mut seen: impl FnMut()) -> u64 {
+    let mut sum = 0;
+    map.for_each_mut(|_, item| {
+        seen();
+        sum += item[0];
+    });
+    sum
+}
+
 /// What a map must do here, so that each workload is written once.
 macro_rules! keyed {
     ($([$life:lifetime, $brand:ident])? $replace:ident, $get:ident, $walk:ident, $make:expr,
      $insert:expr, $remove:expr, $lookup:expr, $values:expr) => {
         #[allow(dead_code, reason = "some are asked about other workloads only")]
-        fn $replace$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
+        fn $replace$(<$life>)?(probe: &mut Probe<impl Mode> $(, $brand: Brand<$life>)?) {
             let draws = draws(LIVE);
             let mut map = $make;
             let mut keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
@@ -136,7 +159,7 @@ macro_rules! keyed {
         }
 
         #[allow(dead_code, reason = "some are asked about other workloads only")]
-        fn $get$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
+        fn $get$(<$life>)?(probe: &mut Probe<impl Mode> $(, $brand: Brand<$life>)?) {
             let draws = draws(LIVE);
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
@@ -148,7 +171,7 @@ macro_rules! keyed {
         }
 
         #[allow(dead_code, reason = "some are asked about other workloads only")]
-        fn $walk$(<$life>)?(probe: &mut Probe $(, $brand: Brand<$life>)?) {
+        fn $walk$(<$life>)?(probe: &mut Probe<impl Mode> $(, $brand: Brand<$life>)?) {
             let mut map = $make;
             let keys: Vec<_> = (0..LIVE as u64).map(|n| $insert(&mut map, [n; 7])).collect();
             let random = &mut Random::new(2);
@@ -160,14 +183,24 @@ macro_rules! keyed {
                 }
             }
             let rounds = probe.count / left + 1;
-            let mut sum = $values(&mut map);
-            let start = Instant::now();
-            for _ in 0..rounds {
-                sum += $values(&mut map);
-            }
-            let elapsed = start.elapsed();
+            let mut sum = $values(&mut map, || ());
             // An operation is one live value.
-            probe.elapsed += elapsed.mul_f64(probe.count as f64 / (rounds * left) as f64);
+            if is_sampled(probe) {
+                for _ in 0..rounds {
+                    let mut start = cycle_counter();
+                    sum += $values(&mut map, || {
+                        probe.sample(start);
+                        start = cycle_counter();
+                    });
+                }
+            } else {
+                let start = Instant::now();
+                for _ in 0..rounds {
+                    sum += $values(&mut map, || ());
+                }
+                let elapsed = start.elapsed();
+                probe.elapsed += elapsed.mul_f64(probe.count as f64 / (rounds * left) as f64);
+            }
             black_box(sum);
         }
     };
@@ -181,7 +214,7 @@ keyed!(
     |map: &mut HandlePool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut HandlePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
-    |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &HandlePool<Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
     replace_huge,
@@ -191,7 +224,7 @@ keyed!(
     |map: &mut HandlePool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
-    |map: &HandlePool<Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &HandlePool<Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
     ['id, brand]
@@ -202,7 +235,7 @@ keyed!(
     |map: &mut ScopedPool<'id, Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut ScopedPool<'id, Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &ScopedPool<'id, Item, _>, key| map.get(key).expect("live")[0],
-    |map: &ScopedPool<'id, Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &ScopedPool<'id, Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
     ['id, brand]
@@ -213,7 +246,7 @@ keyed!(
     |map: &mut ScopedPool<'id, Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut ScopedPool<'id, Item, AnonymousPages>, key| map.remove(key).expect("live"),
     |map: &ScopedPool<'id, Item, _>, key| map.get(key).expect("live")[0],
-    |map: &ScopedPool<'id, Item, _>| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &ScopedPool<'id, Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
     replace_ours_dense,
@@ -223,7 +256,7 @@ keyed!(
     |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut DensePool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
     |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
-    |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
+    |map: &DensePool<Item, _>, seen| sum_of(map.values().iter(), seen)
 );
 keyed!(
     replace_huge_dense,
@@ -233,7 +266,7 @@ keyed!(
     |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut DensePool<Item, HugePages>, key| map.remove(key).expect("live"),
     |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
-    |map: &DensePool<Item, _>| map.values().iter().map(|item| item[0]).sum::<u64>()
+    |map: &DensePool<Item, _>, seen| sum_of(map.values().iter(), seen)
 );
 keyed!(
     replace_compacting,
@@ -243,12 +276,10 @@ keyed!(
     |map: &mut CompactingPool<Item, _>, item| map.insert(item).expect("memory"),
     |map: &mut CompactingPool<Item, AnonymousPages>, key| map.remove(key).expect("live"),
     |map: &CompactingPool<Item, _>, key| map.pin(key).expect("live")[0],
-    |map: &mut CompactingPool<Item, _>| {
+    |map: &mut CompactingPool<Item, _>, seen| {
         // As it is after a program's frames.
         map.compact();
-        let mut sum = 0;
-        map.for_each_mut(|_, item| sum += item[0]);
-        sum
+        sum_of_compacted(map, seen)
     }
 );
 type SlotMap = slotmap::SlotMap<slotmap::DefaultKey, Item>;
@@ -260,7 +291,7 @@ keyed!(
     |map: &mut SlotMap, item| map.insert(item),
     |map: &mut SlotMap, key| map.remove(key).expect("live"),
     |map: &SlotMap, key| map.get(key).expect("live")[0],
-    |map: &SlotMap| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &SlotMap, seen| sum_of(map.values(), seen)
 );
 type Dense = slotmap::DenseSlotMap<slotmap::DefaultKey, Item>;
 keyed!(
@@ -271,7 +302,7 @@ keyed!(
     |map: &mut Dense, item| map.insert(item),
     |map: &mut Dense, key| map.remove(key).expect("live"),
     |map: &Dense, key| map.get(key).expect("live")[0],
-    |map: &Dense| map.values().map(|item| item[0]).sum::<u64>()
+    |map: &Dense, seen| sum_of(map.values(), seen)
 );
 type Slab = slab::Slab<Item>;
 keyed!(
@@ -282,7 +313,7 @@ keyed!(
     |map: &mut Slab, item| map.insert(item),
     |map: &mut Slab, key| map.remove(key),
     |map: &Slab, key| map.get(key).expect("live")[0],
-    |map: &Slab| map.iter().map(|(_, item)| item[0]).sum::<u64>()
+    |map: &Slab, seen| sum_of(map.iter().map(|(_, item)| item), seen)
 );
 type Sharded = sharded_slab::Slab<Item>;
 keyed!(
@@ -293,11 +324,11 @@ keyed!(
     |map: &mut Sharded, item| map.insert(item).expect("memory"),
     |map: &mut Sharded, key| map.take(key).expect("live"),
     |map: &Sharded, key| map.get(key).expect("live")[0],
-    |_: &Sharded| 0
+    |_: &Sharded, seen| sum_of(std::iter::empty(), seen)
 );
 
 /// The chase of raw pointers that a look-up is measured by.
-fn get_pointers(probe: &mut Probe) {
+fn get_pointers(probe: &mut Probe<impl Mode>) {
     let draws = draws(LIVE);
     let mut items: Vec<[u64; 8]> = (0..LIVE as u64).map(|n| [n; 8]).collect();
     let keys: Vec<*const [u64; 8]> = items.iter_mut().map(|item| &raw const *item).collect();
@@ -312,7 +343,7 @@ fn get_pointers(probe: &mut Probe) {
 
 /// A million values: well beyond the cache.
 fn many(
-    probe: &mut Probe,
+    probe: &mut Probe<impl Mode>,
     mut sum_of: impl FnMut(
         &HandlePool<Item, AnonymousPages>,
         &[heapwright_regions::Handle<Item>],
@@ -328,17 +359,19 @@ fn many(
     let mut sum = 0;
     let start = Instant::now();
     for group in wanted.chunks(GROUP) {
+        let begun = cycle_counter();
         sum += sum_of(&map, group);
+        probe.sample_group(begun, group.len());
     }
     probe.elapsed += start.elapsed();
     black_box(sum);
 }
 
-fn get_many_single(probe: &mut Probe) {
+fn get_many_single(probe: &mut Probe<impl Mode>) {
     many(probe, |map, keys| keys.iter().map(|key| work(map.get(*key))).sum());
 }
 
-fn get_many_batched(probe: &mut Probe) {
+fn get_many_batched(probe: &mut Probe<impl Mode>) {
     many(probe, |map, keys| {
         let mut sum = 0;
         map.get_many(keys, |item| sum += work(item));

@@ -8,7 +8,7 @@ use heapwright_regions::{
 };
 
 use super::floor::Cursor;
-use super::measure::{Probe, Subject, Workload, ours, peer};
+use super::measure::{Mode, Probe, Subject, Workload, ours, peer, subject};
 
 /// Blocks between two resets.
 const BATCH: usize = 1000;
@@ -24,94 +24,66 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "linear_u64",
             count: 2_000_000,
-            latencies: false,
             subjects: vec![
-                Subject { name: "floor", package: "", variant: "", run: hot_floor },
-                ours("", hot_ours),
-                ours("threads", hot_threads),
-                peer("bump-scope", hot_bump_scope),
-                peer("bumpalo", hot_bumpalo),
-                peer("blink-alloc", hot_blink),
-                peer("typed-arena", hot_typed_arena),
+                subject!("floor", "", "", hot_floor),
+                ours!("", hot_ours),
+                ours!("threads", hot_threads),
+                peer!("bump-scope", hot_bump_scope),
+                peer!("bumpalo", hot_bumpalo),
+                peer!("blink-alloc", hot_blink),
+                peer!("typed-arena", hot_typed_arena),
             ],
         },
-        cold(
-            "linear_cold_8B",
-            [
-                cold_ours::<1>,
-                cold_huge::<1>,
-                cold_prefaulted::<1>,
-                cold_kept::<1>,
-                cold_bump_scope::<1>,
-                cold_bumpalo::<1>,
-                cold_blink::<1>,
-            ],
-        ),
-        cold(
-            "linear_cold_64B",
-            [
-                cold_ours::<8>,
-                cold_huge::<8>,
-                cold_prefaulted::<8>,
-                cold_kept::<8>,
-                cold_bump_scope::<8>,
-                cold_bumpalo::<8>,
-                cold_blink::<8>,
-            ],
-        ),
+        Workload { name: "linear_cold_8B", count: 1_000_000, subjects: cold::<1>() },
+        Workload { name: "linear_cold_64B", count: 1_000_000, subjects: cold::<8>() },
         Workload {
             name: "linear_vecs_of_16",
             count: 1_600_000,
-            latencies: false,
             subjects: vec![
-                ours("", vecs_ours),
-                peer("bump-scope", vecs_bump_scope),
-                peer("bumpalo", vecs_bumpalo),
-                peer("blink-alloc", vecs_blink),
+                ours!("", vecs_ours),
+                peer!("bump-scope", vecs_bump_scope),
+                peer!("bumpalo", vecs_bumpalo),
+                peer!("blink-alloc", vecs_blink),
             ],
         },
     ]
 }
 
-fn cold(name: &'static str, runs: [fn(&mut Probe); 7]) -> Workload {
-    let [mine, huge, prefaulted, kept, bump_scope, bumpalo, blink] = runs;
-    let subjects = vec![
-        ours("", mine),
-        ours("huge pages", huge),
-        ours("prefaulted", prefaulted),
-        ours("kept", kept),
-        peer("bump-scope", bump_scope),
-        peer("bumpalo", bumpalo),
-        peer("blink-alloc", blink),
-    ];
-    Workload { name, count: 1_000_000, latencies: false, subjects }
+fn cold<const WORDS: usize>() -> Vec<Subject> {
+    vec![
+        ours!("", cold_ours::<WORDS>),
+        ours!("huge pages", cold_huge::<WORDS>),
+        ours!("prefaulted", cold_prefaulted::<WORDS>),
+        ours!("kept", cold_kept::<WORDS>),
+        peer!("bump-scope", cold_bump_scope::<WORDS>),
+        peer!("bumpalo", cold_bumpalo::<WORDS>),
+        peer!("blink-alloc", cold_blink::<WORDS>),
+    ]
 }
 
 /// `count` times `one`, a reset after each batch.
-fn hot<A>(probe: &mut Probe, mut arena: A, one: fn(&A, u64), reset: fn(&mut A)) {
+fn hot<A>(probe: &mut Probe<impl Mode>, mut arena: A, one: fn(&A, u64), reset: fn(&mut A)) {
     let start = Instant::now();
     for _ in 0..probe.count / BATCH {
-        for number in 0..BATCH as u64 {
-            one(&arena, number);
-        }
+        probe.run(BATCH, |number| one(&arena, number as u64));
         reset(&mut arena);
     }
     probe.elapsed += start.elapsed();
 }
 
-fn hot_floor(probe: &mut Probe) {
+fn hot_floor(probe: &mut Probe<impl Mode>) {
     let mut buffer = vec![0u64; BATCH];
     let start = Instant::now();
     for _ in 0..probe.count / BATCH {
         let mut cursor = Cursor::over(&mut buffer);
-        for number in 0..BATCH as u64 {
-            black_box(cursor.alloc(number));
-        }
+        probe.run(BATCH, |number| {
+            black_box(cursor.alloc(number as u64));
+        });
     }
     probe.elapsed += start.elapsed();
 }
 
-fn hot_ours(probe: &mut Probe) {
+fn hot_ours(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one(arena: &Linear<AnonymousPages>, value: u64) -> &mut u64 {
         arena.alloc(value)
@@ -126,7 +98,7 @@ fn hot_ours(probe: &mut Probe) {
     );
 }
 
-fn hot_threads(probe: &mut Probe) {
+fn hot_threads(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one<'a>(
         local: &heapwright_regions::LinearLocal<'a, AnonymousPages>,
@@ -138,15 +110,15 @@ fn hot_threads(probe: &mut Probe) {
     let start = Instant::now();
     for _ in 0..probe.count / BATCH {
         let local = arena.local();
-        for number in 0..BATCH as u64 {
-            black_box(one(&local, number));
-        }
+        probe.run(BATCH, |number| {
+            black_box(one(&local, number as u64));
+        });
         arena.reset();
     }
     probe.elapsed += start.elapsed();
 }
 
-fn hot_bump_scope(probe: &mut Probe) {
+fn hot_bump_scope(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one(arena: &BumpScope, value: u64) -> &mut u64 {
         bump_scope::BumpBox::leak(arena.alloc(value))
@@ -162,7 +134,7 @@ fn hot_bump_scope(probe: &mut Probe) {
     );
 }
 
-fn hot_bumpalo(probe: &mut Probe) {
+fn hot_bumpalo(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one(arena: &Bumpalo, value: u64) -> &mut u64 {
         arena.alloc(value)
@@ -178,7 +150,7 @@ fn hot_bumpalo(probe: &mut Probe) {
     );
 }
 
-fn hot_blink(probe: &mut Probe) {
+fn hot_blink(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one(arena: &blink_alloc::Blink, value: u64) -> &mut u64 {
         arena.put_no_drop(value)
@@ -195,7 +167,7 @@ fn hot_blink(probe: &mut Probe) {
     );
 }
 
-fn hot_typed_arena(probe: &mut Probe) {
+fn hot_typed_arena(probe: &mut Probe<impl Mode>) {
     #[inline(never)]
     fn one(arena: &typed_arena::Arena<u64>, value: u64) -> &mut u64 {
         arena.alloc(value)
@@ -214,74 +186,74 @@ fn hot_typed_arena(probe: &mut Probe) {
 }
 
 /// From nothing to `count` objects and back to nothing.
-fn cold_ours<const WORDS: usize>(probe: &mut Probe) {
+fn cold_ours<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = Linear::new();
-    for number in 0..probe.count as u64 {
-        black_box(arena.alloc([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.alloc([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_huge<const WORDS: usize>(probe: &mut Probe) {
+fn cold_huge<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = Linear::<HugePages>::new_in(HugePages::new(HugeWish::Advised));
-    for number in 0..probe.count as u64 {
-        black_box(arena.alloc([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.alloc([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_prefaulted<const WORDS: usize>(probe: &mut Probe) {
+fn cold_prefaulted<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = Linear::<Prefaulted<AnonymousPages>>::new_in(Prefaulted::new(AnonymousPages));
-    for number in 0..probe.count as u64 {
-        black_box(arena.alloc([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.alloc([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
 /// As the peers, whose memory comes warm from `malloc` after the first round.
-fn cold_kept<const WORDS: usize>(probe: &mut Probe) {
+fn cold_kept<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 256 << 20);
     let start = Instant::now();
     let arena = Linear::<&Kept<AnonymousPages>>::new_in(&WARM);
-    for number in 0..probe.count as u64 {
-        black_box(arena.alloc([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.alloc([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_bump_scope<const WORDS: usize>(probe: &mut Probe) {
+fn cold_bump_scope<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = BumpScope::new();
-    for number in 0..probe.count as u64 {
-        black_box(bump_scope::BumpBox::leak(arena.alloc([number; WORDS])));
-    }
+    probe.run(probe.count, |number| {
+        black_box(bump_scope::BumpBox::leak(arena.alloc([number as u64; WORDS])));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_bumpalo<const WORDS: usize>(probe: &mut Probe) {
+fn cold_bumpalo<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = Bumpalo::with_min_align();
-    for number in 0..probe.count as u64 {
-        black_box(arena.alloc([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.alloc([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_blink<const WORDS: usize>(probe: &mut Probe) {
+fn cold_blink<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
     let arena = blink_alloc::Blink::new();
-    for number in 0..probe.count as u64 {
-        black_box(arena.put_no_drop([number; WORDS]));
-    }
+    probe.run(probe.count, |number| {
+        black_box(arena.put_no_drop([number as u64; WORDS]));
+    });
     drop(arena);
     probe.elapsed += start.elapsed();
 }
@@ -289,14 +261,12 @@ fn cold_blink<const WORDS: usize>(probe: &mut Probe) {
 /// Vectors of 16 numbers each, in an arena that is reset now and then; an operation is a push.
 macro_rules! vecs {
     ($name:ident, $make:expr, $vec:path) => {
-        fn $name(probe: &mut Probe) {
+        fn $name(probe: &mut Probe<impl Mode>) {
             let mut arena = $make;
             let start = Instant::now();
             for round in 0..probe.count / PUSHES {
                 let mut vec = $vec(&arena);
-                for number in 0..PUSHES as u64 {
-                    vec.push(number);
-                }
+                probe.run(PUSHES, |number| vec.push(number as u64));
                 black_box(vec.as_slice());
                 drop(vec);
                 if round % BATCH == BATCH - 1 {

@@ -1,19 +1,22 @@
 //! Running one subject of one workload: for time, or for the latency of each operation.
 
 use std::alloc::Layout;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use heapwright_os::cycle_counter;
 use heapwright_testkit::Random;
 
-/// One way to do a workload.
+/// One way to do a workload, by the clock and by the operation: two copies, so that noting single
+/// operations costs those on the clock nothing, in code neither.
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     /// The package that has it; empty for what is not one.
     pub(crate) package: &'static str,
     pub(crate) variant: &'static str,
-    pub(crate) run: fn(&mut Probe),
+    pub(crate) time: fn(&mut Probe<Time>),
+    pub(crate) latency: fn(&mut Probe<Latency>),
 }
 
 /// A question, and who answers it.
@@ -21,39 +24,95 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     /// Operations of a round.
     pub(crate) count: usize,
-    /// Whether single operations can be told apart.
-    pub(crate) latencies: bool,
     pub(crate) subjects: Vec<Subject>,
 }
 
-/// A subject of our own.
-pub(crate) const fn ours(variant: &'static str, run: fn(&mut Probe)) -> Subject {
-    Subject { name: "heapwright", package: "heapwright-regions", variant, run }
+/// A subject: its name, package and variant, and a function of any probe.
+macro_rules! subject {
+    ($name:expr, $package:expr, $variant:expr, $run:expr) => {
+        $crate::measure::Subject {
+            name: $name,
+            package: $package,
+            variant: $variant,
+            time: $run,
+            latency: $run,
+        }
+    };
+}
+pub(crate) use subject;
+
+/// A subject of our own: its variant and function.
+macro_rules! ours {
+    ($variant:expr, $run:expr $(,)?) => {
+        $crate::measure::subject!("heapwright", "heapwright-regions", $variant, $run)
+    };
+}
+pub(crate) use ours;
+
+/// A subject by another crate: its package and function.
+macro_rules! peer {
+    ($package:expr, $run:expr $(,)?) => {
+        $crate::measure::subject!($package, $package, "", $run)
+    };
+}
+pub(crate) use peer;
+
+/// What a probe looks at.
+pub(crate) trait Mode: Send {
+    /// Whether each operation is noted.
+    const IS_SAMPLED: bool;
 }
 
-/// A subject by another crate.
-pub(crate) const fn peer(package: &'static str, run: fn(&mut Probe)) -> Subject {
-    Subject { name: package, package, variant: "", run }
+/// All operations by the clock.
+#[derive(Debug)]
+pub(crate) struct Time;
+
+impl Mode for Time {
+    const IS_SAMPLED: bool = false;
+}
+
+/// Each operation by the cycle counter.
+#[derive(Debug)]
+pub(crate) struct Latency;
+
+impl Mode for Latency {
+    const IS_SAMPLED: bool = true;
 }
 
 /// What a subject reports to.
 #[derive(Debug)]
-pub(crate) struct Probe {
+pub(crate) struct Probe<M> {
     /// Operations to do.
     pub(crate) count: usize,
     /// Time of all of them, without what comes before and after.
     pub(crate) elapsed: Duration,
-    /// Cycles of each, when that is asked for.
-    pub(crate) samples: Option<Vec<u32>>,
+    /// Cycles of each, without the counter's own.
+    pub(crate) samples: Vec<u32>,
+    /// What the counter takes between two readings, in cycles.
+    counter_cycles: u32,
+    mode: PhantomData<M>,
 }
 
-impl Probe {
-    pub(crate) fn time(count: usize) -> Self {
-        Self { count, elapsed: Duration::ZERO, samples: None }
+impl<M: Mode> Probe<M> {
+    /// For `count` operations; `counter_cycles` are taken off each one noted.
+    pub(crate) fn new(count: usize, counter_cycles: u32) -> Self {
+        let samples = Vec::with_capacity(if M::IS_SAMPLED { count } else { 0 });
+        Self { count, elapsed: Duration::ZERO, samples, counter_cycles, mode: PhantomData }
     }
 
-    pub(crate) fn latency(count: usize) -> Self {
-        Self { count, elapsed: Duration::ZERO, samples: Some(Vec::with_capacity(count)) }
+    /// One for a thread that does `count` of the operations.
+    pub(crate) fn part(&self, count: usize) -> Self {
+        Self::new(count, self.counter_cycles)
+    }
+
+    /// Takes in what threads did beside each other.
+    pub(crate) fn join(&mut self, parts: impl IntoIterator<Item = Self>) {
+        let mut longest = Duration::ZERO;
+        for part in parts {
+            longest = longest.max(part.elapsed);
+            self.samples.extend(part.samples);
+        }
+        self.elapsed += longest;
     }
 
     /// Does `operation` `rounds` times before the clock runs, until caches, address translation and
@@ -64,34 +123,39 @@ impl Probe {
         self.each(operation);
     }
 
-    /// Does `operation` `count` times.
+    /// Does `operation` `self.count` times, on the clock.
     #[inline(always)]
-    pub(crate) fn each(&mut self, mut operation: impl FnMut(usize)) {
-        match self.samples.is_some() {
-            false => {
-                let start = Instant::now();
-                for index in 0..self.count {
-                    operation(index);
-                }
-                self.elapsed += start.elapsed();
-            }
-            true => {
-                for index in 0..self.count {
-                    let start = cycle_counter();
-                    operation(index);
-                    self.sample(start);
-                }
-            }
+    pub(crate) fn each(&mut self, operation: impl FnMut(usize)) {
+        let start = Instant::now();
+        self.run(self.count, operation);
+        self.elapsed += start.elapsed();
+    }
+
+    /// Does `operation` `count` times; who calls it has the clock.
+    #[inline(always)]
+    pub(crate) fn run(&mut self, count: usize, mut operation: impl FnMut(usize)) {
+        if !M::IS_SAMPLED {
+            (0..count).for_each(operation);
+            return;
+        }
+        for index in 0..count {
+            let start = cycle_counter();
+            operation(index);
+            self.sample(start);
         }
     }
 
     /// Notes an operation that began at `start` cycles and ends now.
     #[inline(always)]
     pub(crate) fn sample(&mut self, start: u64) {
-        let cycles = cycle_counter().saturating_sub(start);
-        if let Some(samples) = &mut self.samples {
-            samples.push(u32::try_from(cycles).unwrap_or(u32::MAX));
-        }
+        self.sample_group(start, 1);
+    }
+
+    /// Notes `count` operations that cannot be told apart as one of their mean length.
+    #[inline(always)]
+    pub(crate) fn sample_group(&mut self, start: u64, count: usize) {
+        let cycles = cycle_counter().saturating_sub(start + u64::from(self.counter_cycles));
+        self.samples.push(u32::try_from(cycles / count as u64).unwrap_or(u32::MAX));
     }
 }
 
@@ -122,7 +186,7 @@ const DRAWS: usize = 1 << 16;
 /// Frees a random one of `live` blocks and allocates another, `probe.count` times.
 #[inline(always)]
 pub(crate) fn churn<B: Copy>(
-    probe: &mut Probe,
+    probe: &mut Probe<impl Mode>,
     live: usize,
     sizes: Sizes,
     mut take: impl FnMut(Layout) -> B,

@@ -9,39 +9,33 @@ use heapwright_regions::{
 };
 
 use super::floor::List;
-use super::measure::{Probe, Sizes, Subject, Workload, churn, ours, peer, touched};
+use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
 
 const LINE: Sizes = Sizes::Fixed(64);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     fn subjects<const LIVE: usize>() -> Vec<Subject> {
         vec![
-            Subject { name: "floor", package: "", variant: "", run: floor::<LIVE> },
-            ours("", pool::<LIVE>),
-            ours("bounded", bounded::<LIVE>),
-            ours("threads", shared::<LIVE>),
-            ours("slab", slab_ours::<LIVE>),
-            ours("values", values::<LIVE>),
-            ours("compacting", compacting::<LIVE>),
-            ours("handles", handles::<LIVE>),
-            peer("slab", slab_peer::<LIVE>),
-            peer("opool", opool_peer::<LIVE>),
-            Subject {
-                name: "mimalloc",
-                package: "libmimalloc-sys",
-                variant: "",
-                run: mimalloc::<LIVE>,
-            },
-            Subject { name: "malloc", package: "", variant: "", run: system::<LIVE> },
+            subject!("floor", "", "", floor::<LIVE>),
+            ours!("", pool::<LIVE>),
+            ours!("bounded", bounded::<LIVE>),
+            ours!("threads", shared::<LIVE>),
+            ours!("slab", slab_ours::<LIVE>),
+            ours!("values", values::<LIVE>),
+            ours!("compacting", compacting::<LIVE>),
+            ours!("handles", handles::<LIVE>),
+            peer!("slab", slab_peer::<LIVE>),
+            peer!("opool", opool_peer::<LIVE>),
+            subject!("mimalloc", "libmimalloc-sys", "", mimalloc::<LIVE>),
+            subject!("malloc", "", "", system::<LIVE>),
         ]
     }
-    let workload = |name, subjects| Workload { name, count: 2_000_000, latencies: true, subjects };
-    let refill = |name, subjects| Workload { name, count: 2_000_000, latencies: false, subjects };
+    let workload = |name, subjects| Workload { name, count: 2_000_000, subjects };
     vec![
         workload("pool_64B_1K", subjects::<1000>()),
         workload("pool_64B_100K", subjects::<100_000>()),
-        refill("pool_64B_refill_1K", refills::<1000>()),
-        refill("pool_64B_refill_100K", refills::<100_000>()),
+        workload("pool_64B_refill_1K", refills::<1000>()),
+        workload("pool_64B_refill_100K", refills::<100_000>()),
     ]
 }
 
@@ -49,21 +43,16 @@ pub(crate) fn workloads() -> Vec<Workload> {
 /// compiler sees a plain pool's block freed and taken at once, and does neither.
 fn refills<const LIVE: usize>() -> Vec<Subject> {
     vec![
-        ours("", pool_refill::<LIVE>),
-        ours("values", values_refill::<LIVE>),
-        ours("compacting", compacting_refill::<LIVE>),
-        ours("compacted", compacted_refill::<LIVE>),
-        ours("handles", handles_refill::<LIVE>),
-        peer("slab", slab_peer_refill::<LIVE>),
-        Subject {
-            name: "mimalloc",
-            package: "libmimalloc-sys",
-            variant: "",
-            run: |probe| {
-                let give = |block| mimalloc_give(block, line());
-                refill(probe, LIVE, || mimalloc_take(line()), give);
-            },
-        },
+        ours!("", pool_refill::<LIVE>),
+        ours!("values", values_refill::<LIVE>),
+        ours!("compacting", compacting_refill::<LIVE>),
+        ours!("compacted", compacted_refill::<LIVE>),
+        ours!("handles", handles_refill::<LIVE>),
+        peer!("slab", slab_peer_refill::<LIVE>),
+        subject!("mimalloc", "libmimalloc-sys", "", |probe| {
+            let give = |block| mimalloc_give(block, line());
+            refill(probe, LIVE, || mimalloc_take(line()), give);
+        }),
     ]
 }
 
@@ -71,7 +60,7 @@ fn refills<const LIVE: usize>() -> Vec<Subject> {
 /// is timed.
 #[inline(always)]
 fn refill<B: Copy>(
-    probe: &mut Probe,
+    probe: &mut Probe<impl Mode>,
     live: usize,
     mut take: impl FnMut() -> B,
     mut give: impl FnMut(B),
@@ -85,17 +74,15 @@ fn refill<B: Copy>(
     let half_count = live / 2;
     let rounds = probe.count / half_count + 1;
     // The first time round is not like the others.
-    for (round, half) in order.chunks_exact(half_count).cycle().take(rounds + 2).enumerate() {
-        for at in half {
-            give(blocks[*at as usize]);
-        }
+    for half in order.chunks_exact(half_count) {
+        half.iter().for_each(|at| give(blocks[*at as usize]));
+        half.iter().for_each(|at| blocks[*at as usize] = take());
+    }
+    for half in order.chunks_exact(half_count).cycle().take(rounds) {
+        half.iter().for_each(|at| give(blocks[*at as usize]));
         let start = std::time::Instant::now();
-        for at in half {
-            blocks[*at as usize] = take();
-        }
-        if round >= 2 {
-            probe.elapsed += start.elapsed();
-        }
+        probe.run(half_count, |index| blocks[half[index] as usize] = take());
+        probe.elapsed += start.elapsed();
     }
     probe.elapsed = probe.elapsed.mul_f64(probe.count as f64 / (rounds * half_count) as f64);
     blocks.into_iter().for_each(give);
@@ -105,7 +92,7 @@ fn line() -> Layout {
     Layout::from_size_align(64, 64).expect("a layout")
 }
 
-fn floor<const LIVE: usize>(probe: &mut Probe) {
+fn floor<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let list = RefCell::new(List::of(LIVE + 1));
     let list = list.as_ptr();
     // SAFETY: the only reference at that time, in one thread; likewise below.
@@ -114,21 +101,21 @@ fn floor<const LIVE: usize>(probe: &mut Probe) {
     churn(probe, LIVE, LINE, take, |block, _| unsafe { &mut *list }.give(block));
 }
 
-fn pool<const LIVE: usize>(probe: &mut Probe) {
+fn pool<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
     let take = |_| touched(pool.alloc().expect("memory"));
     // SAFETY: `churn` gives each block back once.
     churn(probe, LIVE, LINE, take, |block, _| unsafe { pool.free(block) });
 }
 
-fn bounded<const LIVE: usize>(probe: &mut Probe) {
+fn bounded<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool = Pool::bounded(Upstream(System), line(), LIVE + 1).expect("memory");
     let take = |_| touched(pool.alloc().expect("bounded by its use"));
     // SAFETY: `churn` gives each block back once.
     churn(probe, LIVE, LINE, take, |block, _| unsafe { pool.free(block) });
 }
 
-fn shared<const LIVE: usize>(probe: &mut Probe) {
+fn shared<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool = SharedPool::new_in(AnonymousPages, line());
     let local = pool.local();
     let take = |_| touched(local.try_alloc().expect("memory"));
@@ -136,7 +123,7 @@ fn shared<const LIVE: usize>(probe: &mut Probe) {
     churn(probe, LIVE, LINE, take, |block, _| unsafe { local.free(block) });
 }
 
-fn slab_ours<const LIVE: usize>(probe: &mut Probe) {
+fn slab_ours<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let slab = Slab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
     let take = |layout| touched(slab.try_alloc(layout).expect("memory"));
     // SAFETY: `churn` gives each block back once.
@@ -144,7 +131,7 @@ fn slab_ours<const LIVE: usize>(probe: &mut Probe) {
 }
 
 /// The plain pool with whole values moved in and out, as pools under handles do.
-fn values<const LIVE: usize>(probe: &mut Probe) {
+fn values<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
     let take = |_| {
         let block = pool.alloc().expect("memory");
@@ -163,7 +150,7 @@ fn values<const LIVE: usize>(probe: &mut Probe) {
 }
 
 /// Handles instead of pointers, and whole values.
-fn compacting<const LIVE: usize>(probe: &mut Probe) {
+fn compacting<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
     let take = |_| pool.insert([1; 8]).expect("memory");
     churn(probe, LIVE, LINE, take, |handle, _| {
@@ -172,7 +159,7 @@ fn compacting<const LIVE: usize>(probe: &mut Probe) {
 }
 
 /// Handles and whole values that stay where they are.
-fn handles<const LIVE: usize>(probe: &mut Probe) {
+fn handles<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: RefCell<HandlePool<[u64; 8], _>> = RefCell::new(HandlePool::new_in(AnonymousPages));
     let take = |_| pool.borrow_mut().insert([1; 8]).expect("memory");
     churn(probe, LIVE, LINE, take, |handle, _| {
@@ -180,7 +167,7 @@ fn handles<const LIVE: usize>(probe: &mut Probe) {
     });
 }
 
-fn pool_refill<const LIVE: usize>(probe: &mut Probe) {
+fn pool_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
     // SAFETY: `refill` gives each block back once.
     refill(
@@ -191,7 +178,7 @@ fn pool_refill<const LIVE: usize>(probe: &mut Probe) {
     );
 }
 
-fn values_refill<const LIVE: usize>(probe: &mut Probe) {
+fn values_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: Pool<_> = Pool::new_in(AnonymousPages, line());
     let take = || {
         let block = pool.alloc().expect("memory");
@@ -203,7 +190,7 @@ fn values_refill<const LIVE: usize>(probe: &mut Probe) {
     refill(probe, LIVE, take, |block| unsafe { pool.free(block) });
 }
 
-fn compacting_refill<const LIVE: usize>(probe: &mut Probe) {
+fn compacting_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
     refill(
         probe,
@@ -216,7 +203,7 @@ fn compacting_refill<const LIVE: usize>(probe: &mut Probe) {
 }
 
 /// After a burst of four times as many, of which one in eight stayed, and a compaction.
-fn compacted_refill<const LIVE: usize>(probe: &mut Probe) {
+fn compacted_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: CompactingPool<[u64; 8], _> = CompactingPool::new_in(AnonymousPages);
     let random = &mut heapwright_testkit::Random::new(2);
     let burst: Vec<_> = (0..4 * LIVE).map(|_| pool.insert([1; 8]).expect("memory")).collect();
@@ -233,7 +220,7 @@ fn compacted_refill<const LIVE: usize>(probe: &mut Probe) {
     });
 }
 
-fn handles_refill<const LIVE: usize>(probe: &mut Probe) {
+fn handles_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool: RefCell<HandlePool<[u64; 8], _>> = RefCell::new(HandlePool::new_in(AnonymousPages));
     refill(
         probe,
@@ -245,7 +232,7 @@ fn handles_refill<const LIVE: usize>(probe: &mut Probe) {
     );
 }
 
-fn slab_peer_refill<const LIVE: usize>(probe: &mut Probe) {
+fn slab_peer_refill<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let slab = RefCell::new(slab::Slab::<[u64; 8]>::new());
     refill(
         probe,
@@ -258,7 +245,7 @@ fn slab_peer_refill<const LIVE: usize>(probe: &mut Probe) {
 }
 
 /// Keys instead of pointers.
-fn slab_peer<const LIVE: usize>(probe: &mut Probe) {
+fn slab_peer<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let slab = RefCell::new(slab::Slab::<[u64; 8]>::new());
     let take = |_| slab.borrow_mut().insert([1; 8]);
     churn(probe, LIVE, LINE, take, |key, _| {
@@ -276,7 +263,7 @@ impl opool::PoolAllocator<Box<[u64; 8]>> for Lines64 {
 }
 
 /// Objects that come back by their guards; moving one in and out is a pointer.
-fn opool_peer<const LIVE: usize>(probe: &mut Probe) {
+fn opool_peer<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     let pool = opool::LocalPool::new_prefilled(LIVE + 1, Lines64);
     let random = &mut heapwright_testkit::Random::new(1);
     let mut live: Vec<_> = (0..LIVE).map(|_| pool.get()).collect();
@@ -290,7 +277,7 @@ fn opool_peer<const LIVE: usize>(probe: &mut Probe) {
     });
 }
 
-fn mimalloc<const LIVE: usize>(probe: &mut Probe) {
+fn mimalloc<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     churn(probe, LIVE, LINE, mimalloc_take, mimalloc_give);
 }
 
@@ -309,7 +296,7 @@ pub(crate) fn mimalloc_give(block: NonNull<u8>, _: Layout) {
     unsafe { libmimalloc_sys::mi_free(block.as_ptr().cast()) };
 }
 
-fn system<const LIVE: usize>(probe: &mut Probe) {
+fn system<const LIVE: usize>(probe: &mut Probe<impl Mode>) {
     churn(probe, LIVE, LINE, system_take, system_give);
 }
 

@@ -10,7 +10,7 @@ use heapwright_launch::Machine;
 use heapwright_os::cycle_counter;
 use serde_json::{Map, Value, json};
 
-use super::measure::{Probe, Subject, Workload};
+use super::measure::{Latency, Probe, Subject, Workload};
 
 const ROUNDS: usize = 7;
 const ROUNDS_QUICK: usize = 3;
@@ -73,11 +73,31 @@ fn cycles_per_ns() -> f64 {
 
 /// What the counter itself takes between two readings.
 fn cycles_of_nothing() -> u32 {
-    let mut probe = Probe::latency(10_000);
+    let mut probe = Probe::<Latency>::new(10_000, 0);
     probe.each(|_| {});
-    let mut samples = probe.samples.unwrap_or_default();
+    let mut samples = probe.samples;
     samples.sort_unstable();
     samples.get(samples.len() / 2).copied().unwrap_or(0)
+}
+
+/// What so many of an operation's runs in a thousand took at most, with the names of the fields.
+const PERCENTILES: [(&str, usize); 3] = [("ns_p50", 500), ("ns_p99", 990), ("ns_p999", 999)];
+
+/// Nanoseconds of each of [`PERCENTILES`] in one run of `subject`.
+fn latencies(subject: &Subject, count: usize, counter_cycles: u32) -> [f64; 3] {
+    let mut probe = Probe::new(count, counter_cycles);
+    (subject.latency)(&mut probe);
+    let mut samples = probe.samples;
+    samples.sort_unstable();
+    PERCENTILES.map(|(_, thousandths)| {
+        let cycles = samples.get(samples.len() * thousandths / 1000).copied().unwrap_or(0);
+        f64::from(cycles) / cycles_per_ns()
+    })
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 /// All rows that are wanted.
@@ -91,40 +111,38 @@ pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
             continue;
         }
         eprintln!("{}: {} subjects", workload.name, subjects.len());
-        let (rounds, count) = match options.quick {
-            true => (ROUNDS_QUICK, workload.count / QUICK_SHARE),
-            false => (ROUNDS, workload.count),
+        let (rounds, noted_rounds, count) = match options.quick {
+            true => (ROUNDS_QUICK, 1, workload.count / QUICK_SHARE),
+            false => (ROUNDS, ROUNDS, workload.count),
         };
         let mut times = vec![Vec::new(); subjects.len()];
         for _ in 0..rounds {
             for (subject, times) in subjects.iter().zip(&mut times) {
-                let mut probe = Probe::time(count);
-                (subject.run)(&mut probe);
+                let mut probe = Probe::new(count, 0);
+                (subject.time)(&mut probe);
                 times.push(probe.elapsed.as_secs_f64() * 1e9 / count as f64);
             }
         }
-        for (subject, times) in subjects.iter().zip(&mut times) {
-            times.sort_by(f64::total_cmp);
-            let median = times[times.len() / 2];
-            let spread = (times[times.len() - 1] - times[0]) / median;
+        let mut tails = vec![[const { Vec::new() }; 3]; subjects.len()];
+        for _ in 0..noted_rounds {
+            for (subject, tails) in subjects.iter().zip(&mut tails) {
+                let seen = latencies(subject, LATENCY_COUNT.min(count), nothing);
+                tails.iter_mut().zip(seen).for_each(|(all, one)| all.push(one));
+            }
+        }
+        for ((subject, times), tails) in subjects.iter().zip(&mut times).zip(&mut tails) {
+            let median_ns = median(times);
+            let spread = (times[times.len() - 1] - times[0]) / median_ns;
             let mut row = Row::new();
             row.insert("workload".into(), workload.name.into());
             row.insert("subject".into(), subject.name.into());
             row.insert("version".into(), version(subject.package).into());
             row.insert("origin".into(), origin(subject).into());
             row.insert("variant".into(), subject.variant.into());
-            row.insert("ns_per_op".into(), rounded(median));
+            row.insert("ns_per_op".into(), rounded(median_ns));
             row.insert("ns_min".into(), rounded(times[0]));
-            if workload.latencies {
-                let mut probe = Probe::latency(LATENCY_COUNT.min(count));
-                (subject.run)(&mut probe);
-                let mut samples = probe.samples.unwrap_or_default();
-                samples.sort_unstable();
-                for (name, share) in [("ns_p50", 0.5), ("ns_p99", 0.99), ("ns_p999", 0.999)] {
-                    let index = (samples.len() as f64 * share) as usize;
-                    let cycles = samples.get(index).map_or(0, |one| one.saturating_sub(nothing));
-                    row.insert(name.into(), rounded(f64::from(cycles) / cycles_per_ns()));
-                }
+            for ((field, _), all) in PERCENTILES.iter().zip(tails) {
+                row.insert((*field).into(), rounded(median(all)));
             }
             if options.instructions {
                 row.insert("instructions".into(), instructions(workload, subject).into());
@@ -181,7 +199,7 @@ pub(crate) fn run_once(
         eprintln!("heapwright-bench-regions: no such workload, subject or count");
         return ExitCode::from(125);
     };
-    (subject.run)(&mut Probe::time(count));
+    (subject.time)(&mut Probe::new(count, 0));
     ExitCode::SUCCESS
 }
 

@@ -5,48 +5,41 @@ use std::hint::spin_loop;
 use std::ptr::NonNull;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use heapwright_regions::{AnonymousPages, Lines, PoolLocal, SharedPool, SharedSlab, SlabLocal};
 use heapwright_testkit::Random;
 
-use super::measure::{Probe, Subject, Workload, ours, peer, touched};
+use super::measure::{Mode, Probe, Workload, ours, peer, subject, touched};
 
 const LIVE: usize = 1000;
 const DRAWS: usize = 1 << 14;
 const BYTES: usize = 64;
 
 pub(crate) fn workloads() -> Vec<Workload> {
-    let subjects = |runs: [fn(&mut Probe); 4]| {
-        let [pool, slab, mimalloc, malloc] = runs;
-        vec![
-            ours("pool", pool),
-            ours("slab", slab),
-            Subject { name: "mimalloc", package: "libmimalloc-sys", variant: "", run: mimalloc },
-            Subject { name: "malloc", package: "", variant: "", run: malloc },
-        ]
-    };
-    let mut own = subjects([
-        own_pool,
-        own_slab,
-        |probe| churn_on(probe, &Mimalloc),
-        |probe| churn_on(probe, &Malloc),
-    ]);
-    own.push(peer("opool", own_opool));
-    own.push(peer("heapless", own_heapless));
-    own.push(peer("sharded-slab", own_sharded));
     vec![
-        Workload { name: "threads_2_own_64B", count: 4_000_000, latencies: false, subjects: own },
+        Workload {
+            name: "threads_2_own_64B",
+            count: 4_000_000,
+            subjects: vec![
+                ours!("pool", own_pool),
+                ours!("slab", own_slab),
+                subject!("mimalloc", "libmimalloc-sys", "", |probe| churn_on(probe, &Mimalloc)),
+                subject!("malloc", "", "", |probe| churn_on(probe, &Malloc)),
+                peer!("opool", own_opool),
+                peer!("heapless", own_heapless),
+                peer!("sharded-slab", own_sharded),
+            ],
+        },
         Workload {
             name: "threads_producer_consumer_64B",
             count: 2_000_000,
-            latencies: false,
-            subjects: subjects([
-                pass_pool,
-                pass_slab,
-                |probe| pass_on(probe, &Mimalloc),
-                |probe| pass_on(probe, &Malloc),
-            ]),
+            subjects: vec![
+                ours!("pool", pass_pool),
+                ours!("slab", pass_slab),
+                subject!("mimalloc", "libmimalloc-sys", "", |probe| pass_on(probe, &Mimalloc)),
+                subject!("malloc", "", "", |probe| pass_on(probe, &Malloc)),
+            ],
         },
     ]
 }
@@ -156,7 +149,7 @@ impl Local for Malloc {
 heapless::box_pool!(Boxes: [u64; 8]);
 
 /// The pool of `heapless`: one for the program, with blocks enough for this workload.
-fn own_heapless(probe: &mut Probe) {
+fn own_heapless(probe: &mut Probe<impl Mode>) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         for _ in 0..3 * LIVE {
@@ -167,70 +160,74 @@ fn own_heapless(probe: &mut Probe) {
 }
 
 /// As `churn_on`, where blocks are objects that go back when they are dropped.
-fn own_guards<G>(probe: &mut Probe, take: impl Fn() -> G + Sync) {
-    let count = probe.count / 2;
-    probe.elapsed += both(|thread, barrier| {
+fn own_guards<G>(probe: &mut Probe<impl Mode>, take: impl Fn() -> G + Sync) {
+    both(probe, probe.count / 2, |thread, barrier, part| {
         let random = &mut Random::new(thread);
         let victims: Vec<u32> = (0..DRAWS).map(|_| random.below(LIVE as u64) as u32).collect();
         let mut objects: Vec<_> = (0..LIVE).map(|_| take()).collect();
         barrier.wait();
-        let start = Instant::now();
-        for index in 0..count {
+        part.each(|index| {
             drop(objects.swap_remove(victims[index % DRAWS] as usize));
             objects.push(take());
-        }
-        start.elapsed()
+        });
     });
 }
 
-fn own_pool(probe: &mut Probe) {
+fn own_pool(probe: &mut Probe<impl Mode>) {
     churn_on(probe, &SharedPool::new_in(AnonymousPages, layout()));
 }
 
-fn own_slab(probe: &mut Probe) {
+fn own_slab(probe: &mut Probe<impl Mode>) {
     let slab = SharedSlab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
     churn_on(probe, &slab);
 }
 
-fn pass_pool(probe: &mut Probe) {
+fn pass_pool(probe: &mut Probe<impl Mode>) {
     pass_on(probe, &SharedPool::new_in(AnonymousPages, layout()));
 }
 
-fn pass_slab(probe: &mut Probe) {
+fn pass_slab(probe: &mut Probe<impl Mode>) {
     let slab = SharedSlab::new_in(AnonymousPages, 1 << 30, Lines::Packed).expect("addresses");
     pass_on(probe, &slab);
 }
 
 /// Two threads on blocks of their own; an operation is a free and an alloc by either.
-fn churn_on<S: Shared>(probe: &mut Probe, shared: &S) {
-    let count = probe.count / 2;
-    probe.elapsed += both(|thread, barrier| {
+fn churn_on<S: Shared>(probe: &mut Probe<impl Mode>, shared: &S) {
+    both(probe, probe.count / 2, |thread, barrier, part| {
         let local = shared.local();
         let random = &mut Random::new(thread);
         let victims: Vec<u32> = (0..DRAWS).map(|_| random.below(LIVE as u64) as u32).collect();
         let mut blocks: Vec<_> = (0..LIVE).map(|_| touched(local.take())).collect();
         barrier.wait();
-        let start = Instant::now();
-        for index in 0..count {
+        part.each(|index| {
             let slot = &mut blocks[victims[index % DRAWS] as usize];
             local.give(*slot);
             *slot = touched(local.take());
-        }
-        let elapsed = start.elapsed();
+        });
         blocks.into_iter().for_each(|block| local.give(block));
-        elapsed
     });
 }
 
-/// Runs `work` in two threads; the time of the slower one.
-fn both(work: impl Fn(u64, &Barrier) -> Duration + Sync) -> Duration {
+/// Runs `work` in two threads, each with a part of the probe for `count` operations; the time is
+/// the slower one's.
+fn both<M: Mode>(
+    probe: &mut Probe<M>,
+    count: usize,
+    work: impl Fn(u64, &Barrier, &mut Probe<M>) + Sync,
+) {
     let barrier = Barrier::new(2);
-    std::thread::scope(|scope| {
+    let parts = [1, 2].map(|thread| (thread, probe.part(count)));
+    let done = std::thread::scope(|scope| {
         let (work, barrier) = (&work, &barrier);
-        let threads = [1, 2].map(|thread| scope.spawn(move || work(thread, barrier)));
-        let times = threads.map(|thread| thread.join().expect("no panic"));
-        times[0].max(times[1])
-    })
+        let threads = parts.map(|(thread, mut part)| {
+            scope.spawn(move || {
+                work(thread, barrier, &mut part);
+                part
+            })
+        });
+        threads.map(|thread| thread.join().expect("no panic"))
+    });
+    probe.join(done);
 }
 
 /// Room for so many addresses between two threads, each index on a line of its own.
@@ -272,24 +269,25 @@ impl Ring {
     }
 }
 
-/// One thread makes, the other ends; an operation is one block.
-fn pass_on<S: Shared>(probe: &mut Probe, shared: &S) {
-    let count = probe.count;
+/// One thread makes, the other ends; an operation is one block. Latencies are of the making and of
+/// the ending alone: how long the other thread is waited for is its matter.
+fn pass_on<S: Shared>(probe: &mut Probe<impl Mode>, shared: &S) {
     let ring = Ring::new();
-    probe.elapsed += both(|thread, barrier| {
+    both(probe, probe.count, |thread, barrier, part| {
         let local = shared.local();
         barrier.wait();
         let start = Instant::now();
-        for index in 0..count {
+        for index in 0..part.count {
             if thread == 1 {
-                let block = touched(local.take());
+                let mut block = NonNull::dangling();
+                part.run(1, |_| block = touched(local.take()));
                 ring.put(index, block.as_ptr().expose_provenance());
             } else {
                 let block = core::ptr::with_exposed_provenance_mut(ring.take(index));
-                local.give(NonNull::new(block).expect("not null"));
+                part.run(1, |_| local.give(NonNull::new(block).expect("not null")));
             }
         }
-        start.elapsed()
+        part.elapsed += start.elapsed();
     });
 }
 
@@ -302,7 +300,7 @@ impl opool::PoolAllocator<Box<[u64; 8]>> for Words {
     }
 }
 
-fn own_opool(probe: &mut Probe) {
+fn own_opool(probe: &mut Probe<impl Mode>) {
     let pool = opool::Pool::new_prefilled(3 * LIVE, Words);
     own_guards(probe, || {
         let mut object = pool.get();
@@ -311,20 +309,17 @@ fn own_opool(probe: &mut Probe) {
     });
 }
 
-fn own_sharded(probe: &mut Probe) {
+fn own_sharded(probe: &mut Probe<impl Mode>) {
     let slab = sharded_slab::Slab::<[u64; 7]>::new();
-    let count = probe.count / 2;
-    probe.elapsed += both(|thread, barrier| {
+    both(probe, probe.count / 2, |thread, barrier, part| {
         let random = &mut Random::new(thread);
         let victims: Vec<u32> = (0..DRAWS).map(|_| random.below(LIVE as u64) as u32).collect();
         let mut keys: Vec<_> = (0..LIVE).map(|_| slab.insert([1; 7]).expect("room")).collect();
         barrier.wait();
-        let start = Instant::now();
-        for index in 0..count {
+        part.each(|index| {
             let slot = &mut keys[victims[index % DRAWS] as usize];
             slab.remove(*slot);
             *slot = slab.insert([1; 7]).expect("room");
-        }
-        start.elapsed()
+        });
     });
 }
