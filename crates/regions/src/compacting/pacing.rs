@@ -2,9 +2,11 @@
 
 use core::cell::Cell;
 
-/// Given back to the kernel at once; some 64 pages take as long as copying `RETURN_WORK` bytes.
-pub(super) const RETURN_BYTES: usize = 256 << 10;
-pub(super) const RETURN_WORK: usize = 64 << 10;
+/// Given back to the kernel at once; these 16 pages take as long as copying `RETURN_WORK` bytes,
+/// which is what a step works between two looks at the clock: with four times as many a step came
+/// to its end as much later.
+pub(super) const RETURN_BYTES: usize = 64 << 10;
+pub(super) const RETURN_WORK: usize = 16 << 10;
 /// The clock is read after so much work: some ten microseconds.
 #[cfg(feature = "os")]
 const WORK_PER_LOOK: usize = 16 << 10;
