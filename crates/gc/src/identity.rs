@@ -228,3 +228,50 @@ impl<'gc> Mutation<'gc> {
         number.map_err(|HeapError::Reserve { .. }| LimitReached)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::num::NonZero;
+    use core::ptr::NonNull;
+
+    use heapwright_testkit::Random;
+
+    use super::{Entry, Map};
+    use crate::object::ObjectRef;
+
+    #[test]
+    fn what_lives_is_found_however_the_dead_are_taken_out_from_before_it() {
+        let mut random = Random::new(3);
+        for round in 0..200 {
+            let mut map = Map::new();
+            // As many as a table of 64 takes, so that many share a run.
+            let objects: Vec<ObjectRef> = (0..32)
+                .map(|index| {
+                    let address = (round * 32 + index + 1) * 4096 + 8 * random.below(512) as usize;
+                    let payload = NonNull::without_provenance(NonZero::new(address).expect("some"));
+                    // SAFETY: only the address is used, as a key.
+                    unsafe { ObjectRef::new(payload) }
+                })
+                .collect();
+            let entries = objects.iter().zip(0..);
+            entries
+                .for_each(|(&object, number)| map.insert(Entry { object, number }).expect("room"));
+            let lives: Vec<bool> = objects.iter().map(|_| random.below(2) == 0).collect();
+            let number_of = |object| objects.iter().position(|&one| one == object);
+            let fate = |object| number_of(object).filter(|&at| lives[at]).map(|_| object);
+            let mut from = Some(0);
+            while let Some(slot) = from {
+                from = map.settle_some(slot, 1 + random.below(5) as usize, fate);
+            }
+            assert_eq!(map.len, lives.iter().filter(|lives| **lives).count());
+            for (number, &object) in objects.iter().enumerate() {
+                assert_eq!(
+                    map.get(object),
+                    lives[number].then_some(number as u64),
+                    "round {round}"
+                );
+            }
+        }
+    }
+}

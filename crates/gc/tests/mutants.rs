@@ -240,14 +240,14 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// Whether these tests compile and pass in the copy.
+/// Whether the unit tests and these compile and pass in the copy.
 fn passes(copy: &Path, tests: &[&str]) -> bool {
     // A mutant may wait for ever.
     let build = Command::new("timeout")
         .args(["240", env!("CARGO")])
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", copy.join("target"))
-        .args(["test", "--quiet", "--offline", "-p", "heapwright-gc", "-j2"])
+        .args(["test", "--quiet", "--offline", "-p", "heapwright-gc", "-j2", "--lib"])
         .args(tests.iter().flat_map(|test| ["--test", test]))
         .output()
         .expect("cargo can be run");

@@ -272,6 +272,66 @@ fn weak_references_and_weak_maps_agree_with_the_model_while_a_cycle_looks_at_the
     assert_eq!(live, held.len());
 }
 
+/// A heap in a cycle that has had `slices`, in which all that is known weakly is dead.
+fn cycle_over_the_dead(slices: u64) -> Heap<Root> {
+    let mut heap = heap();
+    heap.mutate(|mu, saved| {
+        let weak = saved.weak.get().expect("was set");
+        for number in 0..COUNT {
+            let key = node(mu, number as u64);
+            weak[number].set(mu, mu.alloc_weak(key).ok());
+            let note = mu.alloc(number as u64 + 5).expect("room");
+            saved.map.insert(mu, key, note).expect("room");
+        }
+    });
+    begin_cycle(&mut heap);
+    (0..slices).for_each(|_| slice(&mut heap));
+    heap
+}
+
+/// Makes the first `count` strong again where that is still possible; returns which.
+fn made_strong(heap: &mut Heap<Root>, count: usize) -> Vec<usize> {
+    heap.mutate(|mu, saved| {
+        let weak = saved.weak.get().expect("was set");
+        let nodes = saved.nodes.get().expect("was set");
+        let strong = |number: &usize| {
+            let known = weak[*number].get().expect("was set").upgrade(mu);
+            nodes[*number].set(mu, known);
+            known.is_some()
+        };
+        (0..count).filter(strong).collect()
+    })
+}
+
+#[test]
+fn what_was_found_dead_is_not_made_strong_before_its_reference_is_cleared() {
+    let slices = end_cycle(&mut cycle_over_the_dead(0), |_| {});
+    // One alone: its value is reached though its pair was passed, and nothing else is new.
+    for count in [1, COUNT] {
+        let (mut all, mut none) = (0, 0);
+        for done in (0..slices).step_by(slices as usize / 24 + 1) {
+            let mut heap = cycle_over_the_dead(done);
+            assert_eq!(heap.statistics().full_collections, 0);
+            let found = made_strong(&mut heap, count);
+            end_cycle(&mut heap, |_| {});
+            heap.collect();
+            heap.verify();
+            heap.mutate(|mu, saved| {
+                for &number in &found {
+                    let nodes = saved.nodes.get().expect("was set");
+                    let node = nodes[number].get().expect("was set");
+                    check(node, number as u64);
+                    let note = saved.map.get(mu, node).expect("its key lives");
+                    assert_eq!(*note, number as u64 + 5);
+                }
+            });
+            all += usize::from(found.len() == count);
+            none += usize::from(found.is_empty());
+        }
+        assert!(all > 0 && none > 0, "{all} and {none}: before and after the end of marking");
+    }
+}
+
 #[derive(Trace)]
 struct Last<'gc> {
     number: u64,
