@@ -109,14 +109,35 @@ pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
     }
 }
 
-/// [`wake`] for the span that `ptr` lies in.
+/// [`wake`] for the span that `ptr` lies in; as [`free_slow`].
+#[cfg(target_arch = "x86_64")]
+#[cold]
+#[unsafe(naked)]
+extern "C" fn wake_span_of(ptr: *mut u8) {
+    core::arch::naked_asm!("mov rsi, qword ptr [rsp]", "jmp {wake}", wake = sym wake_span_from)
+}
+
+/// [`wake_span_of`] by who goes on at `caller`.
 #[cfg(target_arch = "x86_64")]
 #[cold]
 #[inline(never)]
-fn wake_span_of(ptr: *mut u8) {
+extern "C" fn wake_span_from(ptr: *mut u8, caller: usize) {
+    let thread = ThreadBlock::current();
+    let before = thread.free_caller.replace(caller);
     if let Some(head) = descriptor_of(ptr) {
         wake(head);
     }
+    thread.free_caller.set(before);
+}
+
+/// Whether this thread is in a slow path of a [`free`] that the dynamic loader calls.
+///
+/// The loader frees the storage of ended threads under the lock of libc's thread stacks
+/// (`__nptl_free_stacks`), which starting a thread would wait for: for ever, in the thread that
+/// holds it. On x86_64, where the C face's `free` jumps here; elsewhere the answer is no.
+pub fn is_freeing_for_the_loader() -> bool {
+    let caller = ThreadBlock::current().free_caller.get();
+    caller != 0 && heapwright_os::is_in_loader(caller)
 }
 
 /// Links `block` into the span of `head`; whether the span has to be looked at then.
@@ -173,11 +194,46 @@ fn wake(head: &'static Descriptor) {
 
 /// [`free`] of what is not in the first slice of a span of this thread.
 ///
+/// [`free`] jumps here where the compiler makes a jump of the call, so the word on top of the stack
+/// is where the caller goes on.
+///
+/// # Safety
+/// - As for [`free`].
+#[cfg(target_arch = "x86_64")]
+#[cold]
+#[unsafe(naked)]
+unsafe extern "C" fn free_slow(ptr: *mut u8, taker: u8) {
+    core::arch::naked_asm!("mov rdx, qword ptr [rsp]", "jmp {slow}", slow = sym free_slow_from)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[cold]
+#[inline(never)]
+unsafe fn free_slow(ptr: *mut u8, taker: u8) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { free_slow_from(ptr, taker, 0) }
+}
+
+/// [`free_slow`] by who goes on at `caller`.
+///
 /// # Safety
 /// - As for [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slow(ptr: *mut u8, taker: u8) {
+unsafe extern "C" fn free_slow_from(ptr: *mut u8, taker: u8, caller: usize) {
+    let thread = ThreadBlock::current();
+    let before = thread.free_caller.replace(caller);
+    // SAFETY: the caller's promise, passed on.
+    unsafe { free_slow_by(ptr, taker) };
+    thread.free_caller.set(before);
+}
+
+/// [`free_slow_from`], the work.
+///
+/// # Safety
+/// - As for [`free`].
+#[inline(always)]
+unsafe fn free_slow_by(ptr: *mut u8, taker: u8) {
     let Some(head) = head_of(ptr) else {
         if !ptr.is_null() {
             if sampling::guard().is_some_and(|guard| (guard.free)(ptr, taker)) {

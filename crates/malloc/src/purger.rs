@@ -13,6 +13,7 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
+use crate::free::is_freeing_for_the_loader;
 use crate::huge;
 use crate::life::thread_count;
 use crate::limits::is_purger_allowed;
@@ -148,6 +149,10 @@ pub(crate) fn round_over_others(eagerness: Eagerness) -> bool {
 
 #[cold]
 fn start() {
+    // The next slow path does.
+    if is_freeing_for_the_loader() {
+        return;
+    }
     if STATE.compare_exchange(NONE, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return;
     }

@@ -36,6 +36,8 @@ pub(crate) struct ThreadBlock {
     /// How often the end of the thread was put off.
     pub(crate) end_rounds: Cell<u32>,
     life: Cell<u32>,
+    /// Where the caller of the `free` whose slow path runs goes on; 0 outside, or not known.
+    pub(crate) free_caller: Cell<usize>,
 }
 
 /// Bytes of thread-local storage; small, since an object that is opened late finds little room.

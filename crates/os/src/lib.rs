@@ -33,6 +33,7 @@ mod huge;
 mod huge_pages;
 mod jump_after;
 mod libc_hooks;
+mod loader;
 mod mapping;
 mod memory;
 mod memory_group;
@@ -85,6 +86,7 @@ pub use huge_pages::{HugeGot, HugePages, HugeWish};
 pub use libc_hooks::{
     ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault, set_errno,
 };
+pub use loader::is_in_loader;
 pub use mapping::{MapError, Mapping, map_shared, map_shared_at};
 pub use memory::{
     Advice, Protection, advise, commit, mapping_count, mincore, move_pages, page_bytes, protect,

@@ -5,7 +5,7 @@ use heapwright_core::live_page::{
     REQUEST_PROFILE, REQUEST_PROFILE_OFF, REQUEST_PROFILE_ON, REQUEST_RELEASE, WORD_ANSWERED,
     WORD_REQUEST, WORD_RESULT, request_kind,
 };
-use heapwright_malloc::{HeartbeatHook, trim};
+use heapwright_malloc::{HeartbeatHook, is_freeing_for_the_loader, trim};
 use heapwright_os::cycle_counter;
 use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -56,6 +56,10 @@ pub(crate) fn look(state: &State) {
 /// Opens the page in the child of a fork, once.
 #[cold]
 fn reopen(state: &State) {
+    // It starts a thread: by the next heartbeat where the loader is freeing.
+    if is_freeing_for_the_loader() {
+        return;
+    }
     if end::is_watched() && state.is_tried.swap(1, Ordering::Relaxed) == 0 {
         open(state);
     }
