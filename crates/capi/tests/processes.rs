@@ -58,6 +58,11 @@ fn p11_a_storm_of_spawns() {
 }
 
 #[test]
+fn a_thread_that_ends_after_a_rest_is_joined() {
+    case_is_fine("threads_end_after_a_rest", 2, 90);
+}
+
+#[test]
 fn ten_thousand_short_threads_leave_nothing_behind() {
     case_is_fine("short_threads_leave_nothing_behind", 5000, 60);
 }

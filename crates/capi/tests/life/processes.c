@@ -232,6 +232,58 @@ static void blocks_outlive_their_threads(void) {
     }
 }
 
+// Threads end after a pause: libc frees their storage under the lock of its thread stacks, by a
+// free that may find that there is something to purge, and must start no thread for it.
+static pthread_barrier_t rested;
+static void *comes_to_rest(void *seed) {
+    enum { BLOCKS = 7500, KEPT = BLOCKS / 16 };
+    uint64_t state = (uint64_t)(long)seed;
+    void **block = malloc(BLOCKS * sizeof *block);
+    for (int i = 0; i < BLOCKS; i++) {
+        size_t bytes = 32 + random_next(&state) % 4000;
+        memset(block[i] = malloc(bytes), 1, bytes);
+    }
+    for (int i = KEPT; i < BLOCKS; i++) free(block[i]);
+    pthread_barrier_wait(&rested);
+    pthread_barrier_wait(&rested);
+    return NULL;
+}
+static void eight_threads_rest_and_end(void) {
+    pthread_t thread[8];
+    pthread_barrier_init(&rested, NULL, 9);
+    for (long i = 0; i < 8; i++) CHECK(!pthread_create(&thread[i], NULL, comes_to_rest, (void *)i));
+    pthread_barrier_wait(&rested);
+    usleep(1500000);
+    pthread_barrier_wait(&rested);
+    for (int i = 0; i < 8; i++) pthread_join(thread[i], NULL);
+}
+static void threads_end_after_a_rest(void) {
+    enum { CHILDREN = 10, WAIT_MS = 60000 };
+    pid_t child[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++) {
+        CHECK((child[i] = fork()) >= 0);
+        if (child[i] == 0) {
+            for (long round = 0; round < case_argument; round++) eight_threads_rest_and_end();
+            _exit(0);
+        }
+    }
+    int stuck = 0, waited_ms = 0;
+    for (int i = 0; i < CHILDREN; i++) {
+        int status = 0;
+        pid_t ended;
+        while ((ended = waitpid(child[i], &status, WNOHANG)) == 0 && waited_ms++ < WAIT_MS) usleep(1000);
+        if (ended == child[i]) {
+            CHECK(status == 0);
+            continue;
+        }
+        // It waits for ever, with all signals blocked.
+        stuck++;
+        kill(child[i], SIGKILL);
+        waitpid(child[i], &status, 0);
+    }
+    CHECK(stuck == 0);
+}
+
 int main(int argc, char **argv) {
     static const case_t cases[] = {
         {"fork_under_load", fork_under_load},
@@ -243,6 +295,7 @@ int main(int argc, char **argv) {
         {"storm_of_spawns", storm_of_spawns},
         {"short_threads_leave_nothing_behind", short_threads_leave_nothing_behind},
         {"blocks_outlive_their_threads", blocks_outlive_their_threads},
+        {"threads_end_after_a_rest", threads_end_after_a_rest},
         {NULL, NULL}};
     return run_case(cases, argc, argv);
 }
