@@ -158,7 +158,9 @@ fn run(collector: Collector, threads: usize) {
     let table = NODES * size_of::<usize>();
     let (rest, all) = (statistics.occupied_bytes - table, full - table);
     // A tenth lives. Lines of 128 bytes that keep one object of it each would be most of the heap.
-    assert!(rest < all / 4, "{collector:?}, {threads} threads: {rest} of {all} bytes");
+    // Each thread fills blocks of its own, so several of them leave more, by who copied what.
+    let bound = if threads == 1 { all / 4 } else { all / 2 };
+    assert!(rest < bound, "{collector:?}, {threads} threads: {rest} of {all} bytes");
     let in_blocks = matches!(
         collector,
         Collector::MarkSweep | Collector::Generational | Collector::Incremental
