@@ -10,19 +10,22 @@
 //! wait for a lock: no thread that could free it came along. It then breaks the locks that are
 //! held and forgets what they guard, since it may be half changed. A fork shows by a page that the
 //! kernel wipes in a child; a process id would not do, since the child of a vfork has another one
-//! and runs in our memory, beside our threads.
+//! and runs in our memory, beside our threads. A thread that has never allocated and forks unannounced
+//! while the very first allocation of another goes on is not helped.
 
 use heapwright_core::size_class::CLASS_COUNT;
-use heapwright_os::{Advice, Protection, advise, page_bytes, release, reserve, yield_now};
+use heapwright_os::{
+    Advice, Protection, advise, page_bytes, process_id, release, reserve, yield_now,
+};
 use heapwright_sync::Lock;
-use heapwright_sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use crate::block;
 use crate::class_pool::{class_lock, lock_class};
 use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, SliceIndex};
 use crate::free::{free_redirected, head_of};
 use crate::heap::{Heap, Inside, settle};
-use crate::life::{set_thread_count, thread_count};
+use crate::life::set_thread_count;
 use crate::merge;
 use crate::pool::{Futex, all_heaps, in_signal_handler, lock, pool_lock};
 use crate::purger;
@@ -48,23 +51,34 @@ static ORPHAN_COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// 1 when the kernel was asked for a witness and had none.
 static REFUSED: AtomicU32 = AtomicU32::new(0);
+/// Token of the one thread that may take shared locks without a witness; 0 before there is one.
+static FIRST: AtomicUsize = AtomicUsize::new(0);
+/// The process that libc knows to be itself: the one that was started, or the child of an announced
+/// fork. 0 before it is known.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// [`PROCESS`] in the child of an unannounced fork.
+const UNKNOWN_TO_LIBC: u32 = u32::MAX;
 
 /// Called before a lock is taken that several threads share. A process whose threads can hold one
 /// while another forks must have its witness by then: a child whose parent had none would wait for
-/// a thread that is not there. The first thread with a heap makes none, since a process with one
-/// thread can save the page; every other one comes here before its heap, its first lock.
+/// a thread that is not there. One thread, the first to come here, makes none, since a process with
+/// one thread can save the page. A later thread may have its token when it has ended.
 #[inline]
 pub(crate) fn before_shared_lock() {
     if WITNESS.load(Ordering::Relaxed).is_null()
-        && thread_count() != 0
-        && ThreadBlock::current().heap.get().is_null()
+        && FIRST.load(Ordering::Relaxed) != ThreadBlock::token()
     {
-        note_threads();
+        note_thread();
     }
 }
 
 #[cold]
-fn note_threads() {
+fn note_thread() {
+    let me = ThreadBlock::token();
+    // Relaxed: who loses needs nothing that the first has written.
+    if FIRST.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        return;
+    }
     if REFUSED.load(Ordering::Relaxed) != 0 {
         return;
     }
@@ -79,15 +93,24 @@ fn note_threads() {
     let _ = WITNESS.compare_exchange(null, fresh, Ordering::Release, Ordering::Relaxed);
 }
 
-/// Notes that the structures belong to this process.
-fn note_process() {
+/// Notes that the structures belong to this process, which libc knows of.
+pub(crate) fn note_process() {
+    PROCESS.store(process_id(), Ordering::Relaxed);
     if let Some(witness) = witness() {
         witness.store(1, Ordering::Relaxed);
     }
 }
 
+/// Whether this is the child of a fork that libc does not know of, or of a vfork: libc's own locks
+/// may be held by threads that are not here, so no thread may be started.
+pub fn is_unannounced_child() -> bool {
+    look_for_raw_fork();
+    let known = PROCESS.load(Ordering::Relaxed);
+    known != 0 && known != process_id()
+}
+
 fn witness() -> Option<&'static AtomicU32> {
-    // Acquire: pairs with the Release in `note_threads`.
+    // Acquire: pairs with the Release in `note_thread`.
     // SAFETY: null, or a word of a page that is never given back.
     unsafe { WITNESS.load(Ordering::Acquire).as_ref() }
 }
@@ -343,14 +366,15 @@ fn take_any(heap: &Heap, inside: &mut Inside) -> Option<SliceIndex> {
 }
 
 /// In the child of a fork that was not announced: breaks the locks that are held, since their
-/// holders are not here. Called before each sleep on a lock.
+/// holders are not here. Called before each sleep on a lock, and before looking for the purger.
 #[cold]
 pub(crate) fn look_for_raw_fork() {
     let Some(witness) = witness() else { return };
     // The first of the child's threads to come here does it.
-    if witness.swap(1, Ordering::Relaxed) != 0 {
+    if witness.load(Ordering::Relaxed) != 0 || witness.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
+    PROCESS.store(UNKNOWN_TO_LIBC, Ordering::Relaxed);
     let me = ThreadBlock::token();
     EVERYTHING.break_if_held_by_other(me);
     purger::forget();

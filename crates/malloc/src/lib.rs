@@ -76,6 +76,7 @@ mod zone_place;
 
 pub use alloc::{alloc, alloc_aligned, alloc_at_once, alloc_zeroed, realloc};
 pub use beat::{HeartbeatHook, set_heartbeat};
+pub use fork::is_unannounced_child;
 pub use free::{free, free_by, is_freeing_for_the_loader, usable_bytes};
 pub use heapwright_os::GroupMemory;
 pub use life::thread_count;

@@ -12,7 +12,7 @@ use heapwright_sync::atomic::{AtomicU32, Ordering};
 pub(crate) use crate::fork::{
     adopt_an_orphan, adopt_orphans_of, before_shared_lock, look_for_raw_fork,
 };
-use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork, note_process};
 use crate::heap::Heap;
 use crate::options::read_environment;
 use crate::pool::lock;
@@ -76,6 +76,7 @@ fn attach(thread: &ThreadBlock) -> Option<&'static Heap> {
 
 #[cold]
 fn set_hooks() {
+    note_process();
     if let Some(key) = ThreadExit::new(thread_ends) {
         EXIT_KEY.store(key.to_raw(), Ordering::Relaxed);
     }

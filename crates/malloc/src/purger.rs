@@ -13,9 +13,10 @@ use heapwright_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::beat::beat;
 use crate::descriptor::THREAD_MIN;
+use crate::fork::is_unannounced_child;
 use crate::free::is_freeing_for_the_loader;
 use crate::huge;
-use crate::life::thread_count;
+use crate::life::{self, thread_count};
 use crate::limits::is_purger_allowed;
 use crate::merge::{Merger, REQUESTS, forced_interval, round_alone};
 use crate::options::read_environment;
@@ -67,6 +68,8 @@ pub(crate) fn heartbeat() {
 #[inline(never)]
 fn see_to_it() {
     read_environment();
+    // The purger of its parent is not in a child.
+    life::look_for_raw_fork();
     let state = STATE.load(Ordering::Relaxed);
     if state == RUNNING {
         return;
@@ -74,8 +77,7 @@ fn see_to_it() {
     if ever_used_bytes() < BYTES_MIN {
         return;
     }
-    if thread_count() > 1 && state == NONE && is_purger_allowed() {
-        start();
+    if thread_count() > 1 && state == NONE && is_purger_allowed() && start() {
         return;
     }
     let now = cycle_counter();
@@ -113,10 +115,8 @@ fn eagerness_now() -> Eagerness {
 
 /// Sees to it that there is a purger; whether there is one.
 pub(crate) fn ensure() -> bool {
-    if STATE.load(Ordering::Relaxed) == NONE && is_purger_allowed() {
-        start();
-    }
-    STATE.load(Ordering::Relaxed) == RUNNING
+    (STATE.load(Ordering::Relaxed) == NONE && is_purger_allowed() && start())
+        || STATE.load(Ordering::Relaxed) == RUNNING
 }
 
 /// A round of the calling thread over its own heap and what is shared; whether another one is
@@ -147,20 +147,22 @@ pub(crate) fn round_over_others(eagerness: Eagerness) -> bool {
     is_more
 }
 
+/// Starts a purger where a thread can be started; whether there is one now.
 #[cold]
-fn start() {
-    // The next slow path does.
-    if is_freeing_for_the_loader() {
-        return;
+fn start() -> bool {
+    if is_freeing_for_the_loader() || is_unannounced_child() {
+        return false;
     }
     if STATE.compare_exchange(NONE, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-        return;
+        return STATE.load(Ordering::Relaxed) == RUNNING;
     }
     // Without barriers spans of other threads cannot be made passive; runs can be purged still.
     BARRIERS.store(u32::from(register_barriers()), Ordering::Relaxed);
-    if !spawn_helper(purger_main, STACK_BYTES) {
+    let is_started = spawn_helper(purger_main, STACK_BYTES);
+    if !is_started {
         STATE.store(REFUSED, Ordering::Relaxed);
     }
+    is_started
 }
 
 /// 1 when the kernel has memory barriers on all threads for us.

@@ -1,5 +1,6 @@
 //! A child of a threaded process can allocate, free what it inherited, and end.
 
+mod children;
 mod fork_under_load;
 
 #[test]

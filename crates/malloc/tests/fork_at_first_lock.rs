@@ -1,4 +1,4 @@
-//! A raw fork just while the second thread takes its first lock: the child, which has the lock
+//! A raw fork just while another thread takes its first lock: the child, which has the lock
 //! but not the thread, must notice. The window is there once in a process's life, so each try is
 //! a process of its own, forked from one that has not allocated with us yet.
 
@@ -11,10 +11,10 @@ use heapwright_malloc::{alloc, free};
 const TRIES: u32 = 1200;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// 0 until the second thread may go.
+/// 0 until the other threads may go.
 static GO: AtomicU32 = AtomicU32::new(0);
 
-extern "C" fn second_thread(_: *mut libc::c_void) -> *mut libc::c_void {
+extern "C" fn other_thread(_: *mut libc::c_void) -> *mut libc::c_void {
     while GO.load(Ordering::Acquire) == 0 {
         std::hint::spin_loop();
     }
@@ -55,19 +55,40 @@ fn ends_well(pid: i32, patience: Duration) -> bool {
     }
 }
 
-/// One try, in a process of its own: forks `spins` turns after the second thread may go.
-fn attempt(spins: u32) -> ! {
-    let first = alloc(64);
-    let mut thread: libc::pthread_t = 0;
-    // SAFETY: the function fits; the handle is written before it returns.
-    let refused = unsafe {
-        libc::pthread_create(&mut thread, std::ptr::null(), second_thread, std::ptr::null_mut())
-    };
-    // Long enough for the thread to spin when there is a CPU for it.
+/// What the forking thread has done before the others may go.
+#[derive(Clone, Copy)]
+enum Start {
+    /// It has allocated, as a main thread has.
+    Allocated,
+    /// Nothing: it is at its first lock at the same time as the others.
+    Together,
+}
+
+/// One try, in a process of its own: forks `spins` turns after the other threads may go.
+fn attempt(start: Start, spins: u32) -> ! {
+    let mut first = std::ptr::null_mut();
+    let mut others = 3;
+    if matches!(start, Start::Allocated) {
+        first = alloc(64);
+        others = 1;
+    }
+    let mut is_refused = false;
+    for _ in 0..others {
+        let mut thread: libc::pthread_t = 0;
+        let (usual, no_argument) = (std::ptr::null(), std::ptr::null_mut());
+        // SAFETY: the function fits; the handle is written before it returns.
+        let refusal =
+            unsafe { libc::pthread_create(&mut thread, usual, other_thread, no_argument) };
+        is_refused |= refusal != 0;
+    }
+    // Long enough for a thread to spin when there is a CPU for it.
     std::thread::sleep(Duration::from_micros(200));
     GO.store(1, Ordering::Release);
     for _ in 0..spins {
         std::hint::spin_loop();
+    }
+    if matches!(start, Start::Together) {
+        first = alloc(64);
     }
     // SAFETY: the child calls the allocator and `_exit` only.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as i32 };
@@ -76,21 +97,30 @@ fn attempt(spins: u32) -> ! {
         // SAFETY: ends the child without running anything of the parent's.
         unsafe { libc::_exit(i32::from(!is_well)) };
     }
-    let is_well = refused == 0 && !first.is_null() && ends_well(pid, PATIENCE);
-    // SAFETY: ends the process; its other thread does not matter.
+    let is_well = !is_refused && !first.is_null() && ends_well(pid, PATIENCE);
+    // SAFETY: ends the process; its other threads do not matter.
     unsafe { libc::_exit(i32::from(!is_well)) }
 }
 
-#[test]
-fn a_raw_fork_while_the_second_thread_takes_its_first_lock_leaves_no_child_waiting() {
+fn expect_no_child_waits(start: Start) {
     for number in 0..TRIES {
-        // SAFETY: the child uses no lock of this process's other thread but libc's own, which
+        // SAFETY: the child uses no lock of this process's other threads but libc's own, which
         // libc's fork keeps whole.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            attempt(number % 400);
+            attempt(start, number % 400);
         }
         // Longer than the child waits for its own child, which is to be killed by it.
         assert!(ends_well(pid, 2 * PATIENCE), "try {number}: a child of the fork hangs or failed");
     }
+}
+
+#[test]
+fn a_raw_fork_while_the_second_thread_takes_its_first_lock_leaves_no_child_waiting() {
+    expect_no_child_waits(Start::Allocated);
+}
+
+#[test]
+fn a_raw_fork_while_several_threads_take_their_first_lock_leaves_no_child_waiting() {
+    expect_no_child_waits(Start::Together);
 }

@@ -1,6 +1,7 @@
 //! The child of a fork that libc does not know of (the system call itself), under load, can
 //! allocate, free what it inherited, and end.
 
+mod children;
 mod fork_under_load;
 
 #[test]

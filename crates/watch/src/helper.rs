@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 use core::time::Duration;
 
-use heapwright_malloc::thread_count;
+use heapwright_malloc::{is_unannounced_child, thread_count};
 use heapwright_os::{futex_wait, spawn_helper};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
@@ -22,8 +22,12 @@ const ROUNDS_ALONE_MAX: u32 = 20;
 /// A word that nobody changes, to sleep on.
 static NEVER: AtomicU32 = AtomicU32::new(0);
 
-/// Starts it. Without it, after a refusal, heartbeats do all the work.
+/// Starts it. Without it, after a refusal or where no thread may be started, heartbeats do all the
+/// work.
 pub(crate) fn start(state: &State) {
+    if is_unannounced_child() {
+        return;
+    }
     state.has_helper.store(1, Ordering::Relaxed);
     if !spawn_helper(main, STACK_BYTES) {
         state.has_helper.store(0, Ordering::Relaxed);

@@ -1,12 +1,12 @@
 //! Forks of a process whose threads allocate, come and go: each child allocates, frees what it
-//! inherited, and ends. For test files with one test: nothing else may run in the process.
+//! inherited, and ends. For test files with one test: nothing else may run in the process. They have
+//! `children`, too.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use heapwright_malloc::{alloc, free, realloc};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::children::{thread_count, wait};
 
 fn work(blocks: &mut [*mut u8; 64], step: usize) {
     let place = step * 31 % blocks.len();
@@ -29,9 +29,11 @@ fn child(inherited: *mut u8) -> ! {
     // SAFETY: a live block of the parent's, the child's own copy.
     let grown = unsafe { realloc(inherited, 500_000) };
     // SAFETY: the first bytes were written by the parent.
-    let intact = !grown.is_null() && unsafe { grown.read() } == 0x5a;
+    let is_intact = !grown.is_null() && unsafe { grown.read() } == 0x5a;
+    // No thread was started: libc's lock of thread stacks may be held by one that is not here.
+    let is_alone = thread_count() == 1;
     // SAFETY: ends the child without running anything of the parent's.
-    unsafe { libc::_exit(if intact { 0 } else { 1 }) }
+    unsafe { libc::_exit(i32::from(!is_intact) | i32::from(!is_alone) << 1) }
 }
 
 /// Makes `count` children by `fork`, which gives the child's process id, or 0 in the child.
@@ -79,25 +81,4 @@ pub fn expect_children_allocate(count: usize, fork: impl Fn() -> i32) {
         stop.store(true, Ordering::Relaxed);
         assert_eq!(failed, None);
     });
-}
-
-fn wait(pid: i32) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        let mut status = 0;
-        // SAFETY: our own child; libc writes the status.
-        let ended = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
-        if ended == pid {
-            let well = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
-            return if well { Ok(()) } else { Err(format!("status {status:#x}")) };
-        }
-        if start.elapsed() > PATIENCE {
-            // SAFETY: our own child.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            // SAFETY: as above.
-            unsafe { libc::waitpid(pid, &mut status, 0) };
-            return Err("the child hangs".to_owned());
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }
