@@ -11,6 +11,7 @@
 //! is told both sizes, as pools are: records, and the largest buffers that its budget has room for.
 
 use std::alloc::Layout;
+use std::ptr::NonNull;
 
 use heapwright_testkit::Random;
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ pub(crate) const RECORDS: usize = 8 * SESSIONS;
 const BUFFER_BYTES: usize = 2048;
 /// A buffer is larger than the one before by one part in this, all sessions long.
 const GROWTH: usize = 16 * SESSIONS;
+/// What [`creep`] keeps of its blocks, which is not of the budget.
+pub(crate) const LIST_BYTES: usize = SESSIONS * size_of::<Option<(NonNull<u8>, Layout)>>()
+    + RECORDS * size_of::<Option<NonNull<u8>>>();
 
 fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 16).expect("a layout")
