@@ -235,7 +235,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
             let end = start + has - behind;
             self.link(ground, end, behind);
             ground.set_bit(end, true);
-            ground.set_bit_before(end, true);
         }
         Some(self.cut(ground, start, has - behind, length as u32))
     }

@@ -4,8 +4,8 @@
 //! and each session leaves a small record behind that lives for several more. Up to which size of
 //! buffer does a fixed budget hold out? Expected: in `malloc` records settle between buffers and
 //! keep what is freed apart; pools and buddy have places of their own for small blocks and hold out
-//! longer; slab does for records, but its spans of one size of buffer stay while one block of them
-//! lives, so it does not; nor does a buddy that gives tails away.
+//! longer; slab does for records, though its spans of one size of buffer stay while one block of them
+//! lives; a buddy that gives tails away does not.
 //!
 //! All heaps get the same requests in the same order; the first that is refused ends it. The pool
 //! is told both sizes, as pools are: records, and the largest buffers that its budget has room for.

@@ -282,7 +282,9 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
         }
         "slab" => measure(workload, Slab::new_in(AnonymousPages, bytes, Lines::Packed).ok()),
         "tight" => {
-            let tight: Option<Tight<_>> = Tight::new_in(AnonymousPages, bytes / 129 * 128).ok();
+            // A bit for each 16 bytes and 8 bytes a list are of the budget.
+            let left = bytes / 129 * 128 - (16 << 10);
+            let tight: Option<Tight<_>> = Tight::new_in(AnonymousPages, left).ok();
             measure(workload, tight)
         }
         "buddy" | "buddy trim" => {
