@@ -18,14 +18,14 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicU
 use heapwright_sync::{Guard, Lock, RemoteQueue, Seizure};
 
 use crate::block::{self, Block};
-use crate::class_pool::{ClassPool, has_listed, lock_class};
+use crate::class_pool::{has_listed, lock_class};
 use crate::descriptor::{NO_SLICE, PASSIVE, Place, SliceIndex};
 use crate::free::{free_redirected, head_of, push_batch};
 use crate::geometry::Geometry;
 use crate::life;
-use crate::merge;
 use crate::nodes::{self, Part};
 use crate::outbox::Outbox;
+use crate::pending::settle;
 use crate::pool::{OwnersFutex, in_signal_handler, lock};
 use crate::purge;
 use crate::quick::NEVER_ENOUGH;
@@ -635,19 +635,6 @@ impl Entered {
         span.links_to_bits();
         settle(&mut pool, span);
     }
-
-    /// Settles the spans that were made passive behind our back.
-    #[cold]
-    fn settle_pending(&mut self) {
-        while self.pending != NO_SLICE {
-            let index = self.pending;
-            self.pending = span_list::remove(index, index);
-            let span = Span::at(index);
-            let mut pool = lock_class(span.class_index());
-            span.settle_links();
-            settle(&mut pool, span);
-        }
-    }
 }
 
 /// Whether the used slots of `span`, the current one of its class, are just those in `list`, the
@@ -678,26 +665,6 @@ fn is_batch(first: Block, last: Block, count: u32) -> bool {
         block = unsafe { block::next(block) };
     }
     block == last
-}
-
-/// Lists a span that has just become passive, or gives it back when it is empty.
-pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
-    span.head().heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-    let is_merged = span.place().is_merged();
-    if span.passive_used() == 0 && (!is_merged || merge::thaw(span)) {
-        span.set_place(Place::Packed);
-        lock().give_span(span);
-        return;
-    }
-    if is_merged {
-        span.set_place(Place::Merged);
-        return;
-    }
-    pool.insert(span);
-    if span.head().bit_count.load(Ordering::Relaxed) > 0 {
-        span.head().is_dirty.store(1, Ordering::Relaxed);
-        purge::note_work();
-    }
 }
 
 impl Heap {
