@@ -1,7 +1,7 @@
 //! Spans that a purger made passive behind their owner's back, once the owner comes by: in its next
 //! slow path it is in the middle of no free, so they are any others from then on.
 //!
-//! Source of the states: `purge`.
+//! How they became so: `purge` and design/malloc.md#pending.
 
 use heapwright_sync::atomic::Ordering;
 
