@@ -8,12 +8,13 @@
 
 use crate::tune;
 use heapwright_bench::gc_suite::{self, Options, Results, Row};
+use heapwright_bench::in_directory;
 use heapwright_bench::statistics::{median, paired_ratio};
 use heapwright_launch::Running;
 use serde_json::Value;
 use std::env;
 use std::fmt::Write;
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -55,9 +56,9 @@ pub fn run(words: &[String]) -> Result<String, String> {
     }
     for part in PARTS.into_iter().filter(|part| only.is_none_or(|only| only == *part)) {
         match part {
-            "gcbench" => figures.gcbench(&me),
-            "graph" => figures.graph(&me),
-            "lru" => figures.lru(&me),
+            "gcbench" => figures.gcbench(&me)?,
+            "graph" => figures.graph(&me)?,
+            "lru" => figures.lru(&me)?,
             "slices" => figures.slices(&me)?,
             "barrier" => figures.barrier()?,
             "prefetch" => figures.prefetch(&me)?,
@@ -83,9 +84,8 @@ impl Figures {
     }
 
     /// A workload's rows, beside `peers` and malloc; the suite's table goes to standard error.
-    fn suite(&self, me: &Path, workload: &str, peers: &[&str]) -> Results {
+    fn suite(&self, me: &Path, workload: &str, peers: &[&str]) -> Result<Results, String> {
         let directory = env::temp_dir().join(format!("heapwright-gc-{}", std::process::id()));
-        let _ = fs::create_dir_all(&directory);
         let options = Options {
             cells: me.to_owned(),
             rounds: self.rounds,
@@ -94,14 +94,13 @@ impl Figures {
             against: peers.iter().map(|peer| (*peer).to_owned()).collect(),
             directory: directory.clone(),
         };
-        let results = gc_suite::run(&options, &mut |_| {});
-        let _ = fs::remove_dir_all(&directory);
+        let results = in_directory(&directory, || gc_suite::run(&options, &mut |_| {}))?;
         eprintln!("{results}");
-        results
+        Ok(results)
     }
 
-    fn gcbench(&mut self, me: &Path) {
-        let results = self.suite(me, "gcbench", &["boehm", "jvm-serial", "gc-arena"]);
+    fn gcbench(&mut self, me: &Path) -> Result<(), String> {
+        let results = self.suite(me, "gcbench", &["boehm", "jvm-serial", "gc-arena"])?;
         let ours = ("heapwright", "generational");
         self.at_most("GCBench, of malloc", 0.35, ratio(&results, ours, "malloc"), "");
         self.at_most("GCBench, of Boehm", 0.35, ratio(&results, ours, "boehm"), "");
@@ -115,10 +114,11 @@ impl Figures {
             self.at_most(&format!("GCBench, {variant}, of Boehm"), 1.0, value, "");
         }
         self.nursery(&results, true);
+        Ok(())
     }
 
-    fn graph(&mut self, me: &Path) {
-        let results = self.suite(me, "graph", &["jvm-serial"]);
+    fn graph(&mut self, me: &Path) -> Result<(), String> {
+        let results = self.suite(me, "graph", &["jvm-serial"])?;
         let ours = ("heapwright", "generational");
         self.at_most("graph, of Serial", 1.25, ratio(&results, ours, "jvm-serial"), "");
         let compact = row(&results, ("heapwright", "mark_compact"));
@@ -129,10 +129,11 @@ impl Figures {
         let longest = compact.and_then(|row| Some(row.pause_ms.as_ref()?.max));
         self.at_most("graph, full mark-compact, longest", 550.0, longest, " ms");
         self.nursery(&results, false);
+        Ok(())
     }
 
-    fn lru(&mut self, me: &Path) {
-        let results = self.suite(me, "lru", &["boehm"]);
+    fn lru(&mut self, me: &Path) -> Result<(), String> {
+        let results = self.suite(me, "lru", &["boehm"])?;
         let ours = ("heapwright", "generational");
         self.at_most("LRU, of malloc", 1.8, ratio(&results, ours, "malloc"), "");
         self.at_most("LRU, of Boehm", 0.8, ratio(&results, ours, "boehm"), "");
@@ -141,6 +142,7 @@ impl Figures {
         let resident = peak_mb.zip(live_mb).map(|(peak, live)| peak / live);
         self.at_most("LRU, resident of live", 2.0, resident, "");
         self.nursery(&results, false);
+        Ok(())
     }
 
     fn nursery(&mut self, results: &Results, dies_young: bool) {
@@ -258,7 +260,7 @@ fn cell(program: &Path, words: &[&str]) -> Result<(Value, f64), String> {
     let mut run = Running::start(&mut command).map_err(named)?;
     let mut output = run.take_stdout().ok_or("no output")?;
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut output, &mut text).map_err(named)?;
+    output.read_to_string(&mut text).map_err(named)?;
     let ended = run.wait().map_err(named)?;
     let json = serde_json::from_str(&text).map_err(|error| format!("{words:?}: {error}"))?;
     Ok((json, ended.usage.user.as_secs_f64()))
