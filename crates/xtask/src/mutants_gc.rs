@@ -25,6 +25,7 @@ const SUITE: &[&str] = &[
     "evacuation_tables",
     "finalise",
     "incremental",
+    "limit",
     "model",
     "scheme",
     "scope",
@@ -378,6 +379,20 @@ const MUTANTS: &[Mutant] = &[
         from: "                marker.push(object);\n",
         to: "",
         tests: &["sliced_tables", "evacuation"],
+    },
+    Mutant {
+        promise: "where all blocks are alike, as many are emptied as there is room for",
+        file: "gc/src/space/block.rs",
+        from: "let some = (bytes_max - sum) / step_bytes;",
+        to: "let some = 0;",
+        tests: &["evacuation_tables"],
+    },
+    Mutant {
+        promise: "what is given out for an object is within the limit, too",
+        file: "gc/src/state.rs",
+        from: "0..=LARGE_BYTES => GIVEN_BYTES_MAX,",
+        to: "0..=LARGE_BYTES => bytes,",
+        tests: &["limit"],
     },
 ];
 
