@@ -19,6 +19,7 @@ pub mod gc_suite;
 mod heaptrack_file;
 mod inputs;
 pub mod malloc_suite;
+mod outcome;
 mod programs;
 pub mod record_suite;
 pub mod safety_suite;
@@ -29,6 +30,7 @@ mod table;
 mod tool;
 
 pub use heaptrack_file::{HeaptrackFile, read_heaptrack_file};
+pub use outcome::{in_directory, printed};
 pub use programs::{Load, Program, Scale, programs};
 pub use sampled::SampledCost;
 pub use stacks::complete_share;

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use heapwright_bench::malloc_suite::{self, Options, Size};
+use heapwright_bench::{in_directory, printed};
 use std::env;
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,20 +70,10 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Option<(Options, b
 }
 
 fn run(options: &Options, json: bool) -> ExitCode {
-    let is_ours = !options.directory.exists();
-    if let Err(error) = fs::create_dir_all(&options.directory) {
-        return fail(&format!("{}: {error}", options.directory.display()));
-    }
-    let results = malloc_suite::run(options, &mut |line| eprintln!("{line}"));
-    if is_ours {
-        // What is left there is in nobody's way.
-        let _ = fs::remove_dir_all(&options.directory);
-    }
-    let printed = results.and_then(|results| match json {
-        true => serde_json::to_string(&results).map_err(|error| error.to_string()),
-        false => Ok(results.to_string()),
+    let results = in_directory(&options.directory, || {
+        malloc_suite::run(options, &mut |line| eprintln!("{line}"))
     });
-    match printed {
+    match results.flatten().and_then(|results| printed(&results, json)) {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

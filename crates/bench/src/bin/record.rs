@@ -1,10 +1,9 @@
 //! `heapwright-bench-record`: what recording costs, beside the bare program and heaptrack.
 #![forbid(unsafe_code)]
 
-use heapwright_bench::Scale;
 use heapwright_bench::record_suite::{self, Options};
+use heapwright_bench::{Scale, in_directory, printed};
 use std::env;
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,20 +56,10 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, bool), S
 }
 
 fn run(options: &Options, json: bool) -> ExitCode {
-    let is_ours = !options.directory.exists();
-    if let Err(error) = fs::create_dir_all(&options.directory) {
-        eprintln!("{}: {error}", options.directory.display());
-        return ExitCode::FAILURE;
-    }
-    let results = record_suite::run(options, &mut |line| eprintln!("{line}"));
-    let printed = match json {
-        true => serde_json::to_string(&results).map_err(|error| error.to_string()),
-        false => Ok(results.to_string()),
-    };
-    if is_ours {
-        let _ = fs::remove_dir_all(&options.directory);
-    }
-    match printed {
+    let results = in_directory(&options.directory, || {
+        record_suite::run(options, &mut |line| eprintln!("{line}"))
+    });
+    match results.and_then(|results| printed(&results, json)) {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -2,10 +2,8 @@
 #![forbid(unsafe_code)]
 
 use heapwright_bench::safety_suite::{self, Options};
-use serde::Serialize;
+use heapwright_bench::{in_directory, printed};
 use std::env;
-use std::fmt::Display;
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -59,19 +57,12 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<(Options, Form), S
 }
 
 fn run(options: &Options, form: Form) -> ExitCode {
-    let is_ours = !options.directory.exists();
     let mut say = |line: &str| eprintln!("{line}");
-    let printed = match fs::create_dir_all(&options.directory) {
-        Err(error) => Err(format!("{}: {error}", options.directory.display())),
-        Ok(()) if form.curve => {
-            safety_suite::curve(options, &mut say).and_then(|curve| printed(&curve, form))
-        }
-        Ok(()) => safety_suite::run(options, &mut say).and_then(|all| printed(&all, form)),
-    };
-    if is_ours {
-        let _ = fs::remove_dir_all(&options.directory);
-    }
-    match printed {
+    let results = in_directory(&options.directory, || match form.curve {
+        true => safety_suite::curve(options, &mut say).and_then(|curve| printed(&curve, form.json)),
+        false => safety_suite::run(options, &mut say).and_then(|all| printed(&all, form.json)),
+    });
+    match results.flatten() {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS
@@ -80,12 +71,5 @@ fn run(options: &Options, form: Form) -> ExitCode {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn printed<T: Serialize + Display>(results: &T, form: Form) -> Result<String, String> {
-    match form.json {
-        true => serde_json::to_string(results).map_err(|error| error.to_string()),
-        false => Ok(results.to_string()),
     }
 }

@@ -17,8 +17,8 @@ mod tune;
 mod workload;
 
 use heapwright_bench::gc_suite::{self, Options};
+use heapwright_bench::{in_directory, printed};
 use std::env;
-use std::fs;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -67,11 +67,8 @@ fn suite(words: &[String]) -> Result<String, String> {
             other => return Err(format!("unknown option `{other}`")),
         }
     }
-    fs::create_dir_all(&options.directory).map_err(|error| error.to_string())?;
-    let results = gc_suite::run(&options, &mut |line| eprintln!("{line}"));
-    let _ = fs::remove_dir_all(&options.directory);
-    if json {
-        return serde_json::to_string(&results).map_err(|error| error.to_string());
-    }
-    Ok(results.to_string())
+    let results = in_directory(&options.directory, || {
+        gc_suite::run(&options, &mut |line| eprintln!("{line}"))
+    });
+    results.and_then(|results| printed(&results, json))
 }
