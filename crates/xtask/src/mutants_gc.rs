@@ -129,7 +129,7 @@ const MUTANTS: &[Mutant] = &[
         tests: &["model"],
     },
     Mutant {
-        promise: "an object that is reached is marked",
+        promise: "an object that has moved has the mark of its collection",
         file: "gc/src/plan/mark_compact.rs",
         from: "            object.claim_alone(mark);\n",
         to: "",
