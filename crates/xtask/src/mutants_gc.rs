@@ -122,17 +122,17 @@ const MUTANTS: &[Mutant] = &[
         tests: &["model"],
     },
     Mutant {
-        promise: "places that wait for their objects' plans are settled before objects move",
+        promise: "places that wait are settled when all objects have moved",
         file: "gc/src/plan/mark_compact.rs",
-        from: "            self.slider.flush();\n",
-        to: "",
+        from: "an object\");\n        self.slider.flush();\n",
+        to: "an object\");\n",
         tests: &["model"],
     },
     Mutant {
-        promise: "places of the program's weak tables are settled before objects move",
+        promise: "objects that have moved have the mark of their cycle",
         file: "gc/src/plan/mark_compact.rs",
-        from: "        self.slider.flush();\n        roots.settle(",
-        to: "        roots.settle(",
+        from: "            object.claim_alone(mark);\n",
+        to: "",
         tests: &["model"],
     },
     Mutant {
