@@ -122,14 +122,14 @@ const MUTANTS: &[Mutant] = &[
         tests: &["model"],
     },
     Mutant {
-        promise: "places that wait are settled when all objects have moved",
+        promise: "places that wait for their objects' plans are settled before objects move",
         file: "gc/src/plan/mark_compact.rs",
         from: "an object\");\n        self.slider.flush();\n",
         to: "an object\");\n",
         tests: &["model"],
     },
     Mutant {
-        promise: "objects that have moved have the mark of their cycle",
+        promise: "an object that has moved has the mark of its collection",
         file: "gc/src/plan/mark_compact.rs",
         from: "            object.claim_alone(mark);\n",
         to: "",
