@@ -21,6 +21,8 @@ mod render;
 mod style;
 mod text;
 
-pub use collector::{CollectorError, CollectorReport, HeapLog, Holder, SnapshotSummary, TypeRow};
+pub use collector::{
+    Branch, CollectorError, CollectorReport, HeapLog, Holder, SnapshotSummary, TypeRow,
+};
 pub use render::render;
 pub use style::STYLE_SHEETS;

@@ -9,7 +9,7 @@ mod snapshot;
 mod terminal;
 
 pub use heap_log::HeapLog;
-pub use snapshot::{Holder, SnapshotSummary, TypeRow};
+pub use snapshot::{Branch, Holder, SnapshotSummary, TypeRow};
 
 use serde::Serialize;
 use std::fmt;
