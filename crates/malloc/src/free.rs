@@ -112,8 +112,8 @@ pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
 }
 
 /// A function that passes on, as one argument more, where its caller goes on: to be jumped to as the
-/// last thing that a function of the C face does, whose own caller that is then. `$slot` says which
-/// argument the address becomes.
+/// last thing that a function of the C face does, whose own caller that is then. The number says which
+/// argument the address becomes, from 0.
 macro_rules! with_caller {
     (1, $to:path) => {
         with_caller!(@ "mov rsi, qword ptr [rsp]", "mov x1, x30", $to)
