@@ -9,10 +9,12 @@
 //!   ([`look_for_forks`]). That thread is in no slow path, so nothing is half changed.
 //!
 //! The fork is then as good as unannounced: what other threads are doing at its instant is lost to
-//! the child, and nothing breaks. glibc's lock of open files is taken before ours, since libc would
+//! the child, and nothing breaks. The kernel copies memory page by page while other threads run; so
+//! who takes the locks away says so first, and waits until no copy is on its way that does not show
+//! it. glibc's lock of open files is taken before ours, since libc would
 //! wait for it often: `fflush(NULL)` keeps it while it waits for a file in which `getline` allocates.
 
-use heapwright_os::{StdioList, cycle_counter, process_id, yield_now};
+use heapwright_os::{StdioList, cycle_counter, mincore, page_bytes, process_id, yield_now};
 use heapwright_sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{
@@ -94,12 +96,22 @@ fn free_locks_of(holder: usize) -> bool {
     let claimed =
         HOLDER.compare_exchange(holder, FREEING, Ordering::Acquire, Ordering::Relaxed).is_ok();
     if claimed {
+        if holder != ThreadBlock::token() {
+            wait_for_copies();
+        }
         // SAFETY: that thread took them, and leaves it to whoever made this exchange.
         unsafe { unlock_everything_of(holder) };
         // Release: pairs with the Acquire in `free_own_locks`.
         HOLDER.store(NOBODY, Ordering::Release);
     }
     claimed
+}
+
+/// Returns when no fork copies this process's memory any more that did when this was called. The
+/// kernel then has the lock of the address space, which a look at what is resident waits for.
+fn wait_for_copies() {
+    let page = core::ptr::from_ref(&HOLDER).addr() & !(page_bytes() - 1);
+    let _ = mincore(page, &mut [0]);
 }
 
 fn free_own_locks() {
