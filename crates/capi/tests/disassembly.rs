@@ -183,7 +183,7 @@ fn nothing_is_asked_of_libc_that_may_allocate() {
         pthread_attr_setstacksize pthread_sigmask pthread_detach __libc_current_sigrtmin \
         __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable \
         _ZSt15get_new_handlerv _ZSt17__throw_bad_allocv \
-        heapwright_options";
+        pthread_atfork heapwright_options heapwright_os_libc_functions";
     for name in imports {
         let plain = name.split('@').next().unwrap_or("");
         assert!(KNOWN.split_whitespace().any(|known| known == plain), "imports {name}");

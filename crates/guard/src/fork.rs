@@ -1,6 +1,6 @@
 //! Forks: the heap's locks are carried over, in the order books, depot.
 
-use heapwright_os::{at_fork, thread_ids};
+use heapwright_os::{StdioList, at_fork, thread_ids};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::heap::HEAP;
@@ -18,6 +18,8 @@ static OTHER_THREADS: AtomicU32 = AtomicU32::new(0);
 unsafe extern "C" fn before() {
     let count = thread_ids(&mut []);
     OTHER_THREADS.store(u32::from(count > 1), Ordering::Relaxed);
+    // libc takes it after this, and who has it may be allocating.
+    StdioList::Lock.apply();
     if let Ok(guard) = HEAP.books.lock(me()) {
         core::mem::forget(guard);
     }
@@ -32,6 +34,7 @@ unsafe extern "C" fn after_in_parent() {
     unsafe { HEAP.depot.after_fork() };
     // SAFETY: as above.
     unsafe { HEAP.books.force_unlock() };
+    StdioList::Unlock.apply();
 }
 
 unsafe extern "C" fn after_in_child() {
@@ -39,6 +42,7 @@ unsafe extern "C" fn after_in_child() {
     unsafe { heapwright_unwind::reset_after_fork() };
     // SAFETY: as in the parent.
     unsafe { after_in_parent() };
+    StdioList::Reset.apply();
     // SAFETY: as above, and in no report.
     unsafe { HEAP.reporter.after_fork() };
     thread::after_fork();

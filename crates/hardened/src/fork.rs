@@ -4,7 +4,7 @@
 //! them was doing is cut off at some instruction, which loses at most the slot in hand.
 
 use crate::geometry::CLASS_COUNT;
-use heapwright_os::thread_pointer;
+use heapwright_os::{StdioList, thread_pointer};
 use heapwright_sync::atomic::Ordering;
 
 use crate::large::large;
@@ -13,6 +13,8 @@ use crate::thread::caches;
 use crate::wait::hold;
 
 pub(crate) unsafe extern "C" fn before() {
+    // libc takes it after this, and who has it may be allocating.
+    StdioList::Lock.apply();
     // Kept over the fork; freed after it, by the same thread, in both processes.
     core::mem::forget(hold(caches()));
     for class_index in 0..CLASS_COUNT {
@@ -30,11 +32,13 @@ pub(crate) unsafe extern "C" fn after_in_parent() {
     }
     // SAFETY: as above.
     unsafe { caches().force_unlock() };
+    StdioList::Unlock.apply();
 }
 
 pub(crate) unsafe extern "C" fn after_in_child() {
     // SAFETY: locked by `before`, in the thread that this one continues.
     unsafe { after_in_parent() };
+    StdioList::Reset.apply();
     let own = thread_pointer();
     let mut caches = hold(caches());
     let mut next = caches.all;

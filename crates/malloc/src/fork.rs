@@ -279,6 +279,7 @@ fn for_each_span(heap: &Heap, inside: &Inside, mut each: impl FnMut(Span)) {
 fn make_orphan(heap: &'static Heap) {
     let inside = heap.lock_inside();
     for_each_span(heap, &inside, |span| span.head().owner.store(ORPHANED, Ordering::Relaxed));
+    heap.outbox.forget_if_cut();
     heap.owner.store(ORPHAN, Ordering::Relaxed);
     ORPHAN_COUNT.fetch_add(1, Ordering::Relaxed);
 }

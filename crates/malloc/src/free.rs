@@ -112,8 +112,8 @@ pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
 }
 
 /// A function that passes on, as one argument more, where its caller goes on: to be jumped to as the
-/// last thing that a function of the C face does, whose own caller that is then. `$slot` says which
-/// argument the address becomes.
+/// last thing that a function of the C face does, whose own caller that is then. The number says which
+/// argument the address becomes, from 0.
 macro_rules! with_caller {
     (1, $to:path) => {
         with_caller!(@ "mov rsi, qword ptr [rsp]", "mov x1, x30", $to)
@@ -170,7 +170,7 @@ impl Drop for Caller<'_> {
 /// The loader frees the storage of ended threads under the lock of libc's thread stacks
 /// (`__nptl_free_stacks`), which starting a thread would wait for: for ever, in the thread that
 /// holds it. It is known where the C face's `free` jumps to its slow path, which its optimised
-/// builds do (gated by `crates/capi/tests/disassembly.rs`).
+/// builds do (on x86_64 gated by `crates/capi/tests/disassembly.rs`).
 pub fn is_freeing_for_the_loader() -> bool {
     let caller = ThreadBlock::current().free_caller.get();
     caller != 0 && heapwright_os::is_in_loader(caller)
@@ -241,13 +241,44 @@ unsafe extern "C" fn free_slow(ptr: *mut u8, taker: u8) {
     with_caller!(2, free_slow_from)
 }
 
-/// [`free_slow`] by who goes on at `caller`.
+/// [`free_slow`] by who goes on at `caller`. A block of another thread's that goes the way of the one
+/// before needs no more than this: no frame, no helper.
 ///
 /// # Safety
 /// - As for [`free`].
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn free_slow_from(ptr: *mut u8, taker: u8, caller: usize) {
+    if !free_into_batch(ptr) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { free_slow_by(ptr, taker, caller) };
+    }
+}
+
+/// Frees `ptr`, given up by everybody, if it is a block of another thread's that joins others in
+/// this thread's outbox.
+#[inline(always)]
+fn free_into_batch(ptr: *mut u8) -> bool {
+    let Some(index) = slice_of(ptr) else { return false };
+    let head = descriptor(index);
+    // Acquire: pairs with the Release of whoever made it its own; then `heap` is right.
+    let owner = head.owner.load(Ordering::Acquire);
+    if owner < THREAD_MIN || owner == ThreadBlock::token() {
+        return false;
+    }
+    // SAFETY: the thread's heap lives for ever; null when it has none.
+    let own = unsafe { ThreadBlock::current().heap.get().as_ref() };
+    let heap = head.heap.load(Ordering::Relaxed);
+    own.is_some_and(|own| own.outbox.add_to_batch(heap, ptr.cast(), index))
+}
+
+/// [`free_slow_from`] of everything else.
+///
+/// # Safety
+/// - As for [`free`].
+#[cold]
+#[inline(never)]
+unsafe fn free_slow_by(ptr: *mut u8, taker: u8, caller: usize) {
     let _caller = Caller::noted(caller);
     let Some(head) = head_of(ptr) else {
         if !ptr.is_null() {

@@ -19,9 +19,10 @@ use crate::span::Span;
 
 /// Heaps that blocks are collected for at the same time.
 const CHAIN_COUNT: usize = 4;
-/// A chain is sent when it has so many blocks or bytes.
-const CHAIN_BLOCKS_MAX: u32 = 32;
-const CHAIN_BYTES_MAX: u32 = 16 * 1024;
+/// A chain is sent when it has so many bytes, of which each block counts for a few hundred at least:
+/// so 32 blocks, or fewer when they are large.
+const CHAIN_BYTES_MAX: i32 = 16 * 1024;
+const BLOCK_BYTES_MIN: i32 = CHAIN_BYTES_MAX / 32;
 
 /// Blocks for one heap, linked.
 struct Chain {
@@ -30,11 +31,15 @@ struct Chain {
     first: AtomicPtr<Link>,
     last: AtomicPtr<Link>,
     count: AtomicU32,
-    bytes: Cell<u32>,
-    /// The span of the batch at the front, its last block and how many it has.
+    /// Bytes that there is room for.
+    room_bytes: Cell<i32>,
+    /// The span of the batch at the front, none in an empty chain; its last block and how many it
+    /// has. Its first block is told only when it ends.
     batch_span: Cell<SliceIndex>,
     batch_last: Cell<Block>,
     batch_count: Cell<u32>,
+    /// What a block of it counts for.
+    batch_block_bytes: Cell<i32>,
 }
 
 /// A thread's chains; that thread's alone, but for the seizure.
@@ -62,21 +67,64 @@ impl Chain {
             first: AtomicPtr::new(core::ptr::null_mut()),
             last: AtomicPtr::new(core::ptr::null_mut()),
             count: AtomicU32::new(0),
-            bytes: Cell::new(0),
+            room_bytes: Cell::new(CHAIN_BYTES_MAX),
             batch_span: Cell::new(NO_SLICE),
             batch_last: Cell::new(core::ptr::null_mut()),
             batch_count: Cell::new(0),
+            batch_block_bytes: Cell::new(0),
         }
+    }
+
+    fn clear(&self) {
+        self.count.store(0, Ordering::Relaxed);
+        self.room_bytes.set(CHAIN_BYTES_MAX);
+        self.batch_span.set(NO_SLICE);
+    }
+
+    /// Puts `block`, of the span and the heap of the batch, in front of it; whether there is room
+    /// for more then.
+    #[inline(always)]
+    fn push(&self, block: Block) -> bool {
+        // SAFETY: the block was given up by the program.
+        unsafe { block::set_next(block, self.first.load(Ordering::Relaxed)) };
+        // Release: pairs with the Acquire in `read`; publishes link and last block.
+        self.first.store(block, Ordering::Release);
+        let count = self.count.load(Ordering::Relaxed) + 1;
+        self.count.store(count, Ordering::Relaxed);
+        let batch_count = self.batch_count.get() + 1;
+        self.batch_count.set(batch_count);
+        let room_bytes = self.room_bytes.get() - self.batch_block_bytes.get();
+        self.room_bytes.set(room_bytes);
+        room_bytes > 0
+    }
+
+    /// Tells the owner, in the first block of the batch at the front, where it ends.
+    fn end_batch(&self) {
+        if self.batch_span.replace(NO_SLICE) != NO_SLICE {
+            let first = self.first.load(Ordering::Relaxed);
+            let count = self.batch_count.get();
+            // SAFETY: the block is ours still, and in the span that the last one is in.
+            unsafe { block::set_batch(first, self.batch_last.get(), count) };
+        }
+    }
+
+    /// Begins a batch of `span` with `block`, its last one.
+    fn begin_batch(&self, block: Block, span: Span) {
+        self.end_batch();
+        self.batch_span.set(span.index());
+        self.batch_last.set(block);
+        self.batch_count.set(0);
+        self.batch_block_bytes.set((span.geometry().slot_bytes as i32).max(BLOCK_BYTES_MIN));
     }
 
     fn send(&self) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
+        self.end_batch();
         let first = self.first.load(Ordering::Relaxed);
         let last = self.last.load(Ordering::Relaxed);
-        self.count.store(0, Ordering::Relaxed);
-        self.bytes.set(0);
+        self.clear();
         // The owner may not come by to take them in.
         note_work();
         // SAFETY: heaps live for ever; the chain is not empty, so it has one.
@@ -108,44 +156,52 @@ impl Outbox {
         Self { seizure: Seizure::new(), chains: [const { Chain::new() }; CHAIN_COUNT] }
     }
 
+    fn chain_of(&self, heap: *const Heap) -> &Chain {
+        // Heaps are about a KiB apart.
+        &self.chains[(heap.addr() >> 10) % CHAIN_COUNT]
+    }
+
+    /// The common half of [`Outbox::add`], in some thirty instructions: `block`, of the span
+    /// `index` of `heap`, goes the way of the one before, and there is room for more. Else it is
+    /// the caller's still.
+    #[inline(always)]
+    pub(crate) fn add_to_batch(&self, heap: *const Heap, block: Block, index: SliceIndex) -> bool {
+        if !self.seizure.enter() {
+            return false;
+        }
+        let chain = self.chain_of(heap);
+        let is_like_last = chain.batch_span.get() == index
+            && core::ptr::eq(chain.heap.get(), heap)
+            && chain.room_bytes.get() > chain.batch_block_bytes.get();
+        if is_like_last {
+            chain.push(block);
+        }
+        self.seizure.leave();
+        is_like_last
+    }
+
     /// Collects `block` of `span`, given up by the program, for `heap`, whose span that is.
     pub(crate) fn add(&self, heap: &Heap, block: Block, span: Span) -> Added {
         if !self.seizure.enter() {
             return Added::Refused;
         }
-        let heap_place = core::ptr::from_ref(heap);
-        // Heaps are about a KiB apart.
-        let chain = &self.chains[(heap_place.addr() >> 10) % CHAIN_COUNT];
-        if chain.heap.get() != heap_place {
+        let chain = self.chain_of(heap);
+        if !core::ptr::eq(chain.heap.get(), heap) {
             chain.send();
-            chain.heap.set(heap_place);
+            chain.heap.set(heap);
         }
-        let count = chain.count.load(Ordering::Relaxed);
-        if count == 0 {
+        if chain.count.load(Ordering::Relaxed) == 0 {
             chain.last.store(block, Ordering::Relaxed);
-        } else {
-            // SAFETY: the block is ours.
-            unsafe { block::set_next(block, chain.first.load(Ordering::Relaxed)) };
         }
-        if count == 0 || chain.batch_span.get() != span.index() {
-            chain.batch_span.set(span.index());
-            chain.batch_last.set(block);
-            chain.batch_count.set(0);
+        if chain.batch_span.get() != span.index() {
+            chain.begin_batch(block, span);
         }
-        chain.batch_count.set(chain.batch_count.get() + 1);
-        // SAFETY: the block is ours, and in the span that the last one of the batch is in.
-        unsafe { block::set_batch(block, chain.batch_last.get(), chain.batch_count.get()) };
-        // Release: pairs with the Acquire in `read`; publishes link and last block.
-        chain.first.store(block, Ordering::Release);
-        let bytes = chain.bytes.get() + span.geometry().slot_bytes;
-        chain.count.store(count + 1, Ordering::Relaxed);
-        chain.bytes.set(bytes);
-        let is_full = count + 1 >= CHAIN_BLOCKS_MAX || bytes >= CHAIN_BYTES_MAX;
-        if is_full {
+        let has_room = chain.push(block);
+        if !has_room {
             chain.send();
         }
         self.seizure.leave();
-        if is_full { Added::Sent } else { Added::Kept }
+        if has_room { Added::Kept } else { Added::Sent }
     }
 
     /// Whether there seems to be something in it; for anybody.
@@ -176,11 +232,17 @@ impl Outbox {
     /// In the child of a fork that nobody announced, when a purger was at work on the heap: what
     /// it had in hand is lost.
     pub(crate) fn forget(&self) {
-        for chain in &self.chains {
-            chain.count.store(0, Ordering::Relaxed);
-            chain.bytes.set(0);
-        }
+        self.chains.iter().for_each(Chain::clear);
         self.seizure.give_back();
+    }
+
+    /// In the child of a fork, for a thread that is not there: when it was in the middle of a free,
+    /// what it had in hand is lost.
+    pub(crate) fn forget_if_cut(&self) {
+        if !self.seizure.is_seized() {
+            self.forget();
+            self.seizure.leave();
+        }
     }
 
     /// Calls `each` with the blocks of all chains until it says no: for a walk, which keeps every

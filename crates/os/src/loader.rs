@@ -6,7 +6,7 @@ use crate::process::raw_auxv;
 ///
 /// The loader frees the thread-local storage of ended threads while libc holds the lock of its
 /// thread stacks (`__nptl_free_stacks`), so who is called from there must not start a thread. Reads
-/// the loader's program headers: some 20 ns.
+/// the auxiliary vector and the loader's program headers; no system call.
 pub fn is_in_loader(address: usize) -> bool {
     let Some(base) = raw_auxv(libc::AT_BASE) else { return false };
     let header: *const libc::Elf64_Ehdr = core::ptr::with_exposed_provenance(base);
