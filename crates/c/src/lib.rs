@@ -42,6 +42,13 @@ pub extern "C" fn hw_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
+/// libc's functions for static programs, where the weak names of [`heapwright_os`] find none.
+#[cfg(feature = "archive")]
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "a name among the linker's symbols")]
+pub static heapwright_os_libc_functions: heapwright_os::LibcFunctions =
+    heapwright_os::LibcFunctions::LINKED;
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     heapwright_os::abort()

@@ -288,7 +288,8 @@ impl<M: Model> Marker<M> {
 
     /// As [`Marker::drain`] to the end, over a word map: that is looked at first, since it is a
     /// small part of the heap's size, and tells of an object that was seen before without its
-    /// header. Each of the two looks is 16 objects behind the prefetch for it.
+    /// header; of objects of the space the header is not written. Each of the two looks is 16
+    /// objects behind the prefetch for it.
     fn drain_words(&mut self, mut map: WordMap) {
         let (mut seen, mut found) = ([None; AHEAD], [None; AHEAD]);
         let mut at = 0;
@@ -312,7 +313,10 @@ impl<M: Model> Marker<M> {
                 idle = 0;
             }
             if let Some(object) = core::mem::replace(&mut found[at], fresh) {
-                self.mark_object(object);
+                // Large objects are not in the map.
+                if map.covers(object) || self.claim(object) {
+                    self.visit_claimed(object);
+                }
                 idle = 0;
             }
             at = (at + 1) % AHEAD;
@@ -332,14 +336,22 @@ impl<M: Model> Marker<M> {
 
     #[inline]
     fn mark_object(&mut self, object: ObjectRef) {
-        let is_alone = self.pool.is_none();
-        let is_new = if is_alone { object.claim_alone(self.mark) } else { object.claim(self.mark) };
-        if !is_new {
-            return;
+        if self.claim(object) {
+            self.visit_claimed(object);
         }
+    }
+
+    /// Gives the object its mark bit; returns whether it had the other one.
+    #[inline]
+    fn claim(&self, object: ObjectRef) -> bool {
+        if self.pool.is_none() { object.claim_alone(self.mark) } else { object.claim(self.mark) }
+    }
+
+    #[inline]
+    fn visit_claimed(&mut self, object: ObjectRef) {
         self.marked += 1;
         let shape = M::shape(object);
-        if is_alone {
+        if self.pool.is_none() {
             self.live.record(shape.start, shape.bytes);
         } else {
             self.live.record_shared(shape.start, shape.bytes);
@@ -375,7 +387,11 @@ impl<M: Model> Sealed for Marker<M> {}
 
 impl<M: Model> Reach for Marker<M> {
     fn fate(&self, object: ObjectRef) -> Option<ObjectRef> {
-        (object.mark_bit() == self.mark).then_some(object)
+        let is_marked = match &self.live {
+            LiveSet::Words(map) if map.covers(object) => map.is_claimed(object),
+            _ => object.mark_bit() == self.mark,
+        };
+        is_marked.then_some(object)
     }
 
     fn settled(&self, object: ObjectRef) -> Option<ObjectRef> {

@@ -264,7 +264,7 @@ impl<M: Model> Visitor for Copier<M> {
     }
 }
 
-/// From this many bytes on the map, a 32nd of them, does not stay in the nearest caches.
+/// From this many bytes on the map, a 51st of them, does not stay in the nearest caches.
 const WAIT_BYTES: usize = 32 << 20;
 
 /// Replaces references to where sliding puts the objects. Each field is visited once.
@@ -290,8 +290,8 @@ impl<M: Model> Slider<M> {
         self.map.plan(used_bytes)
     }
 
-    /// Replaces the references of `object`, at the latest when [`Slider::flush`] is called, which
-    /// has to happen before the object moves.
+    /// Replaces the references of `object`, at the latest when [`Slider::flush`] is called; the
+    /// object does not move until then.
     pub(crate) fn scan(&mut self, object: ObjectRef) {
         if M::needs_trace(object) {
             M::slide(object, self);
@@ -325,7 +325,7 @@ impl<M: Model> Visitor for Slider<M> {
             field.set::<M>(self.map.target(object));
             return;
         }
-        self.map.prefetch(object.address());
+        self.map.prefetch_target(object.address());
         if let Some(due) = self.ahead.exchange(Some(field)) {
             self.settle(due);
         }

@@ -53,13 +53,13 @@ const MUTANTS: [Mutant; 48] = [
         "return self.note_borrow(value);\n        }",
     ),
     // What waits in queues.
-    ("model", "plan/mark_compact.rs", "            self.slider.flush();\n", ""),
     (
         "model",
         "plan/mark_compact.rs",
-        "        self.slider.flush();\n        roots.settle(",
-        "        roots.settle(",
+        "an object\");\n        self.slider.flush();\n",
+        "an object\");\n",
     ),
+    ("model", "plan/mark_compact.rs", "            object.claim_alone(mark);\n", ""),
     ("model", "relocate.rs", "Some(field) => self.forward(field),\n", "Some(_) => {}\n"),
     (
         "model",

@@ -2,7 +2,9 @@
 //!
 //! On glibc the pthread functions are named with the first version they ever had, and weakly:
 //! so an object of ours loads on any glibc, also on one older than 2.34, where they were in a
-//! library of their own that a program without threads did not load (and did not need).
+//! library of their own that a program without threads did not load (and did not need). musl looks
+//! at names only, so such an object loads into programs with musl, too. A static program finds no name
+//! with a version; an archive brings [`LibcFunctions`] along.
 
 use core::ffi::{c_int, c_void};
 
@@ -20,34 +22,69 @@ type KeyCreate = unsafe extern "C" fn(
 /// With the value as a number: libc does not look into it.
 type SetSpecific = unsafe extern "C" fn(libc::pthread_key_t, usize) -> c_int;
 
+/// Functions of libc's, for a program that is linked without shared objects: the crate that makes an
+/// archive defines a static of this type, exported as `heapwright_os_libc_functions`.
+#[derive(Debug)]
+pub struct LibcFunctions {
+    key_create: *const (),
+    set_specific: *const (),
+    create: *const (),
+    attr_init: *const (),
+    attr_set_stack: *const (),
+    attr_set_detach: *const (),
+    atfork: *const (),
+}
+
+// SAFETY: addresses of functions that any thread may call.
+unsafe impl Sync for LibcFunctions {}
+
+impl LibcFunctions {
+    /// Those that the linker finds by their plain names.
+    pub const LINKED: Self = Self {
+        key_create: libc::pthread_key_create as *const (),
+        set_specific: libc::pthread_setspecific as *const (),
+        create: libc::pthread_create as *const (),
+        attr_init: libc::pthread_attr_init as *const (),
+        attr_set_stack: libc::pthread_attr_setstacksize as *const (),
+        attr_set_detach: libc::pthread_attr_setdetachstate as *const (),
+        atfork: libc::pthread_atfork as *const (),
+    };
+}
+
 /// Addresses of weak functions; null where libc lacks them.
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 pub(crate) mod weak {
+    use super::LibcFunctions;
+
     #[cfg(target_arch = "x86_64")]
-    macro_rules! first_version {
-        () => {
-            "@GLIBC_2.2.5, remove"
+    macro_rules! version {
+        ($on_x86_64:literal) => {
+            concat!("@GLIBC_", $on_x86_64, ", remove")
         };
     }
+    // All of them are older than the processor.
     #[cfg(target_arch = "aarch64")]
-    macro_rules! first_version {
-        () => {
+    macro_rules! version {
+        ($on_x86_64:literal) => {
             "@GLIBC_2.17, remove"
         };
     }
 
-    /// The address of `$name`, called `$alias` in the object file. The version is given in the
-    /// block itself, since it holds for one object file only; so each block stands in a function
-    /// that is compiled once.
+    /// The address of `$name`, called `$alias` in the object file; `$version` is the first that
+    /// glibc has it with on x86_64. It is given in the block itself, since it holds for one object
+    /// file only; so each block stands in a function that is compiled once.
     macro_rules! address {
-        ($alias:literal, $name:literal) => {{
+        ($alias:literal, $name:literal) => {
+            address!($alias, $name, "2.2.5")
+        };
+        ($alias:literal, $name:literal, $version:literal) => {{
             let address: *const ();
             #[cfg(target_arch = "x86_64")]
             // SAFETY: reads one word of the global offset table, which the linker filled.
             unsafe {
                 core::arch::asm!(
                     concat!(".weak ", $alias),
-                    concat!(".symver ", $alias, ", ", $name, first_version!()),
+                    concat!(".symver ", $alias, ", ", $name, version!($version)),
                     concat!("mov {}, qword ptr [rip + ", $alias, "@GOTPCREL]"),
                     out(reg) address,
                     options(pure, readonly, nostack, preserves_flags),
@@ -58,7 +95,7 @@ pub(crate) mod weak {
             unsafe {
                 core::arch::asm!(
                     concat!(".weak ", $alias),
-                    concat!(".symver ", $alias, ", ", $name, first_version!()),
+                    concat!(".symver ", $alias, ", ", $name, version!($version)),
                     concat!("adrp {0}, :got:", $alias),
                     concat!("ldr {0}, [{0}, :got_lo12:", $alias, "]"),
                     out(reg) address,
@@ -69,61 +106,153 @@ pub(crate) mod weak {
         }};
     }
 
+    /// `address`, or where that is null the same function by an archive's word.
+    fn or_archived(address: *const (), pick: fn(&LibcFunctions) -> *const ()) -> *const () {
+        if address.is_null() { archived().map_or(address, pick) } else { address }
+    }
+
+    /// The functions that an archive brings along under this name; none in a shared object.
+    #[inline(never)]
+    fn archived() -> Option<&'static LibcFunctions> {
+        let functions: *const LibcFunctions;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as in `address!`.
+        unsafe {
+            core::arch::asm!(
+                ".weakref heapwright_os_archived, heapwright_os_libc_functions",
+                "mov {}, qword ptr [rip + heapwright_os_archived@GOTPCREL]",
+                out(reg) functions,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                ".weakref heapwright_os_archived, heapwright_os_libc_functions",
+                "adrp {0}, :got:heapwright_os_archived",
+                "ldr {0}, [{0}, :got_lo12:heapwright_os_archived]",
+                out(reg) functions,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        // SAFETY: null, or a static of that type.
+        unsafe { functions.as_ref() }
+    }
+
     #[inline(never)]
     pub(super) fn key_create() -> *const () {
-        address!("heapwright_os_key_create", "pthread_key_create")
+        or_archived(address!("heapwright_os_key_create", "pthread_key_create"), |libc| {
+            libc.key_create
+        })
     }
 
     #[inline(never)]
     pub(super) fn set_specific() -> *const () {
-        address!("heapwright_os_setspecific", "pthread_setspecific")
+        or_archived(address!("heapwright_os_setspecific", "pthread_setspecific"), |libc| {
+            libc.set_specific
+        })
+    }
+
+    #[inline(never)]
+    pub(super) fn list_lock() -> *const () {
+        address!("heapwright_os_list_lock", "_IO_list_lock")
+    }
+
+    #[inline(never)]
+    pub(super) fn list_unlock() -> *const () {
+        address!("heapwright_os_list_unlock", "_IO_list_unlock")
+    }
+
+    #[inline(never)]
+    pub(super) fn list_reset() -> *const () {
+        address!("heapwright_os_list_reset", "_IO_list_resetlock")
     }
 
     #[inline(never)]
     pub(crate) fn create() -> *const () {
-        address!("heapwright_os_create", "pthread_create")
+        or_archived(address!("heapwright_os_create", "pthread_create"), |libc| libc.create)
     }
 
     #[inline(never)]
     pub(crate) fn attr_init() -> *const () {
-        address!("heapwright_os_attr_init", "pthread_attr_init")
+        or_archived(address!("heapwright_os_attr_init", "pthread_attr_init"), |libc| libc.attr_init)
     }
 
     #[inline(never)]
     pub(crate) fn attr_set_stack() -> *const () {
-        address!("heapwright_os_attr_stack", "pthread_attr_setstacksize")
+        or_archived(address!("heapwright_os_attr_stack", "pthread_attr_setstacksize"), |libc| {
+            libc.attr_set_stack
+        })
     }
 
     #[inline(never)]
     pub(crate) fn attr_set_detach() -> *const () {
-        address!("heapwright_os_attr_detach", "pthread_attr_setdetachstate")
+        or_archived(address!("heapwright_os_attr_detach", "pthread_attr_setdetachstate"), |libc| {
+            libc.attr_set_detach
+        })
+    }
+
+    /// What `pthread_atfork` is in glibc, whose libc.so has no function of that name.
+    #[inline(never)]
+    pub(super) fn register_atfork() -> *const () {
+        address!("heapwright_os_register_atfork", "__register_atfork", "2.3.2")
+    }
+
+    /// musl's.
+    #[inline(never)]
+    pub(super) fn atfork() -> *const () {
+        or_archived(address!("heapwright_os_atfork", "pthread_atfork", "2.2.5"), |libc| libc.atfork)
     }
 }
 
 #[cfg(not(all(target_env = "gnu", not(target_feature = "crt-static"))))]
 pub(crate) mod weak {
+    use super::LibcFunctions;
+
     pub(super) fn key_create() -> *const () {
-        libc::pthread_key_create as *const ()
+        LibcFunctions::LINKED.key_create
     }
 
     pub(super) fn set_specific() -> *const () {
-        libc::pthread_setspecific as *const ()
+        LibcFunctions::LINKED.set_specific
+    }
+
+    /// Not there: musl takes its locks in an order of its own.
+    pub(super) fn list_lock() -> *const () {
+        core::ptr::null()
+    }
+
+    pub(super) fn list_unlock() -> *const () {
+        core::ptr::null()
+    }
+
+    pub(super) fn list_reset() -> *const () {
+        core::ptr::null()
     }
 
     pub(crate) fn create() -> *const () {
-        libc::pthread_create as *const ()
+        LibcFunctions::LINKED.create
     }
 
     pub(crate) fn attr_init() -> *const () {
-        libc::pthread_attr_init as *const ()
+        LibcFunctions::LINKED.attr_init
     }
 
     pub(crate) fn attr_set_stack() -> *const () {
-        libc::pthread_attr_setstacksize as *const ()
+        LibcFunctions::LINKED.attr_set_stack
     }
 
     pub(crate) fn attr_set_detach() -> *const () {
-        libc::pthread_attr_setdetachstate as *const ()
+        LibcFunctions::LINKED.attr_set_detach
+    }
+
+    pub(super) fn register_atfork() -> *const () {
+        core::ptr::null()
+    }
+
+    pub(super) fn atfork() -> *const () {
+        LibcFunctions::LINKED.atfork
     }
 }
 
@@ -195,16 +324,69 @@ impl ThreadExit {
     }
 }
 
+type ForkHandler = unsafe extern "C" fn();
+type AtFork = unsafe extern "C" fn(ForkHandler, ForkHandler, ForkHandler) -> c_int;
+type RegisterAtFork =
+    unsafe extern "C" fn(ForkHandler, ForkHandler, ForkHandler, *const c_void) -> c_int;
+
+unsafe extern "C" {
+    /// The object that this code was linked into, by the name that libc has for it.
+    #[link_name = "__dso_handle"]
+    static THIS_OBJECT: u8;
+}
+
 /// Registers functions that libc's `fork` calls: `prepare` before it in the parent, then
 /// `parent` in the parent and `child` in the child. Raw fork system calls, `vfork` and `_Fork`
 /// do not call them. Whether it was done: libc may lack memory (it allocates a little).
-pub fn at_fork(
-    prepare: unsafe extern "C" fn(),
-    parent: unsafe extern "C" fn(),
-    child: unsafe extern "C" fn(),
-) -> bool {
-    // SAFETY: the functions stay for as long as this code is loaded; libc drops them with it.
-    (unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) }) == 0
+pub fn at_fork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> bool {
+    let register = weak::register_atfork();
+    if !register.is_null() {
+        // SAFETY: the address of glibc's __register_atfork, which has this type.
+        let register = unsafe { core::mem::transmute::<*const (), RegisterAtFork>(register) };
+        // SAFETY: the functions stay for as long as this object is loaded; libc, told of it, drops
+        // them with it.
+        return (unsafe { register(prepare, parent, child, &raw const THIS_OBJECT as _) }) == 0;
+    }
+    let register = weak::atfork();
+    if register.is_null() {
+        return false;
+    }
+    // SAFETY: the address of libc's pthread_atfork, which has this type.
+    let register = unsafe { core::mem::transmute::<*const (), AtFork>(register) };
+    // SAFETY: the functions stay for as long as this code is loaded.
+    (unsafe { register(prepare, parent, child) }) == 0
+}
+
+/// glibc's lock of its list of open files, which its `fork` takes after all handlers, and its
+/// `fflush(NULL)` before those of the files, in which `getline` allocates. So who takes an
+/// allocator's locks in a handler takes this one before them. Nothing where libc has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdioList {
+    /// Takes the lock; the thread that has it may take it again.
+    Lock,
+    /// Frees it.
+    Unlock,
+    /// Makes it a free lock: in the child of a fork, which has one thread.
+    Reset,
+}
+
+impl StdioList {
+    /// Does it.
+    pub fn apply(self) {
+        let address = match self {
+            Self::Lock => weak::list_lock(),
+            Self::Unlock => weak::list_unlock(),
+            Self::Reset => weak::list_reset(),
+        };
+        if address.is_null() {
+            return;
+        }
+        // SAFETY: the address of one of these functions of libc's, which have this type.
+        let function =
+            unsafe { core::mem::transmute::<*const (), unsafe extern "C" fn()>(address) };
+        // SAFETY: they have no arguments; a lock more or less taken breaks no memory.
+        unsafe { function() };
+    }
 }
 
 /// The process's limit on address space in bytes (`RLIMIT_AS`); none when there is no limit.
@@ -222,7 +404,7 @@ mod tests {
     use core::ffi::c_void;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{ThreadExit, set_errno};
+    use super::{StdioList, ThreadExit, set_errno};
     use crate::Errno;
 
     extern crate std;
@@ -246,6 +428,20 @@ mod tests {
             .join()
             .expect("no panic");
         assert_eq!(ROUNDS.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn who_has_the_list_of_files_may_use_it_and_others_afterwards() {
+        let uses_it = || {
+            // SAFETY: all files; it takes the list's lock.
+            assert_eq!(unsafe { libc::fflush(core::ptr::null_mut()) }, 0);
+        };
+        StdioList::Lock.apply();
+        uses_it();
+        StdioList::Lock.apply();
+        StdioList::Unlock.apply();
+        StdioList::Unlock.apply();
+        std::thread::spawn(uses_it).join().expect("no panic");
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Strin
         objects.args(["--features", &format!("{OPTIONAL_PEER}/snmalloc")]);
     }
     shell::run(&mut objects)?;
+    let mut archive = workspace.cargo("rustc");
+    archive.args(["--profile", "so", "--package", C_LIBRARY, "--features", "archive"]);
+    shell::run(archive.args(["--crate-type", "staticlib"]))?;
     for object in wanted() {
         let file = &object.object_file;
         let built = workspace.target.join("so").join(file);

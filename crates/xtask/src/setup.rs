@@ -9,13 +9,14 @@ type Need = (&'static [&'static str], &'static str);
 /// What building needs: the peers and zstd are C, and jemalloc has a makefile.
 pub(crate) const TO_BUILD: &[Need] = &[(&["cc"], "gcc"), (&["c++"], "g++"), (&["make"], "make")];
 
-/// What the tests need besides: a browser for the report's page.
+/// What the tests need besides: a browser for the report's page, and another libc.
 pub(crate) const TO_TEST: &[Need] = &[
     (&["cc"], "gcc"),
     (&["c++"], "g++"),
     (&["make"], "make"),
     (&["chromium", "chromium-browser", "google-chrome"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
+    (&["musl-gcc"], "musl-tools"),
 ];
 
 /// Installs what is missing by apt when we are root; says what to install otherwise.

@@ -2,12 +2,14 @@
 //!
 //! `heapwright-bench-gc [--quick] [--json] [--rounds N] [--only WORKLOAD] [--against PEER,...]` runs
 //! the suite; `heapwright-bench-gc cell ...` runs one cell of it in its own process;
-//! `heapwright-bench-gc tune` measures the tuner.
+//! `heapwright-bench-gc tune` measures the tuner; `heapwright-bench-gc figures` prints what is asked
+//! of the collectors beside what they give.
 
 #[cfg(feature = "gc-peers")]
 mod arena_graph;
 mod boehm;
 mod cell;
+mod figures;
 mod measure;
 mod ours;
 #[cfg(feature = "gc-peers")]
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let result = match words.split_first() {
         Some((first, rest)) if first == "cell" => cell::run(rest).map(|row| row.to_string()),
         Some((first, rest)) if first == "tune" => tune::run(rest),
+        Some((first, rest)) if first == "figures" => figures::run(rest),
         _ => suite(&words),
     };
     match result {

@@ -4,7 +4,9 @@
 //! that, and the median of the ratios counts: of many settings that differ by less than runs of one
 //! do, the least time of any is a lucky run's, and no setting's.
 //!
-//! `heapwright-bench-gc tune [--full] [--only WORKLOAD] [--seeds N] [--pause-ms MS]`
+//! `heapwright-bench-gc tune [--full] [--only WORKLOAD] [--seeds N] [--pause-ms MS] [--search-only]`;
+//! with the last, no other setting is measured than those that the search comes to: whether the
+//! pause and the limit are kept.
 
 use heapwright_bench::gc_suite::WORKLOADS;
 use heapwright_bench::statistics::median;
@@ -69,6 +71,7 @@ impl Tuning<'_> {
 /// Runs the comparison; returns its table.
 pub fn run(words: &[String]) -> Result<String, String> {
     let (mut scale, mut only, mut seeds, mut pause_ms_max) = ("middle", None, 3, None);
+    let mut compares = true;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().cloned().ok_or(format!("{word} needs a value"));
@@ -76,6 +79,7 @@ pub fn run(words: &[String]) -> Result<String, String> {
             "--full" => scale = "full",
             "--quick" => scale = "quick",
             "--test" => scale = "test",
+            "--search-only" => compares = false,
             "--only" => only = Some(value()?),
             "--seeds" => seeds = value()?.parse().map_err(|_| "--seeds needs a number")?,
             "--pause-ms" => {
@@ -93,7 +97,8 @@ pub fn run(words: &[String]) -> Result<String, String> {
         let tuning = Tuning { workload, scale, log: &log };
         let mut all: Vec<(f64, Setting)> = Vec::new();
         let mut over = 0;
-        for setting in Setting::all() {
+        let settings = if compares { Setting::all() } else { Vec::new() };
+        for setting in settings {
             if let Ok(measured) = tuning.run(&setting, 0) {
                 let is_slow = pause_ms_max.is_some_and(|most| measured.pause_ms_p99 > most);
                 over += usize::from(measured.heap_peak_mib > LIMIT_MIB);
@@ -105,13 +110,17 @@ pub fn run(words: &[String]) -> Result<String, String> {
         for (cpu_s, setting) in all.iter_mut().take(FINALISTS) {
             *cpu_s = cpu_s.min(tuning.cpu_s(setting, 0, FINAL_RUNS - 1));
         }
-        let finalists = all.iter().take(FINALISTS).min_by(|a, b| a.0.total_cmp(&b.0));
-        let (_, best) = finalists.ok_or("no setting runs")?;
+        let best = all.iter().take(FINALISTS).min_by(|a, b| a.0.total_cmp(&b.0));
+        let best = best.map(|(_, setting)| setting);
+        if compares && best.is_none() {
+            return Err("no setting runs".into());
+        }
         for seed in 1..=seeds {
             let options = Options { runs: RUNS, goal: Goal::Cpu, pause_ms_max };
             let found = search(options, |setting| tuning.run(setting, seed));
             let chosen = found.map_err(|error| error.to_string())?.trials.swap_remove(0).setting;
             // Runs that nobody chose by, on another seed.
+            let best = best.unwrap_or(&chosen);
             let pairs = tuning.pairs(&chosen, best, seed + 1000)?;
             let of = |value: &dyn Fn(&(Measured, Measured)) -> f64| {
                 median(&pairs.iter().map(value).collect::<Vec<_>>())
