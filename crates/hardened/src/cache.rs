@@ -182,7 +182,7 @@ impl Cache {
             let turns = head.turns.get().rotate_left(TURN_STEP);
             head.turns.set(turns);
             let turn = turns as usize & head.kept_mask.get();
-            // SAFETY: the mask is less than the quarantine's places (C2).
+            // SAFETY: the quarantine has more places than its mask says (C3).
             unsafe { head.kept.get_unchecked(turn) }.replace(slot)
         };
         debug_assert!(!old.is_null(), "C3");

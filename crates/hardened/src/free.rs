@@ -30,21 +30,19 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
         large::free(ptr, how.family, how.bytes);
         return;
     };
-    let Some(bytes_told) = load(found.word).told_if_live_of(how.family) else {
-        refuse(ptr, how.family);
-        return;
-    };
-    if !found.is_start {
-        refuse(ptr, how.family);
-        return;
-    }
-    let bytes = class_of(found.key).bytes_min() + bytes_told;
-    if let Some(told) = how.bytes
-        && told != bytes
+    if let Some(bytes_told) = load(found.word).told_if_live_of(how.family)
+        && found.is_start
     {
-        tell_wrong_size(ptr, how.family, told);
+        let bytes = class_of(found.key).bytes_min() + bytes_told;
+        if let Some(told) = how.bytes
+            && told != bytes
+        {
+            tell_wrong_size(ptr, how.family, told);
+        }
+        take_back(ptr, found, bytes);
+    } else {
+        refuse(ptr, how.family);
     }
-    take_back(ptr, found, bytes);
 }
 
 /// Takes back the live block of `bytes` at `ptr`.
