@@ -140,6 +140,24 @@ fn calloc_calls_nothing_that_is_calloc() {
 }
 
 #[test]
+fn free_jumps_to_its_slow_paths() {
+    // They read from the stack, or the link register, who called it: no thread is started in what
+    // the dynamic loader frees.
+    for name in ["free", "__libc_free"] {
+        let code = instructions(address_of(name));
+        assert!(code.iter().any(|instruction| instruction.starts_with("jmp")), "{name}: {code:#?}");
+        for instruction in &code {
+            let word = instruction.split_whitespace().next().unwrap_or("");
+            assert!(!word.starts_with("call") && word != "push", "{name}: {code:#?}");
+            assert!(
+                !instruction.starts_with("sub    $") || !instruction.ends_with("%rsp"),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
 fn operator_new_has_no_frame_that_an_exception_would_cross() {
     for name in ["_Znwm", "_Znam"] {
         let code = instructions(address_of(name));
@@ -161,6 +179,7 @@ fn nothing_is_asked_of_libc_that_may_allocate() {
         memcpy memmove memset memcmp bcmp strlen fputs environ abort getauxval __errno_location \
         pthread_key_create pthread_setspecific __register_atfork dl_iterate_phdr pthread_create \
         pthread_attr_init pthread_attr_destroy pthread_attr_setdetachstate \
+        _IO_list_lock _IO_list_unlock _IO_list_resetlock \
         pthread_attr_setstacksize pthread_sigmask pthread_detach __libc_current_sigrtmin \
         __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable \
         _ZSt15get_new_handlerv _ZSt17__throw_bad_allocv \

@@ -58,6 +58,21 @@ fn p11_a_storm_of_spawns() {
 }
 
 #[test]
+fn p11_handlers_of_fork_that_allocate() {
+    case_is_fine("fork_handlers_that_allocate", 50, 60);
+}
+
+#[test]
+fn p11_handlers_of_fork_that_wait_for_who_allocates() {
+    case_is_fine("fork_handlers_that_wait_for_who_allocates", 5, 60);
+}
+
+#[test]
+fn p11_fork_while_another_thread_flushes_all_files() {
+    case_is_fine("fork_while_files_are_flushed", 200, 60);
+}
+
+#[test]
 fn a_thread_that_ends_after_a_rest_is_joined() {
     case_is_fine("threads_end_after_a_rest", 2, 90);
 }

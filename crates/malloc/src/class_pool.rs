@@ -17,11 +17,10 @@ use crate::heap::Heap;
 use crate::life::before_shared_lock;
 use crate::merge;
 use crate::nodes::{self, Part};
-use crate::pool::{Futex, in_signal_handler};
+use crate::pool::{Futex, take};
 use crate::purge::note_work;
 use crate::span::Span;
 use crate::span_list;
-use crate::thread_block::ThreadBlock;
 
 pub(crate) const BUCKET_COUNT: usize = 4;
 const BUCKETS: [Place; BUCKET_COUNT] =
@@ -58,10 +57,7 @@ pub(crate) fn class_lock(class_index: usize) -> &'static Lock<ClassPool, Futex> 
 /// The passive spans of `class_index`, locked.
 pub(crate) fn lock_class(class_index: usize) -> Guard<'static, ClassPool, Futex> {
     before_shared_lock();
-    match class_lock(class_index).lock(ThreadBlock::token()) {
-        Ok(guard) => guard,
-        Err(_) => in_signal_handler(),
-    }
+    take(class_lock(class_index))
 }
 
 /// What became of a block freed into a passive span.

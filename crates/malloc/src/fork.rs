@@ -1,7 +1,7 @@
 //! Forks, announced and not.
 //!
-//! libc's `fork` takes every lock before and frees it after, in both processes, in the one order
-//! that all slow paths keep: zones, heaps, classes, pool. So the child finds every structure whole; what
+//! libc's `fork` takes every lock before and frees it after, in both processes (`holder`), in the one
+//! order that all slow paths keep: zones, heaps, classes, pool. So the child finds every structure whole; what
 //! other threads were doing in hot paths is cut off at some instruction, which loses at most the
 //! block in hand (design/malloc.md#pending). Their heaps are orphans in the child, whose spans
 //! whoever frees into them or runs out of its own takes over.
@@ -13,21 +13,21 @@
 //! and runs in our memory, beside our threads. A thread that has never allocated and forks unannounced
 //! while the very first allocation of another goes on is not helped.
 
+mod holder;
+
 use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_os::{
     Advice, Protection, advise, page_bytes, process_id, release, reserve, yield_now,
 };
-use heapwright_sync::Lock;
 use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use heapwright_sync::{Lock, Wait};
 
-use crate::block;
 use crate::class_pool::{class_lock, lock_class};
 use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, SliceIndex};
-use crate::free::{free_redirected, head_of};
+use crate::free::free_all_redirected;
 use crate::heap::{Heap, Inside, settle};
 use crate::life::set_thread_count;
-use crate::merge;
-use crate::pool::{Futex, all_heaps, in_signal_handler, lock, pool_lock};
+use crate::pool::{Futex, all_heaps, lock, pool_lock, take};
 use crate::purger;
 use crate::quick::{keep_owners_out, let_owners_in};
 use crate::region::descriptor;
@@ -36,6 +36,10 @@ use crate::span_list;
 use crate::thread_block::ThreadBlock;
 use crate::walk::InHand;
 use crate::zone_place;
+
+pub(crate) use holder::{
+    after_fork_in_child, after_fork_in_parent, before_fork, give_way, look_for_forks,
+};
 
 /// `Heap::owner` of a heap whose thread is not in this process.
 const ORPHAN: usize = 1;
@@ -163,10 +167,7 @@ static EVERYTHING: Lock<(), Futex> = Lock::new(());
 /// # Safety
 /// - The calling thread holds none, and calls [`unlock_everything`] later.
 pub(crate) unsafe fn lock_everything() {
-    match EVERYTHING.lock(ThreadBlock::token()) {
-        Ok(guard) => core::mem::forget(guard),
-        Err(_) => in_signal_handler(),
-    }
+    core::mem::forget(take(&EVERYTHING));
     // Kept over the fork; freed after it, by the same thread, in both processes.
     let mut latest_zone = zone_place::lock_places_after(core::ptr::null());
     let mut latest = lock_heaps_after(core::ptr::null_mut());
@@ -182,63 +183,66 @@ pub(crate) unsafe fn lock_everything() {
             break;
         }
         // Heaps and zones are made under the pool's lock; some were before we had it.
-        unlock_classes_and_pool();
+        // SAFETY: taken above.
+        unsafe { unlock_classes_and_pool(ThreadBlock::token()) };
         latest_zone = zone_place::lock_places_after(latest_zone);
         latest = lock_heaps_after(latest);
     }
     keep_owners_out();
 }
 
-fn unlock_classes_and_pool() {
-    // SAFETY: taken by this thread in `before_fork`, the guard forgotten; in a child this is the
-    // only thread.
-    unsafe { pool_lock().force_unlock() };
-    for class_index in 0..CLASS_COUNT {
-        // SAFETY: as above.
-        unsafe { class_lock(class_index).force_unlock() };
+/// Frees `lock` if the thread `holder` holds it, one of those whose guards it forgot.
+///
+/// # Safety
+/// - That thread is the caller, has left it to the caller, or forked while it held everything, and
+///   this is the only thread of the child.
+unsafe fn free_if_held_by<T, W: Wait>(lock: &Lock<T, W>, holder: usize) {
+    if lock.is_held_by(holder) {
+        // SAFETY: the caller's promise.
+        unsafe { lock.force_unlock() };
     }
 }
 
-fn unlock_heaps() {
-    zone_place::unlock_places();
-    let_owners_in();
-    for heap in all_heaps() {
-        if !is_orphan(heap) {
-            // SAFETY: as in `unlock_classes_and_pool`.
-            unsafe { heap.inside.force_unlock() };
-        }
+/// # Safety
+/// - As for [`free_if_held_by`].
+unsafe fn unlock_classes_and_pool(holder: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { free_if_held_by(pool_lock(), holder) };
+    for class_index in 0..CLASS_COUNT {
+        // SAFETY: the caller's promise.
+        unsafe { free_if_held_by(class_lock(class_index), holder) };
     }
+}
+
+/// Frees what the thread `holder` locked by [`lock_everything`].
+///
+/// # Safety
+/// - As for [`free_if_held_by`].
+unsafe fn unlock_everything_of(holder: usize) {
+    // SAFETY: the caller's promise.
+    zone_place::all_places()
+        .for_each(|place| unsafe { free_if_held_by(place.inside_lock(), holder) });
+    let_owners_in();
+    // SAFETY: the caller's promise.
+    all_heaps().for_each(|heap| unsafe { free_if_held_by(&heap.inside, holder) });
+    // The pool last: while it is locked no heap and no zone is made whose lock is not ours.
+    // SAFETY: the caller's promise.
+    unsafe { unlock_classes_and_pool(holder) };
+    // SAFETY: the caller's promise.
+    unsafe { free_if_held_by(&EVERYTHING, holder) };
 }
 
 /// Frees what [`lock_everything`] locked.
 ///
 /// # Safety
-/// - The calling thread locked everything; or this is the only thread of a child, whose parent's
-///   thread did.
+/// - The calling thread locked everything.
 pub(crate) unsafe fn unlock_everything() {
-    // The pool last: while it is locked no heap and no zone is made whose lock is not ours.
-    unlock_heaps();
-    unlock_classes_and_pool();
-    // SAFETY: taken by `lock_everything`, the guard forgotten.
-    unsafe { EVERYTHING.force_unlock() };
+    // SAFETY: the caller's promise.
+    unsafe { unlock_everything_of(ThreadBlock::token()) };
 }
 
-pub(crate) unsafe extern "C" fn before_fork() {
-    // SAFETY: libc calls this before a fork, and one of the functions below after it.
-    unsafe { lock_everything() };
-}
-
-pub(crate) unsafe extern "C" fn after_fork_in_parent() {
-    // SAFETY: locked by `before_fork`.
-    unsafe { unlock_everything() };
-}
-
-pub(crate) unsafe extern "C" fn after_fork_in_child() {
-    // SAFETY: locked by `before_fork` in the parent.
-    unsafe { unlock_everything() };
-    note_process();
-    purger::forget();
-    merge::after_fork();
+/// In the child of an announced fork, when all locks are free: what was other threads' is nobody's.
+fn orphan_others() {
     let own = ThreadBlock::current().heap.get();
     set_thread_count(u32::from(!own.is_null()));
     for heap in all_heaps() {
@@ -330,16 +334,9 @@ fn dissolve(heap: &'static Heap) -> bool {
     // Its thread may have been in the middle of one.
     heap.quick.leave();
     ORPHAN_COUNT.fetch_sub(1, Ordering::Relaxed);
-    let mut list = heap.remote.close();
+    let list = heap.remote.close();
     drop(inside);
-    while !list.is_null() {
-        let block = list;
-        // SAFETY: the list is this thread's alone since the queue was closed.
-        list = unsafe { block::next(block) };
-        if let Some(head) = head_of(block.cast()) {
-            free_redirected(head, block, None);
-        }
-    }
+    free_all_redirected(list);
     lock().keep_heap(heap);
     true
 }
@@ -350,19 +347,7 @@ fn take_any(heap: &Heap, inside: &mut Inside) -> Option<SliceIndex> {
         inside.pending = span_list::remove(index, index);
         return Some(index);
     }
-    for (class_index, lists) in inside.lists.iter_mut().enumerate() {
-        if let Some(index) = heap.take_current(class_index) {
-            return Some(index);
-        }
-        for list in [&mut lists.available, &mut lists.full] {
-            let index = *list;
-            if index != NO_SLICE {
-                *list = span_list::remove(index, index);
-                return Some(index);
-            }
-        }
-    }
-    None
+    (0..CLASS_COUNT).find_map(|class_index| heap.take_span(inside, class_index))
 }
 
 /// In the child of a fork that was not announced: breaks the locks that are held, since their
@@ -375,6 +360,11 @@ pub(crate) fn look_for_raw_fork() {
         return;
     }
     PROCESS.store(UNKNOWN_TO_LIBC, Ordering::Relaxed);
+    break_locks();
+}
+
+/// In the child of a fork whose parent's other threads may have held locks: breaks them.
+fn break_locks() {
     let me = ThreadBlock::token();
     EVERYTHING.break_if_held_by_other(me);
     purger::forget();

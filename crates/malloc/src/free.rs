@@ -1,5 +1,7 @@
 //! Giving blocks back, and what an address tells about its block.
 
+use core::cell::Cell;
+
 use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
@@ -51,7 +53,7 @@ pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
     {
         // SAFETY: this thread owns the span; `ptr` is a block in it, given up by the caller.
         if unsafe { push_local(head, ptr.cast()) } {
-            wake(head);
+            wake_span_of(ptr);
         }
         return;
     }
@@ -109,32 +111,66 @@ pub unsafe fn free_by(ptr: *mut u8, taker: u8) {
     }
 }
 
+/// A function that passes on, as one argument more, where its caller goes on: to be jumped to as the
+/// last thing that a function of the C face does, whose own caller that is then. `$slot` says which
+/// argument the address becomes.
+macro_rules! with_caller {
+    (1, $to:path) => {
+        with_caller!(@ "mov rsi, qword ptr [rsp]", "mov x1, x30", $to)
+    };
+    (2, $to:path) => {
+        with_caller!(@ "mov rdx, qword ptr [rsp]", "mov x2, x30", $to)
+    };
+    (@ $x86_64:literal, $aarch64:literal, $to:path) => {{
+        #[cfg(target_arch = "x86_64")]
+        core::arch::naked_asm!($x86_64, "jmp {to}", to = sym $to);
+        #[cfg(target_arch = "aarch64")]
+        core::arch::naked_asm!($aarch64, "b {to}", to = sym $to);
+    }};
+}
+
 /// [`wake`] for the span that `ptr` lies in; as [`free_slow`].
-#[cfg(target_arch = "x86_64")]
 #[cold]
 #[unsafe(naked)]
 extern "C" fn wake_span_of(ptr: *mut u8) {
-    core::arch::naked_asm!("mov rsi, qword ptr [rsp]", "jmp {wake}", wake = sym wake_span_from)
+    with_caller!(1, wake_span_from)
 }
 
 /// [`wake_span_of`] by who goes on at `caller`.
-#[cfg(target_arch = "x86_64")]
 #[cold]
 #[inline(never)]
 extern "C" fn wake_span_from(ptr: *mut u8, caller: usize) {
-    let thread = ThreadBlock::current();
-    let before = thread.free_caller.replace(caller);
+    let _caller = Caller::noted(caller);
     if let Some(head) = descriptor_of(ptr) {
         wake(head);
     }
-    thread.free_caller.set(before);
+}
+
+/// Who called the `free` whose slow path runs, while this lives.
+struct Caller<'a> {
+    place: &'a Cell<usize>,
+    before: usize,
+}
+
+impl Caller<'_> {
+    fn noted(caller: usize) -> Self {
+        let place = &ThreadBlock::current().free_caller;
+        Self { place, before: place.replace(caller) }
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.place.set(self.before);
+    }
 }
 
 /// Whether this thread is in a slow path of a [`free`] that the dynamic loader calls.
 ///
 /// The loader frees the storage of ended threads under the lock of libc's thread stacks
 /// (`__nptl_free_stacks`), which starting a thread would wait for: for ever, in the thread that
-/// holds it. On x86_64, where the C face's `free` jumps here; elsewhere the answer is no.
+/// holds it. It is known where the C face's `free` jumps to its slow path, which its optimised
+/// builds do (gated by `crates/capi/tests/disassembly.rs`).
 pub fn is_freeing_for_the_loader() -> bool {
     let caller = ThreadBlock::current().free_caller.get();
     caller != 0 && heapwright_os::is_in_loader(caller)
@@ -194,24 +230,15 @@ fn wake(head: &'static Descriptor) {
 
 /// [`free`] of what is not in the first slice of a span of this thread.
 ///
-/// [`free`] jumps here where the compiler makes a jump of the call, so the word on top of the stack
-/// is where the caller goes on.
+/// [`free`] jumps here where the compiler makes a jump of the call, so that whoever called `free`
+/// goes on where this returns to.
 ///
 /// # Safety
 /// - As for [`free`].
-#[cfg(target_arch = "x86_64")]
 #[cold]
 #[unsafe(naked)]
 unsafe extern "C" fn free_slow(ptr: *mut u8, taker: u8) {
-    core::arch::naked_asm!("mov rdx, qword ptr [rsp]", "jmp {slow}", slow = sym free_slow_from)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-#[cold]
-#[inline(never)]
-unsafe fn free_slow(ptr: *mut u8, taker: u8) {
-    // SAFETY: the caller's promise, passed on.
-    unsafe { free_slow_from(ptr, taker, 0) }
+    with_caller!(2, free_slow_from)
 }
 
 /// [`free_slow`] by who goes on at `caller`.
@@ -221,19 +248,7 @@ unsafe fn free_slow(ptr: *mut u8, taker: u8) {
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn free_slow_from(ptr: *mut u8, taker: u8, caller: usize) {
-    let thread = ThreadBlock::current();
-    let before = thread.free_caller.replace(caller);
-    // SAFETY: the caller's promise, passed on.
-    unsafe { free_slow_by(ptr, taker) };
-    thread.free_caller.set(before);
-}
-
-/// [`free_slow_from`], the work.
-///
-/// # Safety
-/// - As for [`free`].
-#[inline(always)]
-unsafe fn free_slow_by(ptr: *mut u8, taker: u8) {
+    let _caller = Caller::noted(caller);
     let Some(head) = head_of(ptr) else {
         if !ptr.is_null() {
             if sampling::guard().is_some_and(|guard| (guard.free)(ptr, taker)) {
@@ -357,6 +372,18 @@ pub(crate) fn free_redirected(
             life::adopt_orphans_of(head);
         } else {
             fatal(b"heapwright: free of an address that is no live block\n");
+        }
+    }
+}
+
+/// Frees the blocks of `list`, taken from a queue that is closed by now.
+pub(crate) fn free_all_redirected(mut list: Block) {
+    while !list.is_null() {
+        let block = list;
+        // SAFETY: the list is this thread's alone since the queue was closed.
+        list = unsafe { block::next(block) };
+        if let Some(head) = head_of(block.cast()) {
+            free_redirected(head, block, None);
         }
     }
 }

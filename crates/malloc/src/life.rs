@@ -10,7 +10,8 @@ use heapwright_os::{ThreadExit, at_fork};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use crate::fork::{
-    adopt_an_orphan, adopt_orphans_of, before_shared_lock, look_for_raw_fork,
+    adopt_an_orphan, adopt_orphans_of, before_shared_lock, give_way, look_for_forks,
+    look_for_raw_fork,
 };
 use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork, note_process};
 use crate::heap::Heap;

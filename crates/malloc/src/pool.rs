@@ -24,6 +24,8 @@ const HEAP_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Sleep of those who may have missed being woken.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Sleep of those who may have to free what a fork holds.
+const LOOK_FOR_FORK: Duration = Duration::from_millis(100);
 
 /// Sleeping by futex.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub(crate) struct Futex;
 impl Wait for Futex {
     fn wait(word: &AtomicU32, value: u32) {
         // Any reason to return is a reason to look again.
-        let _ = futex_wait(word, value, None);
+        let _ = futex_wait(word, value, Some(LOOK_FOR_FORK));
     }
 
     fn wake_one(word: &AtomicU32) {
@@ -40,7 +42,7 @@ impl Wait for Futex {
     }
 
     fn before_wait() {
-        life::look_for_raw_fork();
+        life::look_for_forks();
     }
 }
 
@@ -61,7 +63,7 @@ impl Wait for OwnersFutex {
     }
 
     fn before_wait() {
-        life::look_for_raw_fork();
+        life::look_for_forks();
     }
 }
 
@@ -112,18 +114,32 @@ const FIRST_HEAP_COUNT: usize = 1;
 /// All heaps there ever were, linked by `Heap::next`, the latest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
 
-/// The pool, locked. Ends the process when this thread holds it already.
+/// The pool, locked, as by [`take`].
 pub(crate) fn lock() -> Guard<'static, Pool, Futex> {
     life::before_shared_lock();
-    match POOL.lock(ThreadBlock::token()) {
-        Ok(mut pool) => {
-            if !pool.is_started {
-                pool.start();
-            }
-            pool
-        }
-        Err(_) => in_signal_handler(),
+    let mut pool = take(&POOL);
+    if !pool.is_started {
+        pool.start();
     }
+    pool
+}
+
+/// Takes `lock`. Ends the process when this thread holds it, except for a fork.
+#[inline]
+pub(crate) fn take<T, W: Wait>(lock: &'static Lock<T, W>) -> Guard<'static, T, W> {
+    let me = ThreadBlock::token();
+    match lock.lock(me) {
+        Ok(guard) => guard,
+        Err(_) => take_from_fork(lock, me),
+    }
+}
+
+/// [`take`] of a lock that this thread holds: when it does so for a fork, a handler that libc calls
+/// between ours has allocated.
+#[cold]
+fn take_from_fork<T, W: Wait>(lock: &'static Lock<T, W>, me: usize) -> Guard<'static, T, W> {
+    life::give_way();
+    lock.lock(me).unwrap_or_else(|_| in_signal_handler())
 }
 
 /// The pool's lock itself, for forks.

@@ -38,6 +38,8 @@ pub(crate) struct ThreadBlock {
     life: Cell<u32>,
     /// Where the caller of the `free` whose slow path runs goes on; 0 outside, or not known.
     pub(crate) free_caller: Cell<usize>,
+    /// The process in which the thread called libc's `fork`, from our first handler to our last; else 0.
+    pub(crate) forking_process: Cell<u32>,
 }
 
 /// Bytes of thread-local storage; small, since an object that is opened late finds little room.

@@ -6,8 +6,7 @@ use heapwright_sync::{Guard, Lock};
 use crate::descriptor::Descriptor;
 use crate::heap::Heap;
 use crate::life::before_shared_lock;
-use crate::pool::{Futex, in_signal_handler};
-use crate::thread_block::ThreadBlock;
+use crate::pool::{Futex, take};
 use crate::zone_inside::Inside;
 
 /// Where a zone lives; kept for another one after its end.
@@ -51,15 +50,6 @@ pub(crate) fn lock_places_after(before: *const ZonePlace) -> *const ZonePlace {
     latest
 }
 
-/// Frees what [`lock_places_after`] locked, on either side of a fork.
-pub(crate) fn unlock_places() {
-    for place in all_places() {
-        // SAFETY: taken by this thread before the fork, the guard forgotten; in a child this is
-        // the only thread.
-        unsafe { place.inside.force_unlock() };
-    }
-}
-
 /// In the child of a fork that was not announced: breaks the locks that are held. What is in the
 /// zones concerned cannot be destroyed any more.
 pub(crate) fn break_locks(me: usize) {
@@ -89,10 +79,12 @@ impl ZonePlace {
 
     pub(crate) fn lock(&'static self) -> Guard<'static, Inside, Futex> {
         before_shared_lock();
-        match self.inside.lock(ThreadBlock::token()) {
-            Ok(guard) => guard,
-            Err(_) => in_signal_handler(),
-        }
+        take(&self.inside)
+    }
+
+    /// The lock itself, for forks.
+    pub(crate) fn inside_lock(&self) -> &Lock<Inside, Futex> {
+        &self.inside
     }
 
     /// What the lock guards, for who has locked everything (see `walk`).

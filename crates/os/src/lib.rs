@@ -84,7 +84,8 @@ pub use huge::{
 };
 pub use huge_pages::{HugeGot, HugePages, HugeWish};
 pub use libc_hooks::{
-    LibcFunctions, ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault, set_errno,
+    LibcFunctions, StdioList, ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault,
+    set_errno,
 };
 pub use loader::is_in_loader;
 pub use mapping::{MapError, Mapping, map_shared, map_shared_at};

@@ -163,6 +163,12 @@ impl<T, W: Wait> Lock<T, W> {
         self.word.load(Ordering::Relaxed) != FREE
     }
 
+    /// Whether the thread `holder` holds the lock now. For a thread that keeps it, or is known to
+    /// keep it; of others it may be over at once.
+    pub fn is_held_by(&self, holder: usize) -> bool {
+        self.is_held() && self.holder.load(Ordering::Relaxed) == holder
+    }
+
     fn unlock(&self) {
         self.holder.store(0, Ordering::Relaxed);
         if W::IS_WAKE_LOSABLE && self.word.load(Ordering::Relaxed) & CONTENDED == 0 {
@@ -190,8 +196,9 @@ impl<T, W: Wait> Lock<T, W> {
     /// before it.
     ///
     /// # Safety
-    /// - The calling thread took the lock and forgot the guard; or this is the only thread of a
-    ///   child, whose parent's thread did so before the fork.
+    /// - The calling thread took the lock and forgot the guard; or a thread that did has left it to
+    ///   this one to free it; or this is the only thread of a child, whose parent's thread did so
+    ///   before the fork.
     pub unsafe fn force_unlock(&self) {
         self.unlock();
     }
@@ -292,9 +299,10 @@ mod tests {
         let lock: Lock<u8, Yield> = Lock::new(3);
         let guard = lock.try_lock(7).expect("free");
         assert!(lock.is_held() && lock.try_lock(8).is_none());
+        assert!(lock.is_held_by(7) && !lock.is_held_by(8));
         drop(guard);
         assert_eq!(lock.try_lock(8).as_deref(), Some(&3));
-        assert!(!lock.is_held());
+        assert!(!lock.is_held() && !lock.is_held_by(7));
     }
 }
 

@@ -284,6 +284,112 @@ static void threads_end_after_a_rest(void) {
     CHECK(stuck == 0);
 }
 
+// A handler of libc's fork that was registered before the allocator's, which comes with its first
+// small block, runs after it before a fork and before it after one.
+static atomic_int handlers_allocate, handlers_lock;
+static pthread_mutex_t of_handlers = PTHREAD_MUTEX_INITIALIZER;
+static void before_a_fork(void) {
+    if (handlers_allocate) churn_some((uint64_t)handlers_allocate, 200);
+    if (handlers_lock) pthread_mutex_lock(&of_handlers);
+}
+static void after_a_fork(void) {
+    if (handlers_lock) pthread_mutex_unlock(&of_handlers);
+    if (handlers_allocate) churn_some((uint64_t)handlers_allocate++, 200);
+}
+__attribute__((constructor(101))) static void register_early(void) {
+    pthread_atfork(before_a_fork, after_a_fork, after_a_fork);
+}
+static void fork_handlers_that_allocate(void) {
+    handlers_allocate = 1;
+    // Without other threads, too.
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) child_allocates(1);
+    expect_seven(child);
+    under_load(fork, 1);
+}
+
+// Has the mutex that a handler waits for while it allocates, which waits for who forks.
+static void *allocates_with_the_mutex(void *seed) {
+    uint64_t state = (uint64_t)(uintptr_t)seed;
+    while (!stop) {
+        pthread_mutex_lock(&of_handlers);
+        churn_some(random_next(&state), 300);
+        pthread_mutex_unlock(&of_handlers);
+    }
+    return NULL;
+}
+static void fork_handlers_that_wait_for_who_allocates(void) {
+    handlers_lock = 1;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, allocates_with_the_mutex, (void *)1) == 0);
+    for (long i = 0; i < case_argument; i++) {
+        usleep(1000);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) child_allocates(1);
+        expect_seven(child);
+    }
+    stop = 1;
+    pthread_join(thread, NULL);
+}
+
+// One thread allocates with a file's lock, one waits for that with the lock of all files, which
+// fork waits for.
+static int lines[2];
+static void *writes_lines(void *unused) {
+    static char line[200000];
+    memset(line, 'x', sizeof line);
+    for (size_t n = 0; !stop; n++) {
+        size_t bytes = 100 + n * 7919 % 190000;
+        line[bytes - 1] = '\n';
+        for (size_t sent = 0; sent < bytes;) {
+            ssize_t more = write(lines[1], line + sent, bytes - sent);
+            CHECK(more > 0);
+            sent += (size_t)more;
+        }
+        line[bytes - 1] = 'x';
+    }
+    close(lines[1]);
+    return unused;
+}
+static void *reads_lines(void *unused) {
+    FILE *file = fdopen(lines[0], "r");
+    CHECK(file);
+    for (;;) {
+        char *line = NULL;
+        size_t room = 0;
+        ssize_t bytes = getline(&line, &room, file);
+        free(line);
+        if (bytes < 0) break;
+    }
+    fclose(file);
+    return unused;
+}
+static void *flushes_files(void *unused) {
+    while (!stop) fflush(NULL);
+    return unused;
+}
+static void fork_while_files_are_flushed(void) {
+    pthread_t thread[3];
+    void *(*body[])(void *) = {writes_lines, reads_lines, flushes_files};
+    CHECK(pipe(lines) == 0);
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&thread[i], NULL, body[i], NULL) == 0);
+    for (long i = 0; i < case_argument; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(CHILD_S);
+            churn_some((uint64_t)i, 100);
+            fflush(NULL);
+            _exit(7);
+        }
+        expect_seven(child);
+    }
+    stop = 1;
+    for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+}
+
 int main(int argc, char **argv) {
     static const case_t cases[] = {
         {"fork_under_load", fork_under_load},
@@ -296,6 +402,9 @@ int main(int argc, char **argv) {
         {"short_threads_leave_nothing_behind", short_threads_leave_nothing_behind},
         {"blocks_outlive_their_threads", blocks_outlive_their_threads},
         {"threads_end_after_a_rest", threads_end_after_a_rest},
+        {"fork_handlers_that_allocate", fork_handlers_that_allocate},
+        {"fork_handlers_that_wait_for_who_allocates", fork_handlers_that_wait_for_who_allocates},
+        {"fork_while_files_are_flushed", fork_while_files_are_flushed},
         {NULL, NULL}};
     return run_case(cases, argc, argv);
 }

@@ -1,0 +1,195 @@
+//! Filling a thread's empty list: from the class's current span, and by finding another one.
+
+use heapwright_core::size_class::{CLASS_COUNT, class_of};
+use heapwright_sync::atomic::Ordering;
+
+use super::retiring::RECLAIM_SLOT_BYTES_MAX;
+use super::{Entered, OUTBOX_ENTRIES};
+use crate::block::{self, Block};
+use crate::class_pool::{has_listed, lock_class};
+use crate::descriptor::{NO_SLICE, Place};
+use crate::geometry::Geometry;
+use crate::life;
+use crate::nodes::{self, Part};
+use crate::pool::lock;
+use crate::region::SLICE_BYTES;
+use crate::sampled_lists;
+use crate::span::{PAGE_UNIT_BYTES, Span};
+use crate::span_list;
+use crate::thread_block::ThreadBlock;
+
+/// Pages that a new span may come to touch.
+const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
+/// Refills from which on a class is hot.
+const HOT_REFILLS: u8 = 64;
+/// What each span that the heap gets adds to its budget for hot classes.
+const HOT_BUDGET_BYTES_PER_SPAN: u32 = 256;
+
+impl Entered {
+    /// A block of `class_index`, whose list in `thread` is empty; the rest of what was found
+    /// becomes the list. Null when there is no memory.
+    pub(crate) fn refill(&mut self, thread: &ThreadBlock, class_index: usize) -> Block {
+        self.collect_remote();
+        if self.heap.entry_count.load(Ordering::Relaxed).is_multiple_of(OUTBOX_ENTRIES) {
+            self.heap.outbox.flush();
+        }
+        if nodes::are_many() && self.part != nodes::near_part() {
+            self.follow_to(nodes::near_part());
+        }
+        let refill_count = self.refill_counts[class_index];
+        self.refill_counts[class_index] = refill_count.saturating_add(1);
+        let geometry = Geometry::of(class_index);
+        let wished = geometry.hand_out(refill_count);
+        let enough = self.enough(class_index, refill_count);
+        let (list, count) = loop {
+            if let Some(rest) = sampled_lists::take_rest(self.heap, class_index) {
+                break rest;
+            }
+            let index = self.heap.current(class_index);
+            if index != NO_SLICE {
+                let span = Span::at(index);
+                let used_before = span.used();
+                let list = self.take_slots(span, wished, enough);
+                if !list.is_null() {
+                    let count = (span.used() - used_before) as u32;
+                    self.heap.note_handed(count, geometry.slot_bytes);
+                    break (list, count);
+                }
+                self.heap.set_current(class_index, NO_SLICE);
+                self.park_full(span);
+            }
+            if !self.find_current(thread, class_index) {
+                return core::ptr::null_mut();
+            }
+        };
+        let list = sampled_lists::cut(self.heap, class_index, list, count);
+        // SAFETY: the list is this thread's alone since it left the span.
+        let rest = unsafe { block::next(list) };
+        thread.list(class_index).set(rest);
+        list
+    }
+
+    /// How many slots a list of the class should have, at its refill number `refill_count`; noted
+    /// for quick refills. 0 when the class is not hot.
+    fn enough(&mut self, class_index: usize, refill_count: u8) -> u8 {
+        if refill_count < HOT_REFILLS {
+            return 0;
+        }
+        // Without a budget, whatever is linked has to do.
+        let is_rich = self.hot_budget_bytes > 0;
+        let enough = if is_rich { Geometry::of(class_index).hot_count() } else { 1 };
+        self.heap.enough[class_index].store(enough, Ordering::Relaxed);
+        enough
+    }
+
+    /// [`Span::take_slots`]; new slots where there were others are charged to the budget.
+    fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
+        let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
+        let extended = span.extended();
+        let lists = &self.inside.lists[span.class_index()];
+        let is_growing = lists.full != NO_SLICE || lists.available != NO_SLICE;
+        let list = span.take_slots(wished, enough, is_growing);
+        if is_optional {
+            let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
+            self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);
+        }
+        list
+    }
+
+    /// Makes another span current: one with room, a passive one, a new one. Whether there was
+    /// one.
+    fn find_current(&mut self, thread: &ThreadBlock, class_index: usize) -> bool {
+        let head = self.lists[class_index].available;
+        if head != NO_SLICE {
+            self.lists[class_index].available = span_list::remove(head, head);
+            self.make_current(Span::at(head));
+            return true;
+        }
+        if self.find_passive(class_index) {
+            return true;
+        }
+        if life::adopt_an_orphan() && self.find_passive(class_index) {
+            return true;
+        }
+        if Geometry::of(class_index).is_coarse()
+            && let Some(span) = self.take_empty_coarse()
+        {
+            span.clear_bits();
+            let span = Span::init(span.index(), class_index);
+            span.become_active(self.heap, self.owner);
+            self.make_current(span);
+            return true;
+        }
+        let mut pool = lock();
+        if class_index <= class_of(RECLAIM_SLOT_BYTES_MAX) && !pool.has_resident_run() {
+            // Before more pages are touched.
+            drop(pool);
+            self.reclaim_empty(thread);
+            if self.inherited_pages > 0 && !lock().has_resident_run() {
+                self.give_tails(SLICE_PAGES);
+            }
+            pool = lock();
+        }
+        let span = pool.new_span(class_index, self.heap, self.owner);
+        drop(pool);
+        let Some(span) = span else {
+            return self.find_passive_anywhere(class_index);
+        };
+        if self.refill_counts[class_index] == 1 && life::thread_count() == 1 {
+            // The class may never need more than a page. Not in a process with threads, where the
+            // kernel would interrupt those that run.
+            span.give_tail();
+        }
+        self.inherited_pages += span.touched().count_ones();
+        self.hot_budget_bytes = self.hot_budget_bytes.saturating_add(HOT_BUDGET_BYTES_PER_SPAN);
+        self.make_current(span);
+        true
+    }
+
+    /// Makes the fullest passive span near the thread current; whether there was one.
+    fn find_passive(&mut self, class_index: usize) -> bool {
+        if !has_listed(class_index) {
+            return false;
+        }
+        let near = (class_index, nodes::near_part());
+        let passive = lock_class(class_index).take_fullest(near, self.heap, self.owner);
+        passive.is_some_and(|span| {
+            self.make_current(span);
+            true
+        })
+    }
+
+    /// Makes a passive span of another NUMA node current; whether there was one.
+    #[cold]
+    fn find_passive_anywhere(&mut self, class_index: usize) -> bool {
+        (0..nodes::part_count() as Part).any(|part| {
+            let far = (class_index, part);
+            let passive = lock_class(class_index).take_fullest(far, self.heap, self.owner);
+            passive.is_some_and(|span| {
+                self.make_current(span);
+                true
+            })
+        })
+    }
+
+    /// Takes a current span of coarse slots that holds no block; no free looks at those.
+    fn take_empty_coarse(&mut self) -> Option<Span> {
+        for class_index in (0..CLASS_COUNT).rev() {
+            if !Geometry::of(class_index).is_coarse() {
+                return None;
+            }
+            let index = self.heap.current(class_index);
+            if index != NO_SLICE && Span::at(index).used() == 0 {
+                self.heap.set_current(class_index, NO_SLICE);
+                return Some(Span::at(index));
+            }
+        }
+        None
+    }
+
+    fn make_current(&mut self, span: Span) {
+        span.set_place(Place::Current);
+        span.wake_never();
+        self.heap.set_current(span.class_index(), span.index());
+    }
+}
