@@ -111,7 +111,7 @@ fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) 
         && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
         // SAFETY: a freed slot off a stack: it is this thread's alone.
-        if looks && !unsafe { is_zero(slot, class.fill()) } {
+        if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
             return reject(key.index(), slot);
         }
     } else if was != Word::FRESH {

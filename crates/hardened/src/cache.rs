@@ -7,9 +7,11 @@
 //!
 //! # Invariants
 //! - C1: a slot is in one place of one row, or has a bit in its span, or is live, or retired.
-//! - C2: a head's `top` leads to a place of its own row, from its floor, which is null, to its
-//!   `full` one. Places above the floor up to `top` hold slots of the class, the others nothing
-//!   that is looked at; the places of a quarantine, more than its mask, hold slots or null.
+//! - C2: a head's `top` leads to a place of its own row, from its floor, which is null, to the last
+//!   of its stack. Places above the floor up to `top` hold slots of the class, the others nothing
+//!   that is looked at.
+//! - C3: a head's `full` is the last place of its stack when all of its quarantine's places, one
+//!   more than its mask, hold slots; else it is the floor, so that no slot is pushed.
 
 use core::cell::Cell;
 use core::ptr::null_mut;
@@ -18,7 +20,7 @@ use heapwright_core::prefetch::prefetch_read;
 use heapwright_sync::atomic::{AtomicPtr, AtomicUsize};
 
 use crate::depot::Depot;
-use crate::geometry::{CLASS_PLACES, CUTS, KEPT_MAX, KEY_STEP_BYTES, Key, STACK};
+use crate::geometry::{CLASS_COUNT, CLASS_PLACES, CUTS, Cut, KEPT_MAX, KEY_STEP_BYTES, Key};
 use crate::random::step;
 
 /// A thread's rows; pooled, never freed.
@@ -26,7 +28,6 @@ use crate::random::step;
 pub(crate) struct Cache {
     heads: [Head; CLASS_PLACES],
     random: Cell<u64>,
-    turn_step: Cell<u64>,
     /// Blocks until one is offered to a guard.
     pub(crate) until_offer: Cell<u32>,
     /// How often the end of the thread was put off.
@@ -37,7 +38,8 @@ pub(crate) struct Cache {
     pub(crate) next: AtomicPtr<Cache>,
     /// Next in the list of caches without a thread; under its lock.
     pub(crate) next_idle: AtomicPtr<Cache>,
-    rows: [Row; CLASS_PLACES],
+    /// The rows of all classes: for each its floor, which is null, and its stack.
+    places: [Place; PLACE_COUNT],
 }
 
 /// A place for a slot.
@@ -48,9 +50,9 @@ type Place = Cell<*mut u8>;
 struct Head {
     /// The place of the slot that is handed out next; the floor when there is none.
     top: Cell<*const Place>,
-    /// Where `top` is when the stack is full.
+    /// From where on nothing is pushed.
     full: Cell<*const Place>,
-    /// Where the quarantine's next turn is, in the high bits.
+    /// The quarantine's turns: secret bits that go round, of which the low ones are the next turn.
     turns: Cell<u64>,
     /// The quarantine's places, less one; they are a power of two.
     kept_mask: Cell<usize>,
@@ -59,25 +61,22 @@ struct Head {
 
 const _: () = assert!(size_of::<Head>() == KEY_STEP_BYTES);
 
-/// A stack of slots, above the places of its floor, which are null.
-#[repr(C)]
-struct Row {
-    floor: [Place; AHEAD + 1],
-    stack: [Place; STACK],
-}
-
 /// So many allocations before a slot is handed out its first bytes are fetched.
 const AHEAD: usize = 3;
-/// A turn is a number of so many bits, of which a quarantine uses the low ones.
-const TURN_BITS: u32 = 8;
-const _: () = assert!(KEPT_MAX <= 1 << TURN_BITS);
+/// A turn's distance from the next one; odd, so that all of them differ.
+const TURN_STEP: u32 = 7;
 
-impl Row {
-    /// The place below the stack's first.
-    fn floor(&self) -> *const Place {
-        &raw const self.floor[AHEAD]
+/// Where each class's floor is among the places. As many as are looked at below it come first.
+const FLOORS: [u32; CLASS_COUNT + 1] = {
+    let mut floors = [AHEAD as u32; CLASS_COUNT + 1];
+    let mut class_index = 0;
+    while class_index < CLASS_COUNT {
+        floors[class_index + 1] = floors[class_index] + 1 + Cut::of(class_index).stack_count;
+        class_index += 1;
     }
-}
+    floors
+};
+const PLACE_COUNT: usize = FLOORS[CLASS_COUNT] as usize;
 
 /// The places of a row around `place`, one of it.
 ///
@@ -94,17 +93,29 @@ impl Cache {
     /// Makes fresh zeroed memory a cache without slots; it stays where it is.
     pub(crate) fn begin(&'static self, random: u64) {
         self.random.set(random);
-        self.turn_step.set(self.random() | 1);
-        for (class_index, (head, row)) in self.heads.iter().zip(&self.rows).enumerate() {
-            let Some(cut) = CUTS.get(class_index) else { break };
-            // All places of a row are reached from here.
-            let floor = core::ptr::from_ref(row).cast::<Place>().wrapping_add(AHEAD);
-            debug_assert_eq!(floor, row.floor());
+        for (class_index, (head, cut)) in self.heads.iter().zip(&CUTS).enumerate() {
+            let floor = self.floor(class_index);
             head.top.set(floor);
-            head.full.set(floor.wrapping_add(cut.stack_count as usize));
-            head.turns.set(self.random());
+            head.full.set(floor);
             head.kept_mask.set(cut.kept_count as usize - 1);
+            self.stir(class_index);
         }
+    }
+
+    /// The place below a stack's first; all places are reached from here.
+    fn floor(&self, class_index: usize) -> *const Place {
+        self.places.as_ptr().wrapping_add(FLOORS[class_index] as usize)
+    }
+
+    /// The places of a stack.
+    fn stack(&self, class_index: usize) -> &[Place] {
+        &self.places[FLOORS[class_index] as usize + 1..FLOORS[class_index + 1] as usize]
+    }
+
+    /// Gives a quarantine other turns: who has seen them go round knows nothing any more.
+    pub(crate) fn stir(&self, class_index: usize) {
+        let turns = self.random() ^ self.random().rotate_left(u64::BITS / 2);
+        self.head(Key::of(class_index)).turns.set(turns);
     }
 
     /// 64 bits of which the high ones are good.
@@ -126,15 +137,14 @@ impl Cache {
     #[inline]
     pub(crate) fn length(&self, class_index: usize) -> usize {
         let top = self.head(Key::of(class_index)).top.get();
-        (top.addr() - self.rows[class_index].floor().addr()) / size_of::<Place>()
+        (top.addr() - self.floor(class_index).addr()) / size_of::<Place>()
     }
 
     /// Makes the lowest `length` places of a stack all that it has.
     fn set_length(&self, class_index: usize, length: usize) {
-        debug_assert!(length <= STACK, "C2");
-        let head = self.head(Key::of(class_index));
-        let floor = head.top.get().wrapping_sub(self.length(class_index));
-        head.top.set(floor.wrapping_add(length));
+        debug_assert!(length <= self.stack(class_index).len(), "C2");
+        let top = self.floor(class_index).wrapping_add(length);
+        self.head(Key::of(class_index)).top.set(top);
     }
 
     /// The slot on top of the stack.
@@ -151,43 +161,58 @@ impl Cache {
         head.top.set(top.wrapping_sub(1));
         // The slot that is handed out a few allocations from now is looked at then, and the
         // program writes to it, and both would wait.
-        // SAFETY: `top` is above the floor, which has as many places below it.
+        // SAFETY: `top` is above a floor, and the first one has as many places below it.
         prefetch_read(unsafe { beside(top, -(AHEAD as isize)) }.get());
         Some(slot)
     }
 
     /// Puts a slot into the quarantine, and the slot that was there onto the stack. False when the
-    /// stack is full: nothing is done then.
+    /// stack is full or the quarantine is not: nothing is done then.
     #[inline(always)]
     pub(crate) fn push(&self, key: Key, slot: *mut u8) -> bool {
         let head = self.head(key);
         let top = head.top.get();
-        if top == head.full.get() {
+        if top >= head.full.get() {
             return false;
         }
         let old = if cfg!(heapwright_hardened_without = "quarantine") {
             slot
         } else {
-            // A sequence of even steps of a secret length: a multiplication would be waited for.
-            let turns = head.turns.get().wrapping_add(self.turn_step.get());
+            // A multiplication would be waited for.
+            let turns = head.turns.get().rotate_left(TURN_STEP);
             head.turns.set(turns);
-            let turn = (turns >> (u64::BITS - TURN_BITS)) as usize & head.kept_mask.get();
+            let turn = turns as usize & head.kept_mask.get();
             // SAFETY: the mask is less than the quarantine's places (C2).
             unsafe { head.kept.get_unchecked(turn) }.replace(slot)
         };
-        if !old.is_null() {
-            // SAFETY: `top` is below the place where the stack is full.
-            unsafe { beside(top, 1) }.set(old);
-            head.top.set(top.wrapping_add(1));
-        }
+        debug_assert!(!old.is_null(), "C3");
+        // SAFETY: `top` is below the place where the stack is full.
+        unsafe { beside(top, 1) }.set(old);
+        head.top.set(top.wrapping_add(1));
         true
+    }
+
+    /// Keeps a slot in a free place of the quarantine, if there is one; false, and then slots can be
+    /// pushed, when there is none.
+    pub(crate) fn keep(&self, key: Key, slot: *mut u8) -> bool {
+        let head = self.head(key);
+        let kept = &head.kept[..=head.kept_mask.get()];
+        if let Some(place) = kept.iter().find(|place| place.get().is_null())
+            && cfg!(not(heapwright_hardened_without = "quarantine"))
+        {
+            place.set(slot);
+            return true;
+        }
+        let (floor, stack) = (self.floor(key.index()), self.stack(key.index()));
+        head.full.set(floor.wrapping_add(stack.len()));
+        false
     }
 
     /// Puts a slot onto the stack, which is not full, anywhere above the first `since`.
     pub(crate) fn put_above(&self, class_index: usize, slot: *mut u8, since: usize) {
-        let stack = &self.rows[class_index].stack;
+        let stack = self.stack(class_index);
         let above = self.length(class_index);
-        debug_assert!(above < STACK && since <= above, "C2");
+        debug_assert!(above < stack.len() && since <= above, "C2");
         let choices = (above - since + 1) as u64;
         let number = since + (((self.random() >> 32) * choices) >> 32) as usize;
         // The new place itself is one of them: then nothing changes places.
@@ -200,8 +225,9 @@ impl Cache {
     pub(crate) fn pop_any(&self, class_index: usize) -> Option<*mut u8> {
         let key = Key::of(class_index);
         self.pop(key).or_else(|| {
-            let kept = &self.head(key).kept;
-            kept.iter().map(|place| place.replace(null_mut())).find(|slot| !slot.is_null())
+            let head = self.head(key);
+            head.full.set(self.floor(class_index));
+            head.kept.iter().map(|place| place.replace(null_mut())).find(|slot| !slot.is_null())
         })
     }
 
@@ -215,7 +241,7 @@ impl Cache {
     /// Leaves the lowest `batch` slots of a stack that has as many in `depot`, which has room, and
     /// moves the others down.
     pub(crate) fn leave_lowest(&self, class_index: usize, batch: usize, depot: &mut Depot) {
-        let stack = &self.rows[class_index].stack;
+        let stack = self.stack(class_index);
         let length = self.length(class_index);
         depot.put(&stack[..batch]);
         for number in batch..length {
@@ -227,7 +253,7 @@ impl Cache {
     /// Fills an empty stack with `batch` slots of `depot`; whether it had them.
     pub(crate) fn take_batch(&self, class_index: usize, batch: usize, depot: &mut Depot) -> bool {
         debug_assert_eq!(self.length(class_index), 0);
-        let is_taken = depot.take(&self.rows[class_index].stack[..batch]);
+        let is_taken = depot.take(&self.stack(class_index)[..batch]);
         if is_taken {
             self.set_length(class_index, batch);
         }
@@ -262,14 +288,18 @@ mod tests {
             cache.put_above(3, slot(number), 0);
         }
         assert_eq!((cache.length(3), cache.length(4)), (16, 0));
+        let key = Key::of(3);
+        let push = |slot| {
+            assert!(cache.push(key, slot) || cache.keep(key, slot) || cache.push(key, slot));
+        };
         let mut waits = Vec::new();
         for _ in 0..400 {
             let first = cache.pop(Key::of(3)).expect("there are more than are kept");
-            assert!(cache.push(Key::of(3), first));
+            push(first);
             let mut waited = 0;
             loop {
                 let other = cache.pop(Key::of(3)).expect("there are more than are kept");
-                assert!(cache.push(Key::of(3), other));
+                push(other);
                 if other == first {
                     break;
                 }
@@ -290,7 +320,9 @@ mod tests {
         for number in 0..room {
             cache.put_above(3, slot(number), 0);
         }
-        assert!(!cache.push(Key::of(3), slot(99)), "full");
+        assert!(!cache.push(key, slot(99)), "nothing is kept");
+        while cache.keep(key, slot(99)) {}
+        assert!(!cache.push(key, slot(99)), "full");
         assert_eq!((cache.length(2), cache.length(3), cache.length(4)), (0, room, 0));
         let mut places = std::vec![core::ptr::null_mut::<u8>(); 2 * room];
         let cut = Cut { depot_count: 2 * room as u32, ..CUTS[3] };

@@ -9,13 +9,14 @@
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 
-use crate::geometry::CLASS_COUNT;
 use heapwright_core::family::Family;
 use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
-use crate::fill::Fill;
-use crate::geometry::{CLASS_PLACES, CUTS, KEY_STEP_BYTES, Key, SPAN_LOG2, slot_at, unit_at};
+use crate::geometry::{
+    CLASS_COUNT, CLASS_PLACES, CUTS, Cut, HEAD_BYTES, KEY_STEP_BYTES, Key, SPAN_BYTES, SPAN_LOG2,
+    slot_at, unit_at,
+};
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -23,42 +24,44 @@ use crate::word::Word;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Class {
-    /// Its first byte of the region.
-    data: *mut u8,
     /// Of its units.
     reciprocal: u64,
-    /// The word of its first unit.
+    /// The word of the region's first unit, if that were one of this class.
     words: *mut u8,
+    /// What its canaries are mixed from: see [`Class::canary`].
     secret: u64,
-    /// Head of its first span.
-    heads: *mut u8,
-    slot_bytes: u32,
+    factor: u64,
+    /// A bit of each byte of a canary: none is 0.
+    set_bits: u64,
     bytes_min: u32,
-    /// Places of the fill's first group.
-    fill_second: u32,
-    fill_third: u32,
-    fill_last: u32,
-    zeroed_bytes: u16,
-    units_log2: u8,
-    meta_log2: u8,
+    zeroed_bytes: u32,
+}
+
+/// What the other paths need to know of a class.
+#[derive(Debug)]
+struct Lay {
+    /// Its first byte of the region.
+    data: *mut u8,
+    /// Bits of its first span.
+    bits: *mut u8,
+    /// The first span that is used.
+    first_span: u32,
 }
 
 impl Class {
     const EMPTY: Self = Self {
-        data: null_mut(),
         reciprocal: 0,
         words: null_mut(),
         secret: 0,
-        heads: null_mut(),
-        slot_bytes: 0,
+        factor: 0,
+        set_bits: 0,
         bytes_min: 0,
-        fill_second: 0,
-        fill_third: 0,
-        fill_last: 0,
         zeroed_bytes: 0,
-        units_log2: 0,
-        meta_log2: 0,
     };
+}
+
+impl Lay {
+    const EMPTY: Self = Self { data: null_mut(), bits: null_mut(), first_span: 0 };
 }
 
 const _: () = assert!(size_of::<Class>() == KEY_STEP_BYTES);
@@ -72,25 +75,30 @@ const TABLE_PAGE_BYTES: usize = 4096;
 struct Table {
     /// More than there are, so that seven bits need no check. Written by [`set`] only.
     classes: UnsafeCell<[Class; CLASS_PLACES]>,
-    /// Start of the region.
-    base: AtomicPtr<u8>,
-    /// Length of the region; 0 until there is one, so that no address is inside.
-    bytes: AtomicUsize,
-    /// How far an offset in the region is shifted to be a key: see [`Key::at`].
+    lays: UnsafeCell<[Lay; CLASS_PLACES]>,
+    /// What is added to an address to have its offset; at first such that none is in the region.
+    origin: AtomicUsize,
+    /// How far an offset is shifted to be a key: see [`Key::at`].
     key_shift: AtomicU32,
+    /// Spans that a class has addresses for.
+    span_count: AtomicU32,
+    /// Heads of the spans: of all classes' first ones, then of their second ones, and so on.
+    heads: AtomicPtr<u8>,
 }
 
 const _: () = assert!(size_of::<Table>() == TABLE_BYTES);
 
-// SAFETY: the classes are written once, before any thread has a cache, a span or an address of the
-// region, without which nobody asks for a class; the other fields are atomics.
+// SAFETY: classes and lays are written once, before any thread has a cache, a span or an address
+// of the region, without which nobody asks for a class; the other fields are atomics.
 unsafe impl Sync for Table {}
 
 static TABLE: Table = Table {
     classes: UnsafeCell::new([const { Class::EMPTY }; CLASS_PLACES]),
-    base: AtomicPtr::new(null_mut()),
-    bytes: AtomicUsize::new(0),
+    lays: UnsafeCell::new([const { Lay::EMPTY }; CLASS_PLACES]),
+    origin: AtomicUsize::new(1 << (usize::BITS - 1)),
     key_shift: AtomicU32::new(0),
+    span_count: AtomicU32::new(0),
+    heads: AtomicPtr::new(null_mut()),
 };
 
 /// Where the classes lie: what `space` reserved.
@@ -106,19 +114,28 @@ pub(crate) struct Layout {
     pub(crate) depots: NonNull<u8>,
 }
 
+/// Bytes of the heads of one span of each class.
+pub(crate) const HEADS_BYTES: usize = CLASS_COUNT * HEAD_BYTES;
+
 impl Layout {
-    /// Bytes of the words of one class of `1 << class_log2` bytes, and of its spans' heads and
-    /// bits behind them; each a whole number of cache lines.
-    fn meta_parts(class_index: usize, class_log2: u32) -> (usize, usize) {
-        let cut = &CUTS[class_index];
-        let words_bytes = cut.words_bytes(1 << class_log2).next_multiple_of(KEY_STEP_BYTES);
-        (words_bytes, 1 << (class_log2 - SPAN_LOG2 + cut.meta_log2))
+    /// Bytes of the heads of all spans of all classes of `1 << class_log2` bytes.
+    fn heads_bytes(class_log2: u32) -> usize {
+        HEADS_BYTES << (class_log2 - SPAN_LOG2)
     }
 
-    /// Bytes of the metadata of one class of `1 << class_log2` bytes.
-    pub(crate) fn meta_bytes(class_index: usize, class_log2: u32) -> usize {
-        let (words_bytes, heads_bytes) = Self::meta_parts(class_index, class_log2);
-        words_bytes + heads_bytes
+    /// Bytes of the bits of all spans of one class, whole cache lines.
+    fn bits_bytes(cut: &Cut, class_log2: u32) -> usize {
+        (1usize << (class_log2 - SPAN_LOG2 + cut.bits_log2)).next_multiple_of(KEY_STEP_BYTES)
+    }
+
+    /// Bytes of the metadata of all classes of `1 << class_log2` bytes: heads, and for each class
+    /// its words and its spans' bits.
+    pub(crate) fn meta_bytes(class_log2: u32) -> usize {
+        let parts = CUTS.iter().enumerate().map(|(class_index, cut)| {
+            let (_, words_bytes) = cut.words_of(class_index << class_log2, 1 << class_log2);
+            words_bytes + Self::bits_bytes(cut, class_log2)
+        });
+        Self::heads_bytes(class_log2) + parts.sum::<usize>()
     }
 
     /// Bytes of the depot of one class.
@@ -141,53 +158,43 @@ pub(crate) struct Place {
 /// Fills the table and makes it read-only. Once, before any other function here: under the lock of
 /// the start, and nobody has a class yet.
 pub(crate) fn set(layout: Layout, seed: &mut Seed) {
-    let mut meta = layout.meta.as_ptr();
+    let class_log2 = layout.class_log2;
+    let span_count = 1u32 << (class_log2 - SPAN_LOG2);
+    let mut meta = layout.meta.as_ptr().wrapping_add(Layout::heads_bytes(class_log2));
     // SAFETY: nobody has the classes yet (the caller's promise; see `Table`).
     let classes = unsafe { &mut *TABLE.classes.get() };
-    for (class_index, class) in classes.iter_mut().enumerate().take(CLASS_COUNT) {
-        let cut = &CUTS[class_index];
-        let fill = Fill::of(cut.zeroed_bytes as usize);
-        let data = layout.base.as_ptr().wrapping_add(class_index << layout.class_log2);
-        let (words_bytes, heads_bytes) = Layout::meta_parts(class_index, layout.class_log2);
-        *class = Class {
-            data,
+    // SAFETY: as above.
+    let lays = unsafe { &mut *TABLE.lays.get() };
+    for (class_index, cut) in CUTS.iter().enumerate() {
+        let offset = class_index << class_log2;
+        let (first_word, words_bytes) = cut.words_of(offset, 1 << class_log2);
+        classes[class_index] = Class {
             reciprocal: cut.reciprocal,
-            words: meta,
-            secret: secret_for(data, 1 << layout.class_log2, seed),
-            heads: meta.wrapping_add(words_bytes),
-            slot_bytes: cut.slot_bytes,
+            words: meta.wrapping_sub(first_word),
+            secret: seed.next(),
+            factor: seed.next() | 1,
+            set_bits: SET_BITS,
             bytes_min: cut.bytes_min,
-            fill_second: fill.second as u32,
-            fill_third: fill.third as u32,
-            fill_last: fill.last as u32,
-            zeroed_bytes: cut.zeroed_bytes as u16,
-            units_log2: cut.units_log2 as u8,
-            meta_log2: cut.meta_log2 as u8,
+            zeroed_bytes: cut.zeroed_bytes,
         };
-        meta = meta.wrapping_add(words_bytes + heads_bytes);
+        lays[class_index] = Lay {
+            data: layout.base.as_ptr().wrapping_add(offset),
+            bits: meta.wrapping_add(words_bytes),
+            // Anywhere in the first half of the class.
+            first_span: (seed.next() % u64::from(span_count / 2)) as u32,
+        };
+        meta = meta.wrapping_add(words_bytes + Layout::bits_bytes(cut, class_log2));
     }
-    TABLE.base.store(layout.base.as_ptr(), Ordering::Relaxed);
-    TABLE.key_shift.store(Key::shift(layout.class_log2), Ordering::Relaxed);
+    TABLE.key_shift.store(Key::shift(class_log2), Ordering::Relaxed);
+    TABLE.span_count.store(span_count, Ordering::Relaxed);
+    TABLE.heads.store(layout.meta.as_ptr(), Ordering::Relaxed);
     // Release: whoever has a block of ours was handed it after this.
-    TABLE.bytes.store(CLASS_COUNT << layout.class_log2, Ordering::Release);
+    TABLE.origin.store(layout.base.addr().get().wrapping_neg(), Ordering::Release);
     if page_bytes() <= TABLE_PAGE_BYTES {
         let place = NonNull::from(&TABLE).cast::<u8>();
         // SAFETY: the table fills these pages and is not written again. A refusal costs the
         // protection only.
         let _ = unsafe { protect(place, TABLE_BYTES, Protection::Read) };
-    }
-}
-
-/// A secret for the class of `bytes` from `data`: none of its four high bytes makes one of a canary
-/// 0 (see [`canary`]).
-fn secret_for(data: *mut u8, bytes: usize, seed: &mut Seed) -> u64 {
-    let highs = (data.addr() >> 32)..=((data.addr() + bytes) >> 32);
-    loop {
-        let secret = seed.next();
-        let bytes = |high: usize| (high as u32 ^ (secret >> 32) as u32).to_ne_bytes();
-        if highs.clone().all(|high| !bytes(high).contains(&0)) {
-            return secret;
-        }
     }
 }
 
@@ -206,18 +213,25 @@ pub(crate) fn class_of(key: Key) -> &'static Class {
 }
 
 /// Spans that a class has addresses for; 0 before the start.
-pub(crate) fn span_count() -> usize {
-    (TABLE.bytes.load(Ordering::Relaxed) >> SPAN_LOG2) / CLASS_COUNT
+pub(crate) fn span_count() -> u32 {
+    TABLE.span_count.load(Ordering::Relaxed)
 }
 
-/// The class that `address` lies in; none outside the region.
+/// Distance of `address` from the region's start.
 #[inline(always)]
-fn key_at(address: *mut u8) -> Option<Key> {
-    let offset = address.addr().wrapping_sub(TABLE.base.load(Ordering::Relaxed).addr());
-    if offset >= TABLE.bytes.load(Ordering::Relaxed) {
-        return None;
-    }
-    Some(Key::at(offset, TABLE.key_shift.load(Ordering::Relaxed)))
+fn offset_of(address: *mut u8) -> usize {
+    address.addr().wrapping_add(TABLE.origin.load(Ordering::Relaxed))
+}
+
+/// The class that the byte at `offset` lies in; none outside the region.
+#[inline(always)]
+fn key_at(offset: usize) -> Option<Key> {
+    Key::at(offset, TABLE.key_shift.load(Ordering::Relaxed))
+}
+
+/// Heads of the spans with that `number`, counted from the first one used, of all classes.
+pub(crate) fn heads(number: usize) -> *mut u8 {
+    TABLE.heads.load(Ordering::Relaxed).wrapping_add(number * HEADS_BYTES)
 }
 
 /// A slot as the hot path of a free needs it.
@@ -235,45 +249,47 @@ pub(crate) struct Found {
 /// The slot that starts at `address`, if one does; none outside the region.
 #[inline(always)]
 pub(crate) fn find(address: *mut u8) -> Option<Found> {
-    let key = key_at(address)?;
+    let offset = offset_of(address);
+    let key = key_at(offset)?;
     let class = class_of(key);
-    let (unit, is_start) = class.unit_at(address);
+    let (unit, is_start) = unit_at(offset, class.reciprocal);
     Some(Found { key, is_start, word: class.word_of_unit(unit) })
 }
 
 /// All about the slot that `address` lies in; none outside the region.
 #[cold]
 pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
-    let class_index = key_at(address)?.index();
-    let class = class(class_index);
-    let offset = address.addr() - class.data.addr();
-    let (slot, _) = slot_at(offset, &CUTS[class_index]);
-    let distance = offset - slot * class.slot_bytes();
-    Some(Place { class_index, distance, word: class.word(slot) })
+    let offset = offset_of(address);
+    let class_index = key_at(offset)?.index();
+    let (class, cut) = (class(class_index), &CUTS[class_index]);
+    let (slot, _) = slot_at(offset, cut);
+    let distance = offset - slot * cut.slot_bytes as usize;
+    let word = class.word_of_unit(slot << cut.units_log2);
+    Some(Place { class_index, distance, word })
 }
 
 impl Class {
+    /// Its number.
+    fn index(&self) -> usize {
+        let distance = core::ptr::from_ref(self).addr() - TABLE.classes.get().addr();
+        distance / KEY_STEP_BYTES
+    }
+
+    fn lay(&self) -> &'static Lay {
+        let lay = TABLE.lays.get().cast::<Lay>().wrapping_add(self.index());
+        // SAFETY: of one of the table's classes, written before anybody had that (see `Table`).
+        unsafe { &*lay }
+    }
+
     /// Bytes of a slot.
-    #[inline(always)]
     pub(crate) fn slot_bytes(&self) -> usize {
-        self.slot_bytes as usize
+        CUTS[self.index()].slot_bytes as usize
     }
 
     /// Bytes of a slot that are zeroed at its free.
     #[inline(always)]
     pub(crate) fn zeroed_bytes(&self) -> usize {
         self.zeroed_bytes as usize
-    }
-
-    /// What to zero, and to look at.
-    #[inline(always)]
-    pub(crate) fn fill(&self) -> Fill {
-        Fill {
-            bytes: self.zeroed_bytes(),
-            second: self.fill_second as usize,
-            third: self.fill_third as usize,
-            last: self.fill_last as usize,
-        }
     }
 
     /// The least bytes that a live block may have.
@@ -294,36 +310,45 @@ impl Class {
         Word::live(family, bytes - self.bytes_min())
     }
 
-    /// The span that `address`, one of this class, lies in.
-    #[inline]
-    pub(crate) fn span_of(&self, address: *mut u8) -> usize {
-        (address.addr() - self.data.addr()) >> SPAN_LOG2
+    /// The first span that is used.
+    pub(crate) fn first_span(&self) -> u32 {
+        self.lay().first_span
     }
 
-    /// The unit that `address`, one of this class, lies in, and whether it is the unit's first
-    /// byte.
-    #[inline(always)]
-    fn unit_at(&self, address: *mut u8) -> (usize, bool) {
-        unit_at(address.addr() - self.data.addr(), self.reciprocal)
+    /// The span that `address`, one of this class, lies in.
+    pub(crate) fn span_of(&self, address: *mut u8) -> usize {
+        (address.addr() - self.lay().data.addr()) >> SPAN_LOG2
     }
 
     /// Start of its `span`.
-    #[inline(always)]
     pub(crate) fn span_start(&self, span: usize) -> *mut u8 {
-        self.data.wrapping_add(span << SPAN_LOG2)
+        self.lay().data.wrapping_add(span << SPAN_LOG2)
     }
 
-    /// Head of its `span`.
-    #[inline(always)]
+    /// Head of its `span`, one from the first used on.
     pub(crate) fn span_head(&self, span: usize) -> *mut u8 {
-        self.heads.wrapping_add(span << self.meta_log2)
+        let number = span - self.first_span() as usize;
+        heads(number).wrapping_add(self.index() * HEAD_BYTES)
+    }
+
+    /// Bits of its `span`.
+    pub(crate) fn span_bits(&self, span: usize) -> *mut u8 {
+        self.lay().bits.wrapping_add(span << CUTS[self.index()].bits_log2)
+    }
+
+    /// The first slot of its `span`, and how many the span has.
+    pub(crate) fn span_slots(&self, span: usize) -> (*mut u8, usize) {
+        let start = self.span_start(span);
+        let offset = offset_of(start);
+        let (first, count) = CUTS[self.index()].slots_of(offset);
+        (start.wrapping_add(first - offset), count)
     }
 
     /// The words of all slots that have a byte in its `span`: start, and length in bytes.
     pub(crate) fn span_words(&self, span: usize) -> (*mut u8, usize) {
-        let first = unit_at(span << SPAN_LOG2, self.reciprocal).0;
-        let last = unit_at(((span + 1) << SPAN_LOG2) - 1, self.reciprocal).0;
-        (self.words.wrapping_add(2 * first), 2 * (last + 1 - first))
+        let offset = offset_of(self.span_start(span));
+        let (first, bytes) = CUTS[self.index()].words_of(offset, SPAN_BYTES);
+        (self.words.wrapping_add(first), bytes)
     }
 
     /// The word of `unit`, one of the class.
@@ -335,31 +360,23 @@ impl Class {
         unsafe { &*place }
     }
 
-    /// The word of `slot`, counted from the class's start.
-    fn word(&self, slot: usize) -> &'static AtomicU16 {
-        self.word_of_unit(slot << self.units_log2)
-    }
-
     /// The word of the slot that starts at `start`, which is one of this class.
     #[inline(always)]
     pub(crate) fn word_at(&self, start: *mut u8) -> &'static AtomicU16 {
-        self.word_of_unit(self.unit_at(start).0)
+        self.word_of_unit(unit_at(offset_of(start), self.reciprocal).0)
     }
 
-    /// What stands behind a block whose end is `end`.
+    /// What stands behind a block whose end is `end`. No byte of it is 0, so that a string's end
+    /// written there is seen. Two secrets, of which neither follows from a canary that was read:
+    /// with one of them only, any canary of the class would tell all others.
     #[inline(always)]
     pub(crate) fn canary(&self, end: *mut u8) -> u64 {
-        canary(self.secret, end)
+        (end.addr() as u64 ^ self.secret).wrapping_mul(self.factor) | self.set_bits
     }
 }
 
-/// What stands behind a block whose end is `end`, in a class of that secret. No byte of it is 0, so
-/// that a string's end written there is seen: of the low four each has a bit set here, of the
-/// others [`secret_for`] chose the secret's.
-#[inline(always)]
-fn canary(secret: u64, end: *mut u8) -> u64 {
-    (end.addr() as u64 ^ secret) | 0x0101_0101
-}
+/// A bit of each byte.
+const SET_BITS: u64 = 0x0101_0101_0101_0101;
 
 /// The word as a value.
 #[inline(always)]
@@ -378,23 +395,30 @@ pub(crate) fn store(place: &AtomicU16, word: Word) {
 mod tests {
     use core::ptr::without_provenance_mut;
 
-    use super::{canary, secret_for};
+    use super::{Class, SET_BITS};
     use crate::random::Seed;
 
     #[test]
-    fn no_byte_of_a_canary_is_zero() {
-        const BYTES: usize = 1 << 34;
+    fn no_byte_of_a_canary_is_zero_and_one_does_not_tell_the_next() {
         let mut seed = Seed::new(core::ptr::null());
-        for number in 0..64 {
-            // Where classes may lie: at multiples of a span, below the end of user space.
-            let data = without_provenance_mut::<u8>(((seed.next() >> 17) as usize >> 18) << 18);
-            let secret = secret_for(data, BYTES, &mut seed);
-            for step in 0..4096 {
-                let end = data.wrapping_add(step * (BYTES / 4096) + number);
-                let bytes = canary(secret, end).to_ne_bytes();
-                assert!(!bytes.contains(&0), "{data:p} {end:p}");
+        let (mut told, mut seen) = (0, 0);
+        for _ in 0..64 {
+            let class = Class {
+                secret: seed.next(),
+                factor: seed.next() | 1,
+                set_bits: SET_BITS,
+                ..Class::EMPTY
+            };
+            let ends: [usize; 64] = core::array::from_fn(|number| 0x7f12_3456_0008 + 32 * number);
+            let canaries = ends.map(|end| class.canary(without_provenance_mut(end)));
+            assert!(canaries.iter().all(|canary| !canary.to_ne_bytes().contains(&0)));
+            for pair in 1..ends.len() {
+                // What would hold if a canary were its address beside one secret.
+                let (ends, canaries) = (ends[0] ^ ends[pair], canaries[0] ^ canaries[pair]);
+                told += usize::from(canaries & !SET_BITS == ends as u64 & !SET_BITS);
+                seen += 1;
             }
-            assert_ne!(canary(secret, data), canary(secret, data.wrapping_add(32)));
         }
+        assert!(told * 100 < seen, "{told} of {seen}");
     }
 }

@@ -19,11 +19,7 @@ use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::geometry::Cut;
 use crate::pool::SPAN_BYTES_IN_USE;
-use crate::random::step;
 
-/// Fresh slots change places among so many of their neighbours: over more of them, what a program
-/// makes one after the other lies on other pages, and all that it does with it becomes slower.
-const WINDOW: usize = if cfg!(heapwright_hardened_without = "shuffle") { 1 } else { 8 };
 /// Bytes that all depots may hold above their own share, at least, and as a part of what is in use:
 /// spans do not become empty while slots of theirs are here.
 const ABOVE_SHARE_BYTES_MIN: usize = 8 << 20;
@@ -96,26 +92,6 @@ impl Depot {
         // SAFETY: so many places above `count` are the depot's (D2), and no thread's stack is.
         unsafe { core::ptr::copy_nonoverlapping(slots.as_ptr().cast(), top, slots.len()) };
         self.set_count(self.count + slots.len());
-    }
-
-    /// Takes in `count` slots, whole batches for which there is room, the first at `start` and the
-    /// others behind it, in an order that `random` chooses.
-    pub(crate) fn put_shuffled(&mut self, start: *mut u8, count: usize, mut random: u64) {
-        assert!(self.count + count <= self.room, "D2");
-        for number in 0..count {
-            random = step(random);
-            let low = number / WINDOW * WINDOW;
-            let other = low + (((random >> 32) * ((number - low) as u64 + 1)) >> 32) as usize;
-            let place = self.places.wrapping_add(self.count + number);
-            let chosen = self.places.wrapping_add(self.count + other);
-            // SAFETY: a place of the depot (D2), written in an earlier round, or what was there.
-            let moved = unsafe { chosen.read() };
-            // SAFETY: a place of the depot.
-            unsafe { place.write(moved) };
-            // SAFETY: as above.
-            unsafe { chosen.write(start.wrapping_add(number * self.slot_bytes)) };
-        }
-        self.set_count(self.count + count);
     }
 
     /// Gives the batch that came last to `slots`; whether there was one.
@@ -193,19 +169,5 @@ mod tests {
         assert_eq!((seen.as_slice(), depot.len()), (&[10, 11, 12, 13][..], 4));
         depot.empty_lowest(9, |slot| seen.push(slot.addr()));
         assert_eq!((seen.as_slice(), depot.len()), (&[10, 11, 12, 13, 20, 21, 22, 23][..], 0));
-    }
-
-    #[test]
-    fn fresh_slots_come_in_another_order_each_once() {
-        let mut places = [core::ptr::null_mut::<u8>(); 64];
-        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &cut(64));
-        let start: *mut u8 = without_provenance_mut(4096);
-        depot.put_shuffled(start, 64, 42);
-        let mut seen = Vec::new();
-        depot.empty_lowest(64, |slot| seen.push(slot.addr()));
-        let in_order: Vec<_> = (0..64).map(|number| 4096 + number * 16).collect();
-        assert_ne!(seen, in_order);
-        seen.sort_unstable();
-        assert_eq!(seen, in_order);
     }
 }

@@ -30,24 +30,28 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
         large::free(ptr, how.family, how.bytes);
         return;
     };
-    let word = load(found.word);
-    if !word.is_live_of(how.family) || !found.is_start {
+    let Some(bytes_told) = load(found.word).told_if_live_of(how.family) else {
+        refuse(ptr, how.family);
+        return;
+    };
+    if !found.is_start {
         refuse(ptr, how.family);
         return;
     }
+    let bytes = class_of(found.key).bytes_min() + bytes_told;
     if let Some(told) = how.bytes
-        && told != class_of(found.key).bytes(word)
+        && told != bytes
     {
         tell_wrong_size(ptr, how.family, told);
     }
-    take_back(ptr, found, word);
+    take_back(ptr, found, bytes);
 }
 
-/// Takes back the live block at `ptr`, whose word is `word`.
+/// Takes back the live block of `bytes` at `ptr`.
 #[inline(always)]
-fn take_back(ptr: *mut u8, found: Found, word: Word) {
+fn take_back(ptr: *mut u8, found: Found, bytes: usize) {
     let class = class_of(found.key);
-    let end = ptr.wrapping_add(class.bytes(word));
+    let end = ptr.wrapping_add(bytes);
     let canary = class.canary(end);
     if cfg!(not(heapwright_hardened_without = "canary")) {
         // SAFETY: a live block's canary lies behind it, in its slot.
@@ -59,7 +63,7 @@ fn take_back(ptr: *mut u8, found: Found, word: Word) {
     }
     if cfg!(not(heapwright_hardened_without = "zero")) {
         // SAFETY: the slot was given up, and is as long.
-        unsafe { zero(ptr, class.fill()) };
+        unsafe { zero(ptr, class.zeroed_bytes()) };
     }
     store(found.word, Word::FREED);
     if let Some(cache) = tls::cache()
@@ -83,7 +87,7 @@ fn refuse(ptr: *mut u8, taker: Family) {
         tell(misuse, ptr.addr(), Noticed::Free);
     }
     if is_of_other_family {
-        take_back(ptr, found, load(found.word));
+        take_back(ptr, found, class_of(found.key).bytes(load(found.word)));
     }
 }
 

@@ -1,14 +1,15 @@
 //! How classes and spans are cut, as arithmetic.
 //!
-//! A class is cut into slots from its first address to its last, as if nothing lay between: so one
-//! multiplication leads from an address to its slot. A span is 256 KiB of these addresses, the last
-//! of them a guard; the slots that lie wholly in it before its guard are the span's. Words lie in
-//! the order of slots, one row a class; a head and a bit for each slot are kept for each span.
+//! A class is cut into slots that lie at multiples of their size from the *region's* start, as if
+//! nothing lay between: so one multiplication leads from an address to its slot. A span is 256 KiB
+//! of a class's addresses, the last of them a guard; the slots that lie wholly in it before its
+//! guard are the span's. Words lie in the order of slots, one row a class; a head and a bit for
+//! each slot are kept for each span. An **offset** is an address's distance from the region's start.
 #![forbid(unsafe_code)]
 
 use heapwright_core::size_class::{self, QUANTUM_BYTES, class_of_aligned};
 
-use crate::fill::FILL_BYTES_MAX;
+use crate::fill::{FILL_BYTES_MAX, FILL_BYTES_MIN};
 use crate::word::BYTES_TOLD_MAX;
 
 /// Bytes behind each small block that nobody asked for: its canary.
@@ -22,7 +23,7 @@ pub(crate) const GUARD_BYTES: usize = if cfg!(target_arch = "x86_64") { 4096 } e
 /// Bytes of a span that hold slots.
 pub(crate) const SPAN_SLOTS_BYTES: usize = SPAN_BYTES - GUARD_BYTES;
 /// Bytes of a span's head.
-pub(crate) const HEAD_BYTES: usize = 64;
+pub(crate) const HEAD_BYTES: usize = 32;
 /// Requests with a class found by table.
 pub(crate) const TINY_BYTES_MAX: usize = 1024 - CANARY_BYTES;
 /// Bytes of what tables keep of each class: a cache line.
@@ -32,6 +33,9 @@ const COMMON_COUNT: usize = size_class::CLASS_COUNT;
 /// Classes above them step by so much: slots of whole pages on most machines, and a slack that a
 /// word holds.
 const WIDE_STEP_BYTES: usize = 4096;
+/// Smallest slot: the class below it, of 16 bytes for requests of up to 8, would need a case of its
+/// own wherever a slot is zeroed or looked at, six instructions a pair for all classes.
+const SLOT_BYTES_MIN: usize = FILL_BYTES_MIN;
 /// Largest slot. A mapping for each block would cost a fault for each of its pages, twenty and
 /// more, whenever one is made.
 const SLOT_BYTES_MAX: usize = 128 * 1024;
@@ -94,6 +98,7 @@ pub(crate) const fn class_bytes(class_index: usize) -> usize {
 
 /// Class of slots of `bytes`, at most [`SLOT_BYTES_MAX`].
 const fn class_of(bytes: usize) -> usize {
+    let bytes = if bytes < SLOT_BYTES_MIN { SLOT_BYTES_MIN } else { bytes };
     if bytes <= size_class::SMALL_BYTES_MAX {
         return size_class::class_of(bytes);
     }
@@ -114,11 +119,13 @@ impl Key {
         Self(((class_index % CLASS_PLACES) * KEY_STEP_BYTES) as u16)
     }
 
-    /// Of the class that the byte `offset` of the region lies in; `shift` is [`shift`](Self::shift)'s.
+    /// Of the class that the byte at `offset` lies in, none behind the last class; `shift` is
+    /// [`shift`](Self::shift)'s.
     #[inline(always)]
-    pub(crate) fn at(offset: usize, shift: u32) -> Self {
+    pub(crate) fn at(offset: usize, shift: u32) -> Option<Self> {
         const MASK: usize = (CLASS_PLACES - 1) * KEY_STEP_BYTES;
-        Self(((offset >> (shift % usize::BITS)) & MASK) as u16)
+        let key = offset >> (shift % usize::BITS);
+        (key < CLASS_COUNT * KEY_STEP_BYTES).then_some(Self((key & MASK) as u16))
     }
 
     /// How far an offset is shifted where classes have `1 << class_log2` bytes.
@@ -165,8 +172,8 @@ pub(crate) struct Cut {
     pub(crate) reciprocal: u64,
     /// The least bytes that a live block may have: what its word tells is added to them.
     pub(crate) bytes_min: u32,
-    /// log2 of the bytes of a span's head and bits.
-    pub(crate) meta_log2: u32,
+    /// log2 of the bytes of a span's bits.
+    pub(crate) bits_log2: u32,
     /// Bytes of a slot that are zeroed at its free.
     pub(crate) zeroed_bytes: u32,
     /// Slots that wait in a thread's quarantine; a power of two.
@@ -208,7 +215,6 @@ impl Cut {
         };
         let units_log2 = units_log2(bytes, batch);
         let unit = bytes >> units_log2;
-        let meta_bytes = HEAD_BYTES + bits_bytes(count);
         let pairs = if STACK_BYTES / bytes < STACK { STACK_BYTES / bytes } else { STACK };
         let pairs = if pairs < 2 * batch { 1 } else { pairs / (2 * batch) };
         let share = DEPOT_SHARE_BYTES / bytes / batch;
@@ -220,7 +226,7 @@ impl Cut {
             units_log2,
             reciprocal: (u64::MAX / unit as u64) + 1,
             bytes_min: bytes.saturating_sub(BYTES_TOLD_MAX) as u32,
-            meta_log2: meta_bytes.next_power_of_two().ilog2(),
+            bits_log2: bits_bytes(count).next_power_of_two().ilog2(),
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
             batch_count: batch as u32,
@@ -230,17 +236,21 @@ impl Cut {
         }
     }
 
-    /// Bytes of the words of a class of `class_bytes` addresses: one for each unit that begins in
-    /// it.
-    pub(crate) fn words_bytes(&self, class_bytes: usize) -> usize {
-        class_bytes.div_ceil(self.unit_bytes as usize) * size_of::<u16>()
+    /// Bytes of the words of the units that have a byte in a class of `bytes` from `offset` on, and
+    /// the first of these words' distance from that of the region's first unit; both whole cache
+    /// lines.
+    pub(crate) fn words_of(&self, offset: usize, bytes: usize) -> (usize, usize) {
+        let place = |offset: usize| unit_at(offset, self.reciprocal).0 * size_of::<u16>();
+        let first = place(offset) / BATCH_WORDS_BYTES * BATCH_WORDS_BYTES;
+        let end = (place(offset + bytes - 1) + 1).next_multiple_of(BATCH_WORDS_BYTES);
+        (first, end - first)
     }
 
-    /// The slots of `span`, a span of the class: the first one's distance from the class's start,
-    /// and how many there are. They lie wholly before the span's guard; the first one's word
-    /// begins a cache line, so that the batches that follow each other have lines of their own.
-    pub(crate) fn slots_of(&self, span: usize) -> (usize, usize) {
-        let (start, slot_bytes) = (span << SPAN_LOG2, self.slot_bytes as usize);
+    /// The slots of the span at offset `start`: the first one's offset, and how many there are.
+    /// They lie wholly before the span's guard; the first one's word begins a cache line, so that
+    /// the batches that follow each other have lines of their own.
+    pub(crate) fn slots_of(&self, start: usize) -> (usize, usize) {
+        let slot_bytes = self.slot_bytes as usize;
         let (slot, is_start) = slot_at(start, self);
         let slot = slot + usize::from(!is_start);
         let first = slot.next_multiple_of(self.slots_of_line()) * slot_bytes;
@@ -266,15 +276,15 @@ const fn bits_bytes(slot_count: usize) -> usize {
     slot_count.div_ceil(64) * 8
 }
 
-/// The slot of a class cut so that the byte `offset` of the class lies in, and whether it is the
-/// slot's first.
+/// The slot of a class cut so that the byte at `offset` lies in, and whether it is the slot's
+/// first.
 pub(crate) fn slot_at(offset: usize, cut: &Cut) -> (usize, bool) {
     let (unit, is_start) = unit_at(offset, cut.reciprocal);
     let slot = unit >> cut.units_log2;
     (slot, is_start && slot << cut.units_log2 == unit)
 }
 
-/// The unit that the byte `offset` of a class lies in, and whether it is the unit's first: the
+/// The unit that the byte at `offset` lies in, and whether it is the unit's first: the
 /// product's fraction is then less than that of one byte more. Exact, since what the reciprocal
 /// is rounded up by, times the offset, stays below one byte's fraction.
 #[inline(always)]
@@ -331,7 +341,7 @@ pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
 #[cfg(test)]
 mod tests {
     use super::{
-        CANARY_BYTES, CLASS_COUNT, CUTS, KEPT_MAX, Key, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES,
+        CANARY_BYTES, CLASS_COUNT, CUTS, Cut, KEPT_MAX, Key, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES,
         SPAN_SLOTS_BYTES, STACK, class_for, class_for_aligned, slot_at, unit_at,
     };
     use crate::word::BYTES_TOLD_MAX;
@@ -339,21 +349,32 @@ mod tests {
     /// Addresses of the largest class.
     const CLASS_BYTES: usize = 1 << 34;
 
+    /// Each class's cut and its offset where classes are largest.
+    fn cuts() -> impl Iterator<Item = (usize, &'static Cut)> {
+        CUTS.iter().enumerate().map(|(class_index, cut)| (class_index * CLASS_BYTES, cut))
+    }
+
     #[test]
     fn every_class_has_its_key() {
         for class_index in 0..CLASS_COUNT {
             let key = Key::of(class_index);
             assert_eq!(key.index(), class_index);
-            assert_eq!(Key::at((class_index << 34) + 12_345, Key::shift(34)), key);
+            let found = |offset| Key::at(offset, Key::shift(34));
+            assert_eq!(found((class_index << 34) + 12_345), Some(key));
+            assert_eq!(found((class_index << 34) + CLASS_BYTES - 1), Some(key));
+        }
+        for outside in [CLASS_COUNT << 34, usize::MAX / 2, usize::MAX - 4096] {
+            assert_eq!(Key::at(outside, Key::shift(34)), None);
         }
     }
 
     #[test]
     fn every_byte_of_a_class_leads_to_its_slot() {
-        for cut in &CUTS {
+        for (offset, cut) in cuts() {
             let (bytes, unit) = (cut.slot_bytes as usize, cut.unit_bytes as usize);
-            let last = (CLASS_BYTES - SPAN_BYTES) / bytes;
-            for slot in (0..SPAN_BYTES / bytes).chain(last..last + SPAN_BYTES / bytes) {
+            let (first, last) = (offset.div_ceil(bytes), (offset + CLASS_BYTES) / bytes);
+            let some = SPAN_BYTES / bytes;
+            for slot in (first..first + some).chain(last - some..last) {
                 let start = slot * bytes;
                 for distance in (0..bytes.min(4096)).chain([bytes - 1]) {
                     assert_eq!(slot_at(start + distance, cut), (slot, distance == 0));
@@ -366,12 +387,24 @@ mod tests {
     }
 
     #[test]
+    fn each_unit_of_a_class_has_a_word_among_the_class_s() {
+        for (offset, cut) in cuts() {
+            let (first, words_bytes) = cut.words_of(offset, CLASS_BYTES);
+            for byte in [offset, offset + 1, offset + CLASS_BYTES - 1] {
+                let word = 2 * unit_at(byte, cut.reciprocal).0;
+                assert!(first <= word && word + 2 <= first + words_bytes);
+            }
+            assert!(first.is_multiple_of(64) && words_bytes.is_multiple_of(64));
+        }
+    }
+
+    #[test]
     fn spans_slots_lie_in_them_and_before_their_guard() {
-        for cut in &CUTS {
+        for (offset, cut) in cuts() {
             let bytes = cut.slot_bytes as usize;
             for span in (0..300).chain([(CLASS_BYTES / SPAN_BYTES) - 1]) {
-                let (first, count) = cut.slots_of(span);
-                let start = span * SPAN_BYTES;
+                let start = offset + span * SPAN_BYTES;
+                let (first, count) = cut.slots_of(start);
                 let line_bytes = bytes * cut.slots_of_line();
                 assert!(first >= start && first < start + line_bytes);
                 assert!(first.is_multiple_of(line_bytes));
@@ -385,9 +418,7 @@ mod tests {
     #[test]
     fn cuts_fit_together() {
         for cut in &CUTS {
-            let meta_bytes = 1 << cut.meta_log2;
-            let bits_bytes = (cut.slot_count_max as usize).div_ceil(64) * 8;
-            assert!(super::HEAD_BYTES + bits_bytes <= meta_bytes);
+            assert!((cut.slot_count_max as usize).div_ceil(64) * 8 <= 1 << cut.bits_log2);
             assert_eq!(cut.unit_bytes << cut.units_log2, cut.slot_bytes);
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);

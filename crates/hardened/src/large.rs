@@ -1,7 +1,6 @@
 //! Large blocks: a mapping each, between guards, whose addresses wait before others get them.
 //!
-//! A freed block's pages go back to the kernel at once, and its addresses stay out of reach while
-//! they wait in the quarantine, which gives up a random one of them for each that comes in.
+//! A freed block's addresses are out of reach at once, and wait ([`crate::large_waiting`]).
 //!
 //! # Invariants
 //! design/hardened.md#I5: the table has exactly the live large blocks.
@@ -10,13 +9,13 @@ use core::ptr::NonNull;
 
 use heapwright_core::family::Family;
 use heapwright_os::{
-    Protection, address_space_limit_bytes, commit, cycle_counter, page_bytes, release, renew,
-    reserve,
+    Protection, address_space_limit_bytes, commit, cycle_counter, page_bytes, release, reserve,
 };
 
 use crate::alloc::NO_BLOCK;
 use crate::geometry::CANARY_BYTES;
 use crate::large_table::{LargeTable, Record};
+use crate::large_waiting::{Waiting, WaitingList};
 use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
 use crate::sampling::{self, guard};
@@ -25,8 +24,6 @@ use crate::wait::{Lock, hold};
 
 /// A guard is one page up to so many: nobody can say how far the next block is.
 const GUARD_PAGES_MAX: u64 = 8;
-/// Mappings that wait.
-const WAITING_COUNT: usize = 64;
 /// Addresses that wait, at most, when the process has no limit.
 const WAITING_BYTES_MAX: usize = 64 << 30;
 /// Bytes of a new block whose pages are asked for at once, at most.
@@ -36,30 +33,16 @@ pub(crate) const POPULATED_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Large {
     pub(crate) table: LargeTable,
-    waiting: [Waiting; WAITING_COUNT],
-    waiting_bytes: usize,
-    waiting_bytes_max: usize,
+    waiting: WaitingList,
     seed: Option<Seed>,
     secret: u64,
     /// Bytes that live large blocks may touch.
     pub(crate) room_bytes: usize,
 }
 
-/// A mapping without access; 0 bytes are none.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    mapping: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: the mappings that wait are nobody else's.
-unsafe impl Send for Large {}
-
 static LARGE: Lock<Large> = Lock::new(Large {
     table: LargeTable::new(),
-    waiting: [Waiting { mapping: NO_BLOCK, bytes: 0 }; WAITING_COUNT],
-    waiting_bytes: 0,
-    waiting_bytes_max: 0,
+    waiting: WaitingList::new(),
     seed: None,
     secret: 0,
     room_bytes: 0,
@@ -76,7 +59,7 @@ impl Large {
             let mut seed = Seed::new((&raw const LARGE).cast());
             self.secret = seed.next();
             let limit = address_space_limit_bytes().map_or(usize::MAX, |bytes| bytes / 16);
-            self.waiting_bytes_max = WAITING_BYTES_MAX.min(limit);
+            self.waiting.bytes_max = WAITING_BYTES_MAX.min(limit);
             self.seed = Some(seed);
         }
         self.seed.as_mut().map_or_else(cycle_counter, Seed::next)
@@ -84,7 +67,7 @@ impl Large {
 
     /// Whether the process may have only so many addresses.
     fn is_limited(&self) -> bool {
-        self.waiting_bytes_max < WAITING_BYTES_MAX
+        self.waiting.bytes_max < WAITING_BYTES_MAX
     }
 
     fn guard_bytes(&mut self) -> usize {
@@ -96,44 +79,17 @@ impl Large {
         if let Some(Record { start, bytes, family, .. }) = self.table.around(ptr.addr()) {
             return Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family };
         }
-        let waits = |place: &Waiting| {
-            ptr.addr().wrapping_sub(place.mapping.addr()) < place.bytes
-                && ptr.addr().is_multiple_of(4096)
-        };
-        match self.waiting.iter().find(|place| waits(place)) {
-            Some(place) => Misuse::DoubleFree { slot_bytes: place.bytes },
-            None => Misuse::FreeOfNoBlock,
-        }
-    }
-
-    /// Lets a mapping without access wait; the one that waits no longer for it.
-    fn keep_waiting(&mut self, new: Waiting) -> Waiting {
-        let bytes = new.bytes;
-        if bytes > self.waiting_bytes_max {
-            return new;
-        }
-        let first = self.random() as usize;
-        for step in 0..WAITING_COUNT {
-            let place = &mut self.waiting[first.wrapping_add(step) % WAITING_COUNT];
-            let fits = self.waiting_bytes + bytes - place.bytes <= self.waiting_bytes_max;
-            let next = if fits { new } else { Waiting { mapping: NO_BLOCK, bytes: 0 } };
-            let old = core::mem::replace(place, next);
-            self.waiting_bytes -= old.bytes;
-            if fits {
-                self.waiting_bytes += bytes;
-                return old;
+        match self.waiting.around(ptr.addr()) {
+            Some(place) if ptr.addr().is_multiple_of(4096) => {
+                Misuse::DoubleFree { slot_bytes: place.bytes }
             }
-            give_up(old.mapping, old.bytes);
+            _ => Misuse::FreeOfNoBlock,
         }
-        new
     }
-}
 
-fn give_up(mapping: *mut u8, bytes: usize) {
-    if let Some(mapping) = NonNull::new(mapping) {
-        // SAFETY: a whole mapping that has waited; no block lies in it. A refusal leaves it
-        // mapped, without access.
-        let _ = unsafe { release(mapping, bytes) };
+    /// Gives the kernel the pages of blocks that wait; whether there were some.
+    pub(crate) fn trim(&mut self) -> bool {
+        self.waiting.drop_kept()
     }
 }
 
@@ -192,16 +148,18 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family, pages: Pag
             return block;
         }
     }
-    let block = map(bytes, align_bytes, family, 0);
-    if pages == Pages::Soon && !block.is_null() {
-        populate(block, bytes.min(POPULATED_BYTES_MAX));
-    }
-    block
+    map(bytes, align_bytes, family, 0, pages)
 }
 
 /// [`alloc`] with `spare_bytes` of addresses behind the block, without access, into which it can
 /// grow; no guard is asked.
-pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes: usize) -> *mut u8 {
+pub(crate) fn map(
+    bytes: usize,
+    align_bytes: usize,
+    family: Family,
+    spare_bytes: usize,
+    pages: Pages,
+) -> *mut u8 {
     let page = page_bytes();
     let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NO_BLOCK };
     let (before, after, spare_bytes) = {
@@ -229,15 +187,23 @@ pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes:
         mapping_bytes,
         family,
     };
+    let taken_bytes = if pages == Pages::Soon { take_over(block, room_bytes) } else { 0 };
     let is_open = NonNull::new(block).is_some_and(|block| {
         // SAFETY: whole pages inside the mapping made above.
         unsafe { commit(block, room_bytes) }.is_ok()
     });
+    if is_open && pages == Pages::Soon {
+        // SAFETY: whole pages of the block, which nobody has seen.
+        unsafe { block.write_bytes(0, taken_bytes) };
+        let wanted_bytes = room_bytes.min(POPULATED_BYTES_MAX);
+        populate(block.wrapping_add(taken_bytes), wanted_bytes.saturating_sub(taken_bytes));
+    }
     // The kernel's part is done without the lock, which other threads want meanwhile.
     let mut large = hold(&LARGE);
     if !is_open || !large.table.insert(record) {
         drop(large);
-        give_up(mapping.as_ptr(), mapping_bytes);
+        // SAFETY: the mapping made above, which nobody has seen. A refusal leaves it mapped.
+        let _ = unsafe { release(mapping, mapping_bytes) };
         return NO_BLOCK;
     }
     write_canary(large.secret, &record, block);
@@ -264,7 +230,7 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     large.table.remove(ptr.addr());
     large.room_bytes -= record.room_bytes;
     drop(large);
-    close(&record);
+    close(&record, ptr);
     let Record { bytes, family, .. } = record;
     if family != taker && cfg!(not(heapwright_hardened_without = "family")) {
         let misuse = Misuse::WrongFunction { bytes, family, taker };
@@ -281,18 +247,43 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     }
 }
 
-/// Takes the pages of a block away that is out of the table, and lets its addresses wait. Without
+/// Pages of freed blocks for a new one of `room_bytes` at `block`, whose mapping has no access yet;
+/// how many bytes. They hold what they held. Without the lock while the kernel works.
+fn take_over(block: *mut u8, room_bytes: usize) -> usize {
+    let Some((number, mut from)) = hold(&LARGE).waiting.take_kept(room_bytes) else { return 0 };
+    // SAFETY: the block's room, in a mapping that nobody has seen.
+    let bytes = unsafe { from.move_to(block, room_bytes) };
+    let old = hold(&LARGE).waiting.put_back(number, from, bytes);
+    old.give_up();
+    bytes
+}
+
+/// Takes the access to a block away that is out of the table, and lets its addresses wait. Without
 /// the lock while the kernel works: a second free that comes just then is one of no block.
-fn close(record: &Record) {
-    let Some(mapping) = NonNull::new(record.mapping) else { return };
-    let mut old = Waiting { mapping: record.mapping, bytes: record.mapping_bytes };
-    // SAFETY: a whole mapping whose block was given up.
-    if unsafe { renew(mapping, record.mapping_bytes) }.is_ok()
-        && cfg!(not(heapwright_hardened_without = "quarantine"))
-    {
-        old = hold(&LARGE).keep_waiting(old);
-    }
-    give_up(old.mapping, old.bytes);
+fn close(record: &Record, block: *mut u8) {
+    let Record { mapping, mapping_bytes, room_bytes, .. } = *record;
+    let waits = cfg!(not(heapwright_hardened_without = "quarantine"));
+    let keeps = waits && {
+        let mut large = hold(&LARGE);
+        let live_bytes = large.room_bytes;
+        large.waiting.may_keep(room_bytes, live_bytes)
+    };
+    // SAFETY: the mapping of a block that was given up, of which that was the room.
+    let closed = unsafe { Waiting::close((mapping, mapping_bytes), (block, room_bytes), keeps) };
+    let old = match closed {
+        Some(new) if waits => {
+            let mut large = hold(&LARGE);
+            let random = large.random() as usize;
+            large.waiting.put(new, random)
+        }
+        _ => {
+            if keeps {
+                hold(&LARGE).waiting.forget_kept(room_bytes);
+            }
+            Waiting::of(mapping, mapping_bytes)
+        }
+    };
+    old.give_up();
 }
 
 /// Bytes of a large block, as requested; 0 for null, and for what is none, which is told.

@@ -12,7 +12,7 @@ use heapwright_os::{commit, move_pages, page_bytes, renew};
 use crate::alloc::NO_BLOCK;
 use crate::geometry::{CANARY_BYTES, SMALL_REQUEST_BYTES_MAX};
 use crate::large::{
-    Large, POPULATED_BYTES_MAX, broken, free, large, map, secret, usable_bytes, write_canary,
+    Large, POPULATED_BYTES_MAX, Pages, broken, free, large, map, secret, usable_bytes, write_canary,
 };
 use crate::large_table::Record;
 use crate::report::{Misuse, Noticed, tell};
@@ -51,7 +51,7 @@ pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     let new = if bytes > SMALL_REQUEST_BYTES_MAX {
         // Addresses only; none of them more than once in a program that shrinks its blocks.
         let spare_bytes = if bytes > old.bytes { bytes } else { 0 };
-        map(bytes, 1, old.family, spare_bytes)
+        map(bytes, 1, old.family, spare_bytes, Pages::Later)
     } else {
         crate::alloc::alloc(bytes, old.family)
     };

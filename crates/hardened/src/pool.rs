@@ -21,9 +21,11 @@ const EMPTY_SHARE: usize = 4;
 /// Spans that are committed at once, at most: each call makes the kernel look at its mappings.
 const COMMIT_SPANS_MAX: u32 = 8;
 
-/// Bytes of slots that are touched together.
-const FRESH_BYTES_MIN: u32 = 4096;
-const FRESH_BYTES_MAX: u32 = 32 * 1024;
+/// Bytes of slots whose memory is asked for at once, in a class that has more than one span.
+const POPULATED_BYTES: u32 = 32 * 1024;
+/// Fresh slots change places among so many of their neighbours: over more of them, what a program
+/// makes one after the other lies on other pages, and all that it does with it becomes slower.
+const WINDOW: u32 = if cfg!(heapwright_hardened_without = "shuffle") { 1 } else { 8 };
 
 /// Bytes of spans whose touched slots all have a bit, over all classes.
 static EMPTY_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -57,6 +59,18 @@ pub(crate) fn pool(class_index: usize) -> &'static Lock<Pool> {
 /// Bytes of a span that were ever touched.
 fn span_memory(span: Span) -> usize {
     span.touched() as usize * span.cut.slot_bytes as usize
+}
+
+/// Has the kernel find memory for the next `wished` fresh slots of `span`, and for some more.
+fn populate_ahead(span: Span, wished: u32) {
+    let touched = span.touched();
+    if touched + wished <= span.head.populated.load(Ordering::Relaxed) {
+        return;
+    }
+    let left = span.slot_count - touched;
+    let count = (POPULATED_BYTES / span.cut.slot_bytes).max(wished).min(left);
+    populate(span.slot_start(touched), (count * span.cut.slot_bytes) as usize);
+    span.head.populated.store(touched + count, Ordering::Relaxed);
 }
 
 impl Pool {
@@ -107,28 +121,30 @@ impl Pool {
         taken
     }
 
-    /// Fills an empty depot with slots that were never taken, when the span that comes next has no
-    /// others; whether it did.
-    pub(crate) fn fill_depot(&mut self, class_index: usize, random: u64) -> bool {
+    /// Takes `wished` slots that were never taken, when the span that comes next has as many and no
+    /// others, and calls `give` with each and how many of those before it it must not change
+    /// places with; whether it did.
+    pub(crate) fn take_fresh(
+        &mut self,
+        class_index: usize,
+        wished: u32,
+        mut give: impl FnMut(*mut u8, usize),
+    ) -> bool {
         if self.head == NO_SPAN && !self.add_span(class_index) {
             return false;
         }
         let span = Span::at(class_index, self.head);
-        let batch = span.cut.batch_count;
-        // A class of one span grows by pages, a larger one by more.
-        let is_large = self.frontier - self.first > 1;
-        let bytes = if is_large { FRESH_BYTES_MAX } else { FRESH_BYTES_MIN };
-        let (touched, left) = (span.touched(), span.slot_count - span.touched());
-        let count = (bytes / span.cut.slot_bytes).max(batch).min(left) / batch * batch;
-        if span.free_count() > 0 || count == 0 || !self.depot.has_room(count as usize) {
+        let touched = span.touched();
+        if span.free_count() > 0 || wished > span.slot_count - touched {
             return false;
         }
-        let start = span.slot_start(touched);
-        if is_large {
-            populate(start, (count * span.cut.slot_bytes) as usize);
+        if self.frontier - self.first > 1 {
+            populate_ahead(span, wished);
         }
-        self.depot.put_shuffled(start, count as usize, random);
-        span.touch(count);
+        for number in 0..wished {
+            give(span.slot_start(touched + number), (number / WINDOW * WINDOW) as usize);
+        }
+        span.touch(wished);
         if !span.has_room() {
             self.unlink(class_index, span);
         }
@@ -213,7 +229,7 @@ impl Pool {
 
     /// Commits the spans behind the last one: more at once in a class that has many.
     fn commit_more(&mut self, class_index: usize) -> bool {
-        let left = (span_count() as u32).saturating_sub(self.committed);
+        let left = span_count().saturating_sub(self.committed);
         let count = ((self.committed - self.first) / 4).clamp(1, COMMIT_SPANS_MAX).min(left);
         if count == 0 || !commit_spans(class_index, self.committed as usize, count as usize) {
             return false;

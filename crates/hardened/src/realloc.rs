@@ -21,7 +21,7 @@ pub unsafe fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     }
     let Some(found) = find(ptr) else { return large_realloc::realloc(ptr, bytes) };
     let word = load(found.word);
-    if !found.is_start || !word.is_live_of(Family::Malloc) {
+    if !found.is_start || word.told_if_live_of(Family::Malloc).is_none() {
         return refuse(ptr);
     }
     let class = class_of(found.key);

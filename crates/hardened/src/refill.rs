@@ -37,15 +37,14 @@ pub(crate) fn offer_slow(
 pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     let Some(cache) = thread::cache() else { return take_one(class_index) };
     if cache.length(class_index) == 0 {
+        cache.stir(class_index);
         let batch = CUTS[class_index].batch_count;
         let mut pool = hold(pool(class_index));
-        let mut is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
-        if !is_taken && pool.fill_depot(class_index, cache.random()) {
-            is_taken = cache.take_batch(class_index, batch as usize, &mut pool.depot);
-        }
-        if !is_taken {
-            let give = |slot| cache.put_above(class_index, slot, 0);
-            pool.take(class_index, batch, cache.random(), give);
+        let put = |slot, since| cache.put_above(class_index, slot, since);
+        if !cache.take_batch(class_index, batch as usize, &mut pool.depot)
+            && !pool.take_fresh(class_index, batch, put)
+        {
+            pool.take(class_index, batch, cache.random(), |slot| put(slot, 0));
         }
     }
     // When memory ends, those that should wait are handed out.
@@ -72,6 +71,9 @@ pub(crate) fn push_slow(key: Key, slot: *mut u8) {
         give_back(class_index, |giver| giver.give(slot));
         return;
     };
+    if cache.keep(key, slot) {
+        return;
+    }
     let cut = &CUTS[class_index];
     if cache.length(class_index) >= cut.stack_count as usize {
         let batch = cut.batch_count as usize;
@@ -83,6 +85,7 @@ pub(crate) fn push_slow(key: Key, slot: *mut u8) {
             }
             cache.leave_lowest(class_index, half, &mut giver.pool.depot);
         });
+        cache.stir(class_index);
     }
     let is_taken = cache.push(key, slot);
     debug_assert!(is_taken, "half of the stack is free");

@@ -10,7 +10,7 @@ use heapwright_os::{
 };
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
-use crate::class::{Layout, class};
+use crate::class::{HEADS_BYTES, Layout, class, heads};
 use crate::geometry::{CUTS, GUARD_BYTES, SPAN_BYTES, SPAN_LOG2, SPAN_SLOTS_BYTES};
 
 /// Addresses of one class, at most and at least.
@@ -27,8 +27,7 @@ pub(crate) fn reserve_layout() -> Option<Layout> {
     let limit_bytes = address_space_limit_bytes().unwrap_or(usize::MAX);
     (CLASS_LOG2_MIN..=CLASS_LOG2_MAX).rev().find_map(|class_log2| {
         let data_bytes = CLASS_COUNT << class_log2;
-        let meta_bytes: usize =
-            (0..CLASS_COUNT).map(|index| Layout::meta_bytes(index, class_log2)).sum();
+        let meta_bytes = Layout::meta_bytes(class_log2);
         // A quarter of a limit: large blocks, stacks and the program's own mappings need the rest.
         if data_bytes + meta_bytes > limit_bytes / 4 {
             return None;
@@ -66,13 +65,18 @@ fn reserve_depots() -> Option<NonNull<u8>> {
 /// guards the end of each; whether the kernel agreed. A refusal may leave some of it usable.
 pub(crate) fn commit_spans(class_index: usize, first: usize, count: usize) -> bool {
     let class = class(class_index);
-    let heads_bytes = count << CUTS[class_index].meta_log2;
+    let number = first - class.first_span() as usize;
+    let bits_bytes = count << CUTS[class_index].bits_log2;
     let (words, words_end) = (class.span_words(first).0, class.span_words(first + count - 1));
     let words_bytes = words_end.0.addr() + words_end.1 - words.addr();
     let spans = class.span_start(first);
     // The spans themselves last: a usable span has its metadata.
-    let ranges =
-        [(class.span_head(first), heads_bytes), (words, words_bytes), (spans, count << SPAN_LOG2)];
+    let ranges = [
+        (heads(number), count * HEADS_BYTES),
+        (class.span_bits(first), bits_bytes),
+        (words, words_bytes),
+        (spans, count << SPAN_LOG2),
+    ];
     if !ranges.into_iter().all(|(start, bytes)| commit_pages_of(start, bytes)) {
         return false;
     }

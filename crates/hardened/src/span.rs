@@ -1,4 +1,4 @@
-//! A span's head and bits, in its metadata: which slots are free and with no thread.
+//! A span's head and bits, in the metadata: which slots are free and with no thread.
 //!
 //! # Invariants
 //! Under the lock of the span's class:
@@ -14,7 +14,7 @@ use crate::word::Word;
 /// No span.
 pub(crate) const NO_SPAN: u32 = u32::MAX;
 
-/// The first bytes of a span's metadata; zero is a span without slots.
+/// What is known of a span; zero is a span without slots.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) free_count: AtomicU32,
     /// Slots from the start that were ever taken.
     pub(crate) touched: AtomicU32,
+    /// Slots from the start whose memory was asked for.
+    pub(crate) populated: AtomicU32,
     /// Neighbours in the class's list of spans with room.
     pub(crate) next: AtomicU32,
     /// See `next`.
@@ -49,11 +51,10 @@ impl Span {
         let class = class(class_index);
         let cut = &CUTS[class_index];
         let head = class.span_head(number as usize).cast::<Head>();
-        // SAFETY: committed metadata of the span (the caller's), aligned to 64, zeroed at first,
+        // SAFETY: committed metadata of the span (the caller's), aligned to 32, zeroed at first,
         // which is valid; it stays for ever.
         let head = unsafe { &*head };
-        let (first, count) = cut.slots_of(number as usize);
-        let first = class.span_start(0).wrapping_add(first);
+        let (first, count) = class.span_slots(number as usize);
         Self { class, cut, number, head, first, slot_count: count as u32 }
     }
 
@@ -95,9 +96,9 @@ impl Span {
 
     fn bits(self, word: u32) -> &'static AtomicU64 {
         debug_assert!(word < self.slot_count.div_ceil(u64::BITS));
-        let offset = HEAD_BYTES + word as usize * size_of::<u64>();
-        let place = self.class.span_head(self.number as usize).wrapping_add(offset);
-        // SAFETY: inside the span's metadata (`geometry`), committed, aligned to 8.
+        let place = self.class.span_bits(self.number as usize);
+        let place = place.wrapping_add(word as usize * size_of::<u64>());
+        // SAFETY: inside the span's bits (`geometry`), committed, aligned to 8.
         unsafe { &*place.cast::<AtomicU64>() }
     }
 
@@ -185,5 +186,6 @@ impl Span {
         }
         self.head.free_count.store(0, Ordering::Relaxed);
         self.head.touched.store(0, Ordering::Relaxed);
+        self.head.populated.store(0, Ordering::Relaxed);
     }
 }

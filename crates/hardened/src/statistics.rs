@@ -29,7 +29,7 @@ pub struct Statistics {
 }
 
 /// Gives the memory of spans without live blocks back to the kernel, those of slots that wait with
-/// the calling thread, with none, or in depots too; whether there was any. O(spans).
+/// the calling thread, with none, or in depots too, and pages kept of large blocks; whether there was any. O(spans).
 pub fn trim() -> bool {
     if !is_started() {
         return false;
@@ -39,9 +39,10 @@ pub fn trim() -> bool {
     }
     empty_idle();
     (0..CLASS_COUNT).for_each(bring_depot_back);
+    let is_any = hold(large()).trim();
     // Each of them, whatever the first one says.
     (0..CLASS_COUNT)
-        .fold(false, |is_any, class_index| hold(pool(class_index)).trim(class_index) | is_any)
+        .fold(is_any, |is_any, class_index| hold(pool(class_index)).trim(class_index) | is_any)
 }
 
 /// Counts. O(spans), one lock after the other, so the sums are of no one moment.

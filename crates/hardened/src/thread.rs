@@ -13,7 +13,7 @@ use crate::cache::{Cache, NO_CACHE};
 use crate::class::{self, Layout};
 use crate::depot::Depot;
 use crate::fork::{after_in_child, after_in_parent, before};
-use crate::geometry::{CUTS, SPAN_LOG2};
+use crate::geometry::CUTS;
 use crate::options;
 use crate::pool::pool;
 use crate::random::Seed;
@@ -123,13 +123,10 @@ impl Caches {
         let stage = match reserve_layout() {
             Some(layout) => {
                 class::set(layout, &mut seed);
-                let spans = 1u64 << (layout.class_log2 - SPAN_LOG2);
                 let mut places = layout.depots;
                 for (class_index, cut) in CUTS.iter().enumerate() {
-                    // Anywhere in the first half of the class.
-                    let first = seed.next() % (spans / 2);
-                    let depot = Depot::at(places, cut);
-                    hold(pool(class_index)).begin_at(first as u32, depot);
+                    let first = class::class(class_index).first_span();
+                    hold(pool(class_index)).begin_at(first, Depot::at(places, cut));
                     // SAFETY: at most the end of the mapping, which has them all.
                     places = unsafe { places.add(Layout::depot_bytes(class_index)) };
                 }

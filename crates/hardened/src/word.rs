@@ -53,10 +53,12 @@ impl Word {
         Self(live_state(family) | (bytes_told as u32) << STATE_BITS)
     }
 
-    /// Whether it is a live block of `family`.
+    /// What [`bytes_told`](Self::bytes_told) says, if it is a live block of `family`.
     #[inline(always)]
-    pub(crate) fn is_live_of(self, family: Family) -> bool {
-        (self.0 ^ live_state(family)) & STATE_MASK == 0
+    pub(crate) fn told_if_live_of(self, family: Family) -> Option<usize> {
+        // One subtraction both tells the state and takes it off.
+        let told = self.0.wrapping_sub(live_state(family));
+        (told & STATE_MASK == 0).then_some((told >> STATE_BITS) as usize)
     }
 
     /// Bytes of a live block above its class's least.
@@ -90,7 +92,8 @@ mod tests {
                 let word = Word::live(family, bytes);
                 assert_eq!((word.state(), word.bytes_told()), (State::Live(family), bytes));
                 for other in all {
-                    assert_eq!(word.is_live_of(other), other == family);
+                    let told = (other == family).then_some(bytes);
+                    assert_eq!(word.told_if_live_of(other), told);
                 }
             }
         }
@@ -100,7 +103,7 @@ mod tests {
             (Word::RETIRED, State::Retired),
         ] {
             assert_eq!(word.state(), state);
-            assert!(all.iter().all(|family| !word.is_live_of(*family)));
+            assert!(all.iter().all(|family| word.told_if_live_of(*family).is_none()));
         }
     }
 }

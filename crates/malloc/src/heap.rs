@@ -32,8 +32,6 @@ use crate::sampled_lists::SampledLists;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-pub(crate) use retiring::settle;
-
 /// Bytes of slots that hot classes may take only to have longer lists: a program with many of them
 /// would touch many pages for that.
 const HOT_BUDGET_BYTES: u32 = 32 * 1024;

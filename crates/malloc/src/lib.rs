@@ -52,6 +52,7 @@ mod merge;
 mod nodes;
 mod options;
 mod outbox;
+mod pending;
 mod pool;
 mod pressure;
 mod purge;

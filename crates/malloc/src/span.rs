@@ -287,14 +287,12 @@ impl Span {
         list
     }
 
-    /// Links slots that the bitmap tells of: of pages that are there already, if there are any.
+    /// Links slots that the bitmap tells of: on pages that are there already, if there are any.
     fn harvest(self, wished: usize, is_growing: bool) -> Block {
         let mut list = core::ptr::null_mut();
         let mut taken = self.harvest_pages(wished, true, &mut list);
         if taken == 0 {
-            if is_growing {
-                self.populate_last();
-            }
+            self.populate_last(is_growing);
             taken = self.harvest_pages(wished, false, &mut list);
         }
         debug_assert!(taken > 0, "I2: bits were counted that are not there");
@@ -315,13 +313,16 @@ impl Span {
             }
             let place = bitmap_word(self.index, word);
             let mut bits = place.load(Ordering::Relaxed);
-            if bits == 0 {
-                continue;
-            }
+            let (mut kept, before) = (0, taken);
             while bits != 0 && taken < wished {
                 let bit = bits.ilog2() as usize;
                 bits &= !(1 << bit);
                 let offset = word * WORD_COVERS_BYTES + bit * BIT_BYTES;
+                let end_page = (offset + slot_bytes - 1) / PAGE_UNIT_BYTES;
+                if only_resident && touched >> end_page & 1 == 0 {
+                    kept |= 1 << bit;
+                    continue;
+                }
                 let slot: Block = slice_start(self.index).wrapping_add(offset).cast();
                 // SAFETY: a free slot of ours (I1).
                 unsafe { block::set_next(slot, *list) };
@@ -329,7 +330,10 @@ impl Span {
                 self.note_touched(offset, slot_bytes);
                 taken += 1;
             }
-            place.store(bits, Ordering::Relaxed);
+            if taken == before {
+                continue;
+            }
+            place.store(bits | kept, Ordering::Relaxed);
             if taken == wished {
                 break;
             }
@@ -388,14 +392,22 @@ impl Span {
         self.provide(page, most.min(SLICE_BYTES / PAGE_UNIT_BYTES - page).min(free));
     }
 
-    /// The same for the last slot that the bitmap tells of, which is on a page that was purged, and
-    /// the purged pages before it: all of them are free.
-    fn populate_last(self) {
+    /// The same for the last slot that the bitmap tells of, which has a page that was purged, and
+    /// purged pages before it: all of them are free. Where the class is not growing, no more than
+    /// are there already.
+    fn populate_last(self, is_growing: bool) {
+        let touched = self.touched();
+        let there = touched.count_ones() as usize;
+        let most = if is_growing { POPULATE_PAGES_MAX } else { there.min(POPULATE_PAGES_MAX) };
         let Some(offset) = self.last_free_offset() else { return };
-        let last = (offset + self.geometry().slot_bytes as usize - 1) / PAGE_UNIT_BYTES;
-        let below = self.touched() << (u64::BITS as usize - 1 - last);
-        let count = (below.leading_zeros() as usize).min(last + 1).min(POPULATE_PAGES_MAX);
-        self.provide(last + 1 - count, count);
+        let is_purged = |page: &usize| touched >> page & 1 == 0;
+        let end = (offset + self.geometry().slot_bytes as usize - 1) / PAGE_UNIT_BYTES;
+        let last = if is_purged(&end) { end } else { offset / PAGE_UNIT_BYTES };
+        // Pages between them that are there cost next to nothing.
+        let near = (last + 1).saturating_sub(POPULATE_PAGES_MAX)..=last;
+        if let Some(first) = near.rev().filter(is_purged).take(most).last() {
+            self.provide(first, last + 1 - first);
+        }
     }
 
     /// Where the last slot that the bitmap tells of begins.
@@ -407,7 +419,7 @@ impl Span {
         })
     }
 
-    /// Has the kernel provide `count` pages from `page` on, none of which is there, at once; not
+    /// Has the kernel provide `count` pages from `page` on at once, as far as they are not there; not
     /// while memory is short, and a single one comes by a fault as cheaply.
     fn provide(self, page: usize, count: usize) {
         if count < 2

@@ -5,13 +5,12 @@ use heapwright_sync::atomic::Ordering;
 
 use super::{Entered, HOT_BUDGET_BYTES};
 use crate::block::{self, Block};
-use crate::class_pool::{ClassPool, lock_class};
-use crate::descriptor::{NO_SLICE, PASSIVE, Place};
+use crate::class_pool::lock_class;
+use crate::descriptor::{NO_SLICE, PASSIVE};
 use crate::free::free_all_redirected;
-use crate::merge;
 use crate::nodes::Part;
+use crate::pending::settle;
 use crate::pool::lock;
-use crate::purge;
 use crate::quick::NEVER_ENOUGH;
 use crate::region::slice_of;
 use crate::sampled_lists;
@@ -151,19 +150,6 @@ impl Entered {
         span.links_to_bits();
         settle(&mut pool, span);
     }
-
-    /// Settles the spans that were made passive behind our back.
-    #[cold]
-    pub(super) fn settle_pending(&mut self) {
-        while self.pending != NO_SLICE {
-            let index = self.pending;
-            self.pending = span_list::remove(index, index);
-            let span = Span::at(index);
-            let mut pool = lock_class(span.class_index());
-            span.settle_links();
-            settle(&mut pool, span);
-        }
-    }
 }
 
 /// Whether the used slots of `span`, the current one of its class, are just those in `list`, the
@@ -180,24 +166,4 @@ fn is_all_listed(span: Span, list: Block) -> bool {
         block = unsafe { block::next(block) };
     }
     unseen == 0
-}
-
-/// Lists a span that has just become passive, or gives it back when it is empty.
-pub(crate) fn settle(pool: &mut ClassPool, span: Span) {
-    span.head().heap.store(core::ptr::null_mut(), Ordering::Relaxed);
-    let is_merged = span.place().is_merged();
-    if span.passive_used() == 0 && (!is_merged || merge::thaw(span)) {
-        span.set_place(Place::Packed);
-        lock().give_span(span);
-        return;
-    }
-    if is_merged {
-        span.set_place(Place::Merged);
-        return;
-    }
-    pool.insert(span);
-    if span.head().bit_count.load(Ordering::Relaxed) > 0 {
-        span.head().is_dirty.store(1, Ordering::Relaxed);
-        purge::note_work();
-    }
 }

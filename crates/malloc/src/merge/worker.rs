@@ -23,6 +23,9 @@ use crate::span::PAGE_UNIT_BYTES;
 
 /// Rounds without anything to purge after which a pass is due.
 const QUIET_ROUNDS: u32 = 3;
+/// Rounds, two seconds, after which a heap that was quiet is one that is not: what comes after a
+/// rest is a burst as a rule, which a pass would hold up.
+const BUSY_ROUNDS: u32 = 10;
 /// A heap that is never quiet is looked at this often, and less often when there is nothing to
 /// gain.
 const INTERVAL_NS_MIN: u64 = 2_000_000_000;
@@ -139,15 +142,17 @@ pub(crate) fn forced_interval() -> Option<Duration> {
 
 /// Whether a pass may begin by itself: it is time, or memory is short.
 pub(crate) fn is_due() -> bool {
-    let now_ns = monotonic_ns();
-    if now_ns >= NEXT_NS.load(Ordering::Relaxed) {
-        return true;
-    }
+    monotonic_ns() >= NEXT_NS.load(Ordering::Relaxed) || is_urgent()
+}
+
+/// Whether a pass is due however busy the heap is: memory is short, or a test forces it.
+fn is_urgent() -> bool {
+    let rested_ns = monotonic_ns().saturating_sub(ENDED_NS.load(Ordering::Relaxed));
     if let Some(interval) = forced_interval() {
-        return now_ns >= ENDED_NS.load(Ordering::Relaxed) + interval.as_nanos() as u64;
+        return rested_ns >= interval.as_nanos() as u64;
     }
     PRESSURE.load(Ordering::Relaxed) != 0
-        && now_ns >= ENDED_NS.load(Ordering::Relaxed) + PRESSED_INTERVAL_NS
+        && rested_ns >= PRESSED_INTERVAL_NS
         && PRESSURE.swap(0, Ordering::Relaxed) != 0
 }
 
@@ -176,6 +181,8 @@ pub(crate) struct Merger {
     barrier: Option<Barrier>,
     has_own_descriptors: bool,
     quiet_rounds: u32,
+    /// Rounds since the heap was quiet.
+    busy_rounds: u32,
     /// Whether something was purged since the last pass.
     is_due: bool,
 }
@@ -195,6 +202,7 @@ impl Merger {
             return true;
         }
         self.quiet_rounds = if had_work { 0 } else { self.quiet_rounds.saturating_add(1) };
+        self.busy_rounds = self.busy_rounds.saturating_add(1);
         self.is_due |= had_work;
         if forced_interval().is_some() {
             self.is_due = true;
@@ -203,7 +211,11 @@ impl Merger {
             return false;
         }
         // A heap that is never quiet has passes of its own, further apart.
-        if self.quiet_rounds >= QUIET_ROUNDS || is_due() {
+        let is_quiet = self.quiet_rounds >= QUIET_ROUNDS;
+        if is_quiet || is_urgent() || (self.busy_rounds >= BUSY_ROUNDS && is_due()) {
+            if is_quiet {
+                self.busy_rounds = 0;
+            }
             let merged = self.pass(forced_interval().is_some());
             plan_next(merged);
             // As long as there is something, there may be more: spans become passive one by one.
