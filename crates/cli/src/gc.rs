@@ -1,8 +1,10 @@
-//! `heapwright gc tune`: the settings of a program's collector, by trying them.
+//! `heapwright gc tune`: the settings of a program's collector, by trying them; `gc show`: what its
+//! heaps hold and when it paused.
 
 use crate::console::Console;
 use crate::failure::Failure;
 use clap::{Args, Subcommand, ValueEnum};
+use heapwright_report::CollectorReport;
 use heapwright_tune::{Goal, Options, html, measure, search};
 use std::ffi::OsString;
 use std::fs;
@@ -19,6 +21,19 @@ pub(crate) struct GcOptions {
 enum GcCommand {
     /// Run CMD under many settings and write the best as a file
     Tune(TuneOptions),
+    /// Show snapshots of heaps and logs of collectors: types, dominators, pauses over time
+    Show(ShowOptions),
+}
+
+#[derive(Debug, Args)]
+struct ShowOptions {
+    /// Snapshots (`Snapshot::write_json`), and logs (HEAPWRIGHT_GC_LOG=timeline, with
+    /// HEAPWRIGHT_GC_LOG_FILE)
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where the page goes
+    #[arg(short, long, value_name = "FILE", default_value = "heapwright-gc.html")]
+    output: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +66,34 @@ enum GoalName {
 }
 
 pub(crate) fn run(options: &GcOptions, console: &Console) -> Result<u8, Failure> {
-    let GcCommand::Tune(options) = &options.command;
+    match &options.command {
+        GcCommand::Tune(options) => tune(options, console),
+        GcCommand::Show(options) => show(options, console),
+    }
+}
+
+fn show(options: &ShowOptions, console: &Console) -> Result<u8, Failure> {
+    let mut report = CollectorReport::default();
+    for path in &options.files {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::ours(format!("gc show: {name}: {error}")))?;
+        report
+            .add(&name, &text)
+            .map_err(|error| Failure::ours(format!("gc show: {name}: {error}")))?;
+    }
+    fs::write(&options.output, report.html())
+        .map_err(|error| Failure::unwritable(&options.output, &error))?;
+    if console.json() {
+        console.print_json(&report)?;
+    } else {
+        console.print(&report.to_string())?;
+    }
+    console.message(&format!("wrote {}", options.output.display()));
+    Ok(0)
+}
+
+fn tune(options: &TuneOptions, console: &Console) -> Result<u8, Failure> {
     fs::create_dir_all(&options.output)?;
     let log = options.output.join("runs.log");
     let goal = match options.goal {

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Compare(compare::CompareCommandOptions),
     /// Measure a suite: allocators, collectors, regions, beside their peers
     Bench(bench::BenchOptions),
-    /// Find the settings of a collector: gc tune -- CMD
+    /// Find the settings of a collector: gc tune -- CMD; show heaps and pauses: gc show FILE
     Gc(gc::GcOptions),
     /// Write the HTML report of a recording again
     Report(report::ReportOptions),

@@ -17,14 +17,31 @@ use crate::trace::{Trace, Visitor};
 ///
 /// Writing needs the mutation, which is the barrier:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0061
 /// # use heapwright_gc::*;
 /// fn write<'gc>(cell: &GcCell<Option<Gc<'gc, u32>>>, to: Gc<'gc, u32>) { cell.set(Some(to)) }
 /// ```
 ///
-/// and both have the brand of one heap:
+/// outside of a cell, a field of an object is not written at all:
+///
+/// ```compile_fail,E0594
+/// # use heapwright_gc::*;
+/// #[derive(Trace)]
+/// struct Node<'gc> { next: Option<Gc<'gc, Node<'gc>>> }
+/// fn write<'gc>(node: Gc<'gc, Node<'gc>>) { node.next = Some(node) }
+/// ```
+///
+/// nor do the cells of the standard library, which have no barrier, hold a reference:
 ///
 /// ```compile_fail
+/// # use heapwright_gc::*;
+/// #[derive(Trace)]
+/// struct Node<'gc> { next: std::cell::Cell<Option<Gc<'gc, Node<'gc>>>> }
+/// ```
+///
+/// and cell and mutation have the brand of one heap:
+///
+/// ```compile_fail,E0521
 /// # use heapwright_gc::*;
 /// type One = rootable!['gc => GcCell<Option<Gc<'gc, u32>>>];
 /// let mut a = Heap::<One>::new(Config::default(), |_| GcCell::new(None)).unwrap();

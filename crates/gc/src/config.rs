@@ -60,6 +60,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object on one line.
     Json,
+    /// As [`LogFormat::Json`], with every pause: `heapwright gc show` draws them.
+    Timeline,
 }
 
 /// Above this the extra memory grows with the square root of the live bytes.

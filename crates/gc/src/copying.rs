@@ -19,9 +19,9 @@ use heapwright_sync::{Guard, Lock};
 
 use crate::mark::Rest;
 use crate::memory::Table;
-use crate::model::{Model, Shape};
+use crate::model::Model;
 use crate::object::{Field, ObjectRef, Take, prefetch};
-use crate::relocate::{Ahead, Copier, copy_object};
+use crate::relocate::{Ahead, Copier};
 use crate::remember::Entry;
 use crate::space::{BLOCK_BYTES, BlockSpace, Hole, LINE_BYTES};
 use crate::system::Futex;
@@ -254,24 +254,14 @@ impl<M: Model> Copier<M> {
             Take::Copied(copy) => return copy,
             Take::Lost => return object,
         }
-        let Shape { start, bytes, needs_trace, .. } = M::shape(object);
-        let place = match self.to.take(bytes) {
+        let shape = M::shape(object);
+        let place = match self.to.take(shape.bytes) {
             Some(place) => place,
-            None => self.place_shared(bytes, copying),
+            None => self.place_shared(shape.bytes, copying),
         };
-        // SAFETY: the object's bytes are initialised or padding, and nobody writes them while it is
-        // taken, but for the head, whose writers have to take it; the place is this thread's (K1).
-        unsafe { copy_object(start, place, bytes) };
-        // SAFETY: head and payload lie in the place.
-        let payload = unsafe { place.add(object.address() - start.addr().get()) };
-        // SAFETY: the head was copied with the payload (O1, O2).
-        let copy = unsafe { ObjectRef::new(payload) };
-        object.forward_taken(copy);
-        self.copied_bytes += bytes;
-        if needs_trace {
-            self.grey.push(copy);
-        }
-        copy
+        // SAFETY: the place is this thread's (K1); the object was taken above, and who writes its
+        // head has to take it first.
+        unsafe { self.copy_to(object, shape, place, ObjectRef::forward_taken) }
     }
 
     /// A place for `bytes` from the common room.

@@ -24,7 +24,7 @@ pub(crate) type Invariant<'gc> = PhantomData<fn(&'gc ()) -> &'gc ()>;
 ///
 /// It stays on its thread:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// # use heapwright_gc::*;
 /// fn send<T: Send>(_: T) {}
 /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ()).unwrap();

@@ -16,7 +16,13 @@ use crate::verify::Each;
 use crate::verify::Verifier;
 use crate::{Config, HeapError, Pause, Refusal, Statistics};
 
-/// A garbage-collected heap with one root value of type `R`. It belongs to one thread.
+/// A garbage-collected heap with one root value of type `R`. It belongs to one thread:
+///
+/// ```compile_fail,E0277
+/// # use heapwright_gc::*;
+/// fn send<T: Send>(_: T) {}
+/// send(Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ()).unwrap()); // is not Send
+/// ```
 ///
 /// # Panics
 /// If a payload's destructor panics during a collection, the heap is lost: every later use panics,
@@ -86,7 +92,7 @@ impl<R: ?Sized + for<'gc> Rootable<'gc>> Heap<R> {
     ///
     /// A collection cannot run inside:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0499
     /// # use heapwright_gc::*;
     /// let mut heap = Heap::<rootable!['gc => ()]>::new(Config::default(), |_| ()).unwrap();
     /// heap.mutate(|_, _| heap.collect());

@@ -8,24 +8,18 @@ use crate::system::{Fd, OpenFlags, env_var, monotonic_ns, thread_cpu_ns, write_a
 use crate::config::LogFormat;
 use crate::memory::Table;
 use crate::model::Model;
-use crate::pauses::{minimum_utilisation, percentile_ns};
+use crate::pauses::{Pause, minimum_utilisation, percentile_ns};
 use crate::plan::Common;
 
 /// Windows of the utilisation in milliseconds.
 const WINDOWS_MS: [u64; 5] = [1, 5, 10, 20, 100];
 
-/// A line in the making; what does not fit is left out.
-struct Line {
-    bytes: [u8; 1024],
-    len: usize,
-}
+/// A line in the making; what there is no memory for is left out.
+struct Line(Table<u8>);
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
+        text.bytes().try_for_each(|byte| self.0.try_push(byte)).map_err(|_| fmt::Error)
     }
 }
 
@@ -35,11 +29,11 @@ pub(crate) fn write<M: Model>(common: &Common<M>, begin_ns: u64, begin_cpu_ns: u
     if common.config.log == LogFormat::Off {
         return;
     }
-    let mut line = Line { bytes: [0; 1024], len: 0 };
-    // The line is long enough for any numbers; a torn one is better than none.
+    let mut line = Line(Table::new());
+    // A torn one is better than none.
     let _ = line_of(&mut line, common, begin_ns, begin_cpu_ns);
     // Nobody to tell when the file or standard error cannot be written.
-    let bytes = &line.bytes[..line.len];
+    let bytes = line.0.as_slice();
     let _ = match env_var("HEAPWRIGHT_GC_LOG_FILE").map(|path| Fd::open(path, OpenFlags::Append)) {
         Some(Ok(file)) => write_all(&file, bytes),
         _ => write_all(&Fd::STDERR, bytes),
@@ -71,7 +65,8 @@ fn line_of<M: Model>(
     let lower_bound = cpu_s / (cpu_s - paused_s).max(1e-9);
     let peak_mib = statistics.occupied_bytes_max as f64 / (1 << 20) as f64;
     let name = common.config.collector.name();
-    let is_json = common.config.log == LogFormat::Json;
+    let has_timeline = common.config.log == LogFormat::Timeline;
+    let is_json = has_timeline || common.config.log == LogFormat::Json;
     if is_json {
         write!(
             line,
@@ -105,11 +100,29 @@ fn line_of<M: Model>(
         }
     }
     if is_json {
-        return line.write_str("}}\n");
+        line.write_str("}")?;
+        if has_timeline {
+            write_timeline(line, common.pauses.as_slice(), begin_ns)?;
+        }
+        return line.write_str("}\n");
     }
     if statistics.goal_conflicts > 0 {
         let count = statistics.goal_conflicts;
         write!(line, "; the pause target won over the throughput goal {count} times")?;
     }
     line.write_str("\n")
+}
+
+/// Every pause: what ran, milliseconds from the making of the heap to its begin, and what it took of
+/// wall and of CPU time.
+fn write_timeline(line: &mut Line, pauses: &[Pause], begin_ns: u64) -> fmt::Result {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    line.write_str(",\"timeline\":[")?;
+    for (index, pause) in pauses.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let begin = ms(pause.begin_ns.saturating_sub(begin_ns));
+        let (wall, cpu) = (ms(pause.wall_ns), ms(pause.cpu_ns));
+        write!(line, "{comma}[\"{}\",{begin:.3},{wall:.3},{cpu:.3}]", pause.kind.name())?;
+    }
+    line.write_str("]")
 }

@@ -150,19 +150,38 @@ impl<M: Model> Copier<M> {
         if let Some(copying) = self.copying {
             return self.copy_shared(object, copying);
         }
-        let Shape { start, bytes, needs_trace, .. } = M::shape(object);
-        let place = match self.to.take(bytes) {
+        let shape = M::shape(object);
+        let place = match self.to.take(shape.bytes) {
             Some(place) => place,
-            None => self.place_slow(bytes),
+            None => self.place_slow(shape.bytes),
         };
-        // SAFETY: `bytes` of the old object are initialised or padding, and the place is unused
-        // memory of that size elsewhere.
+        // SAFETY: the place is unused memory of that size elsewhere, and one thread copies.
+        unsafe { self.copy_to(object, shape, place, ObjectRef::forward_to) }
+    }
+
+    /// Copies `object` to `place`, leaves its new address by `forward`, and takes the copy for one
+    /// whose fields have to be visited.
+    ///
+    /// # Safety
+    /// - `place` is unused memory of the shape's size, which is this copier's and holds no part of
+    ///   the object.
+    /// - Nobody writes the object but for its head, which is written by those only that take it.
+    #[inline]
+    pub(crate) unsafe fn copy_to(
+        &mut self,
+        object: ObjectRef,
+        Shape { start, bytes, needs_trace, .. }: Shape,
+        place: NonNull<u8>,
+        forward: impl FnOnce(ObjectRef, ObjectRef),
+    ) -> ObjectRef {
+        // SAFETY: `bytes` of the old object are initialised or padding; the rest is the caller's
+        // promise.
         unsafe { copy_object(start, place, bytes) };
         // SAFETY: head and payload lie in the place.
         let payload = unsafe { place.add(object.address() - start.addr().get()) };
         // SAFETY: the head was copied with the payload (O1, O2).
         let copy = unsafe { ObjectRef::new(payload) };
-        object.forward_to(copy);
+        forward(object, copy);
         self.copied_bytes += bytes;
         if needs_trace {
             self.grey.push(copy);
@@ -202,7 +221,7 @@ impl<M: Model> Copier<M> {
 /// # Safety
 /// - `bytes`, a multiple of 8, may be read from `from` and written to `to`, and do not overlap.
 #[inline]
-pub(crate) unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+unsafe fn copy_object(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
     macro_rules! sizes {
         ($($words:literal)*) => {
             match bytes {

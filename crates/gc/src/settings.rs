@@ -113,6 +113,7 @@ impl Config {
                 self.log = match value {
                     "text" => LogFormat::Text,
                     "json" => LogFormat::Json,
+                    "timeline" => LogFormat::Timeline,
                     "off" => LogFormat::Off,
                     _ => return Err(wrong),
                 }

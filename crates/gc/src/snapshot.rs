@@ -8,7 +8,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use crate::Heap;
 use crate::root::Rootable;
@@ -122,12 +122,11 @@ impl Snapshot {
         out.write_str("{\"objects\":[")?;
         for (index, object) in self.objects.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            // Names of Rust types have neither quotes nor backslashes.
             write!(
                 out,
                 "{comma}{{\"type\":\"{}\",\"array\":{},\"bytes\":{},\"retained_bytes\":{},\
                  \"dominator\":{},\"references\":{:?}}}",
-                object.type_name,
+                JsonText(object.type_name),
                 object.is_array,
                 object.bytes,
                 object.retained_bytes,
@@ -139,6 +138,7 @@ impl Snapshot {
         for (index, ((name, is_array), one)) in self.types().into_iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             let SnapshotType { count, bytes } = one;
+            let name = JsonText(name);
             write!(
                 out,
                 "{comma}{{\"type\":\"{name}\",\"array\":{is_array},\"count\":{count},\
@@ -210,6 +210,19 @@ impl Snapshot {
             }
         }
         order
+    }
+}
+
+/// The name of a type inside quotes; one with a `char` as parameter can have quotes of its own.
+struct JsonText(&'static str);
+
+impl fmt::Display for JsonText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|one| match one {
+            '"' | '\\' => write!(f, "\\{one}"),
+            _ if one < ' ' => write!(f, "\\u{:04x}", u32::from(one)),
+            _ => f.write_char(one),
+        })
     }
 }
 

@@ -24,7 +24,7 @@ pub trait Visitor: sealed::Sealed {
 ///
 /// A traced type has no `Drop` of its own:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0119
 /// # use heapwright_gc::Trace;
 /// #[derive(Trace)]
 /// struct Guarded(u32);
@@ -33,7 +33,7 @@ pub trait Visitor: sealed::Sealed {
 ///
 /// Every field is traced, or the derive does not compile:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// # use heapwright_gc::Trace;
 /// #[derive(Trace)]
 /// struct Shared(std::rc::Rc<u32>); // in a `Static` it would be accepted

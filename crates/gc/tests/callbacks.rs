@@ -1,9 +1,11 @@
 //! The program's code inside collections: what traces panics, helpers really trace, finalisers
 //! allocate up to the limit, and a heap goes with all its roots alive.
 
+mod collecting;
+
+use collecting::COLLECTORS;
 use heapwright_gc::{
-    Collector, Config, DynamicRoot, Finalise, Gc, GcCell, Heap, Mutation, Static, Trace, Visitor,
-    rootable,
+    Config, DynamicRoot, Finalise, Gc, GcCell, Heap, Mutation, Static, Trace, Visitor, rootable,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -12,14 +14,6 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
-
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 
 thread_local! {
     /// Whether the next visits on this thread panic.

@@ -1,25 +1,14 @@
 //! Faults and extremes: the limit, panics, deep and large structures, heaps that go early.
 
-use heapwright_gc::{
-    Collector, Config, DynamicRoot, Gc, GcCell, Heap, LimitReached, Static, Trace, rootable,
-};
+mod collecting;
+mod list;
+
+use collecting::COLLECTORS;
+use heapwright_gc::{Config, DynamicRoot, Gc, GcCell, Heap, LimitReached, Static, rootable};
+use list::Node;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
-
-#[derive(Trace)]
-struct Node<'gc> {
-    value: u64,
-    next: GcCell<Option<Gc<'gc, Node<'gc>>>>,
-}
 
 type List = rootable!['gc => GcCell<Option<Gc<'gc, Node<'gc>>>>];
 

@@ -1,20 +1,14 @@
 //! Finalisers, identity, pinned objects and external bytes on every collector.
 
+mod collecting;
+
+use collecting::COLLECTORS;
 use heapwright_gc::{
-    Collector, Config, External, Finalise, Gc, GcCell, GcWeak, Heap, Mutation, Static, Trace,
-    rootable,
+    Config, External, Finalise, Gc, GcCell, GcWeak, Heap, Mutation, Static, Trace, rootable,
 };
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 
 type Link<'gc> = Option<Gc<'gc, File<'gc>>>;
 

@@ -1,18 +1,15 @@
 //! No heap holds more than its limit, whatever the program does and whatever the collector copies.
 
+mod collecting;
+
+use collecting::COLLECTORS;
 use heapwright_gc::{
     Collector, Config, External, Gc, GcCell, Heap, LimitReached, Mutation, Trace, rootable,
 };
+use heapwright_testkit::Random;
 
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 const LIMITS_BYTES: [usize; 2] = [1 << 20, 4 << 20];
-const SLOTS: usize = 256;
+const SLOTS: u64 = 256;
 
 #[derive(Trace)]
 struct Block<'gc> {
@@ -23,30 +20,20 @@ struct Block<'gc> {
 type Slot<'gc> = GcCell<Option<Gc<'gc, Block<'gc>>>>;
 type Table = rootable!['gc => GcCell<Option<Gc<'gc, [Slot<'gc>]>>>];
 
-/// A linear congruential generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % bound
-    }
-}
-
 /// Puts a chain of a few blocks into a slot: small ones, those of several lines and large ones.
 fn push<'gc>(
     mu: &Mutation<'gc>,
     slots: &[Slot<'gc>],
     random: &mut Random,
 ) -> Result<(), LimitReached> {
-    let slot = &slots[random.below(SLOTS)];
+    let slot = &slots[random.below(SLOTS) as usize];
     for _ in 0..1 + random.below(20) {
         let words = match random.below(40) {
             0 => 1 + random.below(8 << 10),
             1..10 => 20 + random.below(500),
             _ => 1 + random.below(10),
         };
-        let words = mu.alloc_slice(words, |index| Ok(index as u64))?;
+        let words = mu.alloc_slice(words as usize, |index| Ok(index as u64))?;
         let next = GcCell::new(if random.below(4) == 0 { slot.get() } else { None });
         slot.set(mu, Some(mu.alloc(Block { words, next })?));
     }
@@ -58,16 +45,16 @@ fn refusals(collector: Collector, limit_bytes: usize, seed: u64) -> u64 {
     let config = Config { limit_bytes, verify: false, ..Config::with(collector) };
     let mut heap = Heap::<Table>::new(config, |_| GcCell::new(None)).expect("addresses");
     heap.mutate(|mu, root| {
-        root.set(mu, mu.alloc_slice(SLOTS, |_| Ok(GcCell::new(None))).ok());
+        root.set(mu, mu.alloc_slice(SLOTS as usize, |_| Ok(GcCell::new(None))).ok());
     });
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut outside: Vec<External> = Vec::new();
     let steps = limit_bytes >> 10;
     for step in 0..steps {
         let refused = heap.mutate(|mu, root| {
             let slots = root.get().expect("was stored");
-            if random.below(20) == 0 {
-                outside.extend(mu.external(random.below(limit_bytes / 32)));
+            if random.below(10) == 0 {
+                outside.extend(mu.external(random.below(limit_bytes as u64 / 32) as usize));
             }
             push(mu, &slots, &mut random).is_err()
         });
@@ -81,7 +68,9 @@ fn refusals(collector: Collector, limit_bytes: usize, seed: u64) -> u64 {
             outside.truncate(outside.len() / 2);
             heap.mutate(|mu, root| {
                 let slots = root.get().expect("was stored");
-                (0..SLOTS / 4).for_each(|_| slots[random.below(SLOTS)].set(mu, None));
+                for _ in 0..SLOTS / 4 {
+                    slots[random.below(SLOTS) as usize].set(mu, None);
+                }
             });
         }
     }

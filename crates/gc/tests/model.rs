@@ -8,14 +8,6 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-const COLLECTORS: [Collector; 6] = [
-    Collector::Null,
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 const FIELDS: usize = 3;
 const GLOBALS: usize = 8;
 
@@ -361,7 +353,7 @@ fn run(config: &Config, source: Source, steps: u64) {
 
 #[test]
 fn random_programs_agree_with_the_model_on_every_collector() {
-    for collector in COLLECTORS {
+    for collector in Collector::ALL {
         for seed in 0..4 {
             let config = Config {
                 trigger_bytes_min: 96 << 10,
@@ -379,7 +371,7 @@ fn random_programs_agree_with_the_model_on_every_collector() {
 
 #[test]
 fn a_collection_after_every_mutation_changes_nothing() {
-    for collector in COLLECTORS {
+    for collector in Collector::ALL {
         for seed in 100..103 {
             // Whoever follows a reference to an old place ends the process.
             let config = Config {
@@ -418,7 +410,7 @@ fn corpus() -> Vec<Vec<u8>> {
 #[test]
 fn programs_of_operation_bytes_agree_with_the_model() {
     for (index, bytes) in corpus().into_iter().enumerate() {
-        for collector in COLLECTORS {
+        for collector in Collector::ALL {
             let config = Config {
                 trigger_bytes_min: 32 << 10,
                 growth_percent: 120,
@@ -441,7 +433,7 @@ fn long_tier_random_operation_bytes() {
     for seed in 0..2_000 {
         let mut random = Random::new(seed);
         let bytes: Vec<u8> = (0..20_000).map(|_| random.below(256) as u8).collect();
-        for collector in COLLECTORS {
+        for collector in Collector::ALL {
             let config = Config {
                 trigger_bytes_min: 64 << 10,
                 limit_bytes: 256 << 20,

@@ -1,31 +1,20 @@
 //! What the kernel refuses, forks, and threads that end with a heap.
 
-use heapwright_gc::{
-    Collector, Config, Gc, GcCell, Heap, HeapError, LimitReached, Trace, rootable,
-};
+mod collecting;
+mod list;
+
+use collecting::COLLECTORS;
+use heapwright_gc::{Config, Gc, GcCell, Heap, HeapError, LimitReached, rootable};
+use list::Node;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::rc::Rc;
 
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
+type List = rootable!['gc => GcCell<Option<Gc<'gc, Node<'gc>>>>];
 /// Tells the test below that it is the child, and how much address space it has left, in KiB.
 const ROOM_KIB: &str = "HEAPWRIGHT_GC_TEST_ROOM_KIB";
-
-#[derive(Trace)]
-struct Node<'gc> {
-    value: u64,
-    next: GcCell<Option<Gc<'gc, Node<'gc>>>>,
-}
-
-type List = rootable!['gc => GcCell<Option<Gc<'gc, Node<'gc>>>>];
 
 fn fill(heap: &mut Heap<List>, count: u64) -> Result<(), LimitReached> {
     for value in 0..count {

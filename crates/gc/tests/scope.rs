@@ -1,23 +1,14 @@
 //! Handle scopes on every collector, with a collection at every safepoint.
 
-use heapwright_gc::{Collector, Config, Gc, GcCell, Heap, LimitReached, Local, Trace, rootable};
+mod collecting;
+mod list;
+
+use collecting::COLLECTORS;
+use heapwright_gc::{Collector, Config, GcCell, Heap, LimitReached, Local, rootable};
+use list::Node;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
-
-#[derive(Trace)]
-struct Pair<'gc> {
-    value: u64,
-    next: GcCell<Option<Gc<'gc, Pair<'gc>>>>,
-}
-
-type Held = rootable!['gc => Pair<'gc>];
+type Held = rootable!['gc => Node<'gc>];
 type Root = rootable!['gc => ()];
 
 fn heap(collector: Collector) -> Heap<Root> {
@@ -30,20 +21,20 @@ fn handles_follow_their_objects_and_end_with_their_scope() {
         let mut heap = heap(collector);
         let sum = heap.scope(|scope| {
             let mut list: Local<'_, Held> = scope.mutate(|mu, (), locals| {
-                locals.keep(mu.alloc(Pair { value: 0, next: GcCell::new(None) })?)
+                locals.keep(mu.alloc(Node { value: 0, next: GcCell::new(None) })?)
             })?;
             let first = list;
             for value in 1..50 {
                 let before = list;
                 list = scope.mutate(|mu, (), locals| {
                     let next = GcCell::new(Some(before.get(mu)));
-                    locals.keep(mu.alloc(Pair { value, next })?)
+                    locals.keep(mu.alloc(Node { value, next })?)
                 })?;
                 // An inner scope sees the outer handles, and its own go with it.
                 scope.scope(|inner| {
                     let temporary: Local<'_, Held> = inner.mutate(|mu, (), locals| {
                         let next = GcCell::new(Some(list.get(mu)));
-                        locals.keep(mu.alloc(Pair { value: 1000, next })?)
+                        locals.keep(mu.alloc(Node { value: 1000, next })?)
                     })?;
                     inner.mutate(|mu, (), _| {
                         let found = temporary.get(mu).next.get().expect("was linked");
@@ -72,7 +63,7 @@ fn a_panic_ends_the_scopes_that_it_leaves() {
         heap.scope(|scope| {
             scope.scope(|inner| {
                 let _kept: Local<'_, Held> = inner.mutate(|mu, (), locals| {
-                    let pair = mu.alloc(Pair { value: 1, next: GcCell::new(None) });
+                    let pair = mu.alloc(Node { value: 1, next: GcCell::new(None) });
                     locals.keep(pair.expect("room")).expect("room")
                 });
                 panic!("inside");
@@ -89,7 +80,7 @@ fn a_handle_is_refused_by_another_heap() {
     let (mut one, mut other) = (heap(Collector::Semispace), heap(Collector::Semispace));
     one.scope(|scope| {
         let local: Local<'_, Held> = scope.mutate(|mu, (), locals| {
-            let pair = mu.alloc(Pair { value: 1, next: GcCell::new(None) });
+            let pair = mu.alloc(Node { value: 1, next: GcCell::new(None) });
             locals.keep(pair.expect("room")).expect("room")
         });
         let taken = catch_unwind(AssertUnwindSafe(|| other.mutate(|mu, ()| local.get(mu).value)));

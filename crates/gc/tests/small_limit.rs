@@ -1,17 +1,12 @@
 //! Heaps of a megabyte or two: at any limit an allocation is refused, and nothing else happens.
 //! Objects of more than a line find room in old blocks that are partly used.
 
+mod collecting;
+
+use collecting::COLLECTORS;
 use heapwright_gc::{
     Collector, Config, Gc, GcCell, Heap, LimitReached, Statistics, Trace, rootable,
 };
-
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 
 /// Some four lines of a block.
 #[derive(Trace)]

@@ -1,16 +1,11 @@
 //! Weak references and ephemerons on every collector.
 
+mod collecting;
+
+use collecting::COLLECTORS;
 use heapwright_gc::{
     Collector, Config, Ephemeron, Gc, GcCell, GcWeak, Heap, Trace, WeakMap, rootable,
 };
-
-const COLLECTORS: [Collector; 5] = [
-    Collector::MarkSweep,
-    Collector::MarkCompact,
-    Collector::Semispace,
-    Collector::Generational,
-    Collector::Incremental,
-];
 
 #[derive(Trace)]
 struct Node<'gc> {

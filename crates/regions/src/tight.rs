@@ -1,7 +1,10 @@
 //! A heap that wastes next to nothing: no headers, exact lengths, free neighbours joined at once.
 //!
-//! Free blocks lie in lists by length, in 32 steps per doubling; whether a neighbour is free is
+//! Free blocks lie in lists by length, in 64 steps per doubling; whether a neighbour is free is
 //! told by one bit for each 16 bytes, out of band. A block in use has no bookkeeping at all.
+//!
+//! Offsets are bytes from the heap's start. The lists' heads lie behind the memory, so that a head
+//! is named like a block, and a block is put in and taken out without asking what is beside it.
 //!
 //! # Invariants
 //! design/regions.md#T1 to design/regions.md#T4.
@@ -23,24 +26,28 @@ use crate::buddy::take;
 const GRANULE_BYTES: usize = 16;
 /// What the first granule is aligned to, and so the largest alignment.
 const BASE_ALIGN: usize = 4096;
-const STEPS_LOG2: u32 = 5;
+const STEPS_LOG2: u32 = 6;
+/// Lists of a row, and bits of the word that tells which of them have blocks.
 const STEPS: usize = 1 << STEPS_LOG2;
-/// Doublings of the length that have lists, after the first 31 lengths.
-const DOUBLING_COUNT: usize = 24;
-const LIST_COUNT: usize = STEPS * (DOUBLING_COUNT + 1);
-/// The longest heap: 4 GiB.
-const GRANULES_MAX: usize = 1 << (STEPS_LOG2 as usize + DOUBLING_COUNT - 1);
+/// What lengths count above, so that the first row has a list for each one of less.
+const BIAS_BYTES: usize = GRANULE_BYTES << STEPS_LOG2;
+/// The row whose lists are a granule apart, and one more than that for lengths up to 4 GiB.
+const ROW_MIN: usize = GRANULE_BYTES.ilog2() as usize;
+const ROW_END: usize = (u32::BITS - STEPS_LOG2) as usize + 1;
+/// The longest heap: offsets of it and of the heads behind it fit 32 bits.
+const HEAP_BYTES_MAX: usize = (4 << 30) - (16 << 10);
+const _: () = assert!(HEAP_BYTES_MAX + ROW_END * STEPS * HEAD_BYTES <= 1 << u32::BITS);
 /// Blocks of a request's own list that are looked at.
 const LOOKS_MAX: usize = 8;
-const NIL: u32 = u32::MAX;
-/// What is before the first block of a list: the list, marked so. No granule has that number.
-const HEAD: u32 = 1 << 31;
-const _: () = assert!(LIST_COUNT < GRANULES_MAX && GRANULES_MAX < HEAD as usize);
-/// Words of a free block's first granule, and of its last one.
-const NEXT: usize = 0;
-const PREV: usize = 1;
-const LENGTH: usize = 2;
-const LENGTH_AT_END: usize = 3;
+/// Offsets of the words of a free block's first granule, and of its last one's.
+const NEXT: u32 = 0;
+const PREV: u32 = 4;
+const LENGTH: u32 = 8;
+const LENGTH_AT_END: u32 = 12;
+/// A head has the first two.
+const HEAD_BYTES: usize = 8;
+/// From where the head of row 0 and step 0 would be to the first that is.
+const FIRST_HEAD_BYTES: u32 = ((ROW_MIN * STEPS + STEPS) * HEAD_BYTES) as u32;
 
 /// A fixed range of memory in blocks of any size with the least waste, for one thread.
 ///
@@ -64,44 +71,70 @@ const LENGTH_AT_END: usize = 3;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Tight<B: Backing, C: Counts = NoCounts> {
-    base: NonNull<u8>,
-    bits: NonNull<u64>,
-    granule_count: u32,
-    free_granules: Cell<u32>,
-    /// Bit `d`: a list of doubling `d` has blocks.
-    doublings: Cell<u32>,
-    /// Bit `s` of `[d]`: list `d * 32 + s` has blocks.
-    steps: [Cell<u32>; DOUBLING_COUNT + 1],
-    lists: [Cell<u32>; LIST_COUNT],
-    /// Written instead of a block that is not there, never read.
-    nowhere: Cell<u32>,
-    memory: Extent,
-    table: Extent,
+    ground: Ground,
+    free_bytes: Cell<usize>,
+    /// Bit `r`: a list of row `r` may have blocks. Where none has, a search takes the bit away.
+    rows: Cell<u32>,
+    /// Bit `s` of `[r]`: the list of row `r` and step `64 + s` has blocks.
+    lists: [Cell<u64>; ROW_END],
+    extent: Extent,
     counts: C,
     backing: B,
 }
 
-// SAFETY: both extents belong to this value alone; blocks are raw pointers.
+/// Where the words of free blocks and heads are, and the bits. Copied to where it is used: what is
+/// written through it then does not make the compiler read it again.
+#[derive(Clone, Copy, Debug)]
+struct Ground {
+    /// First byte of the memory; its provenance covers the heads and the bits behind it.
+    base: NonNull<u8>,
+    /// A bit for each granule, behind a word of zeros; no granule has the last of them.
+    bits: NonNull<u64>,
+    memory_bytes: u32,
+    /// Where the head of row 0 and step 0 would be, modulo 4 GiB.
+    head_zero: u32,
+}
+
+// SAFETY: the extent belongs to this value alone; blocks are raw pointers.
 unsafe impl<B: Backing + Send, C: Counts + Send> Send for Tight<B, C> {}
 
-/// The list for a length, and the first list all of whose blocks are at least that long.
-#[inline]
-const fn lists_of(length: u32) -> (usize, usize) {
-    if length < STEPS as u32 {
-        return (length as usize, length as usize);
+/// Which list. Its blocks' lengths, and [`BIAS_BYTES`], are `step << row` and less than the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct List {
+    row: usize,
+    /// From 64 to 127: as the place of a bit in a word, from 0.
+    step: usize,
+}
+
+impl List {
+    /// How many lists are before it.
+    const fn number(self) -> usize {
+        self.row * STEPS + self.step - (ROW_MIN * STEPS + STEPS)
     }
-    let log2 = length.ilog2();
-    let step = (length >> (log2 - STEPS_LOG2)) as usize;
-    let list = (((log2 - STEPS_LOG2) as usize) << STEPS_LOG2) + step;
-    let exact = length & ((1 << (log2 - STEPS_LOG2)) - 1) == 0;
-    (list, if exact { list } else { list + 1 })
+
+    /// Its bit in the word of its row.
+    #[inline(always)]
+    const fn bit(self) -> u64 {
+        1u64.wrapping_shl(self.step as u32)
+    }
+}
+
+/// The list of a length, and how far above the shortest one of that list it may be.
+#[inline(always)]
+const fn list_of(bytes: usize) -> (List, usize) {
+    let biased = bytes + BIAS_BYTES;
+    // As `ilog2`, in one instruction where there is one for the highest bit.
+    let row = ((biased.leading_zeros() ^ (usize::BITS - 1)) - STEPS_LOG2) as usize;
+    (List { row, step: biased >> row }, biased & ((1 << row) - 1))
 }
 
 impl<B: Backing> Tight<B, NoCounts> {
-    /// A heap of `bytes`, all taken now; the table beside it takes 0.8 % more.
+    /// A heap of `bytes`, all taken now; the tables behind it take 0.8 % more, and 8 bytes a list:
+    /// some 500 for each doubling of the length above 1 KiB.
     ///
     /// # Errors
-    /// What the backing says; [`AllocError::Unfit`] for less than 16 bytes or more than 4 GiB.
+    /// What the backing says; [`AllocError::Unfit`] for less than 16 bytes or more than 4 GiB less
+    /// 16 KiB.
     pub fn new_in(backing: B, bytes: usize) -> Result<Self, AllocError> {
         Self::counted_in(backing, bytes, NoCounts)
     }
@@ -113,46 +146,43 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     /// # Errors
     /// As there.
     pub fn counted_in(backing: B, bytes: usize, counts: C) -> Result<Self, AllocError> {
-        let granule_count = bytes / GRANULE_BYTES;
-        if granule_count == 0 || granule_count > GRANULES_MAX {
+        let memory_bytes = bytes & !(GRANULE_BYTES - 1);
+        if memory_bytes == 0 || memory_bytes > HEAP_BYTES_MAX {
             return Err(AllocError::Unfit {
                 requested_bytes: bytes,
                 align_bytes: GRANULE_BYTES,
-                largest_bytes: GRANULES_MAX * GRANULE_BYTES,
+                largest_bytes: HEAP_BYTES_MAX,
             });
         }
-        let words = granule_count.div_ceil(64);
-        let table = take(&backing, words * size_of::<u64>(), align_of::<u64>())?;
+        let heads_bytes = (list_of(memory_bytes).0.number() + 1) * HEAD_BYTES;
+        let word_count = (memory_bytes / GRANULE_BYTES) / u64::BITS as usize + 2;
+        let bits_at = memory_bytes + heads_bytes;
         // A heap of less than a page is aligned to what it can hold.
         let align = BASE_ALIGN.min(bytes.next_power_of_two()).max(GRANULE_BYTES);
-        let memory = match take(&backing, granule_count * GRANULE_BYTES, align) {
-            Ok(memory) => memory,
-            Err(error) => {
-                // SAFETY: taken above, unused.
-                unsafe { backing.release(table) };
-                return Err(error);
-            }
-        };
-        let bits = table.start.cast::<u64>();
-        // SAFETY: that many words were committed, aligned for them.
-        unsafe { bits.write_bytes(0, words) };
+        let extent = take(&backing, bits_at + word_count * size_of::<u64>(), align)?;
+        // SAFETY: inside the extent, which was made that long.
+        let bits = unsafe { extent.start.add(bits_at) }.cast::<u64>();
+        // SAFETY: that many words are committed there, aligned like heads.
+        unsafe { bits.write_bytes(0, word_count) };
+        let head_zero = (memory_bytes as u32).wrapping_sub(FIRST_HEAD_BYTES);
+        let ground =
+            Ground { base: extent.start, bits, memory_bytes: memory_bytes as u32, head_zero };
         let heap = Self {
-            base: memory.start,
-            bits,
-            granule_count: granule_count as u32,
-            free_granules: Cell::new(0),
-            doublings: Cell::new(0),
-            steps: [const { Cell::new(0) }; DOUBLING_COUNT + 1],
-            lists: [const { Cell::new(NIL) }; LIST_COUNT],
-            nowhere: Cell::new(0),
-            memory,
-            table,
+            ground,
+            free_bytes: Cell::new(memory_bytes),
+            rows: Cell::new(0),
+            lists: [const { Cell::new(0) }; ROW_END],
+            extent,
             counts,
             backing,
         };
-        heap.link(0, granule_count as u32);
-        heap.set_bit(0, true);
-        heap.set_bit(granule_count as u32 - 1, true);
+        for head in (memory_bytes..bits_at).step_by(HEAD_BYTES) {
+            ground.set_word(head as u32, NEXT, head as u32);
+            ground.set_word(head as u32, PREV, head as u32);
+        }
+        heap.link(ground, 0, ground.memory_bytes);
+        ground.set_bit(0, true);
+        ground.set_bit_before(ground.memory_bytes, true);
         heap.check();
         Ok(heap)
     }
@@ -170,130 +200,155 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     #[inline]
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let length = length_of(layout);
-        match self.place(layout, length) {
-            Some(start) => {
-                self.counts.on_alloc(layout.size(), length * GRANULE_BYTES);
-                Ok(self.at(start))
+        let block = match layout.align() <= GRANULE_BYTES {
+            true => self.alloc(length),
+            false => self.alloc_aligned(layout, length),
+        };
+        match block {
+            Some(block) => {
+                self.counts.on_alloc(layout.size(), length);
+                Ok(block)
             }
             None => Err(self.refusal(layout)),
         }
     }
 
-    #[inline]
-    fn place(&self, layout: Layout, length: usize) -> Option<u32> {
-        if layout.align() > GRANULE_BYTES {
-            return self.alloc_aligned(layout, length);
-        }
-        self.find(length).map(|(start, has)| self.cut(start, has, start, length))
+    #[inline(never)]
+    fn alloc(&self, length: usize) -> Option<NonNull<u8>> {
+        let ground = self.ground;
+        let (start, has) = self.find(ground, length)?;
+        Some(self.cut(ground, start, has, length as u32))
     }
 
     #[inline(never)]
-    fn alloc_aligned(&self, layout: Layout, length: usize) -> Option<u32> {
+    fn alloc_aligned(&self, layout: Layout, length: usize) -> Option<NonNull<u8>> {
         if layout.align() > BASE_ALIGN {
             return None;
         }
-        let unit = layout.align() / GRANULE_BYTES;
-        let (start, has) = self.find(length.checked_add(unit - 1)?)?;
-        let address = self.at(start).as_ptr().addr();
-        let skip = (address.wrapping_neg() & (layout.align() - 1)) / GRANULE_BYTES;
-        Some(self.cut(start, has, start + skip as u32, length))
+        let ground = self.ground;
+        let (start, has) =
+            self.find(ground, length.checked_add(layout.align() - GRANULE_BYTES)?)?;
+        // The last place that is aligned; what is behind it is free again.
+        let last = ground.base.as_ptr().addr() + (start + has) as usize - length;
+        let behind = (last & (layout.align() - 1)) as u32;
+        if behind > 0 {
+            let end = start + has - behind;
+            self.link(ground, end, behind);
+            ground.set_bit(end, true);
+        }
+        Some(self.cut(ground, start, has - behind, length as u32))
     }
 
     #[cold]
+    #[inline(never)]
     fn refusal(&self, layout: Layout) -> AllocError {
         self.counts.on_failure();
-        let capacity_bytes = self.granule_count as usize * GRANULE_BYTES;
+        let capacity_bytes = self.ground.memory_bytes as usize;
         AllocError::of_heap(layout, BASE_ALIGN, capacity_bytes, || self.largest_free_bytes())
     }
 
-    /// A free block of at least `length` granules, off its list but with its bits; and how long it
-    /// is.
-    #[inline]
-    fn find(&self, length: usize) -> Option<(u32, u32)> {
-        let length = u32::try_from(length).ok().filter(|length| *length <= self.granule_count)?;
-        let (own, least) = lists_of(length);
-        if own != least {
+    /// A free block of at least `length` bytes, off its list but with its bits; and how long it is.
+    #[inline(always)]
+    fn find(&self, ground: Ground, length: usize) -> Option<(u32, u32)> {
+        if length > ground.memory_bytes as usize {
+            return None;
+        }
+        let (own, above) = list_of(length);
+        let mut long_enough = u64::MAX.wrapping_shl(own.step as u32);
+        if above != 0 {
             // Blocks of this list may be too short; a block that just fits is worth some looks.
-            let mut next = self.lists[own].get();
+            let head = ground.head(own);
+            let mut next = ground.word(head, NEXT);
             for _ in 0..LOOKS_MAX {
-                if next == NIL {
+                if next == head {
                     break;
                 }
-                let has = self.word(next, LENGTH);
-                if has >= length {
-                    self.unlink(next, has);
+                let has = ground.word(next, LENGTH);
+                if has as usize >= length {
+                    self.unlink(ground, next, own);
                     return Some((next, has));
                 }
-                next = self.word(next, NEXT);
+                next = ground.word(next, NEXT);
             }
+            long_enough <<= 1;
         }
-        let (doubling, step) = (least / STEPS, least % STEPS);
-        let here = self.steps.get(doubling)?.get() & (u32::MAX << step);
-        let list = if here != 0 {
-            doubling * STEPS + here.trailing_zeros() as usize
-        } else {
-            let above = self.doublings.get() & (u32::MAX << (doubling + 1));
-            if above == 0 {
-                return None;
-            }
-            let doubling = above.trailing_zeros() as usize;
-            doubling * STEPS + self.steps[doubling].get().trailing_zeros() as usize
+        let here = self.row(own.row).get() & long_enough;
+        let list = match here {
+            0 => self.first_list_above(own.row)?,
+            here => List { step: STEPS + here.trailing_zeros() as usize, ..own },
         };
-        let start = self.lists[list].get();
-        let has = self.word(start, LENGTH);
-        debug_assert!(has >= length, "T3: a list has a block that is too short");
-        self.unlink(start, has);
+        let start = ground.word(ground.head(list), NEXT);
+        let has = ground.word(start, LENGTH);
+        debug_assert!(has as usize >= length, "T3: a list has a block that is too short");
+        self.unlink(ground, start, list);
         Some((start, has))
     }
 
-    /// Takes `length` granules from `at` of the unlinked free block of `has` from `start`.
+    /// The first list with blocks in a row above `row`.
     #[inline]
-    fn cut(&self, start: u32, has: u32, at: u32, length: usize) -> u32 {
-        let (end, has_end) = (at + length as u32, start + has);
-        debug_assert!(at >= start && end <= has_end);
+    fn first_list_above(&self, row: usize) -> Option<List> {
+        loop {
+            let above = self.rows.get() & (u32::MAX << (row + 1));
+            if above == 0 {
+                return None;
+            }
+            let row = above.trailing_zeros() as usize;
+            let lists = self.row(row).get();
+            if lists != 0 {
+                return Some(List { row, step: STEPS + lists.trailing_zeros() as usize });
+            }
+            self.rows.set(self.rows.get() & !(1 << row));
+        }
+    }
+
+    /// Takes the last `length` bytes of the unlinked free block of `has` from `start`. What is left
+    /// keeps its start, which was just read.
+    #[inline]
+    fn cut(&self, ground: Ground, start: u32, has: u32, length: u32) -> NonNull<u8> {
+        debug_assert!(length <= has);
+        let at = start + (has - length);
         if at > start {
-            self.link(start, at - start);
-            self.set_bit(at - 1, true);
+            self.link(ground, start, has - length);
+            ground.set_bit_before(at, true);
         } else {
-            self.set_bit(start, false);
+            ground.set_bit(start, false);
         }
-        if end < has_end {
-            self.link(end, has_end - end);
-            self.set_bit(end, true);
-        } else {
-            self.set_bit(has_end - 1, false);
-        }
-        at
+        ground.set_bit_before(start + has, false);
+        self.free_bytes.set(self.free_bytes.get() - length as usize);
+        // SAFETY: inside a block of our memory.
+        unsafe { ground.base.add(at as usize) }
     }
 
     /// Gives a block back. A bounded number of steps.
     ///
     /// # Errors
-    /// [`FreeError`] for what is not in this heap, not at a granule, or free and at the start or
-    /// end of a free piece. Nothing has changed then.
+    /// [`FreeError`] for what is not in this heap, not at a granule, or free and with an end of a
+    /// free piece at its first or last granule. Nothing has changed then.
     ///
     /// # Safety
     /// - If `block` is in the heap's memory, it is a live block of this heap with that layout, or
     ///   one that was just freed; nobody uses it any more.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>, layout: Layout) -> Result<(), FreeError> {
+        let ground = self.ground;
         let length = length_of(layout);
         let address = block.as_ptr().addr();
-        let offset = address.wrapping_sub(self.base.as_ptr().addr());
-        let start = offset / GRANULE_BYTES;
-        if start >= self.granule_count as usize || length > self.granule_count as usize - start {
-            return Err(FreeError::NotOwned { address });
-        }
-        let distance_bytes = offset % GRANULE_BYTES;
-        if distance_bytes != 0 {
+        let start = address.wrapping_sub(ground.base.as_ptr().addr());
+        let memory_bytes = ground.memory_bytes as usize;
+        let distance_bytes = start % GRANULE_BYTES;
+        if start < memory_bytes && distance_bytes != 0 {
             return Err(FreeError::NotBlockStart { address, distance_bytes });
         }
-        let start = start as u32;
-        if self.bit(start) {
+        if start >= memory_bytes || length > memory_bytes - start {
+            return Err(FreeError::NotOwned { address });
+        }
+        let (start, length) = (start as u32, length as u32);
+        // Neither end of a live block has a bit (T2).
+        if ground.bit(start) || ground.bit_before(start + length) {
             return Err(FreeError::AlreadyFree { address });
         }
-        self.counts.on_free(layout.size(), length * GRANULE_BYTES);
-        self.join(start, length as u32);
+        self.counts.on_free(layout.size(), length as usize);
+        self.join(start, length);
         Ok(())
     }
 
@@ -301,164 +356,101 @@ impl<B: Backing, C: Counts> Tight<B, C> {
     /// it go; of a neighbour of one granule, the bit is the new end's.
     #[inline(never)]
     fn join(&self, mut start: u32, mut length: u32) {
+        let ground = self.ground;
+        self.free_bytes.set(self.free_bytes.get() + length as usize);
         let end = start + length;
-        if end < self.granule_count && self.bit(end) {
-            let more = self.word(end, LENGTH);
-            self.unlink(end, more);
-            self.set_bit(end, more == 1);
+        if ground.bit(end) {
+            let more = ground.word(end, LENGTH);
+            self.unlink(ground, end, list_of(more as usize).0);
+            ground.set_bit(end, more == GRANULE_BYTES as u32);
             length += more;
         } else {
-            self.set_bit(end - 1, true);
+            ground.set_bit_before(end, true);
         }
-        if start > 0 && self.bit(start - 1) {
-            let more = self.word(start - 1, LENGTH_AT_END);
-            self.unlink(start - more, more);
-            self.set_bit(start - 1, more == 1);
+        if ground.bit_before(start) {
+            let more = ground.word(start - GRANULE_BYTES as u32, LENGTH_AT_END);
+            self.unlink(ground, start - more, list_of(more as usize).0);
+            ground.set_bit_before(start, more == GRANULE_BYTES as u32);
             start -= more;
             length += more;
         } else {
-            self.set_bit(start, true);
+            ground.set_bit(start, true);
         }
-        self.link(start, length);
+        self.link(ground, start, length);
     }
 
     /// Puts a free block onto the list of its length; its bits are the caller's business.
     #[inline]
-    fn link(&self, start: u32, length: u32) {
-        let (list, _) = lists_of(length);
-        let next = self.lists[list].replace(start);
-        self.set_word(start, NEXT, next);
-        self.set_word(start, PREV, HEAD | list as u32);
-        self.set_word(start, LENGTH, length);
-        self.set_word(start + length - 1, LENGTH_AT_END, length);
-        self.set_prev(next, start);
-        if next == NIL {
-            let (doubling, step) = (list / STEPS, list % STEPS);
-            self.steps[doubling].set(self.steps[doubling].get() | 1 << step);
-            self.doublings.set(self.doublings.get() | 1 << doubling);
+    fn link(&self, ground: Ground, start: u32, length: u32) {
+        let (list, _) = list_of(length as usize);
+        let head = ground.head(list);
+        let next = ground.word(head, NEXT);
+        ground.set_word(start, NEXT, next);
+        ground.set_word(start, PREV, head);
+        ground.set_word(start, LENGTH, length);
+        ground.set_word(start + length - GRANULE_BYTES as u32, LENGTH_AT_END, length);
+        ground.set_word(next, PREV, start);
+        ground.set_word(head, NEXT, start);
+        let row = self.row(list.row);
+        let lists = row.get();
+        row.set(lists | list.bit());
+        if lists == 0 {
+            self.rows.set(self.rows.get() | 1 << list.row);
         }
-        self.free_granules.set(self.free_granules.get() + length);
     }
 
-    /// Takes a free block off its list; its bits are the caller's business.
+    /// Takes a free block off `list`; its bits are the caller's business. Whether it was the only
+    /// one is as good as random, so it is not branched on.
     #[inline]
-    fn unlink(&self, start: u32, length: u32) {
-        let (next, prev) = (self.word(start, NEXT), self.word(start, PREV));
-        self.set_prev(next, prev);
-        if prev & HEAD == 0 {
-            self.set_word(prev, NEXT, next);
-        } else {
-            let list = (prev & !HEAD) as usize;
-            self.lists[list].set(next);
-            if next == NIL {
-                let (doubling, step) = (list / STEPS, list % STEPS);
-                let left = self.steps[doubling].get() & !(1 << step);
-                self.steps[doubling].set(left);
-                if left == 0 {
-                    self.doublings.set(self.doublings.get() & !(1 << doubling));
-                }
-            }
-        }
-        self.free_granules.set(self.free_granules.get() - length);
+    fn unlink(&self, ground: Ground, start: u32, list: List) {
+        let (next, prev) = (ground.word(start, NEXT), ground.word(start, PREV));
+        ground.set_word(next, PREV, prev);
+        ground.set_word(prev, NEXT, next);
+        // Only the head can be on both sides.
+        let emptied = u64::from(next == prev);
+        let row = self.row(list.row);
+        row.set(row.get() & !emptied.wrapping_shl(list.step as u32));
     }
 
-    /// Notes in `block`, if it is one, what is before it. Whether there is a block is as good as
-    /// random: a store to nowhere costs less than a branch.
-    #[inline(always)]
-    fn set_prev(&self, block: u32, prev: u32) {
-        let nowhere = NonNull::from(&self.nowhere).cast::<u32>();
-        let offset = if block == NIL { 0 } else { block as usize * GRANULE_BYTES };
-        // SAFETY: 0, or a granule of our memory.
-        let granule = unsafe { self.base.add(offset) }.cast::<u32>();
-        // SAFETY: one of the four words of a granule.
-        let place = unsafe { granule.add(PREV) };
-        let place = core::hint::select_unpredictable(block == NIL, nowhere, place);
-        // SAFETY: a cell of ours, or in our memory, aligned, of a block that nobody uses.
-        unsafe { place.write(prev) };
-    }
-
+    /// Which lists of a row have blocks.
     #[inline]
-    fn at(&self, granule: u32) -> NonNull<u8> {
-        debug_assert!(granule < self.granule_count);
-        // SAFETY: a granule of our memory.
-        unsafe { self.base.add(granule as usize * GRANULE_BYTES) }
-    }
-
-    /// Word `index` of a granule of a free block.
-    #[inline]
-    fn word(&self, granule: u32, index: usize) -> u32 {
-        // SAFETY: one of the four words of a granule.
-        let place = unsafe { self.at(granule).cast::<u32>().add(index) };
-        // SAFETY: in our memory, aligned; written when the free block was linked (T2), and nobody
-        // else uses free blocks.
-        unsafe { place.read() }
-    }
-
-    #[inline]
-    fn set_word(&self, granule: u32, index: usize, value: u32) {
-        // SAFETY: one of the four words of a granule.
-        let place = unsafe { self.at(granule).cast::<u32>().add(index) };
-        // SAFETY: in our memory, aligned, of a block that nobody uses.
-        unsafe { place.write(value) };
-    }
-
-    /// The word of the table with the bit of `granule`.
-    #[inline]
-    fn bit_word(&self, granule: u32) -> NonNull<u64> {
-        debug_assert!(granule < self.granule_count);
-        // SAFETY: the table has a bit for each granule.
-        unsafe { self.bits.add(granule as usize / 64) }
-    }
-
-    /// Whether a free block begins or ends at `granule`.
-    #[inline]
-    fn bit(&self, granule: u32) -> bool {
-        // SAFETY: a word of our table, which was zeroed and that only this thread uses.
-        let word = unsafe { self.bit_word(granule).read() };
-        word >> (granule % 64) & 1 == 1
-    }
-
-    #[inline]
-    fn set_bit(&self, granule: u32, to: bool) {
-        let place = self.bit_word(granule);
-        // SAFETY: as in `bit`.
-        let word = unsafe { place.read() };
-        let (off, on) = (1 << (granule % 64), u64::from(to) << (granule % 64));
-        let word = word & !off | on;
-        // SAFETY: as in `bit`.
-        unsafe { place.write(word) };
+    fn row(&self, row: usize) -> &Cell<u64> {
+        debug_assert!(row < ROW_END);
+        // SAFETY: lengths have 32 bits, so the row of one is below the count.
+        unsafe { self.lists.get_unchecked(row) }
     }
 
     /// The longest free piece. Reads one list.
     pub fn largest_free_bytes(&self) -> usize {
-        let doublings = self.doublings.get();
-        if doublings == 0 {
-            return 0;
-        }
-        let doubling = doublings.ilog2() as usize;
-        let list = doubling * STEPS + self.steps[doubling].get().ilog2() as usize;
-        let mut next = self.lists[list].get();
+        let Some(row) = self.lists.iter().rposition(|row| row.get() != 0) else { return 0 };
+        let step = STEPS + self.lists[row].get().ilog2() as usize;
+        let head = self.ground.head(List { row, step });
         let mut longest = 0;
-        while next != NIL {
-            longest = longest.max(self.word(next, LENGTH));
-            next = self.word(next, NEXT);
+        self.for_each_of(head, |block| longest = longest.max(self.ground.word(block, LENGTH)));
+        longest as usize
+    }
+
+    /// Calls `visit` with each block of the list of `head`.
+    fn for_each_of(&self, head: u32, mut visit: impl FnMut(u32)) {
+        let mut next = self.ground.word(head, NEXT);
+        while next != head {
+            visit(next);
+            next = self.ground.word(next, NEXT);
         }
-        longest as usize * GRANULE_BYTES
     }
 
     /// What the heap holds now. O(1) but for [`Self::largest_free_bytes`], and the kernel is
     /// asked.
     pub fn statistics(&self) -> RegionStatistics {
         self.check();
-        let free_bytes = self.free_granules.get() as usize * GRANULE_BYTES;
-        let all_bytes = self.granule_count as usize * GRANULE_BYTES;
-        let committed = 0..self.memory.committed_bytes;
+        let free_bytes = self.free_bytes.get();
         // SAFETY: our live extent.
-        let resident = unsafe { self.backing.resident_bytes(&self.memory, committed) };
+        let resident =
+            unsafe { self.backing.resident_bytes(&self.extent, 0..self.extent.committed_bytes) };
         let mut seen = RegionStatistics {
-            live_bytes: Figure::Exact(all_bytes - free_bytes),
-            reserved_bytes: self.memory.reserved_bytes + self.table.reserved_bytes,
-            committed_bytes: self.memory.committed_bytes + self.table.committed_bytes,
+            live_bytes: Figure::Exact(self.ground.memory_bytes as usize - free_bytes),
+            reserved_bytes: self.extent.reserved_bytes,
+            committed_bytes: self.extent.committed_bytes,
             resident_bytes: resident.into(),
             free_bytes: Figure::Exact(free_bytes),
             largest_free_bytes: self.largest_free_bytes(),
@@ -473,80 +465,174 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         if !cfg!(debug_assertions) {
             return;
         }
+        let ground = self.ground;
         let (mut free, mut marks) = (0, 0);
-        for (list, head) in self.lists.iter().enumerate() {
-            let (doubling, step) = (list / STEPS, list % STEPS);
-            let noted = self.steps[doubling].get() >> step & 1 == 1;
-            assert_eq!(noted, head.get() != NIL, "T3: list {list}");
-            let mut prev = HEAD | list as u32;
-            let mut next = head.get();
-            while next != NIL {
-                let length = self.word(next, LENGTH);
-                assert_eq!(lists_of(length).0, list, "T3: {length} granules at {next}");
-                assert_eq!(self.word(next, PREV), prev, "T3: at {next}");
-                let last = next + length - 1;
-                assert_eq!(self.word(last, LENGTH_AT_END), length, "T2: at {next}");
-                assert!(self.bit(next) && self.bit(last), "T2: at {next}");
-                let end = next + length;
-                assert!(end >= self.granule_count || !self.bit(end), "T4: {next} to {end}");
-                assert!(next == 0 || !self.bit(next - 1), "T4: before {next}");
-                free += length;
-                marks += if length == 1 { 1 } else { 2 };
-                prev = next;
-                next = self.word(next, NEXT);
-            }
+        let (longest, _) = list_of(ground.memory_bytes as usize);
+        for number in 0..=longest.number() {
+            let list = List { row: ROW_MIN + number / STEPS, step: STEPS + number % STEPS };
+            let head = ground.head(list);
+            let noted = self.row(list.row).get() & list.bit() != 0;
+            assert_eq!(noted, ground.word(head, NEXT) != head, "T3: {list:?}");
+            let mut prev = head;
+            self.for_each_of(head, |block| {
+                let length = ground.word(block, LENGTH);
+                assert_eq!(list_of(length as usize).0, list, "T3: {length} bytes at {block}");
+                assert_eq!(ground.word(block, PREV), prev, "T3: at {block}");
+                let end = block + length;
+                let last = end - GRANULE_BYTES as u32;
+                assert_eq!(ground.word(last, LENGTH_AT_END), length, "T2: at {block}");
+                assert!(ground.bit(block) && ground.bit_before(end), "T2: at {block}");
+                assert!(!ground.bit(end), "T4: {block} to {end}");
+                assert!(!ground.bit_before(block), "T4: before {block}");
+                free += length as usize;
+                marks += if last == block { 1 } else { 2 };
+                prev = block;
+            });
+            assert_eq!(ground.word(head, PREV), prev, "T3: {list:?}");
         }
-        assert_eq!(free, self.free_granules.get(), "T1");
-        let set = (0..self.granule_count).filter(|granule| self.bit(*granule)).count();
+        assert_eq!(free, self.free_bytes.get(), "T1");
+        let granules = (0..ground.memory_bytes).step_by(GRANULE_BYTES);
+        let set = granules.filter(|granule| ground.bit(*granule)).count();
         assert_eq!(set, marks, "T2: bits without a free block");
-        for (doubling, steps) in self.steps.iter().enumerate() {
-            let noted = self.doublings.get() >> doubling & 1 == 1;
-            assert_eq!(noted, steps.get() != 0, "T3: doubling {doubling}");
+        assert!(
+            !ground.bit_before(0) && !ground.bit(ground.memory_bytes),
+            "T2: bits of no granule"
+        );
+        for (row, lists) in self.lists.iter().enumerate() {
+            let noted = self.rows.get() >> row & 1 == 1;
+            assert!(noted || lists.get() == 0, "T3: row {row}");
         }
     }
 }
 
-/// How many granules a block of `layout` takes: at least one.
+impl Ground {
+    /// The offset of a list's head.
+    #[inline]
+    fn head(self, list: List) -> u32 {
+        self.head_zero.wrapping_add(((list.row * STEPS + list.step) * HEAD_BYTES) as u32)
+    }
+
+    /// The word `at` of a granule of a free block, or of a head.
+    #[inline]
+    fn place_of(self, offset: u32, at: u32) -> NonNull<u32> {
+        debug_assert!((offset + at) as usize + 4 <= self.heads_end());
+        // SAFETY: a block of our memory, or a head behind it, of one extent.
+        let granule = unsafe { self.base.add(offset as usize) };
+        // SAFETY: one of the words of a granule, of the first two of a head.
+        unsafe { granule.add(at as usize) }.cast()
+    }
+
+    /// See [`Self::place_of`].
+    #[inline]
+    fn word(self, offset: u32, at: u32) -> u32 {
+        // SAFETY: in our extent, aligned; written when the free block was linked (T2) or the head
+        // was made, and nobody else uses them.
+        unsafe { self.place_of(offset, at).read() }
+    }
+
+    #[inline]
+    fn set_word(self, offset: u32, at: u32, value: u32) {
+        // SAFETY: in our extent, aligned, of a head or of a block that nobody uses.
+        unsafe { self.place_of(offset, at).write(value) };
+    }
+
+    /// Bytes of memory and heads.
+    fn heads_end(self) -> usize {
+        self.bits.as_ptr().addr() - self.base.as_ptr().addr()
+    }
+
+    /// The word of the table with bit `index`, which is that of a granule and 64.
+    #[inline]
+    fn bit_word(self, index: u32) -> NonNull<u64> {
+        debug_assert!(index as usize <= self.memory_bytes as usize / GRANULE_BYTES + 64);
+        // SAFETY: the table has a bit for each granule, one behind, and a word before.
+        unsafe { self.bits.add((index / u64::BITS) as usize) }
+    }
+
+    /// Whether bit `index` is set.
+    #[inline]
+    fn bit_at(self, index: u32) -> bool {
+        // SAFETY: a word of our table, which was zeroed and that only this thread uses.
+        let word = unsafe { self.bit_word(index).read() };
+        word >> (index % u64::BITS) & 1 == 1
+    }
+
+    #[inline]
+    fn set_bit_at(self, index: u32, to: bool) {
+        let place = self.bit_word(index);
+        // SAFETY: as in `bit_at`.
+        let word = unsafe { place.read() };
+        let (off, on) = (1 << (index % u64::BITS), u64::from(to) << (index % u64::BITS));
+        let word = word & !off | on;
+        // SAFETY: as in `bit_at`.
+        unsafe { place.write(word) };
+    }
+
+    /// Whether a free block begins or ends at the granule at `offset`; none does behind the last.
+    #[inline]
+    fn bit(self, offset: u32) -> bool {
+        self.bit_at(offset / GRANULE_BYTES as u32 + u64::BITS)
+    }
+
+    /// The same of the granule before `offset`; none does before the first.
+    #[inline]
+    fn bit_before(self, offset: u32) -> bool {
+        self.bit_at(offset / GRANULE_BYTES as u32 + u64::BITS - 1)
+    }
+
+    #[inline]
+    fn set_bit(self, offset: u32, to: bool) {
+        self.set_bit_at(offset / GRANULE_BYTES as u32 + u64::BITS, to);
+    }
+
+    #[inline]
+    fn set_bit_before(self, offset: u32, to: bool) {
+        self.set_bit_at(offset / GRANULE_BYTES as u32 + u64::BITS - 1, to);
+    }
+}
+
+/// How many bytes a block of `layout` takes: whole granules, at least one.
 #[inline(always)]
 const fn length_of(layout: Layout) -> usize {
-    let granules = layout.size().div_ceil(GRANULE_BYTES);
-    if granules == 0 { 1 } else { granules }
+    // A size of none goes to one granule.
+    (layout.size() + (layout.size() == 0) as usize + (GRANULE_BYTES - 1)) & !(GRANULE_BYTES - 1)
 }
 
 impl<B: Backing, C: Counts> Drop for Tight<B, C> {
     /// Gives all memory back; blocks still live end with it.
     fn drop(&mut self) {
-        // SAFETY: our extent, once; nothing of it is read again. Likewise below.
-        unsafe { self.backing.release(self.memory) };
-        // SAFETY: as above.
-        unsafe { self.backing.release(self.table) };
+        // SAFETY: our extent, once; nothing of it is read again.
+        unsafe { self.backing.release(self.extent) };
     }
 }
 
 impl<B: Backing, C: Counts> fmt::Debug for Tight<B, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tight").field("granules", &self.granule_count).finish_non_exhaustive()
+        f.debug_struct("Tight").field("bytes", &self.ground.memory_bytes).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LIST_COUNT, lists_of};
+    use super::{BIAS_BYTES, GRANULE_BYTES, HEAP_BYTES_MAX, ROW_END, list_of};
 
     #[test]
-    fn lists_grow_with_the_length_and_the_second_is_long_enough() {
-        let mut last = 0;
-        let mut shortest = [u32::MAX; LIST_COUNT + 1];
-        for length in 1..1 << 20 {
-            let (own, least) = lists_of(length);
-            assert!(own >= last && own - last <= 1, "{length}");
-            assert!(least == own || least == own + 1);
-            shortest[own] = shortest[own].min(length);
-            last = own;
+    fn lists_grow_with_the_length_and_one_behind_is_long_enough() {
+        let number = |bytes| {
+            let (list, above) = list_of(bytes);
+            (list.number(), above)
+        };
+        let (mut last, mut shortest) = (0, 0);
+        for length in (0..16 << 20).step_by(GRANULE_BYTES) {
+            let (list, above) = number(length);
+            assert!(list == last || list == last + 1, "{length}");
+            if list > last {
+                (last, shortest) = (list, length);
+            }
+            assert_eq!(above, length - shortest, "{length}");
+            assert!(length >= BIAS_BYTES || above == 0, "{length}");
         }
-        for length in 1..1 << 19 {
-            assert!(shortest[lists_of(length).1] >= length, "{length}");
-        }
-        assert!(lists_of(super::GRANULES_MAX as u32).1 < LIST_COUNT);
+        assert!(list_of(HEAP_BYTES_MAX).0.row < ROW_END);
+        assert_eq!(list_of(u32::MAX as usize).0.row, ROW_END - 1);
     }
 }

@@ -10,6 +10,7 @@ mod hot_path;
 mod interpreted;
 mod mutant;
 mod mutants;
+mod mutants_gc;
 mod mutants_guard;
 mod mutants_hardened;
 mod numa;
@@ -32,9 +33,10 @@ usage: cargo xtask COMMAND
   test     install what is missing, build, and run every check and test; with --tier NAME
            only that long tier (forks, programs, compact, faults): build and run its ignored tests
            (--tier numa: only tests of placement, in guests of several NUMA nodes, without KVM;
-           --tier mutants: region allocators, hardened and check mode without one check each,
-            whose tests must fail; --tier mutants-guard: check mode only;
+           --tier mutants: region allocators, collectors, hardened and check mode without one
+            check each, whose tests must fail; --tier mutants-guard: check mode only;
             --tier mutants-regions: regions and malloc's refills only;
+            --tier mutants-gc: collectors only;
            --tier miri, --tier asan: region allocators under a nightly toolchain's tools;
            --tier loom: the state machines of malloc in every order of their steps;
            --tier aarch64: core, sync and malloc for that processor, under emulation;

@@ -4,7 +4,7 @@ use crate::shell;
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A check taken away.
 pub(crate) struct Mutant<T> {
@@ -65,18 +65,68 @@ pub(crate) fn try_each<T>(
             return Err(format!("{} has no {:?} any more", mutant.file, mutant.from));
         }
         write(&file, &text.replace(mutant.from, mutant.to))?;
-        let seen = build(mutant)
+        let outcome = build(mutant)
             .map_err(|error| format!("{}: the mutant is no program: {error}", mutant.promise))
-            .map(|()| test(mutant).is_err());
+            .map(|()| test(mutant));
         write(&file, &text)?;
-        let seen = seen?;
-        println!("{}: {}", if seen { "seen " } else { "ALIVE" }, mutant.promise);
-        if !seen {
-            alive.push(mutant.promise);
+        match outcome? {
+            Err(how) => println!("seen : {} ({how})", mutant.promise),
+            Ok(()) => {
+                println!("ALIVE: {}", mutant.promise);
+                alive.push(mutant.promise);
+            }
         }
     }
     println!("{} of {} mutants were seen", mutants.len() - alive.len(), mutants.len());
     if alive.is_empty() { Ok(()) } else { Err(format!("alive: {}", alive.join("; "))) }
+}
+
+/// Builds tests of `package` in a copy of the sources.
+pub(crate) fn build_tests(
+    copy: &Path,
+    target: &Path,
+    package: &str,
+    tests: &[&str],
+) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--quiet", "--no-run"]);
+    cargo_test(&mut command, copy, target, package, tests)
+}
+
+/// Runs tests of `package` in a copy of the sources, for at most `seconds`: a mutant may wait for
+/// ever. What went wrong is said in one line.
+pub(crate) fn run_tests(
+    copy: &Path,
+    target: &Path,
+    package: &str,
+    tests: &[&str],
+    seconds: u32,
+) -> Result<(), String> {
+    let mut command = Command::new("timeout");
+    command.args([&seconds.to_string(), "cargo", "test", "--quiet"]);
+    cargo_test(&mut command, copy, target, package, tests)
+}
+
+fn cargo_test(
+    command: &mut Command,
+    copy: &Path,
+    target: &Path,
+    package: &str,
+    tests: &[&str],
+) -> Result<(), String> {
+    command.args(["--package", package]).args(tests);
+    command.current_dir(copy).env("CARGO_TARGET_DIR", target);
+    let output = command.stdout(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    // What `timeout` says.
+    if output.status.code() == Some(124) {
+        return Err("no end".into());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let how = text.lines().find(|line| line.starts_with("error"));
+    Err(how.or(text.lines().next()).unwrap_or("it says nothing").into())
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {

@@ -8,7 +8,6 @@
 use crate::mutant;
 use crate::workspace::Workspace;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 type Mutant = mutant::Mutant<&'static [&'static str]>;
 
@@ -218,30 +217,30 @@ const MUTANTS: &[Mutant] = &[
         tests: MODELS,
     },
     Mutant {
-        promise: "T1: free granules are counted",
+        promise: "T1: free bytes are counted",
         file: "regions/src/tight.rs",
-        from: "        self.free_granules.set(self.free_granules.get() + length);\n",
+        from: "        self.free_bytes.set(self.free_bytes.get() + length as usize);\n",
         to: "",
         tests: MODELS,
     },
     Mutant {
         promise: "T2: a block's start is marked when its neighbour in front is not free",
         file: "regions/src/tight.rs",
-        from: "        } else {\n            self.set_bit(start, true);",
-        to: "        } else {\n            self.set_bit(start, false);",
+        from: "        } else {\n            ground.set_bit(start, true);",
+        to: "        } else {\n            ground.set_bit(start, false);",
         tests: MODELS,
     },
     Mutant {
         promise: "T3: the summary forgets an empty list",
         file: "regions/src/tight.rs",
-        from: "self.steps[doubling].set(left);",
-        to: "let _ = left;",
+        from: "row.set(row.get() & !emptied.wrapping_shl(list.step as u32));",
+        to: "let _ = (row, emptied);",
         tests: MODELS,
     },
     Mutant {
         promise: "T4: a freed block joins the one in front",
         file: "regions/src/tight.rs",
-        from: "if start > 0 && self.bit(start - 1) {",
+        from: "if ground.bit_before(start) {",
         to: "if false {",
         tests: MODELS,
     },
@@ -425,35 +424,20 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     for mutant in &chosen {
         let tests = (package(mutant), mutant.tests);
         if !passed.contains(&tests) {
-            test(&copy, &target, tests, "run")
+            test(&copy, &target, tests)
                 .map_err(|error| format!("{tests:?} fail without any mutant: {error}"))?;
             passed.push(tests);
         }
     }
-    let try_it =
-        |mutant: &Mutant, what| test(&copy, &target, (package(mutant), mutant.tests), what);
-    mutant::try_each(&copy, &chosen, |one| try_it(one, "build"), |one| try_it(one, "run"))
+    let run = |mutant: &Mutant| test(&copy, &target, (package(mutant), mutant.tests));
+    let build =
+        |mutant: &Mutant| mutant::build_tests(&copy, &target, package(mutant), mutant.tests);
+    mutant::try_each(&copy, &chosen, build, run)
 }
 
-/// Builds tests of a package, or runs them for at most two minutes.
-fn test(
-    copy: &Path,
-    target: &Path,
-    (package, tests): (&str, &[&str]),
-    what: &str,
-) -> Result<(), String> {
-    let mut command = Command::new("timeout");
-    command.args([if what == "run" { "120" } else { "600" }, "cargo", "test", "--quiet"]);
-    command.args(["--package", package]).args(tests);
-    if what != "run" {
-        command.arg("--no-run");
-    }
-    command.current_dir(copy).env("CARGO_TARGET_DIR", target).stdout(Stdio::null());
-    let output = command.stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).lines().take(5).collect::<Vec<_>>().join("\n"))
+/// Runs tests of a package for at most two minutes.
+fn test(copy: &Path, target: &Path, (package, tests): (&str, &[&str])) -> Result<(), String> {
+    mutant::run_tests(copy, target, package, tests, 120)
 }
 
 #[cfg(test)]

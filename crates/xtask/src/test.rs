@@ -2,8 +2,8 @@
 
 use crate::workspace::Workspace;
 use crate::{
-    build, hot_path, interpreted, mutants, mutants_guard, mutants_hardened, numa, setup, shell,
-    tidy,
+    build, hot_path, interpreted, mutants, mutants_gc, mutants_guard, mutants_hardened, numa,
+    setup, shell, tidy,
 };
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -27,11 +27,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
         [flag, name] if flag == "--tier" && name == "numa" => return numa::run(workspace),
         [flag, name] if flag == "--tier" && name == "mutants" => {
             mutants::run(workspace)?;
+            mutants_gc::run(workspace)?;
             mutants_hardened::run(workspace)?;
             return mutants_guard::run(workspace);
         }
         [flag, name] if flag == "--tier" && name == "mutants-regions" => {
             return mutants::run(workspace);
+        }
+        [flag, name] if flag == "--tier" && name == "mutants-gc" => {
+            return mutants_gc::run(workspace);
         }
         [flag, name] if flag == "--tier" && name == "mutants-guard" => {
             return mutants_guard::run(workspace);

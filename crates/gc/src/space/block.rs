@@ -330,15 +330,28 @@ impl BlockSpace {
             freed += blocks[steps] * BLOCK_BYTES - bytes[steps];
             steps += 1;
         }
+        // Of the next step, which may be all blocks where all are alike, as many as there is room for.
+        let step = |live: usize| sparse.contains(&live).then_some(live / STEP_BYTES);
+        let step_bytes = (steps + 1) * STEP_BYTES;
+        let some = (bytes_max - sum) / step_bytes;
+        freed += some.min(blocks.get(steps).copied().unwrap_or(0))
+            * BLOCK_BYTES.saturating_sub(step_bytes);
         if freed == 0 || freed < self.block_count * BLOCK_BYTES / FREED_PART_MIN {
             return;
         }
-        let is_chosen = |live: usize| sparse.contains(&live) && live / STEP_BYTES < steps;
-        (0..self.block_count).filter(|block| is_chosen(self.live_bytes(*block))).for_each(chosen);
+        let mut alike =
+            (0..self.block_count).filter(|at| step(self.live_bytes(*at)) == Some(steps));
+        let end = alike.nth(some).unwrap_or(self.block_count);
+        let is_chosen = |block: usize, live: usize| {
+            step(live).is_some_and(|step| step < steps || step == steps && block < end)
+        };
+        (0..self.block_count)
+            .filter(|block| is_chosen(*block, self.live_bytes(*block)))
+            .for_each(chosen);
         let mut kept = 0;
         for index in 0..self.recyclable.as_slice().len() {
             let block = self.recyclable.as_slice()[index];
-            if !is_chosen(self.live_bytes(block as usize)) {
+            if !is_chosen(block as usize, self.live_bytes(block as usize)) {
                 self.recyclable.as_mut_slice()[kept] = block;
                 kept += 1;
             }

@@ -34,6 +34,10 @@ const BORROW_CLASSES: usize = 8;
 /// share, the asking itself took longer than the misses (p99.9 182 ns instead of 140).
 const ASK_AHEAD_MAX: u32 = 8;
 
+/// So many of the blocks that others sent are brought home before looking whether one was of use:
+/// each is a line that another processor wrote last, and who allocates waits for all of them.
+const TAKE_IN_COUNT: u32 = 8;
+
 /// Where memory for a span is exhausted a shorter one may do: at first the longest of those that
 /// lose at most an eighth behind their last slot, then a fifth, at last any.
 const SHORT_SPANS: [usize; 3] = [8, 5, 1];
@@ -79,6 +83,8 @@ pub(super) struct Caches {
     caches: [Cache; CLASS_COUNT],
     /// First span of each class with free or unused slots.
     partial: [Cell<u32>; CLASS_COUNT],
+    /// Blocks that others sent and that are still on their way home.
+    arriving: Cell<*mut Link>,
 }
 
 impl Caches {
@@ -93,7 +99,8 @@ impl Caches {
             limit: Cell::new(2 * SHAPES[class].batch),
         });
         let partial = core::array::from_fn(|_| Cell::new(NIL));
-        Self { ground, classes, lines, caches, partial }
+        let arriving = Cell::new(core::ptr::null_mut());
+        Self { ground, classes, lines, caches, partial, arriving }
     }
 
     /// The class that serves `layout`; none for large blocks and alignments above a page.
@@ -174,9 +181,7 @@ impl Caches {
         if self.load(class) {
             return Ok(class);
         }
-        let arrived = home.arrived();
-        if !arrived.is_null() {
-            self.take_in(home, arrived);
+        while self.take_in(home, TAKE_IN_COUNT) {
             if self.load(class) {
                 return Ok(class);
             }
@@ -320,15 +325,30 @@ impl Caches {
         self.cache(class).limit.set(2 * SHAPES[class].batch);
     }
 
-    /// Brings blocks that were sent here to their spans.
-    pub(super) fn take_in<H: Home>(&self, home: &H, mut first: *mut Link) {
+    /// Brings at most `count` of the blocks that were sent here to their spans; whether there were
+    /// any.
+    fn take_in<H: Home>(&self, home: &H, count: u32) -> bool {
+        if self.arriving.get().is_null() {
+            self.arriving.set(home.arrived());
+        }
         let mut outgoing = Outgoing::default();
-        while let Some(block) = NonNull::new(first) {
+        let mut taken = 0;
+        while taken < count {
+            let Some(block) = NonNull::new(self.arriving.get()) else { break };
             // SAFETY: linked, and ours since it was sent.
-            first = unsafe { block.read() }.next;
+            self.arriving.set(unsafe { block.read() }.next);
             self.settle(home, block, &mut outgoing);
+            taken += 1;
         }
         outgoing.send(home);
+        taken > 0
+    }
+
+    /// As [`Self::take_in`], all that came until now.
+    pub(super) fn take_all_in<H: Home>(&self, home: &H) {
+        // What is left of an earlier delivery, then what came since.
+        self.take_in(home, u32::MAX);
+        self.take_in(home, u32::MAX);
     }
 
     /// Gives a block to its span, or to those that go to the span's owner.
@@ -386,6 +406,7 @@ impl Caches {
     pub(super) fn abandon(&self, mut visit: impl FnMut(usize, u32)) {
         for class in 0..CLASS_COUNT {
             debug_assert!(self.cache(class).head.get().is_null());
+            debug_assert!(self.arriving.get().is_null());
             while self.partial[class].get() != NIL {
                 let page = self.partial[class].get();
                 self.unlink(class, page);

@@ -312,7 +312,7 @@ impl<B: Backing> SlabLocal<'_, B> {
     fn alloc_large(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let pages = large_pages(layout)?;
         let page = self.home.take(pages).or_else(|_| {
-            self.caches.flush_all(&self.home);
+            self.flush();
             self.home.take(pages)
         })?;
         Ok(self.caches.ground.at(page as usize * PAGE_BYTES))
@@ -358,7 +358,7 @@ impl<B: Backing> SlabLocal<'_, B> {
 
     /// Gives all blocks at hand back to their spans, and takes in what others sent.
     pub fn flush(&self) {
-        self.caches.take_in(&self.home, self.home.arrived());
+        self.caches.take_all_in(&self.home);
         self.caches.flush_all(&self.home);
     }
 }
@@ -366,7 +366,7 @@ impl<B: Backing> SlabLocal<'_, B> {
 impl<B: Backing> Drop for SlabLocal<'_, B> {
     /// Leaves what it has to the other handles.
     fn drop(&mut self) {
-        self.caches.flush_all(&self.home);
+        self.flush();
         let slab = self.home.slab;
         let mut common = slab.common();
         let left = slab.owners[usize::from(self.home.index)].queue.close();

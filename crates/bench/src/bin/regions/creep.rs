@@ -4,13 +4,14 @@
 //! and each session leaves a small record behind that lives for several more. Up to which size of
 //! buffer does a fixed budget hold out? Expected: in `malloc` records settle between buffers and
 //! keep what is freed apart; pools and buddy have places of their own for small blocks and hold out
-//! longer; slab does for records, but its spans of one size of buffer stay while one block of them
-//! lives, so it does not; nor does a buddy that gives tails away.
+//! longer; slab does for records, though its spans of one size of buffer stay while one block of them
+//! lives; a buddy that gives tails away does not.
 //!
 //! All heaps get the same requests in the same order; the first that is refused ends it. The pool
 //! is told both sizes, as pools are: records, and the largest buffers that its budget has room for.
 
 use std::alloc::Layout;
+use std::ptr::NonNull;
 
 use heapwright_testkit::Random;
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ pub(crate) const RECORDS: usize = 8 * SESSIONS;
 const BUFFER_BYTES: usize = 2048;
 /// A buffer is larger than the one before by one part in this, all sessions long.
 const GROWTH: usize = 16 * SESSIONS;
+/// What [`creep`] keeps of its blocks, which is not of the budget.
+pub(crate) const LIST_BYTES: usize = SESSIONS * size_of::<Option<(NonNull<u8>, Layout)>>()
+    + RECORDS * size_of::<Option<NonNull<u8>>>();
 
 fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 16).expect("a layout")

@@ -28,6 +28,8 @@ use super::survivors::survive;
 
 pub(crate) const BUDGET_BYTES: usize = 8 << 20;
 const EXCHANGES: usize = 100_000;
+/// More blocks than the budget has room for.
+const LIVE_COUNT_MAX: usize = 100_000;
 const SUBJECTS: [&str; 7] =
     ["pool", "slab", "tight", "buddy", "buddy trim", "compacting", "malloc"];
 const WORKLOADS: [&str; 3] = ["fragmentation", "creep", "survivors"];
@@ -192,7 +194,7 @@ pub(crate) fn draw(random: &mut Random) -> Layout {
 /// Fills, exchanges, and asks for more and more until it is refused.
 fn exhaust<H: Heap>(heap: &H) -> Value {
     let random = &mut Random::new(5);
-    let mut live = Vec::with_capacity(100_000);
+    let mut live = Vec::with_capacity(LIVE_COUNT_MAX);
     let mut sum = 0;
     loop {
         let layout = draw(random);
@@ -280,7 +282,9 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
         }
         "slab" => measure(workload, Slab::new_in(AnonymousPages, bytes, Lines::Packed).ok()),
         "tight" => {
-            let tight: Option<Tight<_>> = Tight::new_in(AnonymousPages, bytes / 129 * 128).ok();
+            // A bit for each 16 bytes and 8 bytes a list are of the budget.
+            let left = bytes / 129 * 128 - (16 << 10);
+            let tight: Option<Tight<_>> = Tight::new_in(AnonymousPages, left).ok();
             measure(workload, tight)
         }
         "buddy" | "buddy trim" => {
@@ -299,7 +303,11 @@ fn run(workload: &str, subject: &str) -> Option<Value> {
 
 /// One subject in this process; `malloc` sets its limit first.
 pub(crate) fn run_once(workload: &str, subject: &str) -> ExitCode {
-    if workload != "survivors" && subject == "malloc" && !limit_data() {
+    let list_bytes = match workload {
+        "creep" => super::creep::LIST_BYTES,
+        _ => LIVE_COUNT_MAX * size_of::<(NonNull<u8>, Layout)>(),
+    };
+    if workload != "survivors" && subject == "malloc" && !limit_data(list_bytes) {
         eprintln!("heapwright-bench-regions: no limit for malloc (prlimit is of util-linux)");
         return ExitCode::from(125);
     }
@@ -312,14 +320,17 @@ pub(crate) fn run_once(workload: &str, subject: &str) -> ExitCode {
     }
 }
 
-/// Limits this process's data to what it has now and the budget.
-fn limit_data() -> bool {
+/// Limits this process's data to what it uses now, the budget, and `list_bytes` for what the
+/// workload keeps of its blocks.
+fn limit_data(list_bytes: usize) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let has = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib = has.and_then(|text| text.trim().trim_end_matches(" kB").parse::<usize>().ok());
     let Some(kib) = kib else { return false };
-    // The list of blocks is made before, and is not of the budget.
-    let limit = kib * 1024 + BUDGET_BYTES + 100_000 * size_of::<(usize, Layout)>();
+    // SAFETY: it may be called at any time.
+    let ready = unsafe { libc::mallinfo2() }.fordblks;
+    // What `malloc` has ready already is of the budget.
+    let limit = kib * 1024 - ready + BUDGET_BYTES + list_bytes;
     let pid = std::process::id().to_string();
     let set = Command::new("prlimit").args(["--pid", &pid, &format!("--data={limit}")]).status();
     set.is_ok_and(|status| status.success())
