@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Names of the collectors, the most promising first and the one that uses most memory last: see
-/// [`crate::search`] on second looks.
+/// `search.rs` on second looks.
 pub(crate) const COLLECTORS: [&str; 5] =
     ["generational", "mark_sweep", "incremental", "mark_compact", "copying"];
 const GROWTHS: [usize; 6] = [120, 150, 200, 300, 450, 700];
