@@ -266,7 +266,7 @@ fn settings(workload: &str, collector: &str) -> &'static [&'static str] {
         ("gcbench", _) => &["limit=195m", "growth=300", "trigger=32m"],
         ("binary_trees", _) => &["growth=300", "trigger=32m"],
         // For memory of at most 1.6 times what is live.
-        ("graph", _) => &["growth=150"],
+        ("graph", _) => &["growth=160"],
         // Twice the 113 MiB that are live. The copies alone are as much, and what is allocated
         // while a cycle in slices runs is more.
         ("lru", "copying" | "incremental") => &[],

@@ -10,6 +10,7 @@
 use crate::run::{Measured, RunError};
 use crate::setting::{COLLECTORS, Setting};
 use serde::Serialize;
+use std::cmp::Reverse;
 
 /// Of ten runs so many look for better settings; the rest repeats the best.
 const LOOKING_RUNS_OF_TEN: usize = 7;
@@ -134,12 +135,16 @@ pub fn search(
     Ok(results)
 }
 
-/// The settings behind the first that may only have had an unlucky run.
+/// The settings behind the first that may only have had an unlucky run. The last of the first round
+/// comes first: it uses most memory, and where the machine takes free memory away, what a run has
+/// just used is what the next one gets fast.
 fn second_looks(trials: &[Trial], goal: Goal) -> Vec<Setting> {
     let value = |trial: &Trial| value(goal, &trial.measured);
     let Some((first, others)) = trials.split_first() else { return Vec::new() };
     let near = others.iter().filter(|trial| value(trial) <= value(first) * SECOND_LOOK_RATIO);
-    near.take(SECOND_LOOKS).map(|trial| trial.setting.clone()).collect()
+    let mut looks: Vec<_> = near.take(SECOND_LOOKS).map(|trial| trial.setting.clone()).collect();
+    looks.sort_by_key(|one| Reverse(COLLECTORS.iter().position(|name| *name == one.collector)));
+    looks
 }
 
 /// What is to be least.

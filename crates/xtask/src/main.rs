@@ -43,7 +43,8 @@ usage: cargo xtask COMMAND
            --tier load: the examples under ten minutes of load each;
            --tier scheme: the suite that HEAPWRIGHT_SCHEME_SUITE names, on every collector)
   bench    build, then measure a suite beside its peers (malloc, record, regions, fragmentation, gc,
-           safety), or, without one, compare allocators on the bundled program
+           safety; gc-figures: what the collectors are asked beside what they give), or, without
+           one, compare allocators on the bundled program
   tidy     dependency directions, links, unsafe arguments, machine paths
   bundle   build the report's page from npm packages; fails if the committed one differs
   hot-path instructions of malloc and free in the built object, against their budget

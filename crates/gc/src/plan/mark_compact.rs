@@ -166,6 +166,7 @@ impl<M: Model> Plan<M> for MarkCompact<M> {
         for index in 0..common.large.count() {
             self.slider.scan(common.large.object(index));
         }
+        // A machine may look at its roots while it settles what it holds weakly.
         self.slider.flush();
         roots.settle(&mut |object| Some(self.slider.map.target(object)));
         common.pairs.slide(|object| self.slider.map.target(object));

@@ -33,7 +33,7 @@ const _: () = assert!((BLOCK_GROUPS - 1) * GROUP_WORDS < 1 << COUNT_BITS);
 const _: () = assert!((BLOCK_GROUPS - 1) * COUNT_BITS < u64::BITS as usize);
 
 /// Where the live words of a block go.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Rank {
     /// The offset of the first, in bytes.
     base: usize,
