@@ -1,5 +1,6 @@
 //! `heapwright bench`: a suite of measurements, which is a program of its own.
 
+use crate::bench_fragmentation;
 use crate::console::Console;
 use crate::failure::Failure;
 use clap::Args;
@@ -24,18 +25,18 @@ pub(crate) struct BenchOptions {
     words: Vec<OsString>,
 }
 
-/// Becomes the suite's program, which lies beside this one or in `../lib/heapwright`.
+/// Becomes the suite's program, which lies beside this one or in `../lib/heapwright`. Fragmentation
+/// is measured by two of them.
 pub(crate) fn run(options: &BenchOptions, console: &Console) -> Result<u8, Failure> {
     let Some((suite, rest)) = options.words.split_first() else {
         return Err(Failure::ours("bench: which suite?"));
     };
-    // Fragmentation is measured by the program that has the regions.
-    let fragmentation = suite == "fragmentation";
-    let owner = if fragmentation { OsString::from("regions") } else { suite.clone() };
-    let name = format!("heapwright-bench-{}", owner.display());
-    let program = find(&name)?;
+    if suite == "fragmentation" {
+        return bench_fragmentation::run(rest, console.json());
+    }
+    let program = find(&format!("heapwright-bench-{}", suite.display()))?;
     let mut command = Command::new(&program);
-    command.args(fragmentation.then_some(suite)).args(rest);
+    command.args(rest);
     if console.json() && !rest.iter().any(|word| word == "--json") {
         command.arg("--json");
     }
@@ -43,7 +44,8 @@ pub(crate) fn run(options: &BenchOptions, console: &Console) -> Result<u8, Failu
     Err(Failure::ours(format!("{}: cannot be run ({error})", program.display())))
 }
 
-fn find(name: &str) -> Result<PathBuf, Failure> {
+/// The program `name` of a suite.
+pub(crate) fn find(name: &str) -> Result<PathBuf, Failure> {
     let own = env::current_exe()?;
     let installed = own.parent().and_then(|bin| bin.parent()).map(|at| at.join("lib/heapwright"));
     let places = [Some(own.with_file_name(name)), installed.map(|at| at.join(name))];

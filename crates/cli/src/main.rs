@@ -9,6 +9,7 @@
 
 mod advise;
 mod bench;
+mod bench_fragmentation;
 mod blame;
 mod check;
 mod compare;
