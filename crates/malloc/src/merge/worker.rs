@@ -142,7 +142,11 @@ pub(crate) fn forced_interval() -> Option<Duration> {
 
 /// Whether a pass may begin by itself: it is time, or memory is short.
 pub(crate) fn is_due() -> bool {
-    monotonic_ns() >= NEXT_NS.load(Ordering::Relaxed) || is_urgent()
+    is_due_by_clock() || is_urgent()
+}
+
+fn is_due_by_clock() -> bool {
+    monotonic_ns() >= NEXT_NS.load(Ordering::Relaxed)
 }
 
 /// Whether a pass is due however busy the heap is: memory is short, or a test forces it.
@@ -212,7 +216,7 @@ impl Merger {
         }
         // A heap that is never quiet has passes of its own, further apart.
         let is_quiet = self.quiet_rounds >= QUIET_ROUNDS;
-        if is_quiet || is_urgent() || (self.busy_rounds >= BUSY_ROUNDS && is_due()) {
+        if is_quiet || is_urgent() || (self.busy_rounds >= BUSY_ROUNDS && is_due_by_clock()) {
             if is_quiet {
                 self.busy_rounds = 0;
             }

@@ -122,13 +122,10 @@ impl Figures {
         let results = self.suite(me, "graph", &["jvm-serial"])?;
         let ours = ("heapwright", "generational");
         self.at_most("graph, of Serial", 1.25, ratio(&results, ours, "jvm-serial"), "");
-        let compact = row(&results, ("heapwright", "mark_compact"));
-        let live_mb = compact.and_then(|row| row.live_mb);
         // Without the workload's own list of places, four bytes a node, which is in no heap.
         let list_mb = Graph::of(Scale::Full).node_count as f64 * 4.0 / (1 << 20) as f64;
-        let peak_mb = row(&results, ours).map(|row| row.peak_rss_kb as f64 / 1024.0 - list_mb);
-        let resident = peak_mb.zip(live_mb).map(|(peak, live)| peak / live);
-        self.at_most("graph, resident of live", 1.6, resident, "");
+        self.at_most("graph, resident of live", 1.6, resident_of_live(&results, list_mb), "");
+        let compact = row(&results, ("heapwright", "mark_compact"));
         let longest = compact.and_then(|row| Some(row.pause_ms.as_ref()?.max));
         self.at_most("graph, full mark-compact, longest", 550.0, longest, " ms");
         self.nursery(&results, false);
@@ -140,10 +137,7 @@ impl Figures {
         let ours = ("heapwright", "generational");
         self.at_most("LRU, of malloc", 1.8, ratio(&results, ours, "malloc"), "");
         self.at_most("LRU, of Boehm", 0.8, ratio(&results, ours, "boehm"), "");
-        let live_mb = row(&results, ("heapwright", "mark_compact")).and_then(|row| row.live_mb);
-        let peak_mb = row(&results, ours).map(|row| row.peak_rss_kb as f64 / 1024.0);
-        let resident = peak_mb.zip(live_mb).map(|(peak, live)| peak / live);
-        self.at_most("LRU, resident of live", 2.0, resident, "");
+        self.at_most("LRU, resident of live", 2.0, resident_of_live(&results, 0.0), "");
         self.nursery(&results, false);
         Ok(())
     }
@@ -253,6 +247,13 @@ fn row<'a>(results: &'a Results, (subject, variant): (&str, &str)) -> Option<&'a
 /// Wall time of ours over that of a peer.
 fn ratio(results: &Results, ours: (&str, &str), peer: &str) -> Option<f64> {
     Some(row(results, ours)?.time_s / row(results, (peer, ""))?.time_s)
+}
+
+/// The generational heap's peak, less `without_mb`, over what mark-compact's last collection left.
+fn resident_of_live(results: &Results, without_mb: f64) -> Option<f64> {
+    let peak_mb = row(results, ("heapwright", "generational"))?.peak_rss_kb as f64 / 1024.0;
+    let live_mb = row(results, ("heapwright", "mark_compact"))?.live_mb?;
+    Some((peak_mb - without_mb) / live_mb)
 }
 
 /// Runs one cell; what it prints, and its user CPU time in seconds.
