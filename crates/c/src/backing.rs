@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, NodePolicy};
 use heapwright_os::{AnonymousPages, FilePages, FilePagesError, HugePages, HugeWish};
-use heapwright_regions::{Bound, Buffer, Chained, Guarded, Kept, Limited, Prefaulted};
+use heapwright_regions::{Bound, Buffer, Chained, Guarded, Kept, Lazy, Limited, Prefaulted};
 
 use crate::error::{Error, answer};
 use crate::object;
@@ -28,6 +28,7 @@ enum Kind {
     Chained(Chained<Inner, Inner>),
     Kept(Kept<Inner>),
     Prefaulted(Prefaulted<Inner>),
+    Lazy(Lazy<Inner>),
 }
 
 /// `hw_backing`: see the header.
@@ -54,6 +55,7 @@ impl HwBacking {
             Kind::Chained(one) => one,
             Kind::Kept(one) => one,
             Kind::Prefaulted(one) => one,
+            Kind::Lazy(one) => one,
         }
     }
 }
@@ -343,6 +345,20 @@ pub unsafe extern "C" fn hw_backing_prefaulted(
     error: *mut Error,
 ) -> *mut HwBacking {
     let make = |inner, _| Ok(Kind::Prefaulted(Prefaulted::new(inner)));
+    // SAFETY: the caller's promise.
+    unsafe { wrap([inner, core::ptr::null_mut()], 1, make, error) }
+}
+
+/// `hw_backing_lazy`: see the header.
+///
+/// # Safety
+/// - As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hw_backing_lazy(
+    inner: *mut HwBacking,
+    error: *mut Error,
+) -> *mut HwBacking {
+    let make = |inner, _| Ok(Kind::Lazy(Lazy::new(inner)));
     // SAFETY: the caller's promise.
     unsafe { wrap([inner, core::ptr::null_mut()], 1, make, error) }
 }

@@ -356,10 +356,25 @@ static void dense(void) {
     hw_dense_delete(NULL);
 }
 
+/* Without a page ahead: what is resident is what was touched, and the first page's header. */
+static void lazy(void) {
+    hw_linear *arena = hw_linear_new(hw_backing_lazy(hw_backing_anonymous(NULL), &error), &error);
+    CHECK(arena != NULL);
+    for (int n = 0; n < 1000; n++) {
+        char *block = hw_linear_alloc(arena, 1024, 8, &error);
+        CHECK(block != NULL);
+        memset(block, n, 1024);
+    }
+    CHECK(hw_linear_statistics(arena, &seen) == HW_OK);
+    CHECK(seen.resident_bytes <= 1000 * 1024 + 2 * 65536);
+    hw_linear_delete(arena);
+}
+
 /* What an arena gives back when it is trimmed is what it gets when it grows again. */
 static void kept(void) {
     CHECK(hw_backing_kept(NULL, 1, &error) == NULL && error.status == HW_INVALID);
     CHECK(hw_backing_prefaulted(NULL, &error) == NULL && error.status == HW_INVALID);
+    CHECK(hw_backing_lazy(NULL, &error) == NULL && error.status == HW_INVALID);
     hw_backing *limited = hw_backing_limited(hw_backing_anonymous(NULL), 64 << 20, &error);
     hw_linear *arena = hw_linear_new(hw_backing_kept(limited, 16 << 20, &error), &error);
     CHECK(arena != NULL);
@@ -584,6 +599,7 @@ int main(void) {
     handles();
     dense();
     kept();
+    lazy();
     file_heap();
     numa();
     heaps();

@@ -45,6 +45,17 @@ pub enum Purged {
     Undefined,
 }
 
+/// What a range of an extent that grows is made ready by, before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepare {
+    /// Its pages come in now, in one call instead of a fault for each.
+    Populate,
+    /// The first touch of each huge page of it brings in all of that page.
+    Huge,
+    /// What is there already is copied into huge pages, and what is missing comes in with them.
+    Collapse,
+}
+
 /// Which NUMA nodes the pages of a range come from. Bit `n` of a mask is node `n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodePolicy {
@@ -72,6 +83,8 @@ pub enum Operation {
     Alias,
     /// [`Backing::bind`].
     Bind,
+    /// [`Backing::prepare`].
+    Prepare,
 }
 
 /// Why a backing refused. Nothing has changed then.
@@ -255,6 +268,24 @@ pub unsafe trait Backing {
         Err(BackingError::Unsupported(Operation::Bind))
     }
 
+    /// Makes `range` ready for use that is near; contents stay. Only ever for speed: an allocator
+    /// works as well where this is refused.
+    ///
+    /// # Safety
+    /// - `extent` is a live one of this backing, and `range` is inside it and committed.
+    ///
+    /// # Errors
+    /// [`BackingError::Unsupported`], or the kernel's reason; part of the range may be ready then.
+    unsafe fn prepare(
+        &self,
+        extent: &Extent,
+        range: Range<usize>,
+        how: Prepare,
+    ) -> Result<(), BackingError> {
+        let _ = (extent, range, how);
+        Err(BackingError::Unsupported(Operation::Prepare))
+    }
+
     /// How many bytes of `range` are backed by memory now; `None` if that cannot be told.
     ///
     /// # Safety
@@ -323,6 +354,16 @@ unsafe impl<B: Backing + ?Sized> Backing for &B {
     ) -> Result<(), BackingError> {
         // SAFETY: as in `release`.
         unsafe { (**self).bind(extent, range, policy) }
+    }
+
+    unsafe fn prepare(
+        &self,
+        extent: &Extent,
+        range: Range<usize>,
+        how: Prepare,
+    ) -> Result<(), BackingError> {
+        // SAFETY: as in `release`.
+        unsafe { (**self).prepare(extent, range, how) }
     }
 
     unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {

@@ -4,9 +4,12 @@ use core::alloc::Layout;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
+use heapwright_core::backing::{
+    Backing, BackingError, Extent, NodePolicy, Operation, Prepare, Purge, Purged,
+};
 
 use crate::guard::{clear_installed, guard};
+use crate::huge::{advise_huge, collapse, offers_huge_pages};
 use crate::memory::{Advice, Protection, advise, commit, mincore, protect, release, reserve};
 use crate::placement::bind;
 use crate::{Errno, page_bytes};
@@ -18,8 +21,8 @@ const RESERVE_HINT_BYTES: usize = 1 << 30;
 const LOOK_PAGES: usize = 256;
 /// Memory of the kernel: addresses first, pages when they are committed and touched.
 ///
-/// An extent costs up to two mappings of the budget of `vm.max_map_count`. Decommitted pages read
-/// as zero when they are committed again.
+/// An extent costs up to two mappings of the budget of `vm.max_map_count`, three with huge pages.
+/// Decommitted pages read as zero when they are committed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnonymousPages;
 
@@ -141,6 +144,30 @@ unsafe impl Backing for AnonymousPages {
         let start = unsafe { Self::at(extent, &range) };
         // SAFETY: whole pages of ours; a policy changes no contents.
         unsafe { bind(start, range.len(), policy) }.map_err(|errno| refused(errno, range.len()))
+    }
+
+    /// Huge pages are refused as unsupported where the machine's setting rules them out.
+    unsafe fn prepare(
+        &self,
+        extent: &Extent,
+        range: Range<usize>,
+        how: Prepare,
+    ) -> Result<(), BackingError> {
+        if how != Prepare::Populate && !offers_huge_pages() {
+            return Err(BackingError::Unsupported(Operation::Prepare));
+        }
+        // SAFETY: the caller's promise.
+        let start = unsafe { Self::at(extent, &range) };
+        let bytes = range.len();
+        let prepared = match how {
+            // SAFETY: whole pages of ours; no contents change, here and below.
+            Prepare::Populate => unsafe { advise(start, bytes, Advice::Populate) },
+            // SAFETY: as above.
+            Prepare::Huge => unsafe { advise_huge(start, bytes) },
+            // SAFETY: as above.
+            Prepare::Collapse => unsafe { collapse(start, bytes) },
+        };
+        prepared.map_err(|errno| refused(errno, bytes))
     }
 
     unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {

@@ -2,11 +2,13 @@
 //!
 //! Source: madvise(2), mmap(2), the kernel's Documentation/admin-guide/mm/{transhuge,hugetlbpage}.rst.
 
+use core::ffi::CStr;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::memory::{Advice, advise, advise_raw, map};
 use crate::page_scan::{HUGE, PRESENT, open_pagemap, scan};
-use crate::pseudo_file::{PathText, parse_number, read_number};
+use crate::pseudo_file::{PathText, parse_number, read_number, read_text};
 use crate::{Errno, Fd, OpenFlags, Protection};
 
 /// `MADV_COLLAPSE` of Linux 6.1.
@@ -39,6 +41,34 @@ pub fn transparent_huge_page_bytes() -> usize {
         .and_then(|bytes| usize::try_from(bytes).ok())
         .filter(|bytes| bytes.is_power_of_two())
         .unwrap_or(TRANSPARENT_BYTES_USUAL)
+}
+
+/// Whether the machine's setting lets a program ask for huge pages. Read once.
+pub(crate) fn offers_huge_pages() -> bool {
+    const UNREAD: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    static OFFERED: AtomicU8 = AtomicU8::new(UNREAD);
+    // Relaxed: whoever comes first writes what all would.
+    match OFFERED.load(Ordering::Relaxed) {
+        UNREAD => {
+            let offers = reads_as_offered(c"/sys/kernel/mm/transparent_hugepage/enabled");
+            OFFERED.store(if offers { YES } else { NO }, Ordering::Relaxed);
+            offers
+        }
+        known => known == YES,
+    }
+}
+
+/// The setting in force is the one in brackets: `always [madvise] never`.
+fn reads_as_offered(setting: &CStr) -> bool {
+    let mut buffer = [0; 64];
+    read_text(setting, &mut buffer)
+        .is_some_and(|text| [&b"[always]"[..], b"[madvise]"].iter().any(|one| has(text, one)))
+}
+
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// How many pages of that size the pool has left; none where there is no such pool.

@@ -7,11 +7,13 @@ use core::cell::RefCell;
 use core::fmt;
 use core::ptr::NonNull;
 
-use heapwright_core::backing::{Backing, BackingError, Extent};
+use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::buddy::{Buddy as Offsets, LEAVES_MAX, table_words};
 use heapwright_core::recent::Recent;
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
+
+use crate::growth::take;
 
 /// What the first leaf is aligned to, and so the largest alignment of a block: a small page.
 const BASE_ALIGN: usize = 4096;
@@ -383,30 +385,6 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         self.counts.report(&mut seen);
         offsets.check();
         seen
-    }
-}
-
-/// An extent of `bytes`, committed.
-pub(crate) fn take<B: Backing>(
-    backing: &B,
-    bytes: usize,
-    align: usize,
-) -> Result<Extent, AllocError> {
-    let exhausted = BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 };
-    let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| exhausted)?;
-    let extent = backing.reserve(layout)?;
-    let to = layout.size().next_multiple_of(extent.step_bytes).min(extent.reserved_bytes);
-    if extent.committed_bytes >= to {
-        return Ok(extent);
-    }
-    // SAFETY: a live extent of this backing, and a range of it.
-    match unsafe { backing.commit(&extent, extent.committed_bytes..to) } {
-        Ok(()) => Ok(Extent { committed_bytes: to, ..extent }),
-        Err(error) => {
-            // SAFETY: just reserved, unused.
-            unsafe { backing.release(extent) };
-            Err(error.into())
-        }
     }
 }
 

@@ -1,20 +1,15 @@
 //! Chunks of arenas and pools: extents with a header at their start.
 //!
 //! # Not here
-//! The cursor: `linear`. Free slots: `pool`.
+//! The cursor: `linear`. Free slots: `pool`. How far memory is committed: `growth`.
 
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, BackingError, Extent};
-use heapwright_core::bump::align_up;
 
-/// What is committed at once where commit is a call of its own: 16 small pages.
-const COMMIT_BYTES_MIN: usize = 64 << 10;
-/// An arena commits an eighth of what it has, up to this.
-const COMMIT_BYTES_MAX: usize = 4 << 20;
-const COMMIT_SHARE_LOG2: u32 = 3;
+use crate::growth::commit_to;
 
 /// Header of an extent. It lies at the extent's start, before all blocks.
 #[repr(C, align(16))]
@@ -56,7 +51,7 @@ impl Chunk {
             }
         };
         let chunk = extent.start.cast::<Self>();
-        let committed = commit_to(backing, &extent, bytes_min);
+        let committed = commit_to(backing, &extent, bytes_min, extent.reserved_bytes);
         let extent = match committed {
             Ok(committed_bytes) => Extent { committed_bytes, ..extent },
             Err(error) => {
@@ -90,7 +85,7 @@ impl Chunk {
             return Ok(false);
         }
         if bytes > extent.committed_bytes {
-            let committed_bytes = commit_to(backing, &extent, bytes)?;
+            let committed_bytes = commit_to(backing, &extent, bytes, extent.reserved_bytes)?;
             self.extent.set(Extent { committed_bytes, ..extent });
         }
         Ok(true)
@@ -117,27 +112,4 @@ impl Chunk {
         let offset = address.checked_sub(extent.start.as_ptr().addr())?;
         (offset <= extent.reserved_bytes).then_some(offset)
     }
-}
-
-/// Commits from `extent.committed_bytes` at least to `bytes`; how far it went.
-pub(crate) fn commit_to<B: Backing>(
-    backing: &B,
-    extent: &Extent,
-    bytes: usize,
-) -> Result<usize, BackingError> {
-    let from = extent.committed_bytes;
-    if bytes <= from {
-        return Ok(from);
-    }
-    let least = align_up(bytes, extent.step_bytes).unwrap_or(usize::MAX).min(extent.reserved_bytes);
-    let ahead = (from >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES_MIN, COMMIT_BYTES_MAX);
-    let ahead = align_up(ahead, extent.step_bytes).unwrap_or(usize::MAX);
-    let most = from.saturating_add(ahead).clamp(least, extent.reserved_bytes);
-    // SAFETY: a live extent of this backing, and a range of it.
-    if most > least && unsafe { backing.commit(extent, from..most) }.is_ok() {
-        return Ok(most);
-    }
-    // SAFETY: as above.
-    unsafe { backing.commit(extent, from..least) }?;
-    Ok(least)
 }

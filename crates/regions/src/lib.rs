@@ -47,6 +47,7 @@ mod compacting;
 #[cfg(feature = "os")]
 mod file_heap;
 mod frames;
+mod growth;
 mod linear;
 mod locked;
 mod misuse;
@@ -63,7 +64,7 @@ mod wait;
 #[cfg(feature = "os")]
 pub use backing::Prefaulted;
 pub use backing::{
-    Bound, Buffer, Chained, Failing, Guarded, Kept, Limited, StaticBuffer, Upstream,
+    Bound, Buffer, Chained, Failing, Guarded, Kept, Lazy, Limited, StaticBuffer, Upstream,
 };
 pub use buddy::{Buddy, Tails};
 pub use checked::{Checked, Checks, Off, On, Quarantine};
@@ -75,7 +76,7 @@ pub use compacting::{
 pub use file_heap::{FileHeap, FileHeapError, FileHeapShape, FilePart};
 pub use frames::{FrameHandle, Frames};
 pub use heapwright_core::backing::{
-    Backing, BackingError, Extent, NodePolicy, Operation, Purge, Purged,
+    Backing, BackingError, Extent, NodePolicy, Operation, Prepare, Purge, Purged,
 };
 pub use heapwright_core::prefetch::prefetch_read;
 pub use heapwright_core::region_error::{AllocError, FreeError};

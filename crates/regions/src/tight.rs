@@ -20,7 +20,7 @@ use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
-use crate::buddy::take;
+use crate::growth::take;
 
 /// What lengths are multiples of, and blocks aligned to at least.
 const GRANULE_BYTES: usize = 16;

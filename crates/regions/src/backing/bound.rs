@@ -3,7 +3,7 @@
 use core::alloc::Layout;
 use core::ops::Range;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Prepare, Purge, Purged};
 
 use super::pass_on::{Route, pass_on};
 
@@ -73,7 +73,7 @@ unsafe impl<B: Backing> Backing for Bound<B> {
         self.inner.reserve_hint(bytes_min)
     }
 
-    pass_on!(release, commit, decommit, purge, guard, alias, bind, resident_bytes);
+    pass_on!(release, commit, decommit, purge, guard, alias, bind, prepare, resident_bytes);
 }
 
 #[cfg(test)]

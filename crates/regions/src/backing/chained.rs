@@ -3,7 +3,7 @@
 use core::alloc::Layout;
 use core::ops::Range;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Prepare, Purge, Purged};
 
 use super::pass_on::{Route, pass_on};
 
@@ -54,5 +54,5 @@ unsafe impl<A: Backing, B: Backing> Backing for Chained<A, B> {
         self.first.reserve_hint(bytes_min)
     }
 
-    pass_on!(release, commit, decommit, purge, guard, alias, bind, resident_bytes);
+    pass_on!(release, commit, decommit, purge, guard, alias, bind, prepare, resident_bytes);
 }

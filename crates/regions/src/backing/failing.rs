@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ops::Range;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, NodePolicy, Prepare, Purge, Purged};
 
 use super::pass_on::{Route, pass_on};
 
@@ -74,5 +74,5 @@ unsafe impl<B: Backing> Backing for Failing<B> {
         unsafe { self.inner.commit(extent, range) }
     }
 
-    pass_on!(release, decommit, purge, guard, alias, bind, resident_bytes);
+    pass_on!(release, decommit, purge, guard, alias, bind, prepare, resident_bytes);
 }

@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ops::Range;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, Prepare, Purge, Purged};
 use heapwright_sync::Lock;
 
 use super::pass_on::{Route, pass_on};
@@ -134,7 +134,7 @@ unsafe impl<B: Backing> Backing for Kept<B> {
         self.inner.reserve_hint(bytes_min)
     }
 
-    pass_on!(commit, purge, resident_bytes);
+    pass_on!(commit, purge, prepare, resident_bytes);
 }
 
 impl<B: Backing> Drop for Kept<B> {

@@ -6,6 +6,7 @@ mod chained;
 mod failing;
 mod guarded;
 mod kept;
+mod lazy;
 mod limited;
 mod pass_on;
 #[cfg(feature = "os")]
@@ -18,6 +19,7 @@ pub use chained::Chained;
 pub use failing::Failing;
 pub use guarded::Guarded;
 pub use kept::Kept;
+pub use lazy::Lazy;
 pub use limited::Limited;
 #[cfg(feature = "os")]
 pub use prefaulted::Prefaulted;

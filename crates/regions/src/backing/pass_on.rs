@@ -99,6 +99,18 @@ macro_rules! pass_on {
             unsafe { route.backing.bind(&route.extent, route.range(range), policy) }
         }
     };
+    (@ prepare) => {
+        unsafe fn prepare(
+            &self,
+            extent: &Extent,
+            range: Range<usize>,
+            how: Prepare,
+        ) -> Result<(), BackingError> {
+            let route = self.route(extent);
+            // SAFETY: as for `commit`.
+            unsafe { route.backing.prepare(&route.extent, route.range(range), how) }
+        }
+    };
     (@ resident_bytes) => {
         unsafe fn resident_bytes(&self, extent: &Extent, range: Range<usize>) -> Option<usize> {
             let route = self.route(extent);

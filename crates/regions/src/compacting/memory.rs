@@ -9,12 +9,8 @@ use heapwright_core::region_error::AllocError;
 
 use super::addresses::Wanted;
 use super::header::{GRANULE_BYTES, Header};
+use crate::growth::commit_to;
 
-/// What is committed at once where commit is a call of its own.
-const COMMIT_BYTES: usize = 64 << 10;
-/// A heap commits an eighth of what it has, up to this.
-const COMMIT_BYTES_MAX: usize = 4 << 20;
-const COMMIT_SHARE_LOG2: u32 = 3;
 /// Places are 31 bits of granules.
 const EXTENT_BYTES_MAX: usize = GRANULE_BYTES << 31;
 
@@ -107,16 +103,14 @@ impl<B: Backing> Memory<B> {
                 capacity_bytes: self.whole_bytes(),
             });
         }
-        let least = align_up(bytes, self.step_bytes()).unwrap_or(usize::MAX).min(high);
-        let ahead = (low >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES, COMMIT_BYTES_MAX);
-        let ahead = align_up(low.saturating_add(ahead), self.step_bytes()).unwrap_or(usize::MAX);
-        let most = ahead.clamp(least, high.max(least));
-        if most > least && self.commit(low, most).is_ok() {
-            self.low_bytes.set(most);
-            return Ok(());
-        }
-        self.commit(low, least)?;
-        self.low_bytes.set(low.max(least));
+        let Some(extent) = self.extent.get() else {
+            return Err(
+                BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 }.into()
+            );
+        };
+        let extent = Extent { committed_bytes: low, ..extent };
+        let reached = commit_to(&self.backing, &extent, bytes, high.max(low))?;
+        self.low_bytes.set(reached.max(low));
         Ok(())
     }
 

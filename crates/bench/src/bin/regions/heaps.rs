@@ -7,8 +7,7 @@ use std::ptr::NonNull;
 
 use allocator_api2::alloc::Allocator;
 use heapwright_regions::{
-    AnonymousPages, Backing, Buddy, HugePages, HugeWish, Lines, Region, SharedSlab, Slab, Tails,
-    Tight,
+    AnonymousPages, Backing, Buddy, Lazy, Lines, Region, SharedSlab, Slab, Tails, Tight,
 };
 
 use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
@@ -16,8 +15,8 @@ use super::pools::{mimalloc_give, mimalloc_take, system_give, system_take};
 
 /// Memory of the heaps that have a fixed one: twice what is live at most.
 const HEAP_BYTES: usize = 256 << 20;
-/// What mimalloc asks the kernel for itself: a page fault for each 2 MiB instead of 4 KiB.
-const HUGE: HugePages = HugePages::new(HugeWish::Advised);
+/// Without huge pages, which ours ask for as they grow and mimalloc does, too.
+const PLAIN: Lazy<AnonymousPages> = Lazy::new(AnonymousPages);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     // What to draw: 0 log-uniform, else powers of two up to that.
@@ -38,12 +37,12 @@ pub(crate) fn workloads() -> Vec<Workload> {
         ));
         vec![
             ours!("slab", |probe| slab::<LIVE, MOST>(probe, AnonymousPages)),
-            ours!("slab, huge pages", |probe| slab::<LIVE, MOST>(probe, HUGE)),
+            ours!("slab, plain pages", |probe| slab::<LIVE, MOST>(probe, PLAIN)),
             ours!("slab threads", shared_slab::<LIVE, MOST>),
             ours!("tight", |probe| tight::<LIVE, MOST>(probe, AnonymousPages)),
-            ours!("tight, huge pages", |probe| tight::<LIVE, MOST>(probe, HUGE)),
+            ours!("tight, plain pages", |probe| tight::<LIVE, MOST>(probe, PLAIN)),
             ours!("buddy", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Keep)),
-            ours!("buddy, huge pages", |probe| buddy::<LIVE, MOST>(probe, HUGE, Tails::Keep)),
+            ours!("buddy, plain pages", |probe| buddy::<LIVE, MOST>(probe, PLAIN, Tails::Keep)),
             ours!("buddy trim", |probe| buddy::<LIVE, MOST>(probe, AnonymousPages, Tails::Trim)),
             mimalloc,
             malloc,

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use heapwright_os::cycle_counter;
 use heapwright_regions::{
-    AnonymousPages, Brand, CompactingPool, DensePool, HandlePool, HugePages, HugeWish, ScopedPool,
-    with_brand,
+    AnonymousPages, Brand, CompactingPool, DensePool, HandlePool, Lazy, ScopedPool, with_brand,
 };
 use heapwright_testkit::Random;
 
@@ -19,8 +18,9 @@ const DRAWS: usize = 1 << 16;
 /// Each draw twice before the clock runs: a fresh map's pages and lines come in once, and how they
 /// do is the row of cold starts, not of keys.
 const WARM: usize = 2 * DRAWS;
-/// What a program with large pools would say.
-const HUGE: HugePages = HugePages::new(HugeWish::Advised);
+/// Without huge pages: each small one at its first touch.
+type PlainPages = Lazy<AnonymousPages>;
+const PLAIN: PlainPages = Lazy::new(AnonymousPages);
 
 pub(crate) fn workloads() -> Vec<Workload> {
     vec![
@@ -29,10 +29,10 @@ pub(crate) fn workloads() -> Vec<Workload> {
             count: 1_000_000,
             subjects: vec![
                 ours!("", replace_ours),
-                ours!("huge pages", replace_huge),
+                ours!("plain pages", replace_plain),
                 ours!("scoped", |probe| with_brand(|brand| replace_scoped(probe, brand))),
-                ours!("scoped, huge pages", |probe| {
-                    with_brand(|brand| replace_scoped_huge(probe, brand))
+                ours!("scoped, plain pages", |probe| {
+                    with_brand(|brand| replace_scoped_plain(probe, brand))
                 }),
                 ours!("without gaps", replace_ours_dense),
                 ours!("compacting", replace_compacting),
@@ -48,10 +48,10 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subjects: vec![
                 subject!("floor", "", "pointers", get_pointers),
                 ours!("", get_ours),
-                ours!("huge pages", get_huge),
+                ours!("plain pages", get_plain),
                 ours!("scoped", |probe| with_brand(|brand| get_scoped(probe, brand))),
-                ours!("scoped, huge pages", |probe| {
-                    with_brand(|brand| get_scoped_huge(probe, brand))
+                ours!("scoped, plain pages", |probe| {
+                    with_brand(|brand| get_scoped_plain(probe, brand))
                 }),
                 ours!("without gaps", get_ours_dense),
                 ours!("compacting", get_compacting),
@@ -73,10 +73,10 @@ pub(crate) fn workloads() -> Vec<Workload> {
             count: 1_000_000,
             subjects: vec![
                 ours!("", walk_ours),
-                ours!("huge pages", walk_huge),
+                ours!("plain pages", walk_plain),
                 ours!("scoped", |probe| with_brand(|brand| walk_scoped(probe, brand))),
                 ours!("without gaps", walk_ours_dense),
-                ours!("without gaps, huge pages", walk_huge_dense),
+                ours!("without gaps, plain pages", walk_plain_dense),
                 ours!("compacting", walk_compacting),
                 peer!("slotmap", walk_slotmap),
                 subject!("slotmap", "slotmap", "dense", walk_dense),
@@ -217,23 +217,23 @@ keyed!(
     |map: &HandlePool<Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
-    replace_huge,
-    get_huge,
-    walk_huge,
-    HandlePool::<Item, _>::new_in(HUGE),
+    replace_plain,
+    get_plain,
+    walk_plain,
+    HandlePool::<Item, _>::new_in(PLAIN),
     |map: &mut HandlePool<Item, _>, item| map.insert(item).expect("memory"),
-    |map: &mut HandlePool<Item, HugePages>, key| map.remove(key).expect("live"),
+    |map: &mut HandlePool<Item, PlainPages>, key| map.remove(key).expect("live"),
     |map: &HandlePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &HandlePool<Item, _>, seen| sum_of(map.values(), seen)
 );
 keyed!(
     ['id, brand]
-    replace_scoped_huge,
-    get_scoped_huge,
-    walk_scoped_huge,
-    ScopedPool::<'id, Item, _>::new_in(brand, HUGE),
+    replace_scoped_plain,
+    get_scoped_plain,
+    walk_scoped_plain,
+    ScopedPool::<'id, Item, _>::new_in(brand, PLAIN),
     |map: &mut ScopedPool<'id, Item, _>, item| map.insert(item).expect("memory"),
-    |map: &mut ScopedPool<'id, Item, HugePages>, key| map.remove(key).expect("live"),
+    |map: &mut ScopedPool<'id, Item, PlainPages>, key| map.remove(key).expect("live"),
     |map: &ScopedPool<'id, Item, _>, key| map.get(key).expect("live")[0],
     |map: &ScopedPool<'id, Item, _>, seen| sum_of(map.values(), seen)
 );
@@ -259,12 +259,12 @@ keyed!(
     |map: &DensePool<Item, _>, seen| sum_of(map.values().iter(), seen)
 );
 keyed!(
-    replace_huge_dense,
-    get_huge_dense,
-    walk_huge_dense,
-    DensePool::<Item, _>::new_in(HUGE),
+    replace_plain_dense,
+    get_plain_dense,
+    walk_plain_dense,
+    DensePool::<Item, _>::new_in(PLAIN),
     |map: &mut DensePool<Item, _>, item| map.insert(item).expect("memory"),
-    |map: &mut DensePool<Item, HugePages>, key| map.remove(key).expect("live"),
+    |map: &mut DensePool<Item, PlainPages>, key| map.remove(key).expect("live"),
     |map: &DensePool<Item, _>, key| map.get(key).expect("live")[0],
     |map: &DensePool<Item, _>, seen| sum_of(map.values().iter(), seen)
 );

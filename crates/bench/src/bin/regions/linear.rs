@@ -3,9 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{
-    AnonymousPages, HugePages, HugeWish, Kept, Linear, Prefaulted, SharedLinear,
-};
+use heapwright_regions::{AnonymousPages, Kept, Lazy, Linear, Prefaulted, SharedLinear};
 
 use super::floor::Cursor;
 use super::measure::{Mode, Probe, Subject, Workload, ours, peer, subject};
@@ -34,8 +32,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 peer!("typed-arena", hot_typed_arena),
             ],
         },
-        Workload { name: "linear_cold_8B", count: 1_000_000, subjects: cold::<1>() },
-        Workload { name: "linear_cold_64B", count: 1_000_000, subjects: cold::<8>() },
+        Workload { name: "linear_cold_8B", count: 10_000_000, subjects: cold::<1>() },
+        Workload { name: "linear_cold_64B", count: 10_000_000, subjects: cold::<8>() },
         Workload {
             name: "linear_vecs_of_16",
             count: 1_600_000,
@@ -52,7 +50,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
 fn cold<const WORDS: usize>() -> Vec<Subject> {
     vec![
         ours!("", cold_ours::<WORDS>),
-        ours!("huge pages", cold_huge::<WORDS>),
+        ours!("plain pages", cold_plain::<WORDS>),
         ours!("prefaulted", cold_prefaulted::<WORDS>),
         ours!("kept", cold_kept::<WORDS>),
         peer!("bump-scope", cold_bump_scope::<WORDS>),
@@ -196,9 +194,9 @@ fn cold_ours<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     probe.elapsed += start.elapsed();
 }
 
-fn cold_huge<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
+fn cold_plain<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     let start = Instant::now();
-    let arena = Linear::<HugePages>::new_in(HugePages::new(HugeWish::Advised));
+    let arena = Linear::<Lazy<AnonymousPages>>::new_in(Lazy::new(AnonymousPages));
     probe.run(probe.count, |number| {
         black_box(arena.alloc([number as u64; WORDS]));
     });
@@ -218,7 +216,7 @@ fn cold_prefaulted<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
 
 /// As the peers, whose memory comes warm from `malloc` after the first round.
 fn cold_kept<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 256 << 20);
+    static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 1 << 30);
     let start = Instant::now();
     let arena = Linear::<&Kept<AnonymousPages>>::new_in(&WARM);
     probe.run(probe.count, |number| {
