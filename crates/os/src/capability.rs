@@ -82,7 +82,7 @@ const ALL: [Capability; 19] = [
     },
     Capability {
         name: "huge pages, advised",
-        fallback: "4 KiB pages, until they are collapsed",
+        fallback: "4 KiB pages, until they are collapsed; what grows brings 2 MiB of them in at once",
         probe: probes::advised_huge_pages,
     },
     Capability {

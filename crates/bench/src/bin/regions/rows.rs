@@ -100,6 +100,12 @@ fn median(numbers: &mut [f64]) -> f64 {
     numbers[numbers.len() / 2]
 }
 
+/// Each of `count` subjects once, a different one first in each round: whoever comes first meets
+/// memory that the host of a virtual machine took back meanwhile, whoever follows what was left.
+fn in_turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |place| (round + place) % count)
+}
+
 /// All rows that are wanted.
 pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
     let nothing = cycles_of_nothing();
@@ -116,18 +122,18 @@ pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
             false => (ROUNDS, ROUNDS, workload.count),
         };
         let mut times = vec![Vec::new(); subjects.len()];
-        for _ in 0..rounds {
-            for (subject, times) in subjects.iter().zip(&mut times) {
+        for round in 0..rounds {
+            for index in in_turn(round, subjects.len()) {
                 let mut probe = Probe::new(count, 0);
-                (subject.time)(&mut probe);
-                times.push(probe.elapsed.as_secs_f64() * 1e9 / count as f64);
+                (subjects[index].time)(&mut probe);
+                times[index].push(probe.elapsed.as_secs_f64() * 1e9 / count as f64);
             }
         }
         let mut tails = vec![[const { Vec::new() }; 3]; subjects.len()];
-        for _ in 0..noted_rounds {
-            for (subject, tails) in subjects.iter().zip(&mut tails) {
-                let seen = latencies(subject, LATENCY_COUNT.min(count), nothing);
-                tails.iter_mut().zip(seen).for_each(|(all, one)| all.push(one));
+        for round in 0..noted_rounds {
+            for index in in_turn(round, subjects.len()) {
+                let seen = latencies(subjects[index], LATENCY_COUNT.min(count), nothing);
+                tails[index].iter_mut().zip(seen).for_each(|(all, one)| all.push(one));
             }
         }
         for ((subject, times), tails) in subjects.iter().zip(&mut times).zip(&mut tails) {
