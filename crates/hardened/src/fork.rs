@@ -39,6 +39,7 @@ pub(crate) unsafe extern "C" fn after_in_child() {
     // SAFETY: locked by `before`, in the thread that this one continues.
     unsafe { after_in_parent() };
     StdioList::Reset.apply();
+    hold(large()).waiting.forget_loans();
     let own = thread_pointer();
     let mut caches = hold(caches());
     let mut next = caches.all;

@@ -1,7 +1,9 @@
 //! Large blocks: a mapping each, between guards, whose addresses wait before others get them.
 //!
-//! A freed block's pages go back to the kernel at once, and its addresses stay out of reach while
-//! they wait in the quarantine, which gives up a random one of them for each that comes in.
+//! A freed block is out of reach at once and waits (`large_waiting`); a random one waits no longer
+//! for each that comes in. Its pages are kept for a while, and moved to the next block's addresses:
+//! making and zeroing pages anew is nearly all that a large block costs. Of such a block the first
+//! bytes are zeroed, as of a slot, the rest shows what the last one held.
 //!
 //! # Invariants
 //! design/hardened.md#I5: the table has exactly the live large blocks.
@@ -10,13 +12,14 @@ use core::ptr::NonNull;
 
 use heapwright_core::family::Family;
 use heapwright_os::{
-    Protection, address_space_limit_bytes, commit, cycle_counter, page_bytes, release, renew,
-    reserve,
+    Advice, Protection, address_space_limit_bytes, advise, commit, cycle_counter, move_pages,
+    page_bytes, protect, release, renew, reserve,
 };
 
 use crate::alloc::NO_BLOCK;
-use crate::geometry::CANARY_BYTES;
+use crate::geometry::{CANARY_BYTES, ZEROED_BYTES_MAX};
 use crate::large_table::{LargeTable, Record};
+use crate::large_waiting::{Loan, PageRange, Waiting, WaitingRoom};
 use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
 use crate::sampling::{self, guard};
@@ -25,8 +28,6 @@ use crate::wait::{Lock, hold};
 
 /// A guard is one page up to so many: nobody can say how far the next block is.
 const GUARD_PAGES_MAX: u64 = 8;
-/// Mappings that wait.
-const WAITING_COUNT: usize = 64;
 /// Addresses that wait, at most, when the process has no limit.
 const WAITING_BYTES_MAX: usize = 64 << 30;
 /// Bytes of a new block whose pages are asked for at once, at most.
@@ -36,30 +37,18 @@ pub(crate) const POPULATED_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Large {
     pub(crate) table: LargeTable,
-    waiting: [Waiting; WAITING_COUNT],
-    waiting_bytes: usize,
-    waiting_bytes_max: usize,
+    pub(crate) waiting: WaitingRoom,
+    is_limited: bool,
     seed: Option<Seed>,
     secret: u64,
     /// Bytes that live large blocks may touch.
     pub(crate) room_bytes: usize,
 }
 
-/// A mapping without access; 0 bytes are none.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    mapping: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: the mappings that wait are nobody else's.
-unsafe impl Send for Large {}
-
 static LARGE: Lock<Large> = Lock::new(Large {
     table: LargeTable::new(),
-    waiting: [Waiting { mapping: NO_BLOCK, bytes: 0 }; WAITING_COUNT],
-    waiting_bytes: 0,
-    waiting_bytes_max: 0,
+    waiting: WaitingRoom::new(),
+    is_limited: false,
     seed: None,
     secret: 0,
     room_bytes: 0,
@@ -76,15 +65,11 @@ impl Large {
             let mut seed = Seed::new((&raw const LARGE).cast());
             self.secret = seed.next();
             let limit = address_space_limit_bytes().map_or(usize::MAX, |bytes| bytes / 16);
-            self.waiting_bytes_max = WAITING_BYTES_MAX.min(limit);
+            self.waiting.begin(WAITING_BYTES_MAX.min(limit));
+            self.is_limited = limit < WAITING_BYTES_MAX;
             self.seed = Some(seed);
         }
         self.seed.as_mut().map_or_else(cycle_counter, Seed::next)
-    }
-
-    /// Whether the process may have only so many addresses.
-    fn is_limited(&self) -> bool {
-        self.waiting_bytes_max < WAITING_BYTES_MAX
     }
 
     fn guard_bytes(&mut self) -> usize {
@@ -96,36 +81,11 @@ impl Large {
         if let Some(Record { start, bytes, family, .. }) = self.table.around(ptr.addr()) {
             return Misuse::FreeInside { distance: ptr.addr() - start, start, bytes, family };
         }
-        let waits = |place: &Waiting| {
-            ptr.addr().wrapping_sub(place.mapping.addr()) < place.bytes
-                && ptr.addr().is_multiple_of(4096)
-        };
-        match self.waiting.iter().find(|place| waits(place)) {
-            Some(place) => Misuse::DoubleFree { slot_bytes: place.bytes },
+        let waiting = self.waiting.around(ptr.addr()).filter(|_| ptr.addr().is_multiple_of(4096));
+        match waiting {
+            Some(slot_bytes) => Misuse::DoubleFree { slot_bytes },
             None => Misuse::FreeOfNoBlock,
         }
-    }
-
-    /// Lets a mapping without access wait; the one that waits no longer for it.
-    fn keep_waiting(&mut self, new: Waiting) -> Waiting {
-        let bytes = new.bytes;
-        if bytes > self.waiting_bytes_max {
-            return new;
-        }
-        let first = self.random() as usize;
-        for step in 0..WAITING_COUNT {
-            let place = &mut self.waiting[first.wrapping_add(step) % WAITING_COUNT];
-            let fits = self.waiting_bytes + bytes - place.bytes <= self.waiting_bytes_max;
-            let next = if fits { new } else { Waiting { mapping: NO_BLOCK, bytes: 0 } };
-            let old = core::mem::replace(place, next);
-            self.waiting_bytes -= old.bytes;
-            if fits {
-                self.waiting_bytes += bytes;
-                return old;
-            }
-            give_up(old.mapping, old.bytes);
-        }
-        new
     }
 }
 
@@ -192,39 +152,98 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family, pages: Pag
             return block;
         }
     }
-    let block = map(bytes, align_bytes, family, 0);
-    if pages == Pages::Soon && !block.is_null() {
-        populate(block, bytes.min(POPULATED_BYTES_MAX));
+    match pages {
+        Pages::Later => map(bytes, align_bytes, family, 0),
+        Pages::Soon => alloc_of_kept(bytes, align_bytes, family),
+    }
+}
+
+/// A block of pages that are kept, as far as there are some; the others are made at once.
+fn alloc_of_kept(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
+    let loan = {
+        let mut large = hold(&LARGE);
+        let old = large.waiting.lend_old();
+        let room_bytes = bytes.checked_next_multiple_of(page_bytes());
+        let loan = room_bytes.and_then(|bytes| large.waiting.lend(bytes));
+        drop(large);
+        old.into_iter().for_each(purge);
+        loan
+    };
+    let from = loan.as_ref().map_or(PageRange::NONE, |loan| loan.pages);
+    let (block, moved_bytes) = map_pages(bytes, align_bytes, family, 0, from);
+    match loan {
+        Some(loan) if moved_bytes == 0 => purge(loan),
+        Some(loan) => hold(&LARGE).waiting.end_loan(loan),
+        None => {}
+    }
+    if !block.is_null() {
+        if moved_bytes > 0 {
+            // SAFETY: a block of ours of more than so many bytes that nobody else has.
+            unsafe { block.write_bytes(0, ZEROED_BYTES_MAX.min(moved_bytes)) };
+        }
+        let fresh = block.wrapping_add(moved_bytes);
+        populate(fresh, bytes.min(POPULATED_BYTES_MAX).saturating_sub(moved_bytes));
     }
     block
 }
 
+/// Gives the pages of a loan back to the kernel.
+fn purge(loan: Loan) {
+    if let Some(start) = NonNull::new(loan.pages.start) {
+        // SAFETY: whole pages of a waiting mapping, which stays until the loan ends (W3). A refusal
+        // leaves them there, uncounted, until their mapping goes.
+        let _ = unsafe { advise(start, loan.pages.bytes, Advice::DontNeed) };
+    }
+    hold(&LARGE).waiting.end_loan(loan);
+}
+
 /// [`alloc`] with `spare_bytes` of addresses behind the block, without access, into which it can
-/// grow; no guard is asked.
+/// grow; no guard is asked, and no page made.
 pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes: usize) -> *mut u8 {
+    map_pages(bytes, align_bytes, family, spare_bytes, PageRange::NONE).0
+}
+
+/// [`map`] with the pages of `from`, lent and no more than the block needs, as its first ones; how
+/// many bytes of them it has, all or none.
+fn map_pages(
+    bytes: usize,
+    align_bytes: usize,
+    family: Family,
+    spare_bytes: usize,
+    from: PageRange,
+) -> (*mut u8, usize) {
+    const NONE: (*mut u8, usize) = (NO_BLOCK, 0);
     let page = page_bytes();
-    let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NO_BLOCK };
+    let Some(room_bytes) = bytes.max(1).checked_next_multiple_of(page) else { return NONE };
     let (before, after, spare_bytes) = {
         let mut large = hold(&LARGE);
-        let spare_bytes = if large.is_limited() { 0 } else { spare_bytes / page * page };
+        let spare_bytes = if large.is_limited { 0 } else { spare_bytes / page * page };
         (large.guard_bytes(), large.guard_bytes(), spare_bytes)
     };
-    let moved = if align_bytes > page { align_bytes } else { 0 };
+    let shifted = if align_bytes > page { align_bytes } else { 0 };
     let Some(mapping_bytes) = room_bytes
         .checked_add(before + after)
-        .and_then(|sum| sum.checked_add(moved))
+        .and_then(|sum| sum.checked_add(shifted))
         .and_then(|sum| sum.checked_add(spare_bytes))
     else {
-        return NO_BLOCK;
+        return NONE;
     };
-    let Ok(mapping) = reserve(mapping_bytes, Protection::None) else { return NO_BLOCK };
+    let Ok(mapping) = reserve(mapping_bytes, Protection::None) else { return NONE };
     let block = mapping
         .as_ptr()
         .map_addr(|address| (address + before).next_multiple_of(align_bytes.max(page)));
+    let moved_bytes = match (NonNull::new(from.start), NonNull::new(block)) {
+        // SAFETY: whole pages without access, of a waiting mapping that stays until the loan ends
+        // (W3) and of the one made above.
+        (Some(start), Some(to)) if unsafe { move_pages(start, to, from.bytes) }.is_ok() => from.bytes,
+        _ => 0,
+    };
+    debug_assert!(moved_bytes <= room_bytes);
     let record = Record {
         start: block.expose_provenance(),
         bytes,
         room_bytes,
+        moved_bytes,
         mapping: mapping.as_ptr(),
         mapping_bytes,
         family,
@@ -238,17 +257,27 @@ pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes:
     if !is_open || !large.table.insert(record) {
         drop(large);
         give_up(mapping.as_ptr(), mapping_bytes);
-        return NO_BLOCK;
+        return (NO_BLOCK, moved_bytes);
     }
     write_canary(large.secret, &record, block);
     large.room_bytes += room_bytes;
-    block
+    (block, moved_bytes)
 }
 
 /// Takes back what lies in no slot: a large block, null, or nothing of ours.
 #[cold]
 #[inline(never)]
 pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
+    free_but_keep(ptr, taker, told, usize::MAX);
+}
+
+/// [`free`], of whose pages at most `kept_bytes_max` may be kept.
+pub(crate) fn free_but_keep(
+    ptr: *mut u8,
+    taker: Family,
+    told: Option<usize>,
+    kept_bytes_max: usize,
+) {
     if ptr.is_null() || guard().is_some_and(|guard| (guard.free)(ptr, taker, told)) {
         return;
     }
@@ -263,8 +292,12 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     let overflow = broken(secret, &record, ptr);
     large.table.remove(ptr.addr());
     large.room_bytes -= record.room_bytes;
+    let mut kept = record.largest_part(ptr);
+    if kept.bytes > kept_bytes_max || !large.waiting.may_keep(kept.bytes, large.room_bytes) {
+        kept = PageRange::NONE;
+    }
     drop(large);
-    close(&record);
+    close(&record, kept);
     let Record { bytes, family, .. } = record;
     if family != taker && cfg!(not(heapwright_hardened_without = "family")) {
         let misuse = Misuse::WrongFunction { bytes, family, taker };
@@ -281,18 +314,62 @@ pub(crate) fn free(ptr: *mut u8, taker: Family, told: Option<usize>) {
     }
 }
 
-/// Takes the pages of a block away that is out of the table, and lets its addresses wait. Without
-/// the lock while the kernel works: a second free that comes just then is one of no block.
-fn close(record: &Record) {
-    let Some(mapping) = NonNull::new(record.mapping) else { return };
-    let mut old = Waiting { mapping: record.mapping, bytes: record.mapping_bytes };
-    // SAFETY: a whole mapping whose block was given up.
-    if unsafe { renew(mapping, record.mapping_bytes) }.is_ok()
-        && cfg!(not(heapwright_hardened_without = "quarantine"))
-    {
-        old = hold(&LARGE).keep_waiting(old);
+impl Record {
+    /// Of the block at `block`, the pages that the kernel can move at once, as many as there are.
+    fn largest_part(&self, block: *mut u8) -> PageRange {
+        let others_bytes = self.room_bytes - self.moved_bytes;
+        if self.moved_bytes > others_bytes {
+            PageRange { start: block, bytes: self.moved_bytes }
+        } else {
+            PageRange { start: block.wrapping_add(self.moved_bytes), bytes: others_bytes }
+        }
+    }
+}
+
+/// Takes the pages of a block that is out of the table out of reach, and lets its addresses wait,
+/// with the pages of `kept`. Without the lock while the kernel works: a second free that comes
+/// just then is one of no block.
+fn close(record: &Record, kept: PageRange) {
+    let waits = cfg!(not(heapwright_hardened_without = "quarantine"));
+    let is_kept = waits && kept.bytes > 0 && shut(record, kept);
+    let kept = if is_kept { kept } else { PageRange::NONE };
+    let mut old = Waiting::of(record.mapping, record.mapping_bytes, kept);
+    if (is_kept || renew_all(record)) && waits {
+        let mut large = hold(&LARGE);
+        let live_bytes = large.room_bytes;
+        while let Some(loan) = large.waiting.lend_for_room(kept.bytes, live_bytes) {
+            drop(large);
+            purge(loan);
+            large = hold(&LARGE);
+        }
+        let random = large.random() as usize;
+        old = large.waiting.put(old, random, |other| give_up(other.mapping, other.bytes));
     }
     give_up(old.mapping, old.bytes);
+}
+
+/// Puts a block's pages out of reach, and gives those back that are not `kept`; whether the kernel
+/// agreed.
+fn shut(record: &Record, kept: PageRange) -> bool {
+    let room = |from: usize| NonNull::new(kept.start.with_addr(record.start + from));
+    let (Some(start), Some(second)) = (room(0), room(record.moved_bytes)) else { return false };
+    let (moved_bytes, others_bytes) = (record.moved_bytes, record.room_bytes - record.moved_bytes);
+    // SAFETY: whole pages of the block's mapping, which was given up.
+    let mut is_shut = unsafe { protect(start, record.room_bytes, Protection::None) }.is_ok();
+    if is_shut && moved_bytes > 0 && others_bytes > 0 {
+        let is_first_kept = kept.start.addr() == record.start;
+        let (rest, bytes) = if is_first_kept { (second, others_bytes) } else { (start, moved_bytes) };
+        // SAFETY: as above.
+        is_shut = unsafe { renew(rest, bytes) }.is_ok();
+    }
+    is_shut
+}
+
+/// Takes all pages of a block's mapping away; whether the kernel agreed.
+fn renew_all(record: &Record) -> bool {
+    let Some(mapping) = NonNull::new(record.mapping) else { return false };
+    // SAFETY: a whole mapping whose block was given up.
+    unsafe { renew(mapping, record.mapping_bytes) }.is_ok()
 }
 
 /// Bytes of a large block, as requested; 0 for null, and for what is none, which is told.

@@ -4,6 +4,7 @@
 //! A block that has grown once will grow again: its new mapping has as many addresses again behind
 //! it, which stay without access until the block needs them.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use heapwright_core::family::Family;
@@ -12,7 +13,7 @@ use heapwright_os::{commit, move_pages, page_bytes, renew};
 use crate::alloc::NO_BLOCK;
 use crate::geometry::{CANARY_BYTES, SMALL_REQUEST_BYTES_MAX};
 use crate::large::{
-    Large, POPULATED_BYTES_MAX, broken, free, large, map, secret, usable_bytes, write_canary,
+    Large, POPULATED_BYTES_MAX, broken, free, free_but_keep, large, map, secret, usable_bytes, write_canary,
 };
 use crate::large_table::Record;
 use crate::report::{Misuse, Noticed, tell};
@@ -58,8 +59,9 @@ pub(crate) fn realloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if new.is_null() {
         return NO_BLOCK;
     }
-    carry_over(ptr, &old, new, bytes);
-    free(ptr, old.family, None);
+    let has_moved = carry_over(ptr, &old, new, bytes);
+    // Moved pages are not there any more to be kept.
+    free_but_keep(ptr, old.family, None, if has_moved { 0 } else { usize::MAX });
     new
 }
 
@@ -93,6 +95,7 @@ fn resize(large: &mut Large, ptr: *mut u8, bytes: usize) -> bool {
     }
     record.bytes = bytes;
     record.room_bytes = room_bytes;
+    record.moved_bytes = old.moved_bytes.min(room_bytes);
     let record = *record;
     large.room_bytes = large.room_bytes - old.room_bytes + room_bytes;
     if old.bytes < room_bytes {
@@ -117,21 +120,22 @@ fn leave_guard(ptr: *mut u8, old_bytes: usize, bytes: usize) -> *mut u8 {
 }
 
 /// Brings the contents of a large block to `new`, of `bytes`: by moving its whole pages when both
-/// have pages of their own and they are many.
-fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
+/// have pages of their own and they are many. Whether any were moved.
+fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) -> bool {
     let page = page_bytes();
     let kept_bytes = old.bytes.min(bytes);
-    let moved_bytes = kept_bytes / page * page;
+    let whole_bytes = kept_bytes / page * page;
     let is_large = crate::class::find(new).is_none();
     let mut done_bytes = 0;
-    if is_large
-        && moved_bytes >= MOVED_BYTES_MIN
-        && let (Some(from), Some(to)) = (NonNull::new(ptr), NonNull::new(new))
-    {
-        // SAFETY: whole pages of two live blocks with the same protection, the old one given up;
-        // the new one has nothing in these pages yet.
-        if unsafe { move_pages(from, to, moved_bytes) }.is_ok() {
-            done_bytes = moved_bytes;
+    if is_large && whole_bytes >= MOVED_BYTES_MIN {
+        // The kernel moves only what it knows as one range.
+        let first_bytes = old.moved_bytes.min(whole_bytes);
+        done_bytes = move_part(ptr, new, 0..first_bytes);
+        if done_bytes == first_bytes {
+            done_bytes += move_part(ptr, new, first_bytes..whole_bytes);
+        }
+        if let Some(record) = hold(large()).table.get(new.addr()) {
+            record.moved_bytes = if first_bytes > 0 { done_bytes.min(first_bytes) } else { done_bytes };
         }
     }
     let (from, to) = (ptr.wrapping_add(done_bytes), new.wrapping_add(done_bytes));
@@ -140,6 +144,20 @@ fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) {
     }
     // SAFETY: both blocks have so many bytes, and are not the same.
     unsafe { core::ptr::copy_nonoverlapping(from, to, kept_bytes - done_bytes) };
+    done_bytes > 0
+}
+
+/// Moves a range of whole pages from one block to another; how many bytes: all or none.
+fn move_part(from: *mut u8, to: *mut u8, range: Range<usize>) -> usize {
+    let (from, to) = (from.wrapping_add(range.start), to.wrapping_add(range.start));
+    let (Some(from), Some(to)) = (NonNull::new(from), NonNull::new(to)) else { return 0 };
+    if range.is_empty() {
+        return 0;
+    }
+    // SAFETY: whole pages of two live blocks with the same protection, the old one given up; the
+    // new one has nothing in these pages yet.
+    let is_moved = unsafe { move_pages(from, to, range.len()) }.is_ok();
+    if is_moved { range.len() } else { 0 }
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(crate) struct Record {
     pub(crate) bytes: usize,
     /// Bytes from its first that may be touched: whole OS pages.
     pub(crate) room_bytes: usize,
+    /// Bytes from its first whose pages were moved here from another mapping: the kernel keeps
+    /// them apart from the others. Whole OS pages.
+    pub(crate) moved_bytes: usize,
     /// Start of its mapping, guards included.
     pub(crate) mapping: *mut u8,
     /// Length of its mapping.
@@ -196,6 +199,7 @@ mod tests {
             start,
             bytes: start + 1,
             room_bytes: 4096,
+            moved_bytes: 0,
             mapping: null_mut(),
             mapping_bytes: 0,
             family: Family::Malloc,

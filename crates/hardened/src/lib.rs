@@ -33,6 +33,7 @@ mod geometry;
 mod large;
 mod large_realloc;
 mod large_table;
+mod large_waiting;
 mod options;
 mod pool;
 mod random;
