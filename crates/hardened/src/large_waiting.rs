@@ -111,10 +111,11 @@ impl WaitingRoom {
         if new.bytes > self.bytes_max {
             return new;
         }
-        for step in 0..PLACE_COUNT {
+        // Those that keep pages go only when all others lend theirs or do so, too.
+        for step in 0..2 * PLACE_COUNT {
             let number = random.wrapping_add(step) % PLACE_COUNT;
             let old = self.places[number];
-            if old.lends {
+            if old.lends || (old.kept.bytes > 0 && step < PLACE_COUNT) {
                 continue;
             }
             let fits = self.bytes + new.bytes - old.bytes <= self.bytes_max;
