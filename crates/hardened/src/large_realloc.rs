@@ -163,10 +163,12 @@ fn move_part(from: *mut u8, to: *mut u8, range: Range<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use heapwright_core::family::Family;
-    use heapwright_os::address_space_limit_bytes;
+    use std::vec::Vec;
+
+    use heapwright_os::{address_space_limit_bytes, is_readable};
 
     use super::realloc;
-    use crate::alloc::alloc;
+    use crate::alloc::{alloc, alloc_zeroed};
     use crate::class::find;
     use crate::large::{free, usable_bytes};
 
@@ -218,5 +220,49 @@ mod tests {
         // The canary behind the new end is looked at here; a broken one ends the process.
         free(block, Family::Malloc, None);
         assert!(alloc(150_000, Family::Malloc) != block, "its addresses wait");
+    }
+
+    #[test]
+    fn pages_of_a_freed_block_come_back_at_other_addresses_and_its_own_stay_closed() {
+        const BYTES: usize = 3_000_000;
+        let mut freed: Vec<usize> = Vec::new();
+        for round in 0..20 {
+            let block = alloc(BYTES + round * 1000, Family::Malloc);
+            assert!(!block.is_null() && !freed.contains(&block.addr()));
+            // SAFETY: inside the block.
+            let first = unsafe { core::slice::from_raw_parts(block, 256) };
+            assert!(first.iter().all(|byte| *byte == 0), "the first bytes are zeroed");
+            write(block, BYTES);
+            free(block, Family::Malloc, None);
+            freed.push(block.addr());
+            // Others wait in their places as well, so only the last ones are known to be there.
+            for address in freed.iter().rev().take(4) {
+                assert!(!is_readable(*address) && !is_readable(*address + BYTES / 2));
+            }
+            let zeroed = alloc_zeroed(BYTES, Family::Malloc);
+            for place in places(BYTES) {
+                // SAFETY: inside the block.
+                assert_eq!(unsafe { zeroed.wrapping_add(place).read() }, 0, "all that is asked for");
+            }
+            free(zeroed, Family::Malloc, None);
+        }
+    }
+
+    #[test]
+    fn a_block_of_moved_and_of_fresh_pages_grows_with_its_bytes() {
+        for _ in 0..10 {
+            let small = alloc(1_000_000, Family::Malloc);
+            write(small, 1_000_000);
+            free(small, Family::Malloc, None);
+            let mut bytes = 2_500_000;
+            let mut block = alloc(bytes, Family::Malloc);
+            for next in [2_600_000, 6_000_000, 13_000_000, 200_000] {
+                write(block, bytes);
+                let new = realloc(block, next);
+                assert!(!new.is_null() && is_kept(new, (bytes.min(next) - 1) / 4096 * 4096 + 1));
+                (block, bytes) = (new, next);
+            }
+            free(block, Family::Malloc, None);
+        }
     }
 }

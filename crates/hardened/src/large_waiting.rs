@@ -206,3 +206,98 @@ impl WaitingRoom {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::without_provenance_mut;
+    use std::vec::Vec;
+
+    use super::{KEPT_BYTES_MIN, PLACE_COUNT, PageRange, Waiting, WaitingRoom};
+
+    const PAGE: usize = 4096;
+
+    /// A mapping at `number` with a page before and behind `kept` ones.
+    fn waiting(number: usize, kept: usize) -> Waiting {
+        let place = |page: usize| without_provenance_mut((number * 1000 + page) * PAGE);
+        let kept_pages = match kept {
+            0 => PageRange::NONE,
+            _ => PageRange { start: place(1), bytes: kept * PAGE },
+        };
+        Waiting::of(place(0), (kept + 2) * PAGE, kept_pages)
+    }
+
+    fn room() -> WaitingRoom {
+        let mut room = WaitingRoom::new();
+        room.begin(1 << 40);
+        room
+    }
+
+    #[test]
+    fn one_leaves_for_each_that_comes_and_those_with_pages_stay_longest() {
+        let mut room = room();
+        for number in 1..=PLACE_COUNT {
+            let old = room.put(waiting(number, number % 2), 7 * number, |_| panic!("room enough"));
+            assert_eq!(old.bytes, 0, "places are free");
+        }
+        for number in 0..PLACE_COUNT / 2 {
+            let old = room.put(waiting(100 + number, 1), 5 * number, |_| panic!("room enough"));
+            assert_eq!((old.bytes, old.kept.bytes), (2 * PAGE, 0), "none with pages");
+        }
+        let old = room.put(waiting(200, 0), 3, |_| panic!("room enough"));
+        assert_eq!(old.kept.bytes, PAGE, "there are no others any more");
+        assert_eq!(room.around(old.mapping.addr()), None);
+        assert_eq!(room.around(200 * 1000 * PAGE + PAGE), Some(2 * PAGE));
+    }
+
+    #[test]
+    fn addresses_that_wait_are_limited() {
+        let mut room = WaitingRoom::new();
+        room.begin(10 * PAGE);
+        assert_eq!(room.put(waiting(1, 20), 0, |_| panic!()).bytes, 22 * PAGE, "too large to wait");
+        for number in 1..4 {
+            room.put(waiting(number, 1), number, |_| panic!("room enough"));
+        }
+        let mut gone = Vec::new();
+        let old = room.put(waiting(5, 4), 0, |old| gone.push(old.bytes));
+        gone.push(old.bytes);
+        assert!(gone.iter().sum::<usize>() >= 5 * PAGE, "{gone:?} made room");
+        assert_eq!(room.around(5 * 1000 * PAGE), Some(6 * PAGE));
+    }
+
+    #[test]
+    fn a_block_takes_the_fewest_pages_that_are_enough_or_else_the_most() {
+        let mut room = room();
+        for (number, kept) in [(1, 100), (2, 40), (3, 50), (4, 30)] {
+            room.put(waiting(number, kept), number, |_| panic!("room enough"));
+        }
+        let loan = room.lend(45 * PAGE).expect("there are some");
+        assert_eq!((loan.pages.start.addr() / PAGE, loan.pages.bytes), (3001, 45 * PAGE));
+        room.end_loan(loan);
+        let rest = room.lend(5 * PAGE).expect("what the block did not need");
+        assert_eq!((rest.pages.start.addr() / PAGE, rest.pages.bytes), (3046, 5 * PAGE));
+        let most = room.lend(300 * PAGE).expect("a third of what is needed");
+        assert_eq!((most.pages.start.addr() / PAGE, most.pages.bytes), (1001, 100 * PAGE));
+        let old = room.put(waiting(9, 0), 3, |_| panic!("room enough"));
+        assert_eq!(old.bytes, 0, "places that lend stay");
+        assert!(room.lend(300 * PAGE).is_none(), "the others are too few to be worth a move");
+        room.end_loan(most);
+        room.end_loan(rest);
+    }
+
+    #[test]
+    fn pages_are_given_back_when_there_are_too_many_the_oldest_first() {
+        let mut room = room();
+        let kept = KEPT_BYTES_MIN / PAGE / 2;
+        for number in 1..3 {
+            assert!(room.lend_for_room(kept * PAGE, 0).is_none());
+            room.put(waiting(number, kept), number, |_| panic!("room enough"));
+        }
+        assert!(!room.may_keep(KEPT_BYTES_MIN + PAGE, 0));
+        assert!(room.may_keep(KEPT_BYTES_MIN + PAGE, 8 * KEPT_BYTES_MIN), "live blocks are many");
+        let loan = room.lend_for_room(PAGE, 0).expect("they are full");
+        assert_eq!(loan.pages.start.addr() / PAGE, 1001);
+        room.end_loan(loan);
+        assert!(room.lend_for_room(PAGE, 0).is_none());
+        assert!(room.lend_old().is_none(), "none has been there for long");
+    }
+}
