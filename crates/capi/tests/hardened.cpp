@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <new>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,12 +79,44 @@ int main(int argc, char **argv) {
         kept = realloc(p, 400);
         break;
     }
-    case 6: { // a write after the free, found at the slot's reuse
-        char *p = block(200);
-        if (!bad) write_at(p + 72);
+    case 6: // a write after the free, found at the slot's reuse
+    case 21: // and in a block of which only the first bytes are looked at
+    case 22: { // and in the last bytes of one that is looked at whole
+        size_t bytes = number == 21 ? 1000 : 136;
+        size_t at = number == 6 ? 72 : number == 21 ? 63 : 135;
+        char *p = block(bytes);
+        if (!bad) write_at(p + at);
         free(p);
-        if (bad) write_at(p + 72);
-        for (int i = 0; i < 500; i++) free(block(200));
+        if (bad) write_at(p + at);
+        for (int i = 0; i < 500; i++) free(block(bytes));
+        break;
+    }
+    case 23: { // large blocks that follow each other share their pages, not their addresses
+        struct rusage before, after;
+        getrusage(RUSAGE_SELF, &before);
+        for (int i = 0; i < 100; i++) {
+            char *p = block(1 << 20);
+            for (int k = 0; k < 256; k++)
+                if (const_cast<volatile char *>(p)[k]) exit(7);
+            memset(p, 'S', 1 << 20);
+            free(p);
+            char *q = static_cast<char *>(calloc(1, 1 << 20));
+            for (int k = 0; k < 1 << 20; k += 512)
+                if (!q || q[k]) exit(8);
+            kept = q;
+            free(q);
+        }
+        getrusage(RUSAGE_SELF, &after);
+        // Those of `calloc` are made anew; what is written and given back is not.
+        if (after.ru_minflt - before.ru_minflt > 100 * 256 + 2000) exit(6);
+        break;
+    }
+    case 24: { // a large block is out of reach when it is free, while others use its pages
+        char *p = block(1 << 20);
+        memset(p, 'S', 1 << 20);
+        if (bad) free(p);
+        for (int i = 0; i < 3; i++) memset(block(1 << 20), 1, 1 << 20);
+        write_at(p + (1 << 19));
         break;
     }
     case 7: { // free inside a block

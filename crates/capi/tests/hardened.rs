@@ -64,6 +64,8 @@ fn an_overflow_is_found_by_realloc() {
 #[test]
 fn a_write_after_free_is_found_at_the_reuse() {
     expect_told(6, "write after free: byte 72", SIGABRT);
+    expect_told(21, "write after free: byte 63", SIGABRT);
+    expect_told(22, "write after free: byte 135", SIGABRT);
 }
 
 #[test]
@@ -108,8 +110,29 @@ fn freed_memory_waits_is_zeroed_and_comes_back_in_no_order() {
 }
 
 #[test]
+fn a_freed_large_block_stays_closed_while_its_pages_are_used_again() {
+    expect_fine(&run(23, "good", ""));
+    expect_told(24, "", SIGSEGV);
+}
+
+#[test]
 fn threads_and_forks_run_as_ever() {
     expect_fine(&run(20, "good", "sweep=1"));
+}
+
+#[test]
+fn handlers_of_fork_may_allocate_and_wait_for_who_does() {
+    let program = compile_as("cc", "life/processes.c", "processes_hardened", &[]);
+    for (case, count) in [
+        ("fork_under_load", "50"),
+        ("fork_handlers_that_allocate", "50"),
+        ("fork_handlers_that_wait_for_who_allocates", "2"),
+        ("fork_while_files_are_flushed", "50"),
+    ] {
+        let mut command = Command::new(&program);
+        command.args([case, count, "60"]);
+        expect_fine(&built::run_under(&object("libheapwright_hardened.so"), &mut command));
+    }
 }
 
 #[test]

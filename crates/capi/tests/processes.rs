@@ -4,7 +4,7 @@
 
 mod built;
 
-use built::{compile_as, expect_fine, run_under, subject};
+use built::{compile_as, expect_fine, object, run_under, subject};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -70,6 +70,19 @@ fn p11_handlers_of_fork_that_wait_for_who_allocates() {
 #[test]
 fn p11_fork_while_another_thread_flushes_all_files() {
     case_is_fine("fork_while_files_are_flushed", 200, 60);
+}
+
+#[test]
+fn p11_handlers_of_fork_in_check_mode() {
+    for (case, count) in [
+        ("fork_handlers_that_allocate", "50"),
+        ("fork_handlers_that_wait_for_who_allocates", "2"),
+        ("fork_while_files_are_flushed", "50"),
+    ] {
+        let mut command = Command::new(program());
+        command.args([case, count, "60"]);
+        expect_fine(&run_under(&object("libheapwright_check.so"), &mut command));
+    }
 }
 
 #[test]

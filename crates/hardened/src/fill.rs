@@ -3,8 +3,8 @@
 //! A loop over a slot's sixteens ends after a different number of rounds for each class, which a
 //! processor foretells badly in a program that asks for many sizes: two wrong guesses a pair cost
 //! more than all its other work. So a range is worked on from both of its ends, in groups that
-//! overlap: four sixteens up to 64 bytes, eight up to 128, else sixteen. No range is shorter than
-//! two sixteens, so that nothing but its length is to be known.
+//! overlap: four sixteens up to 64 bytes, else nine. No range is shorter than two sixteens, so that
+//! nothing but its length is to be known.
 
 /// Sixteen bytes, worked on at a time; all slots are multiples of them.
 #[derive(Clone, Copy)]
@@ -16,8 +16,8 @@ const STEP: usize = size_of::<Quad>();
 const GROUP: usize = 4 * STEP;
 /// Shortest range.
 pub(crate) const FILL_BYTES_MIN: usize = 2 * STEP;
-/// Longest range.
-pub(crate) const FILL_BYTES_MAX: usize = 4 * GROUP;
+/// Longest range: two groups and the sixteen between them.
+pub(crate) const FILL_BYTES_MAX: usize = 2 * GROUP + STEP;
 
 /// The places of four sixteens of a range of `bytes` from `start`: the two that lie `from` behind
 /// its start, and the two as far before its end.
@@ -75,12 +75,8 @@ pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
     if bytes > GROUP {
         // SAFETY: as above.
         unsafe { zero_four(four(start, bytes, 2 * STEP)) };
-        if bytes > 2 * GROUP {
-            // SAFETY: as above.
-            unsafe { zero_four(four(start, bytes, 4 * STEP)) };
-            // SAFETY: as above.
-            unsafe { zero_four(four(start, bytes, 6 * STEP)) };
-        }
+        // SAFETY: the sixteen behind the first group; the range is longer than that.
+        unsafe { start.wrapping_add(GROUP).cast::<Quad>().write(Quad([0; 2])) };
     }
 }
 
@@ -98,12 +94,9 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
     if bytes > GROUP {
         // SAFETY: as above.
         set = or(set, unsafe { set_in_four(four(place, bytes, 2 * STEP)) });
-        if bytes > 2 * GROUP {
-            // SAFETY: as above.
-            set = or(set, unsafe { set_in_four(four(place, bytes, 4 * STEP)) });
-            // SAFETY: as above.
-            set = or(set, unsafe { set_in_four(four(place, bytes, 6 * STEP)) });
-        }
+        // SAFETY: as in `zero`; it is only read.
+        let between = unsafe { place.wrapping_add(GROUP).cast::<Quad>().read() };
+        set = or(set, between.0);
     }
     set[0] | set[1] == 0
 }
@@ -122,21 +115,21 @@ pub(crate) unsafe fn first_set(start: *const u8, bytes: usize) -> Option<usize> 
 
 #[cfg(test)]
 mod tests {
-    use super::{first_set, is_zero, zero};
+    use super::{FILL_BYTES_MAX, FILL_BYTES_MIN, first_set, is_zero, zero};
 
     #[repr(align(16))]
-    struct Slot([u8; 256 + 16]);
+    struct Slot([u8; FILL_BYTES_MAX + 16]);
 
     #[test]
     fn whole_ranges_are_zeroed_and_one_byte_is_seen() {
-        for bytes in (2..=16).map(|count| 16 * count) {
-            let mut slot = Slot([7; 256 + 16]);
+        for bytes in (FILL_BYTES_MIN..=FILL_BYTES_MAX).step_by(16) {
+            let mut slot = Slot([7; FILL_BYTES_MAX + 16]);
             let start = slot.0.as_mut_ptr();
             // SAFETY: the range is inside the array.
             unsafe { zero(start, bytes) };
             assert!(slot.0[..bytes].iter().all(|byte| *byte == 0));
             assert_eq!(slot.0[bytes], 7, "{bytes}");
-            for distance in [0, 7, bytes / 2, bytes - 1] {
+            for distance in 0..bytes {
                 slot.0[distance] = 1;
                 let start = slot.0.as_ptr();
                 // SAFETY: inside the array.

@@ -46,8 +46,11 @@ pub(crate) const CLASS_COUNT: usize =
 pub(crate) const CLASS_PLACES: usize = 128;
 /// Largest request that lies in a slot.
 pub(crate) const SMALL_REQUEST_BYTES_MAX: usize = SLOT_BYTES_MAX - CANARY_BYTES;
-/// Slots up to this are zeroed and looked at whole, of larger ones the first bytes.
-pub(crate) const ZEROED_BYTES_MAX: usize = 256;
+/// Slots up to this are zeroed and looked at whole.
+const WHOLE_BYTES_MAX: usize = FILL_BYTES_MAX;
+/// Of larger ones so many bytes from the start: each further cache line, which the program often
+/// has not touched for long, costs as much as all the rest of a free.
+const ZEROED_BYTES_MIN: usize = 64;
 /// Places of a thread's stack of a class, at most. A slot that changes threads brings its word
 /// along, which shares a cache line with those of its neighbours: so a thread keeps what it has
 /// freed while that is little.
@@ -80,7 +83,7 @@ const ALIGN_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
 const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
-const _: () = assert!(ZEROED_BYTES_MAX <= FILL_BYTES_MAX);
+const _: () = assert!(ZEROED_BYTES_MIN <= FILL_BYTES_MAX && FILL_BYTES_MIN <= ZEROED_BYTES_MIN);
 // The most that a slot exceeds its request by: one just above a multiple of its alignment.
 const _: () =
     assert!(ALIGN_BYTES_MAX + size_class::SMALL_BYTES_MAX / 9 + CANARY_BYTES <= BYTES_TOLD_MAX);
@@ -218,7 +221,7 @@ impl Cut {
         let pairs = if STACK_BYTES / bytes < STACK { STACK_BYTES / bytes } else { STACK };
         let pairs = if pairs < 2 * batch { 1 } else { pairs / (2 * batch) };
         let share = DEPOT_SHARE_BYTES / bytes / batch;
-        let zeroed = if bytes < ZEROED_BYTES_MAX { bytes } else { ZEROED_BYTES_MAX };
+        let zeroed = if bytes <= WHOLE_BYTES_MAX { bytes } else { ZEROED_BYTES_MIN };
         Self {
             slot_bytes: bytes as u32,
             slot_count_max: count as u32,

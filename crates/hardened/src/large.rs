@@ -17,7 +17,7 @@ use heapwright_os::{
 };
 
 use crate::alloc::NO_BLOCK;
-use crate::geometry::{CANARY_BYTES, ZEROED_BYTES_MAX};
+use crate::geometry::CANARY_BYTES;
 use crate::large_table::{LargeTable, Record};
 use crate::large_waiting::{Loan, PageRange, Waiting, WaitingRoom};
 use crate::random::Seed;
@@ -30,6 +30,8 @@ use crate::wait::{Lock, hold};
 const GUARD_PAGES_MAX: u64 = 8;
 /// Addresses that wait, at most, when the process has no limit.
 const WAITING_BYTES_MAX: usize = 64 << 30;
+/// Bytes of a block of kept pages that are zeroed.
+const ZEROED_BYTES: usize = 256;
 /// Bytes of a new block whose pages are asked for at once, at most.
 pub(crate) const POPULATED_BYTES_MAX: usize = 1 << 20;
 
@@ -153,7 +155,7 @@ pub(crate) fn alloc(bytes: usize, align_bytes: usize, family: Family, pages: Pag
         }
     }
     match pages {
-        Pages::Later => map(bytes, align_bytes, family, 0),
+        Pages::Later => map_pages(bytes, align_bytes, family, 0, None).0,
         Pages::Soon => alloc_of_kept(bytes, align_bytes, family),
     }
 }
@@ -170,7 +172,7 @@ fn alloc_of_kept(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
         loan
     };
     let from = loan.as_ref().map_or(PageRange::NONE, |loan| loan.pages);
-    let (block, moved_bytes) = map_pages(bytes, align_bytes, family, 0, from);
+    let (block, moved_bytes) = map_pages(bytes, align_bytes, family, 0, Some(from));
     match loan {
         Some(loan) if moved_bytes == 0 => purge(loan),
         Some(loan) => hold(&LARGE).waiting.end_loan(loan),
@@ -179,7 +181,7 @@ fn alloc_of_kept(bytes: usize, align_bytes: usize, family: Family) -> *mut u8 {
     if !block.is_null() {
         if moved_bytes > 0 {
             // SAFETY: a block of ours of more than so many bytes that nobody else has.
-            unsafe { block.write_bytes(0, ZEROED_BYTES_MAX.min(moved_bytes)) };
+            unsafe { block.write_bytes(0, ZEROED_BYTES.min(moved_bytes)) };
         }
         let fresh = block.wrapping_add(moved_bytes);
         populate(fresh, bytes.min(POPULATED_BYTES_MAX).saturating_sub(moved_bytes));
@@ -200,17 +202,17 @@ fn purge(loan: Loan) {
 /// [`alloc`] with `spare_bytes` of addresses behind the block, without access, into which it can
 /// grow; no guard is asked, and no page made.
 pub(crate) fn map(bytes: usize, align_bytes: usize, family: Family, spare_bytes: usize) -> *mut u8 {
-    map_pages(bytes, align_bytes, family, spare_bytes, PageRange::NONE).0
+    map_pages(bytes, align_bytes, family, spare_bytes, Some(PageRange::NONE)).0
 }
 
 /// [`map`] with the pages of `from`, lent and no more than the block needs, as its first ones; how
-/// many bytes of them it has, all or none.
+/// many bytes of them it has, all or none. Without a `from` all are made when they are touched.
 fn map_pages(
     bytes: usize,
     align_bytes: usize,
     family: Family,
     spare_bytes: usize,
-    from: PageRange,
+    from: Option<PageRange>,
 ) -> (*mut u8, usize) {
     const NONE: (*mut u8, usize) = (NO_BLOCK, 0);
     let page = page_bytes();
@@ -232,10 +234,14 @@ fn map_pages(
     let block = mapping
         .as_ptr()
         .map_addr(|address| (address + before).next_multiple_of(align_bytes.max(page)));
+    let is_kept = from.is_some();
+    let from = from.unwrap_or(PageRange::NONE);
     let moved_bytes = match (NonNull::new(from.start), NonNull::new(block)) {
         // SAFETY: whole pages without access, of a waiting mapping that stays until the loan ends
         // (W3) and of the one made above.
-        (Some(start), Some(to)) if unsafe { move_pages(start, to, from.bytes) }.is_ok() => from.bytes,
+        (Some(start), Some(to)) if unsafe { move_pages(start, to, from.bytes) }.is_ok() => {
+            from.bytes
+        }
         _ => 0,
     };
     debug_assert!(moved_bytes <= room_bytes);
@@ -244,6 +250,7 @@ fn map_pages(
         bytes,
         room_bytes,
         moved_bytes,
+        is_kept,
         mapping: mapping.as_ptr(),
         mapping_bytes,
         family,
@@ -293,7 +300,8 @@ pub(crate) fn free_but_keep(
     large.table.remove(ptr.addr());
     large.room_bytes -= record.room_bytes;
     let mut kept = record.largest_part(ptr);
-    if kept.bytes > kept_bytes_max || !large.waiting.may_keep(kept.bytes, large.room_bytes) {
+    let is_kept = record.is_kept && kept.bytes <= kept_bytes_max;
+    if !is_kept || !large.waiting.may_keep(kept.bytes, large.room_bytes) {
         kept = PageRange::NONE;
     }
     drop(large);
@@ -358,7 +366,8 @@ fn shut(record: &Record, kept: PageRange) -> bool {
     let mut is_shut = unsafe { protect(start, record.room_bytes, Protection::None) }.is_ok();
     if is_shut && moved_bytes > 0 && others_bytes > 0 {
         let is_first_kept = kept.start.addr() == record.start;
-        let (rest, bytes) = if is_first_kept { (second, others_bytes) } else { (start, moved_bytes) };
+        let (rest, bytes) =
+            if is_first_kept { (second, others_bytes) } else { (start, moved_bytes) };
         // SAFETY: as above.
         is_shut = unsafe { renew(rest, bytes) }.is_ok();
     }

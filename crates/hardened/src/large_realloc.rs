@@ -13,7 +13,8 @@ use heapwright_os::{commit, move_pages, page_bytes, renew};
 use crate::alloc::NO_BLOCK;
 use crate::geometry::{CANARY_BYTES, SMALL_REQUEST_BYTES_MAX};
 use crate::large::{
-    Large, POPULATED_BYTES_MAX, broken, free, free_but_keep, large, map, secret, usable_bytes, write_canary,
+    Large, POPULATED_BYTES_MAX, broken, free, free_but_keep, large, map, secret, usable_bytes,
+    write_canary,
 };
 use crate::large_table::Record;
 use crate::report::{Misuse, Noticed, tell};
@@ -135,7 +136,8 @@ fn carry_over(ptr: *mut u8, old: &Record, new: *mut u8, bytes: usize) -> bool {
             done_bytes += move_part(ptr, new, first_bytes..whole_bytes);
         }
         if let Some(record) = hold(large()).table.get(new.addr()) {
-            record.moved_bytes = if first_bytes > 0 { done_bytes.min(first_bytes) } else { done_bytes };
+            record.moved_bytes =
+                if first_bytes > 0 { done_bytes.min(first_bytes) } else { done_bytes };
         }
     }
     let (from, to) = (ptr.wrapping_add(done_bytes), new.wrapping_add(done_bytes));
@@ -242,7 +244,8 @@ mod tests {
             let zeroed = alloc_zeroed(BYTES, Family::Malloc);
             for place in places(BYTES) {
                 // SAFETY: inside the block.
-                assert_eq!(unsafe { zeroed.wrapping_add(place).read() }, 0, "all that is asked for");
+                let byte = unsafe { zeroed.wrapping_add(place).read() };
+                assert_eq!(byte, 0, "all that is asked for");
             }
             free(zeroed, Family::Malloc, None);
         }

@@ -24,6 +24,9 @@ pub(crate) struct Record {
     /// Bytes from its first whose pages were moved here from another mapping: the kernel keeps
     /// them apart from the others. Whole OS pages.
     pub(crate) moved_bytes: usize,
+    /// Whether its pages are kept for others when it is free: not those of tables of zeroes, which
+    /// were perhaps never made.
+    pub(crate) is_kept: bool,
     /// Start of its mapping, guards included.
     pub(crate) mapping: *mut u8,
     /// Length of its mapping.
@@ -200,6 +203,7 @@ mod tests {
             bytes: start + 1,
             room_bytes: 4096,
             moved_bytes: 0,
+            is_kept: true,
             mapping: null_mut(),
             mapping_bytes: 0,
             family: Family::Malloc,

@@ -105,6 +105,18 @@ pub(crate) fn bring_all_back(cache: &Cache) {
     }
 }
 
+/// Takes the slots of a thread that is not here, after a fork, back to their spans.
+pub(crate) fn bring_other_back(cache: &Cache) {
+    for class_index in 0..CLASS_COUNT {
+        let mut pool = hold(pool(class_index));
+        while let Some(slot) = cache.pop_any(class_index) {
+            // What is live was handed out when its thread was cut off; what has a bit was on its
+            // way back: both stay as they are.
+            pool.give(class_index, slot);
+        }
+    }
+}
+
 /// Takes all slots of a depot back to their spans.
 pub(crate) fn bring_depot_back(class_index: usize) {
     give_back(class_index, |giver| giver.empty_depot(giver.pool.depot.len()));
