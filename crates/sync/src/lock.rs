@@ -97,53 +97,10 @@ impl<T, W: Wait> Lock<T, W> {
         // Acquire: pairs with the Release in `unlock`; sees what the last holder wrote.
         let token = token_of(me);
         if self.word.compare_exchange(FREE, token, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_slow(me)?;
+            lock_slow::<W>(&self.word, &self.holder, me)?;
         }
         self.holder.store(me, Ordering::Relaxed);
         Ok(Guard { lock: self })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn lock_slow(&self, me: usize) -> Result<(), Reentered> {
-        let token = token_of(me);
-        let holder = self.holder.load(Ordering::Relaxed);
-        // 0 while the thread inside is about to say who it is, or to leave.
-        if holder == me || (holder == 0 && self.word.load(Ordering::Relaxed) & !CONTENDED == token)
-        {
-            return Err(Reentered);
-        }
-        for _ in 0..SPIN_COUNT {
-            // Acquire: as in `lock`.
-            if self.word.load(Ordering::Relaxed) == FREE
-                && self
-                    .word
-                    .compare_exchange(FREE, token, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return Ok(());
-            }
-            core::hint::spin_loop();
-        }
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            // Whoever has slept takes the lock as contended, so that `unlock` wakes the next one.
-            let wanted = if word == FREE { token } else { word } | CONTENDED;
-            // Acquire: as in `lock`.
-            if word != wanted
-                && let Err(now) =
-                    self.word.compare_exchange(word, wanted, Ordering::Acquire, Ordering::Relaxed)
-            {
-                word = now;
-                continue;
-            }
-            if word == FREE {
-                return Ok(());
-            }
-            W::before_wait();
-            W::wait(&self.word, wanted);
-            word = self.word.load(Ordering::Relaxed);
-        }
     }
 
     /// Takes the lock if it is free; `me` as for [`Lock::lock`].
@@ -210,6 +167,46 @@ impl<T, W: Wait> Lock<T, W> {
     pub unsafe fn value_while_held(&self) -> &T {
         // SAFETY: the caller's promise: nobody else is inside.
         unsafe { &*self.value.get() }
+    }
+}
+
+/// [`Lock::lock`] of a lock that is not free: one function for locks around values of all types.
+#[cold]
+#[inline(never)]
+fn lock_slow<W: Wait>(word: &AtomicU32, holder: &AtomicUsize, me: usize) -> Result<(), Reentered> {
+    let token = token_of(me);
+    let inside = holder.load(Ordering::Relaxed);
+    // 0 while the thread inside is about to say who it is, or to leave.
+    if inside == me || (inside == 0 && word.load(Ordering::Relaxed) & !CONTENDED == token) {
+        return Err(Reentered);
+    }
+    for _ in 0..SPIN_COUNT {
+        // Acquire: as in `lock`.
+        if word.load(Ordering::Relaxed) == FREE
+            && word.compare_exchange(FREE, token, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            return Ok(());
+        }
+        core::hint::spin_loop();
+    }
+    let mut seen = word.load(Ordering::Relaxed);
+    loop {
+        // Whoever has slept takes the lock as contended, so that `unlock` wakes the next one.
+        let wanted = if seen == FREE { token } else { seen } | CONTENDED;
+        // Acquire: as in `lock`.
+        if seen != wanted
+            && let Err(now) =
+                word.compare_exchange(seen, wanted, Ordering::Acquire, Ordering::Relaxed)
+        {
+            seen = now;
+            continue;
+        }
+        if seen == FREE {
+            return Ok(());
+        }
+        W::before_wait();
+        W::wait(word, wanted);
+        seen = word.load(Ordering::Relaxed);
     }
 }
 
