@@ -102,6 +102,23 @@ fn the_exported_names_are_those_of_the_page_and_no_others() {
     }
 }
 
+/// Around a page that is touched the kernel maps up to 64 KiB of a file, and that counts as
+/// resident: `crates/preload/cold.ld`.
+#[cfg(target_env = "gnu")]
+#[test]
+fn what_every_program_runs_lies_in_one_window_and_the_object_on_its_own_multiple() {
+    let sections = said("readelf", &["-SW"]);
+    let warm = sections.lines().find(|line| line.contains(" heapwright_warm ")).expect("a section");
+    let numbers = warm.split_once("PROGBITS").expect("its type").1;
+    let mut numbers = numbers.split_whitespace().map(|word| u64::from_str_radix(word, 16));
+    let mut next = || numbers.next().expect("a column").expect("a number");
+    let (address, _, bytes) = (next(), next(), next());
+    assert!(address + bytes <= 0x1_0000, "ends at {:#x}", address + bytes);
+    let segments = said("readelf", &["-lW"]);
+    let first = segments.lines().find(|line| line.trim_start().starts_with("LOAD")).expect("one");
+    assert!(first.ends_with(" 0x80000"), "{first}");
+}
+
 #[test]
 fn thread_local_storage_is_initial_exec() {
     let relocations = said("readelf", &["-rW"]);

@@ -45,6 +45,10 @@ const STRETCH_CYCLES: u64 = 1 << 22;
 /// that anybody could ask for.
 const BYTES_MIN: usize = 1 << 20;
 
+/// How short memory is around the process is not asked before it has used so much: all that it
+/// could give back is not worth the files that are read for that, nor the code that reads them.
+const LOOK_BYTES_MIN: usize = 8 << 20;
+
 const NONE: u32 = 0;
 const RUNNING: u32 = 1;
 /// There can be none in this process.
@@ -103,7 +107,9 @@ fn see_to_it() {
 
 /// How hard to purge in this round.
 fn eagerness_now() -> Eagerness {
-    pressure::look(0);
+    if ever_used_bytes() >= LOOK_BYTES_MIN || pressure::is_tight() {
+        pressure::look(0);
+    }
     if forced_interval().is_some() {
         Eagerness::All
     } else if pressure::is_tight() {
