@@ -86,7 +86,7 @@ pub(crate) struct Inside {
     refill_counts: [u8; CLASS_COUNT],
     /// What is left of the budget of [`HOT_BUDGET_BYTES`].
     hot_budget_bytes: u32,
-    /// Attempts to find empty spans to leave out from now on.
+    /// Attempts to find empty spans from now on that look at short lists only.
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
     reclaim_rest_last: u8,

@@ -20,23 +20,22 @@ use crate::thread_block::ThreadBlock;
 
 /// Blocks of threads' lists looked at, at most, to find empty spans.
 const RECLAIM_LOOK_COUNT: i32 = 4096;
+/// The same after an attempt in vain: next to nothing beside the page faults of a new span.
+const RECLAIM_LOOK_COUNT_RESTING: i32 = 256;
 /// Larger slots may be touched in part only, and other classes' on the same pages elsewhere.
 pub(super) const RECLAIM_SLOT_BYTES_MAX: usize = 4096;
-/// Attempts to find empty spans left out at most after one in vain.
+/// So many attempts at most look at short lists only after one in vain.
 const RECLAIM_REST_MAX: u8 = 15;
 
 impl Entered {
     /// Gives back the current spans that hold no live block, of small slots and with most pages
     /// touched; no free looks at those. Slots of theirs that `thread` has leave its list.
     ///
-    /// When there is none, the next attempts are left out, ever more of them: then the program
-    /// grows.
+    /// When there is none, the next attempts look at short lists only, ever more of them: then the
+    /// program grows.
     pub(super) fn reclaim_empty(&mut self, thread: &ThreadBlock) {
-        if self.reclaim_rest > 0 {
-            self.reclaim_rest -= 1;
-            return;
-        }
-        let mut budget = RECLAIM_LOOK_COUNT;
+        let is_rest = self.reclaim_rest > 0;
+        let mut budget = if is_rest { RECLAIM_LOOK_COUNT_RESTING } else { RECLAIM_LOOK_COUNT };
         let mut is_in_vain = true;
         for class_index in 0..=class_of(RECLAIM_SLOT_BYTES_MAX) {
             let index = self.heap.current(class_index);
@@ -45,14 +44,16 @@ impl Entered {
             }
             let span = Span::at(index);
             let list = thread.list(class_index);
-            if span.is_mostly_touched() && span.used() <= budget && is_all_listed(span, list.get())
-            {
-                budget -= span.used();
+            if span.is_mostly_touched() && is_all_listed(span, list.get(), &mut budget) {
                 list.set(core::ptr::null_mut());
                 self.heap.set_current(class_index, NO_SLICE);
                 lock().give_span(span);
                 is_in_vain = false;
             }
+        }
+        if is_in_vain && is_rest {
+            self.reclaim_rest -= 1;
+            return;
         }
         let rest = if is_in_vain { self.reclaim_rest_last * 2 + 1 } else { 0 };
         self.reclaim_rest_last = rest.min(RECLAIM_REST_MAX);
@@ -153,15 +154,20 @@ impl Entered {
 }
 
 /// Whether the used slots of `span`, the current one of its class, are just those in `list`, the
-/// calling thread's of that class.
-fn is_all_listed(span: Span, list: Block) -> bool {
+/// calling thread's of that class. No, when they are more than `budget`, which the slots looked at
+/// are taken from.
+fn is_all_listed(span: Span, list: Block, budget: &mut i32) -> bool {
     let mut unseen = span.used();
+    if unseen > *budget {
+        return false;
+    }
     let mut block = list;
     while !block.is_null() {
         if unseen == 0 || slice_of(block.cast()) != Some(span.index()) {
             return false;
         }
         unseen -= 1;
+        *budget -= 1;
         // SAFETY: the thread's own list.
         block = unsafe { block::next(block) };
     }
