@@ -135,7 +135,8 @@ pub(crate) struct Descriptor {
     pub(crate) class_index: AtomicU8,
     /// Small span: a [`Place`].
     pub(crate) place: AtomicU8,
-    /// Free run: 1 when its pages may be resident. Small span: 1 when there may be pages to purge.
+    /// Free run: 1 when its pages may be resident. Passive span: 1 when there may be pages to purge.
+    /// Active span: 1 when it was full, or passive with free slots, before.
     pub(crate) is_dirty: AtomicU8,
     /// Small span: the part of the region, hence the NUMA node, that it lies in.
     pub(crate) node: AtomicU8,

@@ -124,6 +124,9 @@ const FEW_SLOTS: u16 = 31;
 /// Between them, an eighth (of what it would be without colours): with less, programs of many sizes refill a third more often.
 const FULL_SHARE: u16 = 8;
 
+/// Spans of fewer slots stay their owner's when they are full: see [`Geometry::is_handed_on`].
+const HANDED_ON_SLOTS_MIN: u16 = 24;
+
 impl Geometry {
     /// Free slots at which a full span is looked at again. What waits below this is memory that
     /// nobody gets: up to an eighth of all live bytes in a program that replaces blocks at random.
@@ -158,6 +161,13 @@ impl Geometry {
     #[inline]
     pub(crate) fn is_coarse(&self) -> bool {
         self.slot_count <= COARSE_SLOTS_MAX
+    }
+
+    /// Whether a span is nobody's when it is full for the first time. Taking it over again costs its
+    /// maker two locks, which pays where it has many slots.
+    #[inline]
+    pub(crate) fn is_handed_on(&self) -> bool {
+        self.slot_count >= HANDED_ON_SLOTS_MIN
     }
 
     /// Of the spans of `class_index`.

@@ -173,6 +173,18 @@ impl Span {
         i32::from(self.geometry().slot_count)
     }
 
+    /// Whether the span, an active one, was full before, as far as it is known.
+    #[inline]
+    pub(crate) fn was_full(self) -> bool {
+        self.head.is_dirty.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes that it is full.
+    #[inline]
+    pub(crate) fn note_full(self) {
+        self.head.is_dirty.store(1, Ordering::Relaxed);
+    }
+
     /// Lets the free that brings `used` down to `used_count` look at the span; one that takes the
     /// last used slot away always does.
     #[inline]

@@ -56,7 +56,7 @@ impl Entered {
                     break (list, count);
                 }
                 self.heap.set_current(class_index, NO_SLICE);
-                self.park_full(span);
+                self.shelve_full(span);
             }
             if !self.find_current(thread, class_index) {
                 return core::ptr::null_mut();

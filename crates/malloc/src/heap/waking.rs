@@ -64,8 +64,22 @@ impl Entered {
         purge::note_work();
     }
 
+    /// Puts a span without free slots, which is in no list, where its next free finds it. The first
+    /// time that is nobody's: whoever frees into it first takes it over. What one thread has built
+    /// and others use up is then theirs, the free slots too, though its maker may never come by
+    /// again. From the second time on it is its owner's full list: then its blocks are replaced.
+    pub(super) fn shelve_full(&mut self, span: Span) {
+        debug_assert_eq!(span.used(), span.slot_count());
+        if span.geometry().is_handed_on() && !span.was_full() {
+            span.note_full();
+            self.give_up(span);
+        } else {
+            self.park_full(span);
+        }
+    }
+
     /// Puts a span without free slots, which is in no list, into the full list.
-    pub(super) fn park_full(&mut self, span: Span) {
+    fn park_full(&mut self, span: Span) {
         let count = span.slot_count();
         debug_assert_eq!(span.used(), count);
         span.set_place(Place::Full);
