@@ -118,7 +118,9 @@ pub(crate) struct Descriptor {
     pub(crate) until_wake: AtomicI32,
     /// Active span: `used` at that moment; so `used` is the sum of both.
     pub(crate) wake_at: AtomicI32,
-    /// Active or pending span: its heap. Span or large block of a zone: the zone's place.
+    /// Active or pending span: its heap. Passive span that was handed on when it was full: its
+    /// maker's, which may be another thread's by now. Span or large block of a zone: the zone's
+    /// place.
     pub(crate) heap: AtomicPtr<Heap>,
     /// Length of the run in slices, at its head and, when free, its last slice; elsewhere the
     /// distance to the head.

@@ -23,7 +23,7 @@ use heapwright_sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use heapwright_sync::{Lock, Wait};
 
 use crate::class_pool::{class_lock, lock_class};
-use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, SliceIndex};
+use crate::descriptor::{Descriptor, NO_SLICE, ORPHANED, PASSIVE, Place, SliceIndex};
 use crate::free::free_all_redirected;
 use crate::heap::{Heap, Inside};
 use crate::life::set_thread_count;
@@ -376,7 +376,9 @@ fn break_locks() {
     }
     for class_index in 0..CLASS_COUNT {
         if class_lock(class_index).break_if_held_by_other(me) {
-            lock_class(class_index).forget(class_index);
+            let mut pool = lock_class(class_index);
+            pool.forget(class_index);
+            unlist_spans_of(class_index);
         }
     }
     zone_place::break_locks(me);
@@ -405,18 +407,38 @@ fn break_locks() {
     }
 }
 
+/// Makes the passive spans of a class look like ones in no list, which they are in no more, with as
+/// many free slots as the bitmap tells of: a vanished thread was changing one of them. The class's
+/// lock is held. The next free into one lists it again.
+fn unlist_spans_of(class_index: usize) {
+    each_slice(|index| {
+        let head = descriptor(index);
+        if head.owner.load(Ordering::Relaxed) == PASSIVE {
+            let span = Span::at(index);
+            if span.class_index() == class_index && span.place().is_adoptable() {
+                span.set_place(Place::Packed);
+                span.count_bits();
+            }
+        }
+    });
+}
+
 /// Makes the spans of this thread nobody's: the lists that they are in were lost.
 fn disown_spans_of(me: usize) {
+    each_slice(|index| {
+        let head = descriptor(index);
+        if head.owner.load(Ordering::Relaxed) == me {
+            head.owner.store(ORPHANED, Ordering::Relaxed);
+        }
+    });
+}
+
+fn each_slice(mut visit: impl FnMut(SliceIndex)) {
     let mut part = 0;
     loop {
         let slices = lock().runs.ranges().nth(part);
         let Some(slices) = slices else { return };
-        for index in slices {
-            let head = descriptor(index);
-            if head.owner.load(Ordering::Relaxed) == me {
-                head.owner.store(ORPHANED, Ordering::Relaxed);
-            }
-        }
+        slices.for_each(&mut visit);
         part += 1;
     }
 }

@@ -23,10 +23,6 @@ use crate::span::Span;
 use crate::thread_block::{Life, ThreadBlock};
 use crate::zone;
 
-/// A passive span is taken over by a thread that frees into it when more than one in so many
-/// slots is used: then more frees of it are likely to come.
-const ADOPT_SHARE: i32 = 4;
-
 /// Frees the block at `ptr`; null is nothing.
 ///
 /// The owner's own free is sixteen instructions. A pointer into the region that is no block ends
@@ -223,6 +219,8 @@ fn wake(head: &'static Descriptor) {
     if let Some(heap) = unsafe { head.heap.load(Ordering::Relaxed).as_ref() } {
         let mut entered = heap.enter();
         entered.wake(Span::of(head));
+        // A thread that only frees has no refill in which it would, and owns spans, too.
+        entered.collect_remote();
         drop(entered);
         life::heartbeat();
     }
@@ -344,9 +342,10 @@ unsafe fn free_slow_by(ptr: *mut u8, taker: u8, caller: usize) {
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
     let is_listed = span.place().is_adoptable() && nodes::is_near(span.part());
-    if is_listed && span.passive_used() * ADOPT_SHARE > span.slot_count() {
+    if is_listed && span.may_be_taken_over(own) {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
+        entered.collect_remote();
     } else {
         free_redirected(head, block, None);
     }

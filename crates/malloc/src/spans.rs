@@ -158,7 +158,13 @@ fn facts_at(index: SliceIndex) -> Option<RunFacts> {
             facts.holder = 0;
             return Some(facts);
         }
-        PASSIVE => RunKind::Passive,
+        PASSIVE => {
+            // Only a pending span is somebody's.
+            if !Span::at(index).place().is_pending() {
+                facts.holder = 0;
+            }
+            RunKind::Passive
+        }
         ZONE => RunKind::Zone,
         owner if owner == ORPHANED || owner >= THREAD_MIN => RunKind::Active,
         _ => return None,

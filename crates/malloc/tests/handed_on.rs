@@ -3,6 +3,7 @@
 //! fresh memory again.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use heapwright_malloc::{alloc, free};
@@ -52,8 +53,9 @@ fn who_uses_up_what_a_sleeping_thread_built_gets_its_slots() {
     assert_eq!(distinct.len(), again.len() + kept.len(), "a block was handed out twice");
     give(&again);
     give(&kept);
-    // Not a test of its own: what other threads leave behind would be taken for fresh memory.
+    // No tests of their own: what other threads leave behind would be taken for fresh memory.
     maker_uses_its_own_up();
+    maker_is_not_robbed();
 }
 
 /// Whoever built it takes it over again when it frees first.
@@ -65,4 +67,39 @@ fn maker_uses_its_own_up() {
     assert!(slices(&again).difference(&old).count() <= 1);
     give(&again);
     give(&built[COUNT / 2..]);
+}
+
+/// A thread that frees a block here and there does not get the rest.
+fn maker_is_not_robbed() {
+    let built = take(COUNT);
+    let old = slices(&built);
+    let mut rest = Vec::new();
+    let mut seen = BTreeSet::new();
+    let (to_other, ones) = channel::<Vec<usize>>();
+    let (to_maker, answers) = channel();
+    let other = thread::spawn(move || {
+        // A thread without a heap takes nothing over.
+        give(&take(1));
+        for blocks in ones {
+            give(&blocks);
+            to_maker.send(()).expect("the maker waits");
+        }
+    });
+    let mut ones = Vec::new();
+    for block in built {
+        let is_first = seen.insert(block / SLICE_BYTES);
+        if is_first { &mut ones } else { &mut rest }.push(block);
+    }
+    to_other.send(ones).expect("the other one waits");
+    answers.recv().expect("it answers");
+    // It lives on, and enters no slow path meanwhile.
+    let half = rest.len() / 2;
+    give(&rest[..half]);
+    let again = take(half);
+    let new = slices(&again).difference(&old).count();
+    assert!(new <= 1, "{new} slices more for half of what was in {}", old.len());
+    drop(to_other);
+    other.join().expect("no panic");
+    give(&again);
+    give(&rest[half..]);
 }

@@ -142,6 +142,14 @@ impl Entered {
         sampled_lists::forget_countdowns(self.heap);
     }
 
+    /// Makes a span of ours without free slots, in no list, passive; its maker stays noted in `heap`.
+    pub(super) fn hand_on(&mut self, span: Span) {
+        debug_assert!(!span.has_free_slots());
+        let mut pool = lock_class(span.class_index());
+        span.head().owner.store(PASSIVE, Ordering::Relaxed);
+        pool.insert(span);
+    }
+
     /// Makes a span of ours, in no list, passive, or gives it back when it is empty. Nobody is in
     /// the middle of a free into it, since its owner is here.
     pub(crate) fn give_up(&mut self, span: Span) {

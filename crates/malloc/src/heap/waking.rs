@@ -65,14 +65,14 @@ impl Entered {
     }
 
     /// Puts a span without free slots, which is in no list, where its next free finds it. The first
-    /// time that is nobody's: whoever frees into it first takes it over. What one thread has built
-    /// and others use up is then theirs, the free slots too, though its maker may never come by
-    /// again. From the second time on it is its owner's full list: then its blocks are replaced.
+    /// time it is nobody's: its maker takes it over again with a free, another thread when it has
+    /// become clear who uses it up ([`Span::may_be_taken_over`]). From the second time on it is in its
+    /// owner's full list: then its blocks are replaced.
     pub(super) fn shelve_full(&mut self, span: Span) {
         debug_assert_eq!(span.used(), span.slot_count());
         if span.geometry().is_handed_on() && !span.was_full() {
             span.note_full();
-            self.give_up(span);
+            self.hand_on(span);
         } else {
             self.park_full(span);
         }
