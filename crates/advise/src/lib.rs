@@ -30,6 +30,7 @@ mod pprof_builder;
 mod prove;
 mod recommend;
 pub mod schema;
+mod site_paths;
 mod survey;
 pub mod text;
 mod verdict;
@@ -44,7 +45,7 @@ pub use diff::{Change, Diff, SiteChange, SiteFigures};
 pub use fail_if::{Limit, LimitError, Metric};
 pub use names::NamedStacks;
 pub use pprof_builder::ProfileBuilder;
-pub use prove::SiteProof;
+pub use prove::{SiteProof, SiteRun};
 pub use verdict::{
     AllocatorResult, PEAK_LOSS_MAX, PEAK_WEIGHT, ProgramFigures, SYSTEM, TIME_LOSS_MAX, WORTH_PEAK,
     WORTH_TIME, decide,

@@ -35,6 +35,42 @@ pub struct SiteProof {
     pub repeats: u32,
     /// Whether a second recording, where one was given, shows a gain as well.
     pub is_upheld: Option<bool>,
+    /// What the region did in the program itself, where that was run with it.
+    pub run: Option<SiteRun>,
+}
+
+/// What serving one site by a region did to the program itself, compared with runs in which the
+/// site is told from others, too, and stays with the program's allocator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteRun {
+    /// Why there are no figures; empty when there are.
+    pub failure: String,
+    /// CPU seconds saved.
+    pub gain_s: f64,
+    /// What of that may be chance.
+    pub noise_s: f64,
+    /// CPU seconds of the program alone.
+    pub bare_s: f64,
+    /// Pairs of runs behind the figures.
+    pub repeats: u32,
+}
+
+impl SiteRun {
+    /// The share of the program's CPU time that the region saves, below 0 what it costs; none
+    /// where it is within the noise, or there are no figures.
+    fn gain_share(&self) -> Option<f64> {
+        let shows = self.is_measured() && self.gain_s.abs() > self.noise_s;
+        shows.then(|| self.gain_s / self.bare_s)
+    }
+
+    fn is_measured(&self) -> bool {
+        self.failure.is_empty() && self.bare_s > 0.0
+    }
+
+    /// Whether a share of the program's CPU time is more than what the runs leave open.
+    fn refutes(&self, gain_share: f64) -> bool {
+        self.is_measured() && gain_share * self.bare_s > self.gain_s + self.noise_s
+    }
 }
 
 impl SiteProof {
@@ -76,7 +112,11 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     let (time_s, peak_bytes) = (proof.time_gain_s(), proof.peak_gain_bytes());
     let all_bytes = (proof.base_peak_bytes + other_bytes).max(1) as f64;
     let native_s = native_s.max(proof.base_s);
-    let time_share = if native_s > 0.0 { time_s / native_s } else { 0.0 };
+    let by_replay = if native_s > 0.0 { time_s / native_s } else { 0.0 };
+    let by_run = proof.run.as_ref().and_then(SiteRun::gain_share);
+    let is_refuted = by_run.is_none()
+        && proof.run.as_ref().is_some_and(|run| by_replay > 0.0 && run.refutes(by_replay));
+    let time_share = by_run.unwrap_or(if is_refuted { 0.0 } else { by_replay });
     let peak_share = peak_bytes / all_bytes;
     let is_worse = time_share < -WORTH_SHARE || peak_share < -WORTH_SHARE;
     let name = match site.recommend.as_str() {
@@ -101,7 +141,12 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     }
     if time_share < WORTH_SHARE && peak_share < WORTH_SHARE {
         site.proof = "no_gain".into();
-        say(site, format!("Measured as a {kind}: no gain above the noise."));
+        let text = if is_refuted {
+            "a gain in replays that the program itself does not show"
+        } else {
+            "no gain above the noise"
+        };
+        say(site, format!("Measured as a {kind}: {text}."));
         return;
     }
     if proof.is_upheld == Some(false) {
@@ -117,6 +162,9 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
         time_ratio: (1.0 - time_share).max(0.0),
         peak_ratio: (1.0 - peak_share).max(0.0),
         worst_case_held_bytes: pinned_bytes,
+        source: if by_run.is_some() { "run" } else { "replay" }.into(),
+        by_replay: Some((1.0 - by_replay).max(0.0)),
+        by_run: by_run.map(|share| (1.0 - share).max(0.0)),
     });
     site.proof = "gain".into();
     let upheld = if proof.is_upheld == Some(true) { ", and on a second recording" } else { "" };
@@ -125,14 +173,20 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
     } else {
         String::new()
     };
+    let how = match &proof.run {
+        Some(run) if by_run.is_some() => format!("{} pairs of runs of the program", run.repeats),
+        _ => format!("{} pairs of replays", proof.repeats),
+    };
     say(
         site,
         format!(
-            "Measured by {} pairs of replays on a {kind}{upheld}; it holds {} at most{worst}.",
-            proof.repeats,
+            "Measured by {how} on a {kind}{upheld}; it holds {} at most{worst}.",
             bytes_text(proof.held_bytes)
         ),
     );
+    if let Some(run) = proof.run.as_ref().filter(|run| !run.failure.is_empty()) {
+        say(site, format!("In the program itself not measured: {}.", run.failure));
+    }
 }
 
 #[cfg(test)]

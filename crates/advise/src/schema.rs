@@ -299,7 +299,7 @@ pub struct Site {
     /// candidate, or there was no replay.
     #[serde(default)]
     pub proof: String,
-    /// Gain measured by replay; null where none was.
+    /// The gain that was measured; null where none was.
     pub predicted: Option<Predicted>,
 }
 
@@ -316,16 +316,27 @@ pub struct Sizes {
     pub distinct: u32,
 }
 
-/// A gain measured by replay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A gain that was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Predicted {
-    /// Whole program's time over today's.
+    /// Whole program's time over today's, as `source` has it.
     pub time_ratio: f64,
     /// Whole program's peak over today's.
     pub peak_ratio: f64,
     /// Most that one long-lived block could hold: of a linear region all that the site ever asks
     /// for, since such a region ends as a whole; of the others what they grew to.
     pub worst_case_held_bytes: u64,
+    /// Where `time_ratio` is from: `run`, the program itself with the site on the region and
+    /// without, or `replay`, which does not have the program's own use of its blocks; empty in
+    /// files of versions that only had replays.
+    #[serde(default)]
+    pub source: String,
+    /// Time over today's as the replay foresees it; 1 where it shows nothing.
+    #[serde(default)]
+    pub by_replay: Option<f64>,
+    /// As the runs show it; null where there were none, or they show nothing above the noise.
+    #[serde(default)]
+    pub by_run: Option<f64>,
 }
 
 /// Memory that a site's live blocks pin.

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::prove::{ProveOptions, open_second, prove};
 use crate::record::{CaptureOptions, capture, is_empty, recordable, status};
 use crate::replay::{ReplayEffort, on_all, plan_with_births, results, specs};
+use crate::site_runs;
 use crate::source::{self, ADVICE_FILE, RECORDING_FILE, REPORT_FILE};
 use clap::Args;
 use heapwright_advise::schema::{self, Advice};
@@ -100,7 +101,11 @@ pub(crate) fn run(options: &AdviseOptions, console: &Console) -> Result<u8, Fail
     let by_replay = advice(&recording, process, &analysis, &facts);
     let confirmed = confirm::confirm(options, &outcome, &by_replay.verdict, console)?;
     confirmed.enter(&mut facts);
-    if let Confirmed { native_s: Some(native_s), .. } = confirmed {
+    let bare_s =
+        site_runs::measure(options, &outcome, (&recording, process, &analysis), &mut facts.proofs)?;
+    if let Some(native_s) = bare_s {
+        facts.overhead = OverheadFacts::Measured { native_s };
+    } else if let Confirmed { native_s: Some(native_s), .. } = confirmed {
         facts.overhead = OverheadFacts::Measured { native_s };
     } else if options.rerun {
         let native_s = confirm::run_bare(&options.command, console)?;

@@ -81,7 +81,7 @@ pub(crate) fn confirm(
 
 impl Confirm {
     /// Whether the recorded program may be run again.
-    fn is_wanted(self, outcome: &RecordOutcome) -> bool {
+    pub(crate) fn is_wanted(self, outcome: &RecordOutcome) -> bool {
         match self {
             Self::Auto => {
                 let ended = matches!(outcome.reason, StopReason::Exit | StopReason::Load);

@@ -32,6 +32,7 @@ mod replay;
 mod report;
 mod run;
 mod serve;
+mod site_runs;
 mod source;
 mod top;
 mod top_tables;

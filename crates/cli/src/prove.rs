@@ -189,5 +189,6 @@ fn proof(site: u32, figures: SiteFigures) -> SiteProof {
         held_bytes: figures.held_bytes,
         repeats: figures.repeats,
         is_upheld: None,
+        run: None,
     }
 }

@@ -23,7 +23,7 @@ mod table;
 
 pub use comparison::{Comparison, Figures, Ratios, Row};
 pub use options::{CompareError, CompareOptions, Observer};
-pub use rounds::compare;
+pub use rounds::{SubjectRuns, compare, run_in_turn};
 pub use statistics::{RatioInterval, Summary};
 pub use subject::{Subject, SubjectError};
 pub use table::write_table;

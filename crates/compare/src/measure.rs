@@ -55,6 +55,7 @@ pub(crate) fn run(
 ) -> Result<Outcome, CompareError> {
     let mut command = Command::new(program.path());
     command.args(&options.command[1..]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(subject.environment.iter().map(|(name, value)| (name, value)));
     match &subject.object {
         Ok(Some(object)) => {
             command.env("LD_PRELOAD", object.ld_preload());

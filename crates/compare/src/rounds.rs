@@ -29,6 +29,66 @@ pub fn compare(
     options: &CompareOptions,
     observer: &dyn Observer,
 ) -> Result<Comparison, CompareError> {
+    Ok(summarise(options, &run_rounds(options, observer)?))
+}
+
+/// As [`compare`], with what each run took, round by round: for differences between two others than
+/// the system's.
+///
+/// # Errors
+/// As there.
+pub fn run_in_turn(
+    options: &CompareOptions,
+    observer: &dyn Observer,
+) -> Result<Vec<SubjectRuns>, CompareError> {
+    let rounds = run_rounds(options, observer)?;
+    let comparable = rounds.is_comparable(options);
+    let system = &rounds.contestants[0];
+    let runs = |one: &Contestant| SubjectRuns {
+        name: one.subject.name.clone(),
+        failure: one.failure.clone(),
+        same_output: comparable.then(|| one.has_output_of(system)),
+        cpu_s: one.runs.iter().map(|run| run.cpu_s).collect(),
+        peak_rss_bytes: one.runs.iter().map(|run| run.peak_rss_bytes).collect(),
+    };
+    Ok(rounds.contestants.iter().map(runs).collect())
+}
+
+/// The runs under one allocator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SubjectRuns {
+    /// The subject's name.
+    pub name: String,
+    /// Why it was left out; empty when it was not.
+    pub failure: String,
+    /// Whether the program always wrote what it writes under the system's; none where that differs
+    /// from run to run.
+    pub same_output: Option<bool>,
+    /// CPU seconds by round.
+    pub cpu_s: Vec<f64>,
+    /// Peak resident bytes by round.
+    pub peak_rss_bytes: Vec<u64>,
+}
+
+/// All rounds, the system's allocator first.
+struct Rounds {
+    warm: Measured,
+    contestants: Vec<Contestant>,
+    count: u32,
+    interrupted: bool,
+}
+
+impl Rounds {
+    /// Whether the program writes the same each time it runs under the system's allocator.
+    fn is_comparable(&self, options: &CompareOptions) -> bool {
+        let system = &self.contestants[0];
+        options.load.is_none()
+            && system.steady()
+            && system.runs.iter().all(|run| run.output == self.warm.output)
+    }
+}
+
+fn run_rounds(options: &CompareOptions, observer: &dyn Observer) -> Result<Rounds, CompareError> {
     let program = find(options)?;
     let mut contestants = contestants(&options.subjects);
     let count = contestants.len() as u32 * options.rounds.max(1) + 1;
@@ -83,7 +143,7 @@ pub fn compare(
     if rounds == 0 {
         return Err(CompareError::Interrupted);
     }
-    Ok(summarise(options, &warm, &contestants, rounds, interrupted))
+    Ok(Rounds { warm, contestants, count: rounds, interrupted })
 }
 
 /// An allocator and its runs so far.
@@ -113,6 +173,11 @@ impl Contestant {
             Outcome::Failed(reason) => self.failure = reason,
             Outcome::Interrupted => {}
         }
+    }
+
+    /// Whether every run wrote what those of `other` did.
+    fn has_output_of(&self, other: &Self) -> bool {
+        self.runs.iter().all(|run| run.output == other.runs[0].output)
     }
 
     /// Whether every run wrote the same.
@@ -167,13 +232,9 @@ fn order(count: usize, round: u32) -> Vec<usize> {
     places
 }
 
-fn summarise(
-    options: &CompareOptions,
-    warm: &Measured,
-    contestants: &[Contestant],
-    rounds: u32,
-    interrupted: bool,
-) -> Comparison {
+fn summarise(options: &CompareOptions, all: &Rounds) -> Comparison {
+    let Rounds { warm, contestants, count: rounds, interrupted } = all;
+    let (rounds, interrupted) = (*rounds, *interrupted);
     let text = |word: &OsString| word.to_string_lossy().into_owned();
     let system = &contestants[0];
     let mut notes = Vec::new();
@@ -192,9 +253,7 @@ fn summarise(
     if !warm.status.success() && options.load.is_none() {
         notes.push(format!("the program itself ends with {}", describe_status(warm.status)));
     }
-    let comparable = options.load.is_none()
-        && system.steady()
-        && system.runs.iter().all(|run| run.output == warm.output);
+    let comparable = all.is_comparable(options);
     if options.load.is_none() && !comparable {
         notes.push(
             "output differs between runs of the same allocator (the system's), so sameness \
@@ -226,7 +285,7 @@ fn summarise(
 fn row(place: usize, contestant: &Contestant, system: &Contestant, comparable: bool) -> Row {
     let subject = &contestant.subject;
     let measured = contestant.failure.is_empty() && !contestant.runs.is_empty();
-    let same = || contestant.runs.iter().all(|run| run.output == system.runs[0].output);
+    let same = || contestant.has_output_of(system);
     Row {
         name: subject.name.clone(),
         version: subject.version.clone(),

@@ -1,6 +1,7 @@
 //! An allocator under which the program is run.
 
 use heapwright_launch::{MissingObject, OPTIONAL_PEER, Objects, PEERS, PreloadObject};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
@@ -18,6 +19,8 @@ pub struct Subject {
     pub origin: String,
     /// What is preloaded: nothing for the system's. An error is carried into the table.
     pub object: Result<Option<PreloadObject>, String>,
+    /// What the program's environment has besides.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// Why a name stands for no allocator.
@@ -36,7 +39,7 @@ impl Subject {
     /// The system's allocator: nothing is preloaded.
     pub fn system() -> Self {
         let libc = heapwright_launch::Machine::this().libc;
-        Self { name: "system".into(), version: libc, origin: "libc".into(), object: Ok(None) }
+        Self { name: "system".into(), version: libc, origin: "libc".into(), object: Ok(None), environment: Vec::new() }
     }
 
     /// What `name` stands for: `system`, `heapwright`, a mode of ours (`hardened`), a peer
@@ -78,6 +81,7 @@ impl Subject {
             version: object.version().unwrap_or_default().to_owned(),
             origin,
             object: Ok(Some(object)),
+            environment: Vec::new(),
         })
     }
 
@@ -93,6 +97,7 @@ impl Subject {
                     version: String::new(),
                     origin: String::new(),
                     object: Err(error.to_string()),
+                    environment: Vec::new(),
                 })
             })
             .collect()
@@ -108,7 +113,7 @@ impl Subject {
         let version = object.as_ref().ok().and_then(PreloadObject::version).unwrap_or_default();
         // A peer calls itself `mimalloc 3.1.5`; the name stands in its own column.
         let version = version.strip_prefix(name).unwrap_or(version).trim().to_owned();
-        Self { name: name.into(), version, origin: origin.into(), object: object.map(Some) }
+        Self { name: name.into(), version, origin: origin.into(), object: object.map(Some), environment: Vec::new() }
     }
 }
 

@@ -63,6 +63,14 @@ impl Objects {
         self.find("libheapwright_recorder.so")
     }
 
+    /// The object that serves one call site by a region.
+    ///
+    /// # Errors
+    /// [`MissingObject`].
+    pub fn sites(&self) -> Result<PathBuf, MissingObject> {
+        self.find("libheapwright_sites.so")
+    }
+
     /// Our allocator in `mode`: `fast`, `compact`, `hardened` or `check`.
     ///
     /// # Errors

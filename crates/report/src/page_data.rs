@@ -188,7 +188,7 @@ impl<'a> Packer<'a> {
             recommend: self.text(&site.recommend),
             why: self.text(&site.why),
             proof: self.text(&site.proof),
-            predicted: site.predicted,
+            predicted: site.predicted.clone(),
         }
     }
 

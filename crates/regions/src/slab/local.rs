@@ -137,6 +137,20 @@ impl<B: Backing, C: Counts> Slab<B, C> {
         }
     }
 
+    /// A layout that `block`, a live block of this slab, may be freed or resized with by who does
+    /// not know the one it was made with: all bytes that it may use. Of another address it says
+    /// anything, or panics. A look at the header of the block's page.
+    #[inline]
+    pub fn layout_of(&self, block: NonNull<u8>) -> Layout {
+        let ground = &self.caches.ground;
+        let header = ground.header(ground.span_of(ground.offset_of(block)));
+        let bytes = match header.class.get() {
+            LARGE => header.pages.get() as usize * PAGE_BYTES,
+            class => class_bytes(class as usize),
+        };
+        Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>())
+    }
+
     /// A block of `layout`, uninitialised; also for no bytes.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-guard",
         "heapwright-gc",
         "heapwright-record",
+        "heapwright-site",
         "heapwright-watch",
     ],
     &[
@@ -23,6 +24,7 @@ const FLOORS: [&[&str]; 6] = [
         "heapwright-preload-check",
         "heapwright-preload-compact",
         "heapwright-preload-hardened",
+        "heapwright-preload-sites",
         "heapwright-recorder",
         "heapwright-peer-jemalloc",
         "heapwright-peer-mimalloc",

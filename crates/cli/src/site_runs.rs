@@ -1,0 +1,215 @@
+//! What a region gains at a call site, measured in the program itself.
+//!
+//! The program is run with an object that serves the site's blocks from the region, in turn with
+//! runs in which the same object tells the site, too, and leaves its blocks to the program's
+//! allocator. The difference is the region's.
+
+use crate::advise::AdviseOptions;
+use crate::compare::Watch;
+use crate::failure::Failure;
+use heapwright_advise::{Analysis, SiteProof, SiteRun};
+use heapwright_collect::RecordOutcome;
+use heapwright_compare::{CompareOptions, Subject, SubjectRuns, run_in_turn};
+use heapwright_format::file::Recording;
+use heapwright_launch::Objects;
+use heapwright_replay::{Difference, Pair, RegionKind};
+use heapwright_site::{
+    FrameKey, Served, SiteCounts, SiteFacts, TABLE_VARIABLE, read_counts, table_words, write_table,
+};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Pairs of runs of each site.
+const ROUNDS: u32 = 7;
+/// Fewer tell nothing.
+const ROUNDS_MIN: u32 = 3;
+/// Time that unasked runs may take in all.
+const TIME_LIMIT: Duration = Duration::from_secs(40);
+/// Room for a thread's blocks where a region's length is fixed: so many times the program's peak.
+const CAPACITY_FACTOR: u64 = 4;
+const CAPACITY_BYTES_MIN: u64 = 1 << 20;
+const CAPACITY_BYTES_MAX: u64 = 2 << 30;
+/// Least share of a site's recorded blocks that the runs must have known.
+const KNOWN_SHARE_MIN: f64 = 0.9;
+
+/// A table in a file, and the subject that goes by it. The file goes with the value.
+struct Told {
+    path: PathBuf,
+    subject: Subject,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Left behind it is in the way of nobody.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Runs the program for each of the candidates in `proofs` that a replay could measure, the
+/// heaviest first, as far as time allows, and enters what that showed. CPU seconds of the program
+/// alone; none where it was not run.
+pub(crate) fn measure(
+    options: &AdviseOptions,
+    outcome: &RecordOutcome,
+    (recording, process, analysis): (&Recording, usize, &Analysis),
+    proofs: &mut [SiteProof],
+) -> Result<Option<f64>, Failure> {
+    let mut wanted: Vec<&mut SiteProof> =
+        proofs.iter_mut().filter(|proof| proof.failure.is_empty()).collect();
+    if wanted.is_empty() || !options.confirm.is_wanted(outcome) {
+        return Ok(None);
+    }
+    // Each site costs two runs a round, beside the bare one.
+    let runs = TIME_LIMIT.as_secs_f64() / outcome.wall.as_secs_f64().max(0.001);
+    let affordable = (runs / f64::from(ROUNDS_MIN) - 1.0) / 2.0;
+    let count = (affordable as usize).clamp(1, wanted.len());
+    for proof in wanted.drain(count..) {
+        let failure = "the program takes too long to be run for more sites".to_owned();
+        proof.run = Some(SiteRun { failure, ..SiteRun::default() });
+    }
+    let exe = FrameKey::of_file(recording.processes()[process].info.exe.as_bytes());
+    let mut told = Vec::new();
+    for proof in &wanted {
+        for served in [Served::Allocator, served(analysis, proof.site)] {
+            told.push(tell(&options.output, analysis, proof.site, served, exe)?);
+        }
+    }
+    let subjects = told.iter().map(|told| told.subject.clone()).collect();
+    let mut settings = CompareOptions::new(options.command.clone(), subjects);
+    settings.rounds = ROUNDS;
+    settings.time_limit = TIME_LIMIT;
+    settings.load.clone_from(&options.capture.load);
+    let watch = Watch::new()?;
+    let all = match run_in_turn(&settings, &watch) {
+        Ok(all) => all,
+        Err(error) => {
+            for proof in wanted {
+                proof.run = Some(SiteRun { failure: error.to_string(), ..SiteRun::default() });
+            }
+            return Ok(None);
+        }
+    };
+    drop(watch);
+    let find = |told: &Told| all.iter().find(|runs| runs.name == told.subject.name);
+    let bare_s = median(&all[0].cpu_s);
+    for (proof, pair) in wanted.into_iter().zip(told.chunks(2)) {
+        let (base, region) = (find(&pair[0]), find(&pair[1]));
+        let (Some(base), Some(region)) = (base, region) else { continue };
+        let counts = [counts(&pair[0].path), counts(&pair[1].path)];
+        let allocs = analysis.sites[proof.site as usize].allocs;
+        proof.run = Some(run_of(base, region, counts, allocs, bare_s));
+    }
+    Ok(Some(bare_s))
+}
+
+/// What the runs of a site say.
+fn run_of(
+    base: &SubjectRuns,
+    region: &SubjectRuns,
+    counts: [SiteCounts; 2],
+    allocs: u64,
+    bare_s: f64,
+) -> SiteRun {
+    let pairs: Vec<Pair> = base
+        .cpu_s
+        .iter()
+        .zip(&region.cpu_s)
+        .map(|(&base_s, &region_s)| Pair { base_s, region_s })
+        .collect();
+    let Difference { gain_s, noise_s, .. } = Difference::of(&pairs);
+    let failure = obstacle(base, region, counts, allocs).unwrap_or_default();
+    SiteRun { failure, gain_s, noise_s, bare_s, repeats: pairs.len() as u32 }
+}
+
+/// Why runs say nothing of a site.
+fn obstacle(
+    base: &SubjectRuns,
+    region: &SubjectRuns,
+    counts: [SiteCounts; 2],
+    allocs: u64,
+) -> Option<String> {
+    for runs in [base, region] {
+        if !runs.failure.is_empty() {
+            return Some(format!("the program failed, {}", runs.failure));
+        }
+        if runs.same_output == Some(false) {
+            return Some("the program wrote something else".into());
+        }
+    }
+    for (runs, counts) in [base, region].into_iter().zip(counts) {
+        let known = counts.blocks as f64 / runs.cpu_s.len().max(1) as f64;
+        if known < allocs as f64 * KNOWN_SHARE_MIN {
+            return Some(format!("of its {allocs} blocks {known:.0} were known again"));
+        }
+    }
+    let [_, served] = counts;
+    if (served.refused as f64) > served.blocks as f64 * (1.0 - KNOWN_SHARE_MIN) {
+        let SiteCounts { refused, blocks, .. } = served;
+        return Some(format!("the region did not take {refused} of {blocks} blocks"));
+    }
+    (served.sizes_asked > 0).then(|| "the program asks for usable sizes of its blocks".into())
+}
+
+/// The region that is advised for a site.
+fn served(analysis: &Analysis, site: u32) -> Served {
+    match RegionKind::from_name(&analysis.sites[site as usize].recommend) {
+        None => Served::Allocator,
+        Some(RegionKind::Linear) => Served::Linear,
+        Some(RegionKind::Stack) => Served::Stack,
+        Some(RegionKind::Pool) => Served::Pool,
+        Some(RegionKind::Slab) => Served::Slab,
+        Some(RegionKind::Buddy) => Served::Buddy,
+    }
+}
+
+/// Writes the table for a site.
+fn tell(
+    directory: &Path,
+    analysis: &Analysis,
+    site: u32,
+    served: Served,
+    exe: u64,
+) -> Result<Told, Failure> {
+    let one = &analysis.sites[site as usize];
+    let capacity = analysis.totals.peak_live_bytes.saturating_mul(CAPACITY_FACTOR);
+    let facts = SiteFacts {
+        served,
+        is_resized: one.realloc_share > 0.0,
+        capacity_bytes: capacity.clamp(CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX) as usize,
+        size_min: one.sizes.min as usize,
+        size_max: one.sizes.max as usize,
+        exe,
+    };
+    let paths = analysis.site_paths(site);
+    let mut words = vec![0; table_words(paths.len())];
+    write_table(&mut words, &facts, &paths);
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let way = if served == Served::Allocator { "malloc" } else { one.recommend.as_str() };
+    let name = format!("call site {site} on {way}");
+    let directory = fs::canonicalize(directory)?;
+    let path = directory.join(format!("site-{site}-{way}.table"));
+    fs::write(&path, bytes).map_err(|error| Failure::unwritable(&path, &error))?;
+    let mut subject = Subject::at_path(&Objects::of_this_binary()?.sites()?)
+        .map_err(|error| Failure::ours(error.to_string()))?;
+    subject.name = name;
+    subject.environment.push((TABLE_VARIABLE.into(), path.clone().into()));
+    Ok(Told { path, subject })
+}
+
+/// What the programs have counted; nothing where the file cannot be read.
+fn counts(path: &Path) -> SiteCounts {
+    let words = || -> io::Result<Vec<u64>> {
+        let bytes = fs::read(path)?;
+        let (words, _) = bytes.as_chunks();
+        Ok(words.iter().map(|word| u64::from_ne_bytes(*word)).collect())
+    };
+    read_counts(&words().unwrap_or_default())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
