@@ -109,6 +109,9 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
         say(site, format!("Not measured: {}.", proof.failure));
         return;
     }
+    if let Some(run) = proof.run.as_ref().filter(|run| !run.failure.is_empty()) {
+        say(site, format!("Not measured in the program itself: {}.", run.failure));
+    }
     let (time_s, peak_bytes) = (proof.time_gain_s(), proof.peak_gain_bytes());
     let all_bytes = (proof.base_peak_bytes + other_bytes).max(1) as f64;
     let native_s = native_s.max(proof.base_s);
@@ -184,20 +187,50 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
             bytes_text(proof.held_bytes)
         ),
     );
-    if let Some(run) = proof.run.as_ref().filter(|run| !run.failure.is_empty()) {
-        say(site, format!("In the program itself not measured: {}.", run.failure));
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SiteProof, enter};
+    use super::{SiteProof, SiteRun, enter};
     use crate::schema::Site;
 
     fn entered(proof: &SiteProof) -> Site {
         let mut site = Site { recommend: "pool".into(), why: "A pool.".into(), ..Site::default() };
         enter(&mut site, proof, 1.0, 0);
         site
+    }
+
+    #[test]
+    fn what_the_program_itself_shows_is_preferred_where_it_shows_anything() {
+        let gain = SiteProof { gain_s: 0.05, noise_s: 0.01, repeats: 5, ..SiteProof::default() };
+        let with = |gain_s: f64, noise_s: f64| {
+            let run = SiteRun { gain_s, noise_s, bare_s: 1.0, repeats: 9, ..SiteRun::default() };
+            entered(&SiteProof { run: Some(run), ..gain.clone() })
+        };
+        let ratio = |site: &Site| {
+            let predicted = site.predicted.clone().expect("a gain");
+            ((predicted.time_ratio * 100.0).round() as u32, predicted.source)
+        };
+        // Clear: the run's. Nothing clear that leaves the replay's open: the replay's.
+        let run = with(0.30, 0.02);
+        assert_eq!(ratio(&run), (70, "run".to_owned()));
+        let predicted = run.predicted.expect("a gain");
+        assert_eq!(predicted.by_run.map(|ratio| (ratio * 100.0).round()), Some(70.0));
+        assert_eq!(predicted.by_replay.map(|ratio| (ratio * 100.0).round()), Some(95.0));
+        assert!(run.why.contains("9 pairs of runs of the program"), "{}", run.why);
+        let open = with(0.03, 0.04);
+        assert_eq!(ratio(&open), (95, "replay".to_owned()));
+        assert!(open.why.contains("5 pairs of replays"), "{}", open.why);
+        // The program says that it cannot be so much, or that it is a loss.
+        let refuted = with(0.001, 0.01);
+        assert!(refuted.predicted.is_none() && refuted.proof == "no_gain");
+        assert!(refuted.why.contains("the program itself does not show"), "{}", refuted.why);
+        assert_eq!(with(-0.2, 0.01).proof, "loss");
+        // A run that failed says why and decides nothing.
+        let run = SiteRun { failure: "why not".into(), ..SiteRun::default() };
+        let failed = entered(&SiteProof { run: Some(run), ..gain });
+        assert_eq!(ratio(&failed), (95, "replay".to_owned()));
+        assert!(failed.why.contains("in the program itself: why not."), "{}", failed.why);
     }
 
     #[test]

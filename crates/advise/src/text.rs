@@ -125,7 +125,8 @@ pub fn sites_table(sites: &[Site], count: usize) -> String {
     table(&rows, usize::MAX)
 }
 
-/// The candidate, with what it gains where that was measured: `pool -3 % time`; `pool (no gain)` or
+/// The candidate, with what it gains where that was measured: `pool -3.0 % time`, with `(run)` behind it
+/// where the program itself was; `pool (no gain)` or
 /// `pool (unproven)` where not.
 fn kind_cell(site: &Site) -> String {
     let Some(predicted) = &site.predicted else {
@@ -141,7 +142,9 @@ fn kind_cell(site: &Site) -> String {
         change => format!(" {change:+.1} % {of}"),
     };
     let (time, peak) = (gain(predicted.time_ratio, "time"), gain(predicted.peak_ratio, "peak"));
-    format!("{}{time}{peak}", site.recommend)
+    // Where the program itself has shown it, and not only the replay.
+    let source = if predicted.source == "run" { " (run)" } else { "" };
+    format!("{}{time}{peak}{source}", site.recommend)
 }
 
 /// What resident memory is for, and the `count` call sites that hold most of what is free; empty

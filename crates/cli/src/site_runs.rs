@@ -9,10 +9,10 @@ use crate::compare::Watch;
 use crate::failure::Failure;
 use heapwright_advise::{Analysis, SiteProof, SiteRun};
 use heapwright_collect::RecordOutcome;
-use heapwright_compare::{CompareOptions, Subject, SubjectRuns, run_in_turn};
+use heapwright_compare::{CompareOptions, RatioInterval, Subject, SubjectRuns, run_in_turn};
 use heapwright_format::file::Recording;
 use heapwright_launch::Objects;
-use heapwright_replay::{Difference, Pair, RegionKind};
+use heapwright_replay::RegionKind;
 use heapwright_site::{
     FrameKey, Served, SiteCounts, SiteFacts, TABLE_VARIABLE, read_counts, table_words, write_table,
 };
@@ -21,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Pairs of runs of each site.
-const ROUNDS: u32 = 7;
+/// Pairs of runs of each site at most.
+const ROUNDS: u32 = 15;
 /// Fewer tell nothing.
 const ROUNDS_MIN: u32 = 3;
 /// Time that unasked runs may take in all.
@@ -112,15 +112,22 @@ fn run_of(
     allocs: u64,
     bare_s: f64,
 ) -> SiteRun {
-    let pairs: Vec<Pair> = base
-        .cpu_s
-        .iter()
-        .zip(&region.cpu_s)
-        .map(|(&base_s, &region_s)| Pair { base_s, region_s })
-        .collect();
-    let Difference { gain_s, noise_s, .. } = Difference::of(&pairs);
-    let failure = obstacle(base, region, counts, allocs).unwrap_or_default();
-    SiteRun { failure, gain_s, noise_s, bare_s, repeats: pairs.len() as u32 }
+    let mut run = SiteRun { bare_s, ..SiteRun::default() };
+    let ratio = RatioInterval::of(&region.cpu_s, &base.cpu_s);
+    let obstacle = obstacle(base, region, counts, allocs);
+    match (obstacle, ratio) {
+        (Some(failure), _) => run.failure = failure,
+        (None, Some(ratio)) if base.cpu_s.len() >= ROUNDS_MIN as usize => {
+            // The end of the interval that is nearer to no difference.
+            let end = if ratio.median < 1.0 { ratio.high } else { ratio.low };
+            let base_s = median(&base.cpu_s);
+            run.gain_s = (1.0 - ratio.median) * base_s;
+            run.noise_s = (ratio.median - end).abs() * base_s;
+            run.repeats = base.cpu_s.len() as u32;
+        }
+        (None, _) => run.failure = "there was time for too few runs".into(),
+    }
+    run
 }
 
 /// Why runs say nothing of a site.

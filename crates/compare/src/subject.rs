@@ -39,7 +39,13 @@ impl Subject {
     /// The system's allocator: nothing is preloaded.
     pub fn system() -> Self {
         let libc = heapwright_launch::Machine::this().libc;
-        Self { name: "system".into(), version: libc, origin: "libc".into(), object: Ok(None), environment: Vec::new() }
+        Self {
+            name: "system".into(),
+            version: libc,
+            origin: "libc".into(),
+            object: Ok(None),
+            environment: Vec::new(),
+        }
     }
 
     /// What `name` stands for: `system`, `heapwright`, a mode of ours (`hardened`), a peer
@@ -113,7 +119,13 @@ impl Subject {
         let version = object.as_ref().ok().and_then(PreloadObject::version).unwrap_or_default();
         // A peer calls itself `mimalloc 3.1.5`; the name stands in its own column.
         let version = version.strip_prefix(name).unwrap_or(version).trim().to_owned();
-        Self { name: name.into(), version, origin: origin.into(), object: object.map(Some), environment: Vec::new() }
+        Self {
+            name: name.into(),
+            version,
+            origin: origin.into(),
+            object: object.map(Some),
+            environment: Vec::new(),
+        }
     }
 }
 

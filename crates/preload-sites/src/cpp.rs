@@ -83,7 +83,12 @@ extern "C" fn new_at(size: usize, _: usize, slot: ReturnSlot, fp: usize) -> *mut
 }
 
 /// As [`new_at`]; the alignment is the language's, so a power of two.
-extern "C" fn new_aligned_at(size: usize, align: usize, slot: ReturnSlot, fp: usize) -> *mut c_void {
+extern "C" fn new_aligned_at(
+    size: usize,
+    align: usize,
+    slot: ReturnSlot,
+    fp: usize,
+) -> *mut c_void {
     if !align.is_power_of_two() {
         return core::ptr::null_mut();
     }

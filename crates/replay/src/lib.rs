@@ -57,7 +57,7 @@ pub use progress::{Phase, Progress};
 pub use replay::{replay, replay_plan};
 pub use report::{AllocatorFigures, MemoryFigures, MemoryPoint, NullFigures, ReplayReport};
 pub use resident::{Resident, ResidentMeter};
-pub use site::{Difference, Pair, RegionKind, SiteFigures, measure_sites};
+pub use site::{RegionKind, SiteFigures, measure_sites};
 pub use spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
 pub use stock::{Stock, stock_count_max, take_stock};
 pub use worker::{WORKER_ARGUMENT, worker_main};

@@ -232,28 +232,23 @@ pub fn measure_sites(
 
 /// CPU seconds of two runs of one round: without the region and with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Pair {
-    /// Without.
-    pub base_s: f64,
-    /// With it.
-    pub region_s: f64,
+struct Pair {
+    base_s: f64,
+    region_s: f64,
 }
 
 /// What pairs say.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Difference {
-    /// The median of what the region saves.
-    pub gain_s: f64,
-    /// The median without it.
-    pub base_s: f64,
-    /// What of the gain may be chance.
-    pub noise_s: f64,
+struct Difference {
+    gain_s: f64,
+    base_s: f64,
+    noise_s: f64,
 }
 
 impl Difference {
     /// The median gain. Its noise is half the sum of both spreads, and all of it where more than
     /// one pair in five says the contrary, or there are too few pairs.
-    pub fn of(pairs: &[Pair]) -> Self {
+    fn of(pairs: &[Pair]) -> Self {
         let gains = || pairs.iter().map(|pair| pair.base_s - pair.region_s);
         let (base, region) =
             (|| pairs.iter().map(|pair| pair.base_s), || pairs.iter().map(|pair| pair.region_s));
@@ -266,8 +261,7 @@ impl Difference {
         Self { gain_s, base_s, noise_s }
     }
 
-    /// Whether it is more than chance.
-    pub fn shows(&self) -> bool {
+    fn shows(&self) -> bool {
         self.gain_s.abs() > self.noise_s
     }
 }

@@ -8,7 +8,9 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr::{NonNull, null_mut};
 
 use heapwright_os::{Protection, reserve};
-use heapwright_regions::{Buddy, End, Linear, Lines, NoCounts, OutOfOrder, Pool, Slab, Stack, Tails};
+use heapwright_regions::{
+    Buddy, End, Linear, Lines, NoCounts, OutOfOrder, Pool, Slab, Stack, Tails,
+};
 
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
