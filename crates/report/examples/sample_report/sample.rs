@@ -454,6 +454,7 @@ fn site(rank: usize, mut stack: Vec<StackFrame>, chance: &mut Chance) -> Site {
             time_ratio: 0.9 + 0.1 * chance.part(),
             peak_ratio: 0.92 + 0.1 * chance.part(),
             worst_case_held_bytes: bytes / 500,
+            ..Predicted::default()
         }),
     }
 }
