@@ -119,6 +119,23 @@ int main(int argc, char **argv) {
         write_at(p + (1 << 19));
         break;
     }
+    case 25: { // a write after the free behind what is looked at, unless all is
+        char *p = block(1000);
+        free(p);
+        if (bad) write_at(p + 900);
+        for (int i = 0; i < 500; i++) free(block(1000));
+        break;
+    }
+    case 26: // nothing of the last block is left in the next one, when all is zeroed
+        for (int i = 0; i < 200; i++) {
+            size_t bytes = i % 2 ? 1 << 20 : 3000;
+            char *p = block(bytes);
+            for (size_t k = 0; k < bytes; k += 8)
+                if (const_cast<volatile char *>(p)[k]) exit(7);
+            memset(p, 'S', bytes);
+            free(p);
+        }
+        break;
     case 7: { // free inside a block
         char *p = block(100);
         free(bad ? p + 16 : p);

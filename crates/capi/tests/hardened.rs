@@ -116,6 +116,20 @@ fn a_freed_large_block_stays_closed_while_its_pages_are_used_again() {
 }
 
 #[test]
+fn all_of_a_freed_block_is_zeroed_and_looked_at_when_that_is_asked_for() {
+    expect_fine(&run(25, "bad", ""));
+    expect_fine(&run(25, "good", "zero=all"));
+    let output = run(25, "bad", "sweep=1,zero=all");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{told}");
+    assert!(told.contains("write after free: byte 900"), "{told}");
+    expect_fine(&run(26, "good", "zero=all"));
+    // Otherwise it is: this is what the option changes.
+    assert_eq!(run(26, "good", "").status.code(), Some(7));
+    expect_fine(&run(20, "good", "sweep=1,zero=all"));
+}
+
+#[test]
 fn threads_and_forks_run_as_ever() {
     expect_fine(&run(20, "good", "sweep=1"));
 }

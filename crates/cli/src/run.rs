@@ -41,6 +41,10 @@ pub(crate) struct RunOptions {
     /// With --mode hardened: look at all blocks when CMD ends
     #[arg(long)]
     sweep: bool,
+    /// With --mode hardened: freed memory is zeroed, and looked at before its next use, from end to
+    /// end; without, blocks of up to 136 bytes and the first 64 bytes of larger ones
+    #[arg(long)]
+    zero_all: bool,
     /// CMD keeps its allocator and gets a recorder that waits for `heapwright record --pid`
     #[arg(long, conflicts_with = "mode")]
     dormant: bool,
@@ -122,8 +126,10 @@ fn refuse_what_does_not_fit(options: &RunOptions) -> Result<(), Failure> {
     if is_sampled && !matches!(options.mode, Mode::Fast | Mode::Hardened) {
         return Err(Failure::ours("--sample needs --mode fast or --mode hardened"));
     }
-    if (options.on_error.is_some() || options.sweep) && options.mode != Mode::Hardened {
-        return Err(Failure::ours("--on-error and --sweep need --mode hardened"));
+    if (options.on_error.is_some() || options.sweep || options.zero_all)
+        && options.mode != Mode::Hardened
+    {
+        return Err(Failure::ours("--on-error, --sweep and --zero-all need --mode hardened"));
     }
     let checked = &options.check;
     let used = if is_sampled { checked.is_for_check_only() } else { checked.is_used() };
@@ -166,7 +172,9 @@ fn reaction(text: &str) -> Result<String, String> {
 /// The words for the hardened object, if anything was asked for.
 fn hardened_words(options: &RunOptions) -> Option<String> {
     let reaction = options.on_error.iter().map(|reaction| format!("on-error={reaction}"));
-    let words: Vec<String> = reaction.chain(options.sweep.then(|| "sweep=1".to_owned())).collect();
+    let sweep = options.sweep.then(|| "sweep=1".to_owned());
+    let zero = options.zero_all.then(|| "zero=all".to_owned());
+    let words: Vec<String> = reaction.chain(sweep).chain(zero).collect();
     (!words.is_empty()).then(|| words.join(","))
 }
 

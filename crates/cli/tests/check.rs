@@ -310,8 +310,11 @@ fn hardened_mode_ends_the_program_and_its_options_are_refused_elsewhere() {
     assert!(told.starts_with("heapwright: double free"), "{told}");
     let output = run(&["--mode", "hardened"], &good);
     assert!(output.status.success() && output.stderr.is_empty());
-    let output = run(&["--on-error", "continue"], &good);
-    assert_eq!(output.status.code(), Some(125));
+    let output = run(&["--mode", "hardened", "--zero-all", "--sweep"], &good);
+    assert!(output.status.success() && output.stderr.is_empty());
+    for words in [&["--on-error", "continue"][..], &["--zero-all"]] {
+        assert_eq!(run(words, &good).status.code(), Some(125));
+    }
 }
 
 #[test]

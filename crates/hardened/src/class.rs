@@ -17,6 +17,7 @@ use crate::geometry::{
     CLASS_COUNT, CLASS_PLACES, CUTS, Cut, HEAD_BYTES, KEY_STEP_BYTES, Key, SPAN_BYTES, SPAN_LOG2,
     slot_at, unit_at,
 };
+use crate::options::zeroes_all;
 use crate::random::Seed;
 use crate::word::Word;
 
@@ -160,6 +161,7 @@ pub(crate) struct Place {
 pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     let class_log2 = layout.class_log2;
     let span_count = 1u32 << (class_log2 - SPAN_LOG2);
+    let zeroes_all = zeroes_all();
     let mut meta = layout.meta.as_ptr().wrapping_add(Layout::heads_bytes(class_log2));
     // SAFETY: nobody has the classes yet (the caller's promise; see `Table`).
     let classes = unsafe { &mut *TABLE.classes.get() };
@@ -175,7 +177,7 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
             factor: seed.next() | 1,
             set_bits: SET_BITS,
             bytes_min: cut.bytes_min,
-            zeroed_bytes: cut.zeroed_bytes,
+            zeroed_bytes: if zeroes_all { cut.slot_bytes } else { cut.zeroed_bytes },
         };
         lays[class_index] = Lay {
             data: layout.base.as_ptr().wrapping_add(offset),

@@ -4,7 +4,8 @@
 //! processor foretells badly in a program that asks for many sizes: two wrong guesses a pair cost
 //! more than all its other work. So a range is worked on from both of its ends, in groups that
 //! overlap: four sixteens up to 64 bytes, else nine. No range is shorter than two sixteens, so that
-//! nothing but its length is to be known.
+//! nothing but its length is to be known. Longer ranges are for who asked for them (`options`), and
+//! are worked on in a loop.
 
 /// Sixteen bytes, worked on at a time; all slots are multiples of them.
 #[derive(Clone, Copy)]
@@ -16,7 +17,7 @@ const STEP: usize = size_of::<Quad>();
 const GROUP: usize = 4 * STEP;
 /// Shortest range.
 pub(crate) const FILL_BYTES_MIN: usize = 2 * STEP;
-/// Longest range: two groups and the sixteen between them.
+/// Longest range without a loop: two groups and the sixteen between them.
 pub(crate) const FILL_BYTES_MAX: usize = 2 * GROUP + STEP;
 
 /// The places of four sixteens of a range of `bytes` from `start`: the two that lie `from` behind
@@ -58,12 +59,11 @@ unsafe fn set_in_four(places: [*mut Quad; 4]) -> [u64; 2] {
 /// What [`zero`] and [`is_zero`] work on.
 #[inline(always)]
 fn check(start: *const u8, bytes: usize) {
-    debug_assert!((FILL_BYTES_MIN..=FILL_BYTES_MAX).contains(&bytes));
+    debug_assert!(bytes >= FILL_BYTES_MIN);
     debug_assert!(start.addr().is_multiple_of(STEP) && bytes.is_multiple_of(STEP));
 }
 
-/// Zeroes a range of `bytes` from `start`, a multiple of 16 from [`FILL_BYTES_MIN`] to
-/// [`FILL_BYTES_MAX`].
+/// Zeroes a range of `bytes` from `start`, a multiple of 16 from [`FILL_BYTES_MIN`] on.
 ///
 /// # Safety
 /// - The range may be written and is nobody else's; `start` is aligned to 16.
@@ -73,6 +73,11 @@ pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
     // SAFETY: sixteens of the range, aligned to 16, as it is.
     unsafe { zero_four(four(start, bytes, 0)) };
     if bytes > GROUP {
+        if bytes > FILL_BYTES_MAX {
+            // SAFETY: the caller's promise.
+            unsafe { zero_long(start, bytes) };
+            return;
+        }
         // SAFETY: as above.
         unsafe { zero_four(four(start, bytes, 2 * STEP)) };
         // SAFETY: the sixteen behind the first group; the range is longer than that.
@@ -92,12 +97,44 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
     // SAFETY: sixteens of the range, aligned to 16, as it is; they are only read.
     let mut set = unsafe { set_in_four(four(place, bytes, 0)) };
     if bytes > GROUP {
+        if bytes > FILL_BYTES_MAX {
+            // SAFETY: the caller's promise.
+            return unsafe { is_zero_long(start, bytes) };
+        }
         // SAFETY: as above.
         set = or(set, unsafe { set_in_four(four(place, bytes, 2 * STEP)) });
         // SAFETY: as in `zero`; it is only read.
         let between = unsafe { place.wrapping_add(GROUP).cast::<Quad>().read() };
         set = or(set, between.0);
     }
+    set[0] | set[1] == 0
+}
+
+/// [`zero`] of a long range.
+///
+/// # Safety
+/// - As there.
+#[cold]
+#[inline(never)]
+unsafe fn zero_long(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { start.write_bytes(0, bytes) };
+}
+
+/// [`is_zero`] of a long range.
+///
+/// # Safety
+/// - As there.
+#[cold]
+#[inline(never)]
+unsafe fn is_zero_long(start: *const u8, bytes: usize) -> bool {
+    let places = (0..bytes / STEP).map(|index| start.wrapping_add(STEP * index));
+    // Without a way out in between, so that several are looked at in one instruction.
+    let set = places.fold([0; 2], |set: [u64; 2], place| {
+        // SAFETY: a sixteen of the range, aligned to 16, as it is.
+        let here = unsafe { place.cast::<Quad>().read() };
+        [set[0] | here.0[0], set[1] | here.0[1]]
+    });
     set[0] | set[1] == 0
 }
 
@@ -117,13 +154,16 @@ pub(crate) unsafe fn first_set(start: *const u8, bytes: usize) -> Option<usize> 
 mod tests {
     use super::{FILL_BYTES_MAX, FILL_BYTES_MIN, first_set, is_zero, zero};
 
+    /// Some longer than what is done without a loop.
+    const LONGEST: usize = FILL_BYTES_MAX + 160;
+
     #[repr(align(16))]
-    struct Slot([u8; FILL_BYTES_MAX + 16]);
+    struct Slot([u8; LONGEST + 16]);
 
     #[test]
     fn whole_ranges_are_zeroed_and_one_byte_is_seen() {
-        for bytes in (FILL_BYTES_MIN..=FILL_BYTES_MAX).step_by(16) {
-            let mut slot = Slot([7; FILL_BYTES_MAX + 16]);
+        for bytes in (FILL_BYTES_MIN..=LONGEST).step_by(16) {
+            let mut slot = Slot([7; LONGEST + 16]);
             let start = slot.0.as_mut_ptr();
             // SAFETY: the range is inside the array.
             unsafe { zero(start, bytes) };

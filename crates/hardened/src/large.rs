@@ -20,6 +20,7 @@ use crate::alloc::NO_BLOCK;
 use crate::geometry::CANARY_BYTES;
 use crate::large_table::{LargeTable, Record};
 use crate::large_waiting::{Loan, PageRange, Waiting, WaitingRoom};
+use crate::options::zeroes_all;
 use crate::random::Seed;
 use crate::report::{Misuse, Noticed, tell};
 use crate::sampling::{self, guard};
@@ -234,7 +235,7 @@ fn map_pages(
     let block = mapping
         .as_ptr()
         .map_addr(|address| (address + before).next_multiple_of(align_bytes.max(page)));
-    let is_kept = from.is_some();
+    let is_kept = from.is_some() && !zeroes_all();
     let from = from.unwrap_or(PageRange::NONE);
     let moved_bytes = match (NonNull::new(from.start), NonNull::new(block)) {
         // SAFETY: whole pages without access, of a waiting mapping that stays until the loan ends

@@ -14,7 +14,7 @@ use crate::alloc::NO_BLOCK;
 
 /// Mappings that wait.
 const PLACE_COUNT: usize = 64;
-/// PageRange are kept up to so many bytes, or up to a share of what live large blocks have.
+/// Pages are kept up to so many bytes, or up to a share of what live large blocks have.
 const KEPT_BYTES_MIN: usize = 32 << 20;
 const KEPT_SHARE: usize = 4;
 /// Cycles that pages are kept, at most, while large blocks come and go: about a second.
@@ -54,7 +54,7 @@ impl Waiting {
     }
 }
 
-/// PageRange that a place lends, until [`WaitingRoom::end_loan`].
+/// Pages that a place lends, until [`WaitingRoom::end_loan`].
 #[derive(Debug)]
 pub(crate) struct Loan {
     place: usize,
@@ -94,7 +94,7 @@ impl WaitingRoom {
         bytes <= KEPT_BYTES_MIN.max(live_bytes / KEPT_SHARE)
     }
 
-    /// PageRange to be given back, so that `bytes` more can be kept; none when that is so.
+    /// Pages to be given back, so that `bytes` more can be kept; none when that is so.
     pub(crate) fn lend_for_room(&mut self, bytes: usize, live_bytes: usize) -> Option<Loan> {
         let is_full = !self.may_keep(self.kept_bytes + bytes, live_bytes);
         if is_full { self.lend_oldest() } else { None }
@@ -135,7 +135,7 @@ impl WaitingRoom {
         new
     }
 
-    /// PageRange for a block of `bytes`: of those that are enough the fewest, else the most, unless
+    /// Pages for a block of `bytes`: of those that are enough the fewest, else the most, unless
     /// they are few.
     pub(crate) fn lend(&mut self, bytes: usize) -> Option<Loan> {
         let useful = |place: &Waiting| place.kept.bytes >= bytes / USEFUL_PART && !place.lends;

@@ -3,6 +3,9 @@
 //! - `on-error=abort` (default), `on-error=continue`, `on-error=exit:N`.
 //! - `log=PATH`: reports go to the end of that file, not to standard error.
 //! - `sweep=1`: all blocks are looked at when the program ends.
+//! - `zero=all`: a freed slot is zeroed, and looked at when it is used again, from end to end, and
+//!   pages of freed large blocks are not used again. Fixed by the first allocation, as what it says
+//!   is in the table of classes, which is read-only from then on.
 
 use core::ffi::CStr;
 
@@ -30,6 +33,7 @@ const ABORT: u32 = 257;
 
 static REACTION: AtomicU32 = AtomicU32::new(ABORT);
 static SWEEP: AtomicU32 = AtomicU32::new(0);
+static ZEROES_ALL: AtomicU32 = AtomicU32::new(0);
 static IS_READ: AtomicU32 = AtomicU32::new(0);
 static PATH: [AtomicU8; PATH_BYTES_MAX] = [const { AtomicU8::new(0) }; PATH_BYTES_MAX];
 static PATH_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -48,6 +52,12 @@ pub(crate) fn reaction() -> Reaction {
 pub(crate) fn wants_sweep() -> bool {
     read_environment();
     SWEEP.load(Ordering::Relaxed) != 0
+}
+
+/// Whether freed memory is zeroed from end to end, not as far as its class says.
+pub(crate) fn zeroes_all() -> bool {
+    read_environment();
+    ZEROES_ALL.load(Ordering::Relaxed) != 0
 }
 
 /// Reads the variable once libc has its environment. Ignored where the program has more rights
@@ -77,6 +87,7 @@ fn parse(text: &[u8]) {
                 }
             }
             b"sweep" => SWEEP.store(u32::from(value == b"1"), Ordering::Relaxed),
+            b"zero" => ZEROES_ALL.store(u32::from(value == b"all"), Ordering::Relaxed),
             b"log" => set_path(value),
             _ => {}
         }
