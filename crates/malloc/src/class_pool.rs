@@ -26,6 +26,12 @@ pub(crate) const BUCKET_COUNT: usize = 4;
 const BUCKETS: [Place; BUCKET_COUNT] =
     [Place::Bucket0, Place::Bucket1, Place::Bucket2, Place::Bucket3];
 
+/// A passive span is taken over by a thread that frees into it when more than one in so many
+/// slots is used.
+const ADOPT_SHARE: i32 = 4;
+/// By another thread than its maker when more than one in so many is free.
+const USED_UP_SHARE: i32 = 32;
+
 /// The first spans of the lists by fullness.
 pub(crate) type Buckets = [SliceIndex; BUCKET_COUNT];
 
@@ -205,4 +211,15 @@ impl ClassPool {
             *self.buckets_of(class_index, part as Part) = [NO_SLICE; BUCKET_COUNT];
         }
     }
+}
+
+/// Whether a passive span is taken over by the thread of `heap` that frees into it: when it is well
+/// used, so that more frees are likely to come; and, where its maker is known and another one, when
+/// a part of it is free, all of which others have freed: else a thread that frees a block here and
+/// there would get what the maker goes on to use up. A guess, without the class's lock.
+pub(crate) fn may_be_taken_over(span: Span, heap: &Heap) -> bool {
+    let (used, count) = (span.passive_used(), span.slot_count());
+    let maker = span.head().heap.load(Ordering::Relaxed).cast_const();
+    let is_right = maker.is_null() || core::ptr::eq(maker, heap);
+    used * ADOPT_SHARE > count && (is_right || (count - used) * USED_UP_SHARE > count)
 }

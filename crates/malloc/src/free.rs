@@ -6,7 +6,7 @@ use heapwright_core::size_class::class_bytes;
 use heapwright_sync::atomic::Ordering;
 
 use crate::block::{self, Block};
-use crate::class_pool::{Freed, lock_class};
+use crate::class_pool::{Freed, lock_class, may_be_taken_over};
 use crate::descriptor::{Descriptor, INTERIOR, LARGE, ORPHANED, PASSIVE, THREAD_MIN, ZONE};
 use crate::fatal::fatal;
 use crate::heap::{Entered, Heap};
@@ -342,7 +342,7 @@ unsafe fn free_slow_by(ptr: *mut u8, taker: u8, caller: usize) {
 fn free_passive_of_thread(head: &'static Descriptor, block: Block, own: &'static Heap) {
     let span = Span::of(head);
     let is_listed = span.place().is_adoptable() && nodes::is_near(span.part());
-    if is_listed && span.may_be_taken_over(own) {
+    if is_listed && may_be_taken_over(span, own) {
         let mut entered = own.enter();
         free_redirected(head, block, Some(&mut entered));
         entered.collect_remote();

@@ -29,11 +29,6 @@ use crate::runs::ever_used_bytes;
 /// A list of up to so many times what is wished is taken whole: walking it to cut it means waiting
 /// for one cache miss a block.
 const WHOLE_LIST_FACTOR: i32 = 8;
-/// A passive span is taken over by a thread that frees into it when more than one in so many
-/// slots is used.
-const ADOPT_SHARE: i32 = 4;
-/// By another thread than its maker when more than one in so many is free.
-const USED_UP_SHARE: i32 = 32;
 /// `wake_at` of a span that no free has to look at: `until_wake` then never comes down to 0.
 const NEVER: i32 = i32::MIN / 2;
 /// Fewer pages are not worth a call of the kernel.
@@ -212,17 +207,6 @@ impl Span {
     pub(crate) fn start_counting(self) {
         self.head.wake_at.store(NEVER, Ordering::Relaxed);
         self.head.until_wake.store(self.passive_used() - NEVER, Ordering::Relaxed);
-    }
-
-    /// Whether a passive span is taken over by the thread of `heap` that frees into it: when it is
-    /// well used, so that more frees are likely to come; and, where its maker is known and another
-    /// one, when a part of it is free, all of which was freed by others: else a thread that frees a
-    /// block here and there would get what the maker goes on to use up.
-    pub(crate) fn may_be_taken_over(self, heap: &Heap) -> bool {
-        let (used, count) = (self.passive_used(), self.slot_count());
-        let maker = self.head.heap.load(Ordering::Relaxed).cast_const();
-        let is_right = maker.is_null() || core::ptr::eq(maker, heap);
-        used * ADOPT_SHARE > count && (is_right || (count - used) * USED_UP_SHARE > count)
     }
 
     /// Makes the span the one of the thread of `heap`, whose thread pointer is `owner`; its counters

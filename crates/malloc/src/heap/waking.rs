@@ -66,7 +66,7 @@ impl Entered {
 
     /// Puts a span without free slots, which is in no list, where its next free finds it. The first
     /// time it is nobody's: its maker takes it over again with a free, another thread when it has
-    /// become clear who uses it up ([`Span::may_be_taken_over`]). From the second time on it is in its
+    /// become clear who uses it up ([`may_be_taken_over`](crate::class_pool::may_be_taken_over)). From the second time on it is in its
     /// owner's full list: then its blocks are replaced.
     pub(super) fn shelve_full(&mut self, span: Span) {
         debug_assert_eq!(span.used(), span.slot_count());
