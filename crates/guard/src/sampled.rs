@@ -3,7 +3,7 @@
 //!
 //! The ordinary heap offers a block now and then ([`replace`]) and asks about each address that
 //! is not its own ([`free`], [`usable_bytes`]). A site that was seldom met is taken at each offer,
-//! others at every fourth: so a bug of a rare path is met early. One block in four begins at its
+//! others at every second: so a bug of a rare path is met early. One block in four begins at its
 //! room's beginning, since overflows are the commoner error.
 //!
 //! Memory is bounded: so many bytes of guarded blocks, so many records of freed ones, a small
@@ -17,8 +17,9 @@ use crate::heap::{HEAP, Request, Return};
 use crate::options::{Flag, VARIABLE};
 use crate::thread::trace;
 
-/// Offers of a known site of which one is taken.
-const KNOWN_SHARE: u32 = 4;
+/// Offers of a known site of which one is taken: each offer costs a walk of the stack, and as many
+/// times as a site that is new is taken more often.
+const KNOWN_SHARE: u32 = 2;
 /// Offers after which a site is known.
 const NEW_COUNT: u32 = 4;
 /// Pages of guarded blocks alive, at most.
@@ -27,6 +28,8 @@ const LIVE_BYTES_MAX: usize = 128 << 10;
 pub(crate) const FREED_COUNT: usize = 1024;
 /// What counts as the allowance; decides nothing else than how many records are kept.
 pub(crate) const KEPT_BYTES: usize = 0;
+/// From this rate on stacks are walked so seldom that a small table of rules does.
+const SELDOM_RATE_MIN: u32 = 200;
 /// Size of a page.
 const PAGE_LOG2: u32 = 12;
 
@@ -65,6 +68,9 @@ pub fn start(own_address: usize) -> Option<u32> {
         return None;
     }
     RATE.store(rate, Ordering::Relaxed);
+    if rate >= SELDOM_RATE_MIN {
+        heapwright_unwind::keep_few_rules();
+    }
     crate::start(own_address).then_some((rate / KNOWN_SHARE).max(1))
 }
 

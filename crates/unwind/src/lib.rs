@@ -33,6 +33,7 @@ extern crate std;
 
 mod eh_frame;
 mod elf;
+mod few_rules;
 mod frame;
 mod lock;
 mod maps;
@@ -55,7 +56,7 @@ pub use modules::Module;
 pub use path::PathHash;
 pub use registers::Registers;
 pub use resolver::{
-    freeze_modules, module_generation, modules_loaded, modules_unloaded, modules_unloading,
-    refresh_modules, reset_after_fork, visit_modules,
+    freeze_modules, keep_few_rules, module_generation, modules_loaded, modules_unloaded,
+    modules_unloading, refresh_modules, reset_after_fork, visit_modules,
 };
 pub use trails::Trails;

@@ -11,6 +11,7 @@ use heapwright_os::{monotonic_ns, thread_pointer};
 use heapwright_sync::atomic::{AtomicU32, Ordering};
 
 use crate::eh_frame::{Context, special_rule};
+use crate::few_rules::FewRules;
 use crate::lock::Owned;
 use crate::modules::{LineBuffer, Module, ModuleTable, Place};
 use crate::rule::Rule;
@@ -35,6 +36,10 @@ static GENERATIONS: Generations =
     Generations { rules: AtomicU32::new(1), modules: AtomicU32::new(0) };
 /// 1 when the list of modules must not be read any more.
 static FROZEN: AtomicU32 = AtomicU32::new(0);
+
+/// Takes the cache's place while [`KEEPS_FEW`] is 1.
+static FEW: FewRules = FewRules::new();
+static KEEPS_FEW: AtomicU32 = AtomicU32::new(0);
 
 /// The answer for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +89,7 @@ impl Resolver {
     }
 
     fn resolve(&mut self, pc: usize) -> Resolved {
-        let known = CACHE.get(pc);
+        let known = if keeps_few() { FEW.get(pc) } else { CACHE.get(pc) };
         if known != Rule::EMPTY {
             return Resolved::Rule(known);
         }
@@ -111,7 +116,11 @@ impl Resolver {
                 rule.or_else(|| special_rule(pc)).unwrap_or(Rule::GUESS_IN_MODULE)
             }
         };
-        CACHE.insert(pc, rule);
+        if keeps_few() {
+            FEW.insert(pc, rule);
+        } else {
+            CACHE.insert(pc, rule);
+        }
         Resolved::Rule(rule)
     }
 
@@ -144,7 +153,7 @@ impl Resolver {
             if !is_kept || is_grown || code_changed {
                 is_vain = false;
                 // What was unknown may be known now; what was known may be gone.
-                if CACHE.clear(is_kept) {
+                if if keeps_few() { FEW.clear(is_kept) } else { CACHE.clear(is_kept) } {
                     // Release: pairs with the Acquire in `rule_generation`.
                     GENERATIONS.rules.fetch_add(1, Ordering::Release);
                 }
@@ -167,6 +176,11 @@ pub(crate) fn resolve(pc: usize) -> Resolved {
     RESOLVER.with(|resolver| resolver.resolve(pc)).unwrap_or(Resolved::Busy)
 }
 
+/// The rule for `pc` if it is in the small table, or the empty one.
+pub(crate) fn lookup_few(pc: usize) -> Rule {
+    if keeps_few() { FEW.get(pc) } else { Rule::EMPTY }
+}
+
 /// Changes whenever a rule that was handed out may have become invalid.
 #[inline(always)]
 pub(crate) fn rule_generation() -> u32 {
@@ -186,6 +200,18 @@ pub fn module_generation() -> u32 {
 /// met before, end a walk from then on.
 pub fn freeze_modules() {
     FROZEN.store(1, Ordering::Relaxed);
+}
+
+/// Keeps rules in 16 KiB from now on, not spread over 512 KiB: for programs whose stacks are walked
+/// seldom, where memory counts more than the 20 ns that each unknown frame then takes. Call it
+/// before the first capture.
+pub fn keep_few_rules() {
+    KEEPS_FEW.store(1, Ordering::Relaxed);
+}
+
+/// Whether the cache stays empty.
+fn keeps_few() -> bool {
+    KEEPS_FEW.load(Ordering::Relaxed) != 0
 }
 
 /// Whether the kernel must not be asked any more.

@@ -1,7 +1,7 @@
 //! One step outward: from a frame's registers to its caller's.
 
 use crate::registers::Registers;
-use crate::resolver::{CACHE, Resolved, resolve};
+use crate::resolver::{CACHE, Resolved, lookup_few, resolve};
 use crate::rule::{FP_UNCHANGED, Kind, Rule};
 use crate::stack::{Home, Window};
 
@@ -69,7 +69,24 @@ pub(crate) fn step(at: Registers, window: &mut Window, home: &mut Home) -> Resul
 #[inline(always)]
 pub(crate) fn step_fast(at: Registers, window: &Window) -> Option<Stepped> {
     let rule = lookup(at.pc);
-    let from_fp = rule.base_if_common()?;
+    match rule.base_if_common() {
+        Some(from_fp) => step_by(rule, from_fp, at, window),
+        None => step_by_few(at, window),
+    }
+}
+
+/// [`step_fast`] by a rule of the small table, where that is in use.
+#[cold]
+#[inline(never)]
+fn step_by_few(at: Registers, window: &Window) -> Option<Stepped> {
+    let rule = lookup_few(at.pc);
+    step_by(rule, rule.base_if_common()?, at, window)
+}
+
+/// The step by `rule`, one of the common kinds, whose base is the frame pointer where `from_fp` has
+/// its bits set.
+#[inline(always)]
+fn step_by(rule: Rule, from_fp: usize, at: Registers, window: &Window) -> Option<Stepped> {
     let base = at.sp ^ ((at.sp ^ at.fp) & from_fp);
     let cfa = base.wrapping_add(rule.cfa_words() * 8);
     let (pc_slot, fp_slot) = (cfa.wrapping_sub(8), cfa.wrapping_sub(rule.fp_words() * 8));
