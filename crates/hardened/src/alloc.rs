@@ -5,7 +5,7 @@ use core::ptr::null_mut;
 use heapwright_core::family::Family;
 
 use crate::class::{class, class_of, load, store};
-use crate::fill::is_zero;
+use crate::fill::{is_zero, is_zero_long};
 use crate::geometry::{Key, class_for, class_for_aligned, class_for_tiny};
 use crate::large::{self, Pages};
 use crate::refill::{offer_slow, reject, take_slow};
@@ -110,20 +110,49 @@ fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) 
     let looks = cfg!(not(heapwright_hardened_without = "reuse"))
         && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
-        // SAFETY: a freed slot off a stack: it is this thread's alone.
-        if looks && !unsafe { is_zero(slot, class.zeroed_bytes()) } {
-            return reject(key.index(), slot);
+        if looks {
+            // SAFETY: a freed slot off a stack: it is this thread's alone.
+            match unsafe { is_zero(slot, class.zeroed_bytes()) } {
+                Some(true) => {}
+                Some(false) => return reject(key.index(), slot),
+                None => return arm_long(key, slot, bytes, family, bytes_min),
+            }
         }
     } else if was != Word::FRESH {
         return reject(key.index(), slot);
     }
-    store(word, Word::live(family, bytes - bytes_min));
+    make_live(key, slot, bytes, family, bytes_min);
+    Some(was)
+}
+
+/// [`arm`] of a freed slot of which more is to be looked at.
+#[cold]
+#[inline(never)]
+fn arm_long(
+    key: Key,
+    slot: *mut u8,
+    bytes: usize,
+    family: Family,
+    bytes_min: usize,
+) -> Option<Word> {
+    // SAFETY: as in `arm`.
+    if !unsafe { is_zero_long(slot, class_of(key).zeroed_bytes()) } {
+        return reject(key.index(), slot);
+    }
+    make_live(key, slot, bytes, family, bytes_min);
+    Some(Word::FREED)
+}
+
+/// Writes the word and the canary of a slot that becomes a block.
+#[inline(always)]
+fn make_live(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) {
+    let class = class_of(key);
+    store(class.word_at(slot), Word::live(family, bytes - bytes_min));
     if cfg!(not(heapwright_hardened_without = "canary")) {
         let end = slot.wrapping_add(bytes);
         // SAFETY: the class has room for a canary behind `bytes` (`geometry`).
         unsafe { end.cast::<u64>().write_unaligned(class.canary(end)) };
     }
-    Some(was)
 }
 
 /// No block.

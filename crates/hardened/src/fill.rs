@@ -63,34 +63,36 @@ fn check(start: *const u8, bytes: usize) {
     debug_assert!(start.addr().is_multiple_of(STEP) && bytes.is_multiple_of(STEP));
 }
 
-/// Zeroes a range of `bytes` from `start`, a multiple of 16 from [`FILL_BYTES_MIN`] on.
+/// Zeroes a range of `bytes` from `start`, a multiple of 16 from [`FILL_BYTES_MIN`] on; false, with
+/// only a part done, when it is longer than [`FILL_BYTES_MAX`] and [`zero_long`] is to be called:
+/// by the caller, at its own end, since a call in its middle has it save registers for each block.
 ///
 /// # Safety
 /// - The range may be written and is nobody else's; `start` is aligned to 16.
 #[inline(always)]
-pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) {
+pub(crate) unsafe fn zero(start: *mut u8, bytes: usize) -> bool {
     check(start, bytes);
     // SAFETY: sixteens of the range, aligned to 16, as it is.
     unsafe { zero_four(four(start, bytes, 0)) };
     if bytes > GROUP {
         if bytes > FILL_BYTES_MAX {
-            // SAFETY: the caller's promise.
-            unsafe { zero_long(start, bytes) };
-            return;
+            return false;
         }
         // SAFETY: as above.
         unsafe { zero_four(four(start, bytes, 2 * STEP)) };
         // SAFETY: the sixteen behind the first group; the range is longer than that.
         unsafe { start.wrapping_add(GROUP).cast::<Quad>().write(Quad([0; 2])) };
     }
+    true
 }
 
-/// Whether all of a range of `bytes` from `start` are 0; the length as [`zero`] has it.
+/// Whether all of a range of `bytes` from `start` are 0; the length as [`zero`] has it. None when
+/// it is long and [`is_zero_long`] is to be asked, as there.
 ///
 /// # Safety
 /// - The range may be read, and nobody writes to it now; `start` is aligned to 16.
 #[inline(always)]
-pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
+pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> Option<bool> {
     check(start, bytes);
     let place = start.cast_mut();
     let or = |one: [u64; 2], other: [u64; 2]| [one[0] | other[0], one[1] | other[1]];
@@ -98,8 +100,7 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
     let mut set = unsafe { set_in_four(four(place, bytes, 0)) };
     if bytes > GROUP {
         if bytes > FILL_BYTES_MAX {
-            // SAFETY: the caller's promise.
-            return unsafe { is_zero_long(start, bytes) };
+            return None;
         }
         // SAFETY: as above.
         set = or(set, unsafe { set_in_four(four(place, bytes, 2 * STEP)) });
@@ -107,7 +108,7 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
         let between = unsafe { place.wrapping_add(GROUP).cast::<Quad>().read() };
         set = or(set, between.0);
     }
-    set[0] | set[1] == 0
+    Some(set[0] | set[1] == 0)
 }
 
 /// [`zero`] of a long range.
@@ -116,7 +117,7 @@ pub(crate) unsafe fn is_zero(start: *const u8, bytes: usize) -> bool {
 /// - As there.
 #[cold]
 #[inline(never)]
-unsafe fn zero_long(start: *mut u8, bytes: usize) {
+pub(crate) unsafe fn zero_long(start: *mut u8, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { start.write_bytes(0, bytes) };
 }
@@ -127,7 +128,7 @@ unsafe fn zero_long(start: *mut u8, bytes: usize) {
 /// - As there.
 #[cold]
 #[inline(never)]
-unsafe fn is_zero_long(start: *const u8, bytes: usize) -> bool {
+pub(crate) unsafe fn is_zero_long(start: *const u8, bytes: usize) -> bool {
     let places = (0..bytes / STEP).map(|index| start.wrapping_add(STEP * index));
     // Without a way out in between, so that several are looked at in one instruction.
     let set = places.fold([0; 2], |set: [u64; 2], place| {
@@ -152,7 +153,9 @@ pub(crate) unsafe fn first_set(start: *const u8, bytes: usize) -> Option<usize> 
 
 #[cfg(test)]
 mod tests {
-    use super::{FILL_BYTES_MAX, FILL_BYTES_MIN, first_set, is_zero, zero};
+    use super::{
+        FILL_BYTES_MAX, FILL_BYTES_MIN, first_set, is_zero, is_zero_long, zero, zero_long,
+    };
 
     /// Some longer than what is done without a loop.
     const LONGEST: usize = FILL_BYTES_MAX + 160;
@@ -165,21 +168,30 @@ mod tests {
         for bytes in (FILL_BYTES_MIN..=LONGEST).step_by(16) {
             let mut slot = Slot([7; LONGEST + 16]);
             let start = slot.0.as_mut_ptr();
+            let is_short = bytes <= FILL_BYTES_MAX;
             // SAFETY: the range is inside the array.
-            unsafe { zero(start, bytes) };
+            assert_eq!(unsafe { zero(start, bytes) }, is_short);
+            if !is_short {
+                // SAFETY: as above.
+                unsafe { zero_long(start, bytes) };
+            }
+            // SAFETY: as above.
+            let asked = |start: *const u8| match unsafe { is_zero(start, bytes) } {
+                Some(is_zero) => is_zero,
+                // SAFETY: as above.
+                None => unsafe { is_zero_long(start, bytes) },
+            };
             assert!(slot.0[..bytes].iter().all(|byte| *byte == 0));
             assert_eq!(slot.0[bytes], 7, "{bytes}");
             for distance in 0..bytes {
                 slot.0[distance] = 1;
                 let start = slot.0.as_ptr();
-                // SAFETY: inside the array.
-                assert!(!unsafe { is_zero(start, bytes) });
+                assert!(!asked(start));
                 // SAFETY: inside the array.
                 assert_eq!(unsafe { first_set(start, bytes) }, Some(distance));
                 slot.0[distance] = 0;
             }
-            // SAFETY: inside the array.
-            assert!(unsafe { is_zero(slot.0.as_ptr(), bytes) });
+            assert!(asked(slot.0.as_ptr()));
         }
     }
 }

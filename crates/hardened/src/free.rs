@@ -3,7 +3,7 @@
 use heapwright_core::family::Family;
 
 use crate::class::{Found, Place, class, class_of, find, load, place_of, store};
-use crate::fill::zero;
+use crate::fill::{zero, zero_long};
 use crate::large;
 use crate::refill::push_slow;
 use crate::report::{Misuse, Noticed, tell};
@@ -61,8 +61,25 @@ fn take_back(ptr: *mut u8, found: Found, bytes: usize) {
     }
     if cfg!(not(heapwright_hardened_without = "zero")) {
         // SAFETY: the slot was given up, and is as long.
-        unsafe { zero(ptr, class.zeroed_bytes()) };
+        if !unsafe { zero(ptr, class.zeroed_bytes()) } {
+            return take_back_long(ptr, found);
+        }
     }
+    let_wait(ptr, found);
+}
+
+/// The rest of [`take_back`] for a slot of which more is to be zeroed.
+#[cold]
+#[inline(never)]
+fn take_back_long(ptr: *mut u8, found: Found) {
+    // SAFETY: as there.
+    unsafe { zero_long(ptr, class_of(found.key).zeroed_bytes()) };
+    let_wait(ptr, found);
+}
+
+/// A zeroed slot is free, and waits.
+#[inline(always)]
+fn let_wait(ptr: *mut u8, found: Found) {
     store(found.word, Word::FREED);
     if let Some(cache) = tls::cache()
         && cache.push(found.key, ptr)
