@@ -29,7 +29,11 @@ pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
     let Some(key) = class_for_tiny(bytes) else { return NO_BLOCK };
     let Some(cache) = tls::cache() else { return NO_BLOCK };
     let Some(slot) = cache.pop(key) else { return NO_BLOCK };
-    if arm(key, slot, bytes, family, 0).is_some() { slot } else { NO_BLOCK }
+    match arm(key, slot, bytes, family, 0) {
+        Armed::Block(_) => slot,
+        Armed::Rejected => NO_BLOCK,
+        Armed::Long => arm_long(key, slot, bytes, family, 0),
+    }
 }
 
 /// A block of `bytes` that are all 0; else as [`alloc`].
@@ -66,7 +70,7 @@ fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wo
     let key = Key::of(class_index);
     if let Some(cache) = tls::cache()
         && let Some(slot) = cache.pop(key)
-        && let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min())
+        && let Some(was) = arm_at_length(key, slot, bytes, family, class_of(key).bytes_min())
     {
         return (slot, was);
     }
@@ -88,7 +92,7 @@ fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wor
             return (large::alloc(bytes, align_bytes, family, Pages::Later), Word::FRESH);
         }
         let key = Key::of(class_index);
-        if let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min()) {
+        if let Some(was) = arm_at_length(key, slot, bytes, family, class_of(key).bytes_min()) {
             return (slot, was);
         }
     }
@@ -103,7 +107,7 @@ fn class_align_log2(class_index: usize) -> u32 {
 /// `bytes_min`; what its word said before. None when something is wrong with it: that is told,
 /// and the slot is out of use.
 #[inline(always)]
-fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> Option<Word> {
+fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> Armed {
     let class = class_of(key);
     let word = class.word_at(slot);
     let was = load(word);
@@ -114,33 +118,63 @@ fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) 
             // SAFETY: a freed slot off a stack: it is this thread's alone.
             match unsafe { is_zero(slot, class.zeroed_bytes()) } {
                 Some(true) => {}
-                Some(false) => return reject(key.index(), slot),
-                None => return arm_long(key, slot, bytes, family, bytes_min),
+                Some(false) => return rejected(key, slot),
+                None => return Armed::Long,
             }
         }
     } else if was != Word::FRESH {
-        return reject(key.index(), slot);
+        return rejected(key, slot);
     }
     make_live(key, slot, bytes, family, bytes_min);
-    Some(was)
+    Armed::Block(was)
 }
 
-/// [`arm`] of a freed slot of which more is to be looked at.
-#[cold]
-#[inline(never)]
-fn arm_long(
+/// What became of a slot.
+enum Armed {
+    /// It is a block; its word said so much before.
+    Block(Word),
+    /// It is out of use.
+    Rejected,
+    /// More of it is to be looked at, by [`arm_long`].
+    Long,
+}
+
+#[inline(always)]
+fn rejected(key: Key, slot: *mut u8) -> Armed {
+    reject(key.index(), slot);
+    Armed::Rejected
+}
+
+/// [`arm`] for callers that can wait.
+#[inline(always)]
+fn arm_at_length(
     key: Key,
     slot: *mut u8,
     bytes: usize,
     family: Family,
     bytes_min: usize,
 ) -> Option<Word> {
+    match arm(key, slot, bytes, family, bytes_min) {
+        Armed::Block(was) => Some(was),
+        Armed::Rejected => None,
+        Armed::Long => {
+            let block = arm_long(key, slot, bytes, family, bytes_min);
+            (!block.is_null()).then_some(Word::FREED)
+        }
+    }
+}
+
+/// [`arm`] of a freed slot of which more is to be looked at: the slot, or null when it is out of use.
+#[cold]
+#[inline(never)]
+fn arm_long(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> *mut u8 {
     // SAFETY: as in `arm`.
     if !unsafe { is_zero_long(slot, class_of(key).zeroed_bytes()) } {
-        return reject(key.index(), slot);
+        reject(key.index(), slot);
+        return NO_BLOCK;
     }
     make_live(key, slot, bytes, family, bytes_min);
-    Some(Word::FREED)
+    slot
 }
 
 /// Writes the word and the canary of a slot that becomes a block.
