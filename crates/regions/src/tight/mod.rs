@@ -11,6 +11,10 @@
 //! Source: Masmano et al., "TLSF: A New Dynamic Memory Allocator for Real-Time Systems", 2004; the
 //! look into the request's own list, the bits instead of headers are ours.
 
+mod ground;
+mod inspect;
+mod lists;
+
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::fmt;
@@ -18,37 +22,18 @@ use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::region_error::{AllocError, FreeError};
-use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
+use heapwright_core::region_statistics::{Counts, NoCounts};
 
 use crate::growth::take;
+use ground::{Ground, LENGTH, LENGTH_AT_END, NEXT, PREV};
+use lists::{
+    FIRST_HEAD_BYTES, GRANULE_BYTES, HEAD_BYTES, HEAP_BYTES_MAX, List, ROW_END, STEPS, list_of,
+};
 
-/// What lengths are multiples of, and blocks aligned to at least.
-const GRANULE_BYTES: usize = 16;
 /// What the first granule is aligned to, and so the largest alignment.
 const BASE_ALIGN: usize = 4096;
-const STEPS_LOG2: u32 = 6;
-/// Lists of a row, and bits of the word that tells which of them have blocks.
-const STEPS: usize = 1 << STEPS_LOG2;
-/// What lengths count above, so that the first row has a list for each one of less.
-const BIAS_BYTES: usize = GRANULE_BYTES << STEPS_LOG2;
-/// The row whose lists are a granule apart, and one more than that for lengths up to 4 GiB.
-const ROW_MIN: usize = GRANULE_BYTES.ilog2() as usize;
-const ROW_END: usize = (u32::BITS - STEPS_LOG2) as usize + 1;
-/// The longest heap: offsets of it and of the heads behind it fit 32 bits.
-const HEAP_BYTES_MAX: usize = (4 << 30) - (16 << 10);
-const _: () = assert!(HEAP_BYTES_MAX + ROW_END * STEPS * HEAD_BYTES <= 1 << u32::BITS);
 /// Blocks of a request's own list that are looked at.
 const LOOKS_MAX: usize = 8;
-/// Offsets of the words of a free block's first granule, and of its last one's.
-const NEXT: u32 = 0;
-const PREV: u32 = 4;
-const LENGTH: u32 = 8;
-const LENGTH_AT_END: u32 = 12;
-/// A head has the first two.
-const HEAD_BYTES: usize = 8;
-/// From where the head of row 0 and step 0 would be to the first that is.
-const FIRST_HEAD_BYTES: u32 = ((ROW_MIN * STEPS + STEPS) * HEAD_BYTES) as u32;
-
 /// A fixed range of memory in blocks of any size with the least waste, for one thread.
 ///
 /// Fresh, 98 % of the memory is payload for sizes from 16 bytes to 4 KiB, bookkeeping included;
@@ -82,51 +67,8 @@ pub struct Tight<B: Backing, C: Counts = NoCounts> {
     backing: B,
 }
 
-/// Where the words of free blocks and heads are, and the bits. Copied to where it is used: what is
-/// written through it then does not make the compiler read it again.
-#[derive(Clone, Copy, Debug)]
-struct Ground {
-    /// First byte of the memory; its provenance covers the heads and the bits behind it.
-    base: NonNull<u8>,
-    /// A bit for each granule, behind a word of zeros; no granule has the last of them.
-    bits: NonNull<u64>,
-    memory_bytes: u32,
-    /// Where the head of row 0 and step 0 would be, modulo 4 GiB.
-    head_zero: u32,
-}
-
 // SAFETY: the extent belongs to this value alone; blocks are raw pointers.
 unsafe impl<B: Backing + Send, C: Counts + Send> Send for Tight<B, C> {}
-
-/// Which list. Its blocks' lengths, and [`BIAS_BYTES`], are `step << row` and less than the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct List {
-    row: usize,
-    /// From 64 to 127: as the place of a bit in a word, from 0.
-    step: usize,
-}
-
-impl List {
-    /// How many lists are before it.
-    const fn number(self) -> usize {
-        self.row * STEPS + self.step - (ROW_MIN * STEPS + STEPS)
-    }
-
-    /// Its bit in the word of its row.
-    #[inline(always)]
-    const fn bit(self) -> u64 {
-        1u64.wrapping_shl(self.step as u32)
-    }
-}
-
-/// The list of a length, and how far above the shortest one of that list it may be.
-#[inline(always)]
-const fn list_of(bytes: usize) -> (List, usize) {
-    let biased = bytes + BIAS_BYTES;
-    // As `ilog2`, in one instruction where there is one for the highest bit.
-    let row = ((biased.leading_zeros() ^ (usize::BITS - 1)) - STEPS_LOG2) as usize;
-    (List { row, step: biased >> row }, biased & ((1 << row) - 1))
-}
 
 impl<B: Backing> Tight<B, NoCounts> {
     /// A heap of `bytes`, all taken now; the tables behind it take 0.8 % more, and 8 bytes a list:
@@ -419,176 +361,6 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         // SAFETY: lengths have 32 bits, so the row of one is below the count.
         unsafe { self.lists.get_unchecked(row) }
     }
-
-    /// The longest free piece. Reads one list.
-    pub fn largest_free_bytes(&self) -> usize {
-        let Some(row) = self.lists.iter().rposition(|row| row.get() != 0) else { return 0 };
-        let step = STEPS + self.lists[row].get().ilog2() as usize;
-        let head = self.ground.head(List { row, step });
-        let mut longest = 0;
-        self.for_each_of(head, |block| longest = longest.max(self.ground.word(block, LENGTH)));
-        longest as usize
-    }
-
-    /// Calls `visit` with each block of the list of `head`.
-    fn for_each_of(&self, head: u32, mut visit: impl FnMut(u32)) {
-        let mut next = self.ground.word(head, NEXT);
-        while next != head {
-            visit(next);
-            next = self.ground.word(next, NEXT);
-        }
-    }
-
-    /// What the heap holds now. O(1) but for [`Self::largest_free_bytes`], and the kernel is
-    /// asked.
-    pub fn statistics(&self) -> RegionStatistics {
-        self.check();
-        let free_bytes = self.free_bytes.get();
-        // SAFETY: our live extent.
-        let resident =
-            unsafe { self.backing.resident_bytes(&self.extent, 0..self.extent.committed_bytes) };
-        let mut seen = RegionStatistics {
-            live_bytes: Figure::Exact(self.ground.memory_bytes as usize - free_bytes),
-            reserved_bytes: self.extent.reserved_bytes,
-            committed_bytes: self.extent.committed_bytes,
-            resident_bytes: resident.into(),
-            free_bytes: Figure::Exact(free_bytes),
-            largest_free_bytes: self.largest_free_bytes(),
-            ..RegionStatistics::default()
-        };
-        self.counts.report(&mut seen);
-        seen
-    }
-
-    /// Walks T1 to T4; empty in release builds.
-    fn check(&self) {
-        if !cfg!(debug_assertions) {
-            return;
-        }
-        let ground = self.ground;
-        let (mut free, mut marks) = (0, 0);
-        let (longest, _) = list_of(ground.memory_bytes as usize);
-        for number in 0..=longest.number() {
-            let list = List { row: ROW_MIN + number / STEPS, step: STEPS + number % STEPS };
-            let head = ground.head(list);
-            let noted = self.row(list.row).get() & list.bit() != 0;
-            assert_eq!(noted, ground.word(head, NEXT) != head, "T3: {list:?}");
-            let mut prev = head;
-            self.for_each_of(head, |block| {
-                let length = ground.word(block, LENGTH);
-                assert_eq!(list_of(length as usize).0, list, "T3: {length} bytes at {block}");
-                assert_eq!(ground.word(block, PREV), prev, "T3: at {block}");
-                let end = block + length;
-                let last = end - GRANULE_BYTES as u32;
-                assert_eq!(ground.word(last, LENGTH_AT_END), length, "T2: at {block}");
-                assert!(ground.bit(block) && ground.bit_before(end), "T2: at {block}");
-                assert!(!ground.bit(end), "T4: {block} to {end}");
-                assert!(!ground.bit_before(block), "T4: before {block}");
-                free += length as usize;
-                marks += if last == block { 1 } else { 2 };
-                prev = block;
-            });
-            assert_eq!(ground.word(head, PREV), prev, "T3: {list:?}");
-        }
-        assert_eq!(free, self.free_bytes.get(), "T1");
-        let granules = (0..ground.memory_bytes).step_by(GRANULE_BYTES);
-        let set = granules.filter(|granule| ground.bit(*granule)).count();
-        assert_eq!(set, marks, "T2: bits without a free block");
-        assert!(
-            !ground.bit_before(0) && !ground.bit(ground.memory_bytes),
-            "T2: bits of no granule"
-        );
-        for (row, lists) in self.lists.iter().enumerate() {
-            let noted = self.rows.get() >> row & 1 == 1;
-            assert!(noted || lists.get() == 0, "T3: row {row}");
-        }
-    }
-}
-
-impl Ground {
-    /// The offset of a list's head.
-    #[inline]
-    fn head(self, list: List) -> u32 {
-        self.head_zero.wrapping_add(((list.row * STEPS + list.step) * HEAD_BYTES) as u32)
-    }
-
-    /// The word `at` of a granule of a free block, or of a head.
-    #[inline]
-    fn place_of(self, offset: u32, at: u32) -> NonNull<u32> {
-        debug_assert!((offset + at) as usize + 4 <= self.heads_end());
-        // SAFETY: a block of our memory, or a head behind it, of one extent.
-        let granule = unsafe { self.base.add(offset as usize) };
-        // SAFETY: one of the words of a granule, of the first two of a head.
-        unsafe { granule.add(at as usize) }.cast()
-    }
-
-    /// See [`Self::place_of`].
-    #[inline]
-    fn word(self, offset: u32, at: u32) -> u32 {
-        // SAFETY: in our extent, aligned; written when the free block was linked (T2) or the head
-        // was made, and nobody else uses them.
-        unsafe { self.place_of(offset, at).read() }
-    }
-
-    #[inline]
-    fn set_word(self, offset: u32, at: u32, value: u32) {
-        // SAFETY: in our extent, aligned, of a head or of a block that nobody uses.
-        unsafe { self.place_of(offset, at).write(value) };
-    }
-
-    /// Bytes of memory and heads.
-    fn heads_end(self) -> usize {
-        self.bits.as_ptr().addr() - self.base.as_ptr().addr()
-    }
-
-    /// The word of the table with bit `index`, which is that of a granule and 64.
-    #[inline]
-    fn bit_word(self, index: u32) -> NonNull<u64> {
-        debug_assert!(index as usize <= self.memory_bytes as usize / GRANULE_BYTES + 64);
-        // SAFETY: the table has a bit for each granule, one behind, and a word before.
-        unsafe { self.bits.add((index / u64::BITS) as usize) }
-    }
-
-    /// Whether bit `index` is set.
-    #[inline]
-    fn bit_at(self, index: u32) -> bool {
-        // SAFETY: a word of our table, which was zeroed and that only this thread uses.
-        let word = unsafe { self.bit_word(index).read() };
-        word >> (index % u64::BITS) & 1 == 1
-    }
-
-    #[inline]
-    fn set_bit_at(self, index: u32, to: bool) {
-        let place = self.bit_word(index);
-        // SAFETY: as in `bit_at`.
-        let word = unsafe { place.read() };
-        let (off, on) = (1 << (index % u64::BITS), u64::from(to) << (index % u64::BITS));
-        let word = word & !off | on;
-        // SAFETY: as in `bit_at`.
-        unsafe { place.write(word) };
-    }
-
-    /// Whether a free block begins or ends at the granule at `offset`; none does behind the last.
-    #[inline]
-    fn bit(self, offset: u32) -> bool {
-        self.bit_at(offset / GRANULE_BYTES as u32 + u64::BITS)
-    }
-
-    /// The same of the granule before `offset`; none does before the first.
-    #[inline]
-    fn bit_before(self, offset: u32) -> bool {
-        self.bit_at(offset / GRANULE_BYTES as u32 + u64::BITS - 1)
-    }
-
-    #[inline]
-    fn set_bit(self, offset: u32, to: bool) {
-        self.set_bit_at(offset / GRANULE_BYTES as u32 + u64::BITS, to);
-    }
-
-    #[inline]
-    fn set_bit_before(self, offset: u32, to: bool) {
-        self.set_bit_at(offset / GRANULE_BYTES as u32 + u64::BITS - 1, to);
-    }
 }
 
 /// How many bytes a block of `layout` takes: whole granules, at least one.
@@ -609,30 +381,5 @@ impl<B: Backing, C: Counts> Drop for Tight<B, C> {
 impl<B: Backing, C: Counts> fmt::Debug for Tight<B, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tight").field("bytes", &self.ground.memory_bytes).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{BIAS_BYTES, GRANULE_BYTES, HEAP_BYTES_MAX, ROW_END, list_of};
-
-    #[test]
-    fn lists_grow_with_the_length_and_one_behind_is_long_enough() {
-        let number = |bytes| {
-            let (list, above) = list_of(bytes);
-            (list.number(), above)
-        };
-        let (mut last, mut shortest) = (0, 0);
-        for length in (0..16 << 20).step_by(GRANULE_BYTES) {
-            let (list, above) = number(length);
-            assert!(list == last || list == last + 1, "{length}");
-            if list > last {
-                (last, shortest) = (list, length);
-            }
-            assert_eq!(above, length - shortest, "{length}");
-            assert!(length >= BIAS_BYTES || above == 0, "{length}");
-        }
-        assert!(list_of(HEAP_BYTES_MAX).0.row < ROW_END);
-        assert_eq!(list_of(u32::MAX as usize).0.row, ROW_END - 1);
     }
 }
