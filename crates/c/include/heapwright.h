@@ -152,7 +152,7 @@ hw_backing *hw_backing_kept(hw_backing *inner, size_t bytes_max, hw_error *error
 hw_backing *hw_backing_prefaulted(hw_backing *inner, hw_error *error);
 
 /* `inner`, whose pages come in only as they are touched. Otherwise what grows has up to a quarter of
- * what it uses ready beside it, 2 MiB at most, and asks for huge pages from 4 MiB on. */
+ * what it uses ready beside it, 2 MiB at most, and all but arenas ask for huge pages from 4 MiB on. */
 hw_backing *hw_backing_lazy(hw_backing *inner, hw_error *error);
 
 /* Only for a backing that nothing was made of. */

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, BackingError, Extent};
 
-use crate::growth::commit_to;
+use crate::growth::{Use, commit_to};
 
 /// Header of an extent. It lies at the extent's start, before all blocks.
 #[repr(C, align(16))]
@@ -22,6 +22,7 @@ pub(crate) struct Chunk {
     pub(crate) used_bytes: Cell<usize>,
     /// Bytes from this offset on were never written.
     pub(crate) high_bytes: Cell<usize>,
+    usage: Use,
 }
 
 impl Chunk {
@@ -37,6 +38,7 @@ impl Chunk {
         bytes: usize,
         bytes_min: usize,
         align: usize,
+        usage: Use,
     ) -> Result<NonNull<Self>, BackingError> {
         debug_assert!(bytes >= bytes_min && bytes_min >= size_of::<Self>());
         let align = align.max(align_of::<Self>());
@@ -51,7 +53,7 @@ impl Chunk {
             }
         };
         let chunk = extent.start.cast::<Self>();
-        let committed = commit_to(backing, &extent, bytes_min, extent.reserved_bytes);
+        let committed = commit_to(backing, &extent, bytes_min, extent.reserved_bytes, usage);
         let extent = match committed {
             Ok(committed_bytes) => Extent { committed_bytes, ..extent },
             Err(error) => {
@@ -65,6 +67,7 @@ impl Chunk {
             next: Cell::new(None),
             used_bytes: Cell::new(size_of::<Self>()),
             high_bytes: Cell::new(size_of::<Self>()),
+            usage,
         };
         // SAFETY: the start of an extent of ours, aligned for a header, with at least the
         // header's bytes committed.
@@ -85,7 +88,8 @@ impl Chunk {
             return Ok(false);
         }
         if bytes > extent.committed_bytes {
-            let committed_bytes = commit_to(backing, &extent, bytes, extent.reserved_bytes)?;
+            let committed_bytes =
+                commit_to(backing, &extent, bytes, extent.reserved_bytes, self.usage)?;
             self.extent.set(Extent { committed_bytes, ..extent });
         }
         Ok(true)

@@ -2,9 +2,9 @@
 //!
 //! What is committed costs nothing until a page of it is touched, and then a fault, several times
 //! what a page costs among others. So, as an allocator grows, what it takes next is brought in with
-//! it, up to a quarter of what it has; from 4 MiB on it is a huge page at a time, and the memory
-//! before becomes huge, too. At most 2 MiB are resident that nobody has used, and while it has
-//! less than 4 MiB at most a quarter.
+//! it, up to a quarter of what it has and 2 MiB. What is used at any place of it comes in huge pages
+//! from 4 MiB on, and the memory before becomes huge, too. So at most 2 MiB are resident that nobody
+//! has used, and of less than 4 MiB at most a quarter.
 //!
 //! # Not here
 //! Who does without: [`Lazy`](crate::Lazy), and each backing that has no `prepare`.
@@ -29,10 +29,21 @@ const HUGE_FROM_BYTES: usize = 2 * HUGE_BYTES;
 const HUGE_WHOLE_BYTES: usize = 4 * HUGE_BYTES;
 const _: () = assert!(HUGE_BYTES.is_power_of_two() && HUGE_FROM_BYTES >= HUGE_BYTES);
 
+/// How an allocator uses what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// From its start to its end and not much more often than that: an arena. Small pages are
+    /// enough for it, and some of those are nearly always at hand, where huge ones may have to be
+    /// found first: of a virtual machine, by its host.
+    InOrder,
+    /// Again and again, wherever blocks are: translation of addresses is what it waits for.
+    Anywhere,
+}
+
 /// Up to where an extent at `start`, committed up to `from`, is best committed.
-fn best_end(start: usize, from: usize) -> usize {
-    let ahead = (from >> COMMIT_SHARE_LOG2).max(COMMIT_BYTES_MIN);
-    if from + ahead < HUGE_FROM_BYTES {
+fn best_end(start: usize, from: usize, usage: Use) -> usize {
+    let ahead = (from >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES_MIN, HUGE_BYTES);
+    if usage == Use::InOrder || from + ahead < HUGE_FROM_BYTES {
         return from + ahead;
     }
     // A huge page comes in only where all of it is committed.
@@ -47,13 +58,14 @@ pub(crate) fn commit_to<B: Backing>(
     extent: &Extent,
     bytes: usize,
     limit: usize,
+    usage: Use,
 ) -> Result<usize, BackingError> {
     let from = extent.committed_bytes;
     if bytes.min(limit) <= from {
         return Ok(from);
     }
     let least = align_up(bytes, extent.step_bytes).unwrap_or(usize::MAX).min(limit);
-    let best = best_end(extent.start.as_ptr().addr(), from);
+    let best = best_end(extent.start.as_ptr().addr(), from, usage);
     let most = align_up(best, extent.step_bytes).unwrap_or(usize::MAX).clamp(least, limit);
     // SAFETY: a live extent of this backing, and a range of it.
     let to = if most > least && unsafe { backing.commit(extent, from..most) }.is_ok() {
@@ -63,13 +75,13 @@ pub(crate) fn commit_to<B: Backing>(
         unsafe { backing.commit(extent, from..least) }?;
         least
     };
-    prepare(backing, extent, to);
+    prepare(backing, extent, to, usage);
     Ok(to)
 }
 
 /// Makes what was committed just now, from `extent.committed_bytes` up to `to`, ready for use. What
 /// is refused comes in page by page as it is touched.
-fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize) {
+fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize, usage: Use) {
     let from = extent.committed_bytes;
     let ask = |from: usize, to: usize, how| {
         let range = from..to & !(extent.step_bytes - 1);
@@ -81,13 +93,13 @@ fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize) {
     }
     if from == 0 {
         // Taken at once: nobody knows how much of it is wanted soon.
-        if to >= HUGE_WHOLE_BYTES {
+        if usage == Use::Anywhere && to >= HUGE_WHOLE_BYTES {
             ask(0, to, Prepare::Huge);
         }
         return;
     }
     let next = to.min(from + (from >> POPULATE_SHARE_LOG2).min(HUGE_BYTES));
-    if to < HUGE_FROM_BYTES {
+    if usage == Use::InOrder || to < HUGE_FROM_BYTES {
         ask(from, next, Prepare::Populate);
     } else if from >= HUGE_FROM_BYTES {
         if !ask(from, to, Prepare::Huge) {
@@ -98,7 +110,7 @@ fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize) {
     }
 }
 
-/// An extent of `bytes`, committed.
+/// An extent of `bytes`, committed, for blocks anywhere in it.
 pub(crate) fn take<B: Backing>(
     backing: &B,
     bytes: usize,
@@ -108,7 +120,7 @@ pub(crate) fn take<B: Backing>(
     let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| exhausted)?;
     let extent = backing.reserve(layout)?;
     let to = layout.size().next_multiple_of(extent.step_bytes).min(extent.reserved_bytes);
-    match commit_to(backing, &extent, to, to) {
+    match commit_to(backing, &extent, to, to, Use::Anywhere) {
         Ok(committed_bytes) => Ok(Extent { committed_bytes, ..extent }),
         Err(error) => {
             // SAFETY: just reserved, unused.
@@ -120,14 +132,14 @@ pub(crate) fn take<B: Backing>(
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMIT_BYTES_MIN, HUGE_BYTES, HUGE_FROM_BYTES, best_end};
+    use super::{COMMIT_BYTES_MIN, HUGE_BYTES, HUGE_FROM_BYTES, Use, best_end};
 
     #[test]
     fn an_extent_grows_by_an_eighth_and_then_up_to_the_end_of_each_huge_page() {
         for start in [4096, 3 * HUGE_BYTES, 7 * HUGE_BYTES + (64 << 10)] {
             let mut from = 0;
             while from < 20 * HUGE_BYTES {
-                let to = best_end(start, from);
+                let to = best_end(start, from, Use::Anywhere);
                 if to < HUGE_FROM_BYTES {
                     assert_eq!(to - from, (from / 8).max(COMMIT_BYTES_MIN));
                 } else {
@@ -139,6 +151,9 @@ mod tests {
                 from = to;
             }
         }
-        assert_eq!(best_end(usize::MAX - 100, 8 << 20), usize::MAX, "no wrap");
+        assert_eq!(best_end(usize::MAX - 100, 8 << 20, Use::Anywhere), usize::MAX, "no wrap");
+        for (from, ahead) in [(0, 64 << 10), (4 << 20, 512 << 10), (256 << 20, HUGE_BYTES)] {
+            assert_eq!(best_end(4096, from, Use::InOrder), from + ahead, "no huge page's end");
+        }
     }
 }

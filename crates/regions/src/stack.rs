@@ -14,6 +14,7 @@ use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
 use crate::chunk::Chunk;
+use crate::growth::Use;
 
 /// Offsets are 32 bits wide, so that a header is as small as a block's alignment.
 const BYTES_MAX: usize = u32::MAX as usize;
@@ -135,7 +136,7 @@ impl<B: Backing, C: Counts> Stack<B, C> {
         let length = u32::try_from(bytes).map_err(|_| unfit)?;
         let header_bytes = Chunk::header_bytes(HEADER_BYTES);
         let all = bytes + header_bytes;
-        let chunk = Chunk::make(&backing, all, all, HEADER_BYTES)?;
+        let chunk = Chunk::make(&backing, all, all, HEADER_BYTES, Use::InOrder)?;
         // SAFETY: written by `Chunk::make`.
         let start = unsafe { chunk.as_ref() }.at(header_bytes);
         Ok(Self {

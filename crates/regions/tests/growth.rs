@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 
 use heapwright_os::{Capability, huge_bytes, page_bytes, transparent_huge_page_bytes};
 use heapwright_regions::{
-    AnonymousPages, Backing, Chained, Guarded, HandlePool, Lazy, Limited, Linear, NoCounts, Slab,
-    Tight,
+    AnonymousPages, Backing, Chained, Guarded, HandlePool, Lazy, Limited, Linear, NoCounts, Pool,
+    Region, Slab, Tight,
 };
 
 const HUGE_BYTES: usize = 2 << 20;
@@ -17,59 +17,71 @@ fn works(name: &str) -> bool {
     Capability::all().iter().any(|one| one.name == name && one.probe().works())
 }
 
-/// Writes `used_bytes` into an arena, page after page; what is resident after each, if known.
-fn fill<B: Backing>(
-    arena: &Linear<B, NoCounts, 8>,
-    used_bytes: usize,
-    mut seen: impl FnMut(usize, usize),
-) {
+/// Takes `used_bytes`, a page at a time, and writes them; what is resident after some, if known.
+fn fill<R: Region>(region: &R, used_bytes: usize, mut seen: impl FnMut(usize, usize)) {
     let layout = Layout::from_size_align(STEP_BYTES, 8).expect("a layout");
     for used in (STEP_BYTES..=used_bytes).step_by(STEP_BYTES) {
-        let block = arena.try_alloc_layout(layout).expect("memory");
+        let block = region.try_alloc_block(layout).expect("memory");
         // SAFETY: a block of that many bytes.
         unsafe { block.write_bytes(1, STEP_BYTES) };
         // Asking about each page of many MiB takes long.
-        if used % (STEP_BYTES * 61) == 0
-            && let Some(resident) = arena.statistics().resident_bytes.value()
+        if (used <= 1 << 20 || used % (STEP_BYTES * 61) == 0)
+            && let Some(resident) = region.region_statistics().resident_bytes.value()
         {
             seen(used, resident);
         }
     }
 }
 
-/// The most that was resident beside what was used, as a share of it, in per cent.
-fn most_ahead<B: Backing>(backing: B) -> usize {
-    let arena: Linear<B, NoCounts, 8> = Linear::new_in(backing);
-    let mut most = 0;
-    fill(&arena, 12 << 20, |used, resident| {
+/// How much was resident at most beside what was used below 4 MiB and above, as a share of it, in
+/// per cent.
+fn most_ahead<R: Region>(region: R) -> [usize; 2] {
+    let mut most = [0; 2];
+    fill(&region, 12 << 20, |used, resident| {
         let ahead = resident.saturating_sub(used);
-        // The header takes a page more.
-        let bound = if used < 2 * HUGE_BYTES { used / 4 } else { HUGE_BYTES } + 2 * page_bytes();
+        let is_large = used >= 2 * HUGE_BYTES;
+        // A header or table takes a page more.
+        let bound = if is_large { HUGE_BYTES } else { used / 4 } + 2 * page_bytes();
         assert!(ahead <= bound, "{resident} bytes resident with {used} used");
-        most = most.max(ahead * 100 / used);
+        if used > 128 << 10 {
+            let most = &mut most[usize::from(is_large)];
+            *most = (*most).max(ahead * 100 / used);
+        }
     });
     most
 }
 
+fn arena<B: Backing>(backing: B) -> Linear<B, NoCounts, 8> {
+    Linear::new_in(backing)
+}
+
+fn pool<B: Backing>(backing: B) -> Pool<B> {
+    Pool::new_in(backing, Layout::from_size_align(STEP_BYTES, 8).expect("a layout"))
+}
+
 #[test]
 fn what_comes_next_is_there_up_to_a_quarter_and_a_huge_page() {
-    if works("populate") {
-        assert!(most_ahead(AnonymousPages) >= 5, "nothing came ahead");
+    let populates = works("populate");
+    let expected = if populates { 5 } else { 0 };
+    for [small, large] in [
+        most_ahead(arena(AnonymousPages)),
+        most_ahead(pool(AnonymousPages)),
         // What wraps pages makes them ready, too.
-        assert!(most_ahead(Guarded::new(AnonymousPages, page_bytes())) >= 5);
-        assert!(most_ahead(Limited::new(AnonymousPages, 1 << 30)) >= 5);
-        assert!(most_ahead(Chained::new(AnonymousPages, AnonymousPages)) >= 5);
-    } else {
-        most_ahead(AnonymousPages);
+        most_ahead(arena(Guarded::new(AnonymousPages, page_bytes()))),
+        most_ahead(arena(Limited::new(AnonymousPages, 1 << 30))),
+        most_ahead(arena(Chained::new(AnonymousPages, AnonymousPages))),
+    ] {
+        assert!(small >= expected && large >= expected, "{small} and {large} %");
     }
 }
 
 #[test]
 fn a_lazy_backing_has_what_was_touched_and_nothing_else() {
-    let arena: Linear<_, NoCounts, 8> = Linear::new_in(Lazy::new(AnonymousPages));
-    fill(&arena, 12 << 20, |used, resident| {
+    let seen = |used, resident| {
         assert!(resident <= used + 2 * page_bytes(), "{resident} with {used} used");
-    });
+    };
+    fill(&arena(Lazy::new(AnonymousPages)), 12 << 20, seen);
+    fill(&pool(Lazy::new(AnonymousPages)), 12 << 20, seen);
 }
 
 /// How much of `bytes` around `block` is in huge pages, from the first whole one on.
@@ -78,24 +90,29 @@ fn huge_around(block: NonNull<u8>, bytes: usize) -> usize {
 }
 
 #[test]
-fn an_arena_of_many_mib_is_in_huge_pages_from_its_start_on() {
+fn a_pool_of_many_mib_is_in_huge_pages_from_its_start_on() {
     if !works("huge pages, advised") || transparent_huge_page_bytes() != HUGE_BYTES {
         return;
     }
-    let arena: Linear<_, NoCounts, 8> = Linear::new();
-    let first = arena.try_alloc_layout(Layout::new::<u64>()).expect("memory");
-    fill(&arena, 3 << 20, |_, _| {});
-    assert_eq!(huge_around(first, 3 << 20), 0, "huge pages before 4 MiB are used");
-    fill(&arena, 9 << 20, |_, _| {});
-    let huge = huge_around(first, 12 << 20);
+    let grown = pool(AnonymousPages);
+    let start = grown.try_alloc().expect("memory");
+    fill(&grown, 3 << 20, |_, _| {});
+    assert_eq!(huge_around(start, 3 << 20), 0, "huge pages before 4 MiB");
+    fill(&grown, 9 << 20, |_, _| {});
     // Where the start is not at a huge page's, up to one at each end is not whole.
     let expected = if works("huge pages, collapsed") { 8 << 20 } else { 4 << 20 };
-    assert!(huge >= expected, "{huge} of 12 MiB");
+    let seen = huge_around(start, 12 << 20);
+    assert!(seen >= expected, "{seen} of 12 MiB");
 
-    let lazy: Linear<_, NoCounts, 8> = Linear::new_in(Lazy::new(AnonymousPages));
-    let first = lazy.try_alloc_layout(Layout::new::<u64>()).expect("memory");
+    let lazy = pool(Lazy::new(AnonymousPages));
+    let start = lazy.try_alloc().expect("memory");
     fill(&lazy, 12 << 20, |_, _| {});
-    assert_eq!(huge_around(first, 12 << 20), 0, "nobody asked for them");
+    assert_eq!(huge_around(start, 12 << 20), 0, "nobody asked for them");
+
+    let arena = arena(AnonymousPages);
+    let start = arena.try_alloc_layout(Layout::new::<u64>()).expect("memory");
+    fill(&arena, 12 << 20, |_, _| {});
+    assert_eq!(huge_around(start, 12 << 20), 0, "an arena is used in order");
 }
 
 #[test]

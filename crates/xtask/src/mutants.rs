@@ -254,8 +254,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "G1: what comes next is brought in",
         file: "regions/src/growth.rs",
-        from: "    if to < HUGE_FROM_BYTES {\n        ask(from, next, Prepare::Populate);",
-        to: "    if to < HUGE_FROM_BYTES {\n        let _ = next;",
+        from: "InOrder || to < HUGE_FROM_BYTES {\n        ask(from, next, Prepare::Populate);",
+        to: "InOrder || to < HUGE_FROM_BYTES {\n        let _ = next;",
         tests: &["--test", "growth"],
     },
     Mutant {

@@ -10,8 +10,8 @@ use super::pass_on::{Route, pass_on};
 /// Memory of `inner` that allocators do not make ready ahead of its use: each page comes in at its
 /// first touch, and none is huge unless `inner` says so.
 ///
-/// Allocators bring in what comes next while they grow, up to a quarter of what they have, and ask
-/// for huge pages from 4 MiB on: less time, up to 2 MiB more resident. This is for many allocators
+/// Allocators bring in what comes next while they grow, up to a quarter of what they have, and all
+/// but arenas ask for huge pages from 4 MiB on: less time, up to 2 MiB more resident. This is for many allocators
 /// of which each wants as little as it can, and for a program that counts its pages.
 ///
 /// ```

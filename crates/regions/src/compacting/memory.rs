@@ -9,7 +9,7 @@ use heapwright_core::region_error::AllocError;
 
 use super::addresses::Wanted;
 use super::header::{GRANULE_BYTES, Header};
-use crate::growth::commit_to;
+use crate::growth::{Use, commit_to};
 
 /// Places are 31 bits of granules.
 const EXTENT_BYTES_MAX: usize = GRANULE_BYTES << 31;
@@ -109,7 +109,7 @@ impl<B: Backing> Memory<B> {
             );
         };
         let extent = Extent { committed_bytes: low, ..extent };
-        let reached = commit_to(&self.backing, &extent, bytes, high.max(low))?;
+        let reached = commit_to(&self.backing, &extent, bytes, high.max(low), Use::Anywhere)?;
         self.low_bytes.set(reached.max(low));
         Ok(())
     }

@@ -20,6 +20,7 @@ use heapwright_core::region_statistics::{Counts, NoCounts};
 
 use super::destructors::Destructor;
 use crate::chunk::Chunk;
+use crate::growth::Use;
 
 /// First chunk where chunks have a price: half a small page of blocks for a small arena.
 const CHUNK_BYTES_MIN: usize = 2 << 10;
@@ -283,7 +284,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
         if hint <= wanted.max(least) && bytes > wanted / 2 {
             return self.alloc_oversize(layout, least);
         }
-        let at = Chunk::make(&self.backing, hint, least, ALIGN)?;
+        let at = Chunk::make(&self.backing, hint, least, ALIGN, Use::InOrder)?;
         self.append(at);
         self.enter(at, Self::HEADER_BYTES);
         self.alloc_fast(layout).ok_or(too_large)
@@ -293,7 +294,7 @@ impl<B: Backing, C: Counts, const ALIGN: usize> Linear<B, C, ALIGN> {
     fn alloc_oversize(&self, layout: Layout, bytes: usize) -> Result<NonNull<u8>, AllocError> {
         let at = match self.take_spare(bytes) {
             Some(at) => at,
-            None => Chunk::make(&self.backing, bytes, bytes, ALIGN)?,
+            None => Chunk::make(&self.backing, bytes, bytes, ALIGN, Use::InOrder)?,
         };
         let chunk = self.chunk(at);
         chunk.next.set(self.oversize.get());

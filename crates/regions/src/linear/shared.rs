@@ -16,7 +16,7 @@ use heapwright_core::region_statistics::{Figure, RegionStatistics};
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 use heapwright_sync::{BumpCursor, Lock, NotClaimed};
 
-use crate::growth::commit_to;
+use crate::growth::{Use, commit_to};
 use crate::wait::{Sleep, token};
 
 /// What the range is aligned to, and so the largest alignment of a block.
@@ -154,7 +154,7 @@ impl<B: Backing> SharedLinear<B> {
             return Ok(());
         }
         let extent = Extent { committed_bytes, ..self.extent };
-        let reached = commit_to(&*backing, &extent, end, extent.reserved_bytes)?;
+        let reached = commit_to(&*backing, &extent, end, extent.reserved_bytes, Use::InOrder)?;
         // Release: pairs with the Acquire loads; whoever sees the limit may use what is below.
         self.committed_bytes.store(reached, Ordering::Release);
         Ok(())

@@ -16,6 +16,7 @@ use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
 use crate::chunk::Chunk;
+use crate::growth::Use;
 use crate::misuse::{Misuse, report};
 
 /// First chunk where chunks have a price.
@@ -113,7 +114,7 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .checked_mul(pool.slot.size())
             .and_then(|bytes| bytes.checked_add(header_bytes))
             .ok_or(AllocError::TooLarge { requested_bytes: usize::MAX })?;
-        let at = Chunk::make(&pool.backing, bytes, bytes, pool.slot.align())?;
+        let at = Chunk::make(&pool.backing, bytes, bytes, pool.slot.align(), Use::Anywhere)?;
         pool.bounded = true;
         pool.chunks.set(Some(at));
         pool.fresh.set(pool.chunk(at).at(header_bytes));
@@ -220,7 +221,7 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .ok_or(AllocError::TooLarge { requested_bytes: size })?;
         let wanted = last.saturating_mul(2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX).max(least);
         let hint = self.backing.reserve_hint(wanted);
-        let at = Chunk::make(&self.backing, hint, least, self.slot.align())?;
+        let at = Chunk::make(&self.backing, hint, least, self.slot.align(), Use::Anywhere)?;
         let chunk = self.chunk(at);
         chunk.next.set(self.chunks.get());
         self.chunks.set(Some(at));

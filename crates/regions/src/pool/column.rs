@@ -8,6 +8,7 @@ use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Figure, RegionStatistics};
 
 use crate::chunk::Chunk;
+use crate::growth::Use;
 
 const LINE_BYTES: usize = 64;
 
@@ -57,7 +58,7 @@ impl<T> Column<T> {
     ) -> Result<(), AllocError> {
         if self.chunk.is_none() {
             let (bytes, least) = (Self::bytes(count)?, Self::bytes(count_min)?);
-            let chunk = Chunk::make(backing, bytes.max(least), least, Self::ALIGN)?;
+            let chunk = Chunk::make(backing, bytes.max(least), least, Self::ALIGN, Use::Anywhere)?;
             self.chunk = Some(chunk);
             // SAFETY: written by `Chunk::make`, there until `release`.
             self.start = unsafe { chunk.as_ref() }.at(Self::HEADER_BYTES).cast();

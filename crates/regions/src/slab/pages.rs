@@ -12,7 +12,7 @@ use heapwright_core::size_class::class_bytes;
 use heapwright_core::span_shape::PAGE_BYTES;
 
 use super::ground::{Ground, Header, LARGE, NIL};
-use crate::growth::commit_to;
+use crate::growth::{Use, commit_to};
 
 /// Written free pages stay until there are this many, or a quarter of those in use.
 const DIRTY_PAGES_MIN: u32 = 64;
@@ -148,10 +148,10 @@ impl Pages {
         let end = end.ok_or_else(|| self.full(pages))?;
         let table_bytes = end as usize * size_of::<Header>();
         self.table.committed_bytes =
-            commit_to(backing, &self.table, table_bytes, self.table.reserved_bytes)?;
+            commit_to(backing, &self.table, table_bytes, self.table.reserved_bytes, Use::Anywhere)?;
         let bytes = end as usize * PAGE_BYTES;
         self.memory.committed_bytes =
-            commit_to(backing, &self.memory, bytes, self.memory.reserved_bytes)?;
+            commit_to(backing, &self.memory, bytes, self.memory.reserved_bytes, Use::Anywhere)?;
         (first..end).for_each(|page| self.ground.write_header(page));
         self.top = end;
         Ok(first)
