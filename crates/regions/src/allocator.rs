@@ -7,6 +7,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::Backing;
+use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::Counts;
 
 use crate::buddy::Buddy;
@@ -19,6 +20,12 @@ use crate::slab::{Slab, SlabLocal};
 use crate::tagged::Part;
 use crate::tight::Tight;
 
+/// A block as `Allocator` wants it: with its length.
+#[inline(always)]
+fn sized(block: Result<NonNull<u8>, AllocError>, layout: Layout) -> Option<NonNull<[u8]>> {
+    block.ok().map(|block| NonNull::slice_from_raw_parts(block, layout.size()))
+}
+
 /// Implements the trait of one version for one type.
 macro_rules! implement {
     ($api:ident, [$($generics:tt)*], $type:ty $(, where $($bound:tt)*)?) => {
@@ -28,10 +35,7 @@ macro_rules! implement {
         {
             #[inline(always)]
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $api::alloc::AllocError> {
-                match Region::try_alloc_block(*self, layout) {
-                    Ok(block) => Ok(NonNull::slice_from_raw_parts(block, layout.size())),
-                    Err(_) => Err($api::alloc::AllocError),
-                }
+                sized(Region::try_alloc_block(*self, layout), layout).ok_or($api::alloc::AllocError)
             }
 
             #[inline]
@@ -39,10 +43,7 @@ macro_rules! implement {
                 &self,
                 layout: Layout,
             ) -> Result<NonNull<[u8]>, $api::alloc::AllocError> {
-                match self.try_alloc_block_zeroed(layout) {
-                    Ok(block) => Ok(NonNull::slice_from_raw_parts(block, layout.size())),
-                    Err(_) => Err($api::alloc::AllocError),
-                }
+                sized(self.try_alloc_block_zeroed(layout), layout).ok_or($api::alloc::AllocError)
             }
 
             #[inline(always)]
@@ -59,10 +60,8 @@ macro_rules! implement {
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $api::alloc::AllocError> {
                 // SAFETY: the caller's promise.
-                match unsafe { self.resize_block(block, old, new) } {
-                    Ok(block) => Ok(NonNull::slice_from_raw_parts(block, new.size())),
-                    Err(_) => Err($api::alloc::AllocError),
-                }
+                let resized = unsafe { self.resize_block(block, old, new) };
+                sized(resized, new).ok_or($api::alloc::AllocError)
             }
 
             #[inline]
@@ -91,10 +90,8 @@ macro_rules! implement {
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $api::alloc::AllocError> {
                 // SAFETY: the caller's promise.
-                match unsafe { self.resize_block(block, old, new) } {
-                    Ok(block) => Ok(NonNull::slice_from_raw_parts(block, new.size())),
-                    Err(_) => Err($api::alloc::AllocError),
-                }
+                let resized = unsafe { self.resize_block(block, old, new) };
+                sized(resized, new).ok_or($api::alloc::AllocError)
             }
         }
     };

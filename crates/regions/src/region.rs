@@ -138,24 +138,32 @@ unsafe impl<B: Backing, C: Counts, const ALIGN: usize> Region for Linear<B, C, A
     }
 }
 
-// SAFETY: blocks live until they are freed or the heap is dropped.
-unsafe impl<B: Backing, C: Counts> Region for Buddy<B, C> {
-    #[inline]
-    fn try_alloc_block(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        self.try_alloc(layout)
-    }
+/// [`Region`] of a heap whose `free` looks at what comes back.
+macro_rules! region_of_heap {
+    ($heap:ident) => {
+        // SAFETY: blocks live until they are freed or the heap is dropped.
+        unsafe impl<B: Backing, C: Counts> Region for $heap<B, C> {
+            #[inline]
+            fn try_alloc_block(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+                self.try_alloc(layout)
+            }
 
-    #[inline]
-    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
-        let freed = unsafe { self.free(block, layout) };
-        debug_assert_eq!(freed, Ok(()), "a live block comes back");
-    }
+            #[inline]
+            unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
+                // SAFETY: the caller's promise.
+                let freed = unsafe { self.free(block, layout) };
+                debug_assert_eq!(freed, Ok(()), "a live block comes back");
+            }
 
-    fn region_statistics(&self) -> RegionStatistics {
-        self.statistics()
-    }
+            fn region_statistics(&self) -> RegionStatistics {
+                self.statistics()
+            }
+        }
+    };
 }
+
+region_of_heap!(Buddy);
+region_of_heap!(Tight);
 
 // SAFETY: blocks live until they are freed or the pool is dropped; what does not fit a slot is
 // refused.
@@ -261,24 +269,5 @@ unsafe impl<B: Backing> Region for SlabLocal<'_, B> {
     /// Of the whole slab.
     fn region_statistics(&self) -> RegionStatistics {
         self.slab_statistics()
-    }
-}
-
-// SAFETY: blocks live until they are freed or the heap is dropped.
-unsafe impl<B: Backing, C: Counts> Region for Tight<B, C> {
-    #[inline]
-    fn try_alloc_block(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        self.try_alloc(layout)
-    }
-
-    #[inline]
-    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
-        let freed = unsafe { self.free(block, layout) };
-        debug_assert_eq!(freed, Ok(()), "a live block comes back");
-    }
-
-    fn region_statistics(&self) -> RegionStatistics {
-        self.statistics()
     }
 }

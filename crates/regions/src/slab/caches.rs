@@ -121,6 +121,15 @@ impl Caches {
         class_of_aligned(layout.size(), layout.align().max(least))
     }
 
+    /// How many bytes a block of `layout` may use.
+    #[inline(always)]
+    pub(super) fn usable_bytes(&self, layout: Layout) -> usize {
+        match self.class_of(layout) {
+            Some(class) => class_bytes(class),
+            None => layout.size().div_ceil(PAGE_BYTES) * PAGE_BYTES,
+        }
+    }
+
     #[inline(always)]
     fn cache(&self, class: usize) -> &Cache {
         debug_assert!(class < CLASS_COUNT);

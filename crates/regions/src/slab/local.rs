@@ -131,10 +131,7 @@ impl<B: Backing, C: Counts> Slab<B, C> {
     /// How many bytes a block of `layout` may use.
     #[inline]
     pub fn usable_bytes(&self, layout: Layout) -> usize {
-        match self.caches.class_of(layout) {
-            Some(class) => class_bytes(class),
-            None => layout.size().div_ceil(PAGE_BYTES) * PAGE_BYTES,
-        }
+        self.caches.usable_bytes(layout)
     }
 
     /// A layout that `block`, a live block of this slab, may be freed or resized with by who does

@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 use heapwright_core::backing::Backing;
 use heapwright_core::region_error::AllocError;
 use heapwright_core::region_statistics::{Figure, RegionStatistics};
-use heapwright_core::size_class::{CLASS_COUNT, class_bytes};
+use heapwright_core::size_class::CLASS_COUNT;
 use heapwright_core::span_shape::PAGE_BYTES;
 use heapwright_sync::{Guard, Link, Lock, RemoteQueue};
 
@@ -288,10 +288,7 @@ impl<B: Backing> SlabLocal<'_, B> {
     /// How many bytes a block of `layout` may use.
     #[inline]
     pub fn usable_bytes(&self, layout: Layout) -> usize {
-        match self.caches.class_of(layout) {
-            Some(class) => class_bytes(class),
-            None => layout.size().div_ceil(PAGE_BYTES) * PAGE_BYTES,
-        }
+        self.caches.usable_bytes(layout)
     }
 
     /// A block of `layout`, uninitialised; also for no bytes.

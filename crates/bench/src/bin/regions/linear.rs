@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use heapwright_regions::{AnonymousPages, Kept, Lazy, Linear, Prefaulted, SharedLinear};
+use heapwright_regions::{
+    AnonymousPages, Backing, HugePages, HugeWish, Kept, Lazy, Linear, Prefaulted, SharedLinear,
+};
 
 use super::floor::Cursor;
 use super::measure::{Mode, Probe, Subject, Workload, ours, peer, subject};
@@ -12,6 +14,9 @@ use super::measure::{Mode, Probe, Subject, Workload, ours, peer, subject};
 const BATCH: usize = 1000;
 /// Pushes into each of the small vectors.
 const PUSHES: usize = 16;
+
+/// In steps of a huge page, from the first block on.
+const HUGE: HugePages = HugePages::new(HugeWish::Advised);
 
 type Bumpalo = bumpalo::Bump<8>;
 type BumpScope = bump_scope::Bump<bump_scope::alloc::Global, bump_scope::settings::BumpSettings<8>>;
@@ -32,8 +37,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 peer!("typed-arena", hot_typed_arena),
             ],
         },
-        Workload { name: "linear_cold_8B", count: 10_000_000, subjects: cold::<1>() },
-        Workload { name: "linear_cold_64B", count: 10_000_000, subjects: cold::<8>() },
+        Workload { name: "linear_cold_8B", count: 10_000_000, subjects: cold_subjects::<1>() },
+        Workload { name: "linear_cold_64B", count: 10_000_000, subjects: cold_subjects::<8>() },
         Workload {
             name: "linear_vecs_of_16",
             count: 1_600_000,
@@ -47,11 +52,14 @@ pub(crate) fn workloads() -> Vec<Workload> {
     ]
 }
 
-fn cold<const WORDS: usize>() -> Vec<Subject> {
+fn cold_subjects<const WORDS: usize>() -> Vec<Subject> {
     vec![
-        ours!("", cold_ours::<WORDS>),
-        ours!("plain pages", cold_plain::<WORDS>),
-        ours!("prefaulted", cold_prefaulted::<WORDS>),
+        ours!("", |probe| cold_over::<_, WORDS>(probe, AnonymousPages)),
+        ours!("plain pages", |probe| cold_over::<_, WORDS>(probe, Lazy::new(AnonymousPages))),
+        ours!("huge pages", |probe| cold_over::<_, WORDS>(probe, HUGE)),
+        ours!("prefaulted", |probe| {
+            cold_over::<_, WORDS>(probe, Prefaulted::new(AnonymousPages));
+        }),
         ours!("kept", cold_kept::<WORDS>),
         peer!("bump-scope", cold_bump_scope::<WORDS>),
         peer!("bumpalo", cold_bumpalo::<WORDS>),
@@ -184,76 +192,44 @@ fn hot_typed_arena(probe: &mut Probe<impl Mode>) {
 }
 
 /// From nothing to `count` objects and back to nothing.
-fn cold_ours<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
+#[inline(always)]
+fn cold<A>(probe: &mut Probe<impl Mode>, make: impl FnOnce() -> A, one: impl Fn(&A, usize)) {
     let start = Instant::now();
-    let arena = Linear::new();
-    probe.run(probe.count, |number| {
-        black_box(arena.alloc([number as u64; WORDS]));
-    });
+    let arena = make();
+    probe.run(probe.count, |number| one(&arena, number));
     drop(arena);
     probe.elapsed += start.elapsed();
 }
 
-fn cold_plain<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    let start = Instant::now();
-    let arena = Linear::<Lazy<AnonymousPages>>::new_in(Lazy::new(AnonymousPages));
-    probe.run(probe.count, |number| {
+fn cold_over<B: Backing, const WORDS: usize>(probe: &mut Probe<impl Mode>, backing: B) {
+    let make = || Linear::<B>::new_in(backing);
+    cold(probe, make, |arena, number| {
         black_box(arena.alloc([number as u64; WORDS]));
     });
-    drop(arena);
-    probe.elapsed += start.elapsed();
-}
-
-fn cold_prefaulted<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    let start = Instant::now();
-    let arena = Linear::<Prefaulted<AnonymousPages>>::new_in(Prefaulted::new(AnonymousPages));
-    probe.run(probe.count, |number| {
-        black_box(arena.alloc([number as u64; WORDS]));
-    });
-    drop(arena);
-    probe.elapsed += start.elapsed();
 }
 
 /// As the peers, whose memory comes warm from `malloc` after the first round.
 fn cold_kept<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 1 << 30);
-    let start = Instant::now();
-    let arena = Linear::<&Kept<AnonymousPages>>::new_in(&WARM);
-    probe.run(probe.count, |number| {
-        black_box(arena.alloc([number as u64; WORDS]));
-    });
-    drop(arena);
-    probe.elapsed += start.elapsed();
+    cold_over::<_, WORDS>(probe, &WARM);
 }
 
 fn cold_bump_scope<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    let start = Instant::now();
-    let arena = BumpScope::new();
-    probe.run(probe.count, |number| {
+    cold(probe, BumpScope::new, |arena, number| {
         black_box(bump_scope::BumpBox::leak(arena.alloc([number as u64; WORDS])));
     });
-    drop(arena);
-    probe.elapsed += start.elapsed();
 }
 
 fn cold_bumpalo<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    let start = Instant::now();
-    let arena = Bumpalo::with_min_align();
-    probe.run(probe.count, |number| {
+    cold(probe, Bumpalo::with_min_align, |arena, number| {
         black_box(arena.alloc([number as u64; WORDS]));
     });
-    drop(arena);
-    probe.elapsed += start.elapsed();
 }
 
 fn cold_blink<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
-    let start = Instant::now();
-    let arena = blink_alloc::Blink::new();
-    probe.run(probe.count, |number| {
+    cold(probe, blink_alloc::Blink::new, |arena, number| {
         black_box(arena.put_no_drop([number as u64; WORDS]));
     });
-    drop(arena);
-    probe.elapsed += start.elapsed();
 }
 
 /// Vectors of 16 numbers each, in an arena that is reset now and then; an operation is a push.
