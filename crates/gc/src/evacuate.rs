@@ -79,7 +79,9 @@ impl<M: Model> Mover<M> {
         let used = blocks.occupied_bytes() + common.other_bytes();
         let room = common.config.limit_bytes.saturating_sub(used) / 2;
         let bytes = room.min(blocks.occupied_bytes() / PART_MAX);
-        blocks.choose_sparse(common.config.evacuate_percent, bytes, &mut |block| {
+        // In a cycle in slices the program goes on, with the holes that are left.
+        let holes = if at_once { usize::MAX } else { blocks.room_bytes() / 2 };
+        blocks.choose_sparse(common.config.evacuate_percent, bytes, holes, &mut |block| {
             remembered.add_candidate(block);
         });
         marker.remember(true);

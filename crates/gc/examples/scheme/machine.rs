@@ -165,6 +165,7 @@ impl Machine {
         let mut expander = Expander::new(&mut self.memory, &mut self.libraries);
         let tree = expander.program(form, library)?;
         let assigned = std::mem::take(&mut expander.assigned);
+        drop(expander);
         let emitter = Emitter::new(&mut self.memory, &mut self.codes, assigned);
         Ok(emitter.top_level(&tree))
     }

@@ -5,6 +5,7 @@
 //! during a cycle survives it. Marking, destructors, large objects and blocks are sliced.
 //! Source: Yuasa, "Real-time garbage collection on general-purpose machines", JSS 1990.
 
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::system::monotonic_ns;
@@ -19,7 +20,7 @@ use crate::plan::mark_sweep::{grant_from, mark_and_sweep, marker_of};
 use crate::plan::pacer::Pacer;
 use crate::plan::{Common, Extent, Grant, Plan};
 use crate::root::Roots;
-use crate::space::{AddressRange, BlockSpace, LiveSet};
+use crate::space::{AddressRange, BlockSpace, GIVEN_BYTES_MAX, LiveSet};
 use crate::weak::Reach;
 
 /// Blocks swept between two looks at the clock.
@@ -61,6 +62,9 @@ pub(crate) struct Incremental<M: Model> {
     fresh: Table<Fresh>,
     /// Large objects from this index on were not looked at yet.
     fresh_large: usize,
+    /// What `medium_looks` was when it was last asked, between two cycles, whether there is little
+    /// room; and the answer.
+    asked: Cell<(usize, bool)>,
 }
 
 /// Memory given out in a cycle that has candidates, filled with objects up to `end`.
@@ -83,6 +87,7 @@ impl<M: Model> Incremental<M> {
             pacer: Pacer::new(),
             fresh: Table::new(),
             fresh_large: 0,
+            asked: Cell::new((0, false)),
         })
     }
 
@@ -97,7 +102,8 @@ impl<M: Model> Incremental<M> {
         common.finals.trace(&mut self.marker);
         self.phase = Phase::Roots;
         let occupied = self.total_bytes(common);
-        self.pacer.begin(occupied, common);
+        let headroom = self.headroom(common);
+        self.pacer.begin(occupied, headroom, common);
     }
 
     /// Works until the deadline; returns whether the cycle has ended.
@@ -171,14 +177,14 @@ impl<M: Model> Incremental<M> {
         }
         while self.phase == Phase::Large {
             if common.large.sweep_some(common.mark, LARGE_BYTES_AT_ONCE) {
-                self.blocks.begin_sweep();
+                self.blocks.begin_sweep(common.keep_bytes());
                 self.phase = Phase::Blocks;
             }
             if is_late() {
                 return false;
             }
         }
-        while !self.blocks.sweep(SWEEP_BLOCKS, common.keep_bytes()) {
+        while !self.blocks.sweep(SWEEP_BLOCKS) {
             if is_late() {
                 return false;
             }
@@ -191,11 +197,31 @@ impl<M: Model> Incremental<M> {
         true
     }
 
+    /// A full collection in one pause.
+    fn collect_whole<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>) {
+        mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
+        self.leave_headroom(common);
+    }
+
     /// The next cycle has to end before the limit is reached.
     fn leave_headroom(&self, common: &mut Common<M>) {
-        let headroom = common.config.limit_bytes.saturating_sub(common.statistics.live_bytes);
-        let latest = common.statistics.live_bytes + headroom / 2;
+        let more = (self.headroom(common) / 2).max(4 * GIVEN_BYTES_MAX);
+        let latest = common.statistics.live_bytes + more;
         common.trigger_bytes = common.trigger_bytes.min(latest);
+        self.asked.set((self.blocks.medium_looks(), false));
+    }
+
+    /// Whether, between two cycles, the holes for objects of more than a line come to their end long
+    /// before the bytes do. Not right after a cycle, which would find nothing.
+    fn is_short(&self, common: &Common<M>) -> bool {
+        let (looks, is_short) = self.asked.get();
+        let begin_bytes = common.statistics.live_bytes + 4 * GIVEN_BYTES_MAX;
+        if looks == self.blocks.medium_looks() || self.total_bytes(common) < begin_bytes {
+            return is_short;
+        }
+        let is_short = is_short || Pacer::is_short(self.headroom(common), common);
+        self.asked.set((self.blocks.medium_looks(), is_short));
+        is_short
     }
 
     /// The mutator's hole ends at `cursor`.
@@ -235,6 +261,13 @@ impl<M: Model> Incremental<M> {
         self.marker.remember_borrowed();
     }
 
+    /// Bytes that can be given out before the cycle ends: to the limit, and no more than there is in
+    /// blocks, of which those to be emptied give out nothing.
+    fn headroom(&self, common: &Common<M>) -> usize {
+        let to_limit = common.config.limit_bytes.saturating_sub(self.total_bytes(common));
+        to_limit.min(self.blocks.room_bytes())
+    }
+
     fn total_bytes(&self, common: &Common<M>) -> usize {
         self.blocks.occupied_bytes() + common.other_bytes()
     }
@@ -268,7 +301,7 @@ impl<M: Model> Plan<M> for Incremental<M> {
 
     fn is_due(&self, common: &Common<M>) -> bool {
         match self.phase {
-            Phase::Idle => common.is_full_due(self.occupied_bytes(), 0),
+            Phase::Idle => common.is_full_due(self.occupied_bytes(), 0) || self.is_short(common),
             _ => common.is_urgent || self.pacer.is_due(self.total_bytes(common)),
         }
     }
@@ -286,8 +319,7 @@ impl<M: Model> Plan<M> for Incremental<M> {
                 self.remember_fresh(common);
                 self.work(roots, common, None);
             }
-            mark_and_sweep(&mut self.marker, &mut self.blocks, roots, common);
-            self.leave_headroom(common);
+            self.collect_whole(roots, common);
             return;
         }
         let begin_ns = monotonic_ns();
@@ -299,16 +331,22 @@ impl<M: Model> Plan<M> for Incremental<M> {
         let occupied = self.total_bytes(common);
         self.pacer.begin_slice(begin_ns, occupied, common);
         // The limit comes before the pause.
-        let hurries = self.pacer.must_hurry(occupied, common);
+        let headroom = self.headroom(common);
+        let hurries = self.pacer.must_hurry(occupied, headroom, common);
         common.statistics.hurried_cycles += u64::from(hurries);
         // A slice looks at the clock now and then only, and what it does to the caches costs the
         // mutator: three quarters keep the promise.
         let deadline_ns = begin_ns + common.config.slice_us * 750;
         let has_ended = self.work(roots, common, (!hurries).then_some(deadline_ns));
+        if hurries && Pacer::is_short(self.headroom(common), common) {
+            // It was the cycle that kept what it met: without that there may be room.
+            self.collect_whole(roots, common);
+        }
         if !has_ended {
             let now_ns = monotonic_ns();
             let occupied = self.total_bytes(common);
-            self.pacer.end_slice(now_ns, now_ns - begin_ns, occupied, common);
+            let headroom = self.headroom(common);
+            self.pacer.end_slice(now_ns, now_ns - begin_ns, occupied, headroom, common);
         }
     }
 

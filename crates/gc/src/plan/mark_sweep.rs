@@ -74,7 +74,7 @@ pub(crate) fn mark_and_sweep<M: Model, R: Roots>(
     common.settle(roots, true, marker);
     mover.move_all(marker, blocks, roots, common, threads);
     common.large.sweep(common.mark);
-    blocks.begin_sweep();
-    blocks.sweep(usize::MAX, common.keep_bytes());
+    blocks.begin_sweep(common.keep_bytes());
+    blocks.sweep(usize::MAX);
     common.end_full(blocks.occupied_bytes());
 }

@@ -9,6 +9,7 @@ use crate::system::monotonic_ns;
 
 use crate::model::Model;
 use crate::plan::Common;
+use crate::space::GIVEN_BYTES_MAX;
 
 /// Never less between two slices, unless a mutation allocates less than that at a time.
 const STEP_BYTES_MIN: usize = if cfg!(debug_assertions) { 1 << 10 } else { 64 << 10 };
@@ -64,9 +65,8 @@ impl Pacer {
     }
 
     /// A cycle begins with `occupied` bytes in use. It may let the heap grow by a quarter, or by
-    /// half of what is left to the limit.
-    pub(crate) fn begin<M: Model>(&mut self, occupied: usize, common: &Common<M>) {
-        let headroom = common.config.limit_bytes.saturating_sub(occupied);
+    /// half of the `headroom`: what can still be given out before the cycle ends.
+    pub(crate) fn begin<M: Model>(&mut self, occupied: usize, headroom: usize, common: &Common<M>) {
         self.begin_bytes = occupied;
         self.spent_ns = 0;
         self.goal_bytes = occupied + (occupied / 4).min(headroom / 2);
@@ -109,17 +109,26 @@ impl Pacer {
         (left_ns / (slice_us * 1000).max(1)) as usize + 1
     }
 
-    /// Whether the slices that are left would not end before the limit. At least one mutation as
-    /// long as the recent ones must still fit.
-    pub(crate) fn must_hurry<M: Model>(&mut self, occupied: usize, common: &Common<M>) -> bool {
+    /// Whether the slices that are left would not end before there is no `headroom`. At least one
+    /// mutation as long as the recent ones must still fit.
+    pub(crate) fn must_hurry<M: Model>(
+        &mut self,
+        occupied: usize,
+        headroom: usize,
+        common: &Common<M>,
+    ) -> bool {
         let stride = occupied.saturating_sub(self.last_bytes);
         self.stride_bytes = stride.max(self.stride_bytes - self.stride_bytes / 16);
-        let headroom = common.config.limit_bytes.saturating_sub(occupied);
         let slices = self.slices_left(common.config.slice_us);
         // What is a step here is chosen below; a longer mutation is the program's choice.
         let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
         self.stride_bytes > step_max && headroom / self.stride_bytes < slices.min(64) + 1
-            || headroom < common.config.limit_bytes / 64
+            || Self::is_short(headroom, common)
+    }
+
+    /// Whether there is so little `headroom` that an allocation may be refused next.
+    pub(crate) fn is_short<M: Model>(headroom: usize, common: &Common<M>) -> bool {
+        headroom < (common.config.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX)
     }
 
     /// A slice has ended after `spent_ns`.
@@ -128,13 +137,14 @@ impl Pacer {
         now_ns: u64,
         spent_ns: u64,
         occupied: usize,
+        headroom: usize,
         common: &Common<M>,
     ) {
         self.spent_ns += spent_ns;
         let slices = self.slices_left(common.config.slice_us);
         let step = self.goal_bytes.saturating_sub(occupied) / slices;
         // The goal gives way to the mutator's share, and that to the limit.
-        let most = common.config.limit_bytes.saturating_sub(occupied) / 2 / slices;
+        let most = headroom / 2 / slices;
         let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
         let fair = self.fair_bytes.min(most);
         self.last_bytes = occupied;

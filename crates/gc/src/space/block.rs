@@ -30,6 +30,10 @@ pub(crate) const LINE_BYTES: usize = 128;
 /// Evacuation pays when it frees this part of the space; always in checking builds.
 const FREED_PART_MIN: usize = if cfg!(debug_assertions) { usize::MAX } else { 32 };
 const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
+/// Blocks by which the holes of all are judged: a microsecond or two.
+const SAMPLE_BLOCKS: usize = 32;
+/// Blocks swept at a time for an allocation that finds no room.
+const SWEEP_BLOCKS: usize = 32;
 /// What a block has room for at least, whatever the objects' sizes: the rest that one does not fit
 /// into is smaller than it.
 const BLOCK_ROOM_BYTES: usize = BLOCK_BYTES - LARGE_BYTES;
@@ -109,13 +113,21 @@ pub(crate) struct BlockSpace {
     medium: Hole,
     /// So many of `recyclable` have no hole for them.
     medium_looked: usize,
+    /// The lines of the longest that looked for a hole in this cycle, and in the one before.
+    medium_lines: [usize; 2],
+    /// How often one has looked for a hole.
+    medium_looks: usize,
     occupied_bytes: usize,
+    /// Bytes of holes in candidates of this cycle, which nothing is given out of before it ends.
+    withheld_bytes: usize,
     /// Whether a cycle is marking or sweeping (B3).
     in_cycle: bool,
     /// The next block to sweep, while a cycle sweeps.
     swept: usize,
     /// Blocks at the beginning of the sweep; later ones are B3's.
     sweep_end: usize,
+    /// Free blocks with so many bytes stay the heap's.
+    keep_bytes: usize,
     /// Live bytes found by this sweep, and bytes given out while it ran.
     swept_bytes: usize,
     given_bytes: usize,
@@ -145,10 +157,14 @@ impl BlockSpace {
             scanned: None,
             medium: Hole::EMPTY,
             medium_looked: 0,
+            medium_lines: [0; 2],
+            medium_looks: 0,
             occupied_bytes: 0,
+            withheld_bytes: 0,
             in_cycle: false,
             swept: 0,
             sweep_end: 0,
+            keep_bytes: 0,
             swept_bytes: 0,
             given_bytes: 0,
         })
@@ -209,11 +225,12 @@ impl BlockSpace {
                     return Some(self.give(block, first, end));
                 }
             }
-            let block = match self.recyclable.pop() {
-                Some(block) => block as usize,
-                None => self.fresh_block()?,
-            };
-            self.scanned = Some((block, 0));
+            let block = self.recyclable.pop().map(|block| block as usize);
+            match block.or_else(|| self.fresh_block()) {
+                Some(block) => self.scanned = Some((block, 0)),
+                None if self.sweep_more() => {}
+                None => return None,
+            }
         }
     }
 
@@ -230,6 +247,17 @@ impl BlockSpace {
     /// again in what was too short for a longer one.
     #[cold]
     pub(crate) fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
+        self.medium_looks += 1;
+        self.medium_lines[0] = self.medium_lines[0].max(bytes.div_ceil(LINE_BYTES));
+        loop {
+            let hole = self.find_medium_hole(bytes);
+            if hole.is_some() || !self.sweep_more() {
+                return hole;
+            }
+        }
+    }
+
+    fn find_medium_hole(&mut self, bytes: usize) -> Option<Hole> {
         if let Some(block) = self.free_block() {
             return Some(self.give(block, 0, LINES_PER_BLOCK));
         }
@@ -273,6 +301,34 @@ impl BlockSpace {
         blocks * BLOCK_ROOM_BYTES >= bytes
     }
 
+    /// About how many bytes can still be given out before the cycle ends, or the next one: in free
+    /// blocks and in holes that are not withheld. Where objects of more than a line are made, holes
+    /// count that are long enough for those. Holes are judged by those of some blocks. O(1).
+    pub(crate) fn room_bytes(&self) -> usize {
+        let lines = self.medium_lines[0].max(self.medium_lines[1]);
+        if lines == 0 && !self.is_sweeping() {
+            let all = (self.block_limit * BLOCK_BYTES).saturating_sub(self.occupied_bytes);
+            return all.saturating_sub(self.withheld_bytes);
+        }
+        let unused = self.block_limit - self.block_count;
+        let whole = unused + self.free.as_slice().len() + self.purged.as_slice().len();
+        let looked = if lines > 0 { self.medium_looked } else { 0 };
+        let recyclable = self.recyclable.as_slice();
+        let holes = sample(looked, recyclable.len(), |index| {
+            long_holes(self.lines_of(recyclable[index] as usize), lines, |line| line == 0)
+        });
+        let cycle = self.lines.cycle;
+        let unswept = sample(self.swept, self.sweep_end, |block| {
+            long_holes(self.lines_of(block), lines, |line| line != cycle)
+        });
+        whole * BLOCK_BYTES + (holes + unswept) * LINE_BYTES
+    }
+
+    /// How often an object of more than a line has looked for a hole.
+    pub(crate) fn medium_looks(&self) -> usize {
+        self.medium_looks
+    }
+
     /// The map, as of now.
     pub(crate) fn line_map(&mut self) -> LineMap {
         self.lines
@@ -282,6 +338,7 @@ impl BlockSpace {
     pub(crate) fn begin_cycle(&mut self) -> LineMap {
         debug_assert!(!self.in_cycle, "one cycle at a time");
         self.in_cycle = true;
+        self.medium_lines = [0, self.medium_lines[0]];
         // Holes given out before the cycle are not marked, so none may be used in it.
         self.medium = Hole::EMPTY;
         // 0 is for free lines.
@@ -303,13 +360,14 @@ impl BlockSpace {
     }
 
     /// Shows blocks that hold something, less than `percent` of their size and less than
-    /// `bytes_max` together, those with the least first in line; none if that would free less than
-    /// a part of the space that pays. Nothing is given out of them any more, so a cycle has to
-    /// begin now. O(blocks).
+    /// `bytes_max` together, those with the least first in line, with at most `holes_max` free in
+    /// them; none if that would free less than a part of the space that pays. Nothing is given out
+    /// of them any more, so a cycle has to begin now. O(blocks).
     pub(crate) fn choose_sparse(
         &mut self,
         percent: u8,
         bytes_max: usize,
+        holes_max: usize,
         chosen: &mut dyn FnMut(usize),
     ) {
         const STEPS: usize = 64;
@@ -326,14 +384,18 @@ impl BlockSpace {
         }
         let (mut sum, mut freed, mut steps) = (0, 0, 0);
         while steps < STEPS && sum + bytes[steps] <= bytes_max {
+            let more = blocks[steps] * BLOCK_BYTES - bytes[steps];
+            if freed + more > holes_max {
+                break;
+            }
             sum += bytes[steps];
-            freed += blocks[steps] * BLOCK_BYTES - bytes[steps];
+            freed += more;
             steps += 1;
         }
         // Of the next step, which may be all blocks where all are alike, as many as there is room for.
         let step = |live: usize| sparse.contains(&live).then_some(live / STEP_BYTES);
         let step_bytes = (steps + 1) * STEP_BYTES;
-        let some = (bytes_max - sum) / step_bytes;
+        let some = ((bytes_max - sum) / step_bytes).min((holes_max - freed) / BLOCK_BYTES);
         freed += some.min(blocks.get(steps).copied().unwrap_or(0))
             * BLOCK_BYTES.saturating_sub(step_bytes);
         if freed == 0 || freed < self.block_count * BLOCK_BYTES / FREED_PART_MIN {
@@ -351,7 +413,11 @@ impl BlockSpace {
         let mut kept = 0;
         for index in 0..self.recyclable.as_slice().len() {
             let block = self.recyclable.as_slice()[index];
-            if !is_chosen(block as usize, self.live_bytes(block as usize)) {
+            let live = self.live_bytes(block as usize);
+            if is_chosen(block as usize, live) {
+                // No fewer than there are: lines with something in them count as holes in part.
+                self.withheld_bytes += BLOCK_BYTES - live;
+            } else {
                 self.recyclable.as_mut_slice()[kept] = block;
                 kept += 1;
             }
@@ -399,9 +465,13 @@ impl BlockSpace {
     }
 
     /// Ends marking: from now on holes come from swept blocks and from free ones.
-    pub(crate) fn begin_sweep(&mut self) {
+    ///
+    /// Of free blocks, those beyond `keep_bytes` will go back to the kernel.
+    pub(crate) fn begin_sweep(&mut self, keep_bytes: usize) {
+        self.keep_bytes = keep_bytes;
         self.recyclable.clear();
         self.medium_looked = 0;
+        self.withheld_bytes = 0;
         self.free.clear();
         self.purged.clear();
         self.scanned = None;
@@ -411,16 +481,24 @@ impl BlockSpace {
         self.given_bytes = 0;
     }
 
-    /// Sweeps up to `blocks` more; returns whether all are swept. Of free blocks, those beyond
-    /// `keep_bytes` go back to the kernel.
-    pub(crate) fn sweep(&mut self, blocks: usize, keep_bytes: usize) -> bool {
-        debug_assert!(self.in_cycle);
-        let end = self.sweep_end.min(self.swept.saturating_add(blocks));
-        for block in self.swept..end {
-            self.sweep_block(block, keep_bytes);
+    fn is_sweeping(&self) -> bool {
+        self.swept < self.sweep_end
+    }
+
+    /// Sweeps on where an allocation finds no room; returns whether there was something to sweep.
+    #[cold]
+    fn sweep_more(&mut self) -> bool {
+        let is_sweeping = self.is_sweeping();
+        if is_sweeping {
+            self.sweep_some(SWEEP_BLOCKS);
         }
-        self.swept = end;
-        let done = end == self.sweep_end;
+        is_sweeping
+    }
+
+    /// Sweeps up to `blocks` more; returns whether all are swept.
+    pub(crate) fn sweep(&mut self, blocks: usize) -> bool {
+        debug_assert!(self.in_cycle);
+        let done = self.sweep_some(blocks);
         if done {
             self.in_cycle = false;
             self.occupied_bytes = self.swept_bytes + self.given_bytes;
@@ -428,7 +506,16 @@ impl BlockSpace {
         done
     }
 
-    fn sweep_block(&mut self, block: usize, keep_bytes: usize) {
+    fn sweep_some(&mut self, blocks: usize) -> bool {
+        let end = self.sweep_end.min(self.swept.saturating_add(blocks));
+        for block in self.swept..end {
+            self.sweep_block(block);
+        }
+        self.swept = end;
+        end == self.sweep_end
+    }
+
+    fn sweep_block(&mut self, block: usize) {
         let cycle = self.lines.cycle;
         let mut live = 0;
         for line in self.block_lines(block) {
@@ -448,7 +535,7 @@ impl BlockSpace {
             return;
         }
         let first = self.block_start(block);
-        if self.free.as_slice().len() * BLOCK_BYTES < keep_bytes {
+        if self.free.as_slice().len() * BLOCK_BYTES < self.keep_bytes {
             self.free.push(block as u32);
             return;
         }
@@ -508,6 +595,15 @@ impl BlockSpace {
         unsafe { self.start.add(block * BLOCK_BYTES) }
     }
 
+    fn lines_of(&self, block: usize) -> &[u8] {
+        debug_assert!(block < self.block_limit);
+        // SAFETY: the map has a byte for each line of each block.
+        let first = unsafe { self.lines.bytes.add(block * LINES_PER_BLOCK) };
+        // SAFETY: as above; copies of `LineMap` write through their pointer, but not while this
+        // borrow of the space lasts.
+        unsafe { core::slice::from_raw_parts(first.as_ptr(), LINES_PER_BLOCK) }
+    }
+
     fn block_lines(&mut self, block: usize) -> &mut [u8] {
         debug_assert!(block < self.block_limit);
         // SAFETY: the map has a byte for each line of each block.
@@ -516,4 +612,20 @@ impl BlockSpace {
         // borrow of the space lasts.
         unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), LINES_PER_BLOCK) }
     }
+}
+
+/// The sum of what `lines` tells of each from `first` up to `end`, judged by some of them.
+fn sample(first: usize, end: usize, lines: impl Fn(usize) -> usize) -> usize {
+    let count = end.saturating_sub(first);
+    let step = count.div_ceil(SAMPLE_BLOCKS).max(1);
+    let (found, looked) = (first..end)
+        .step_by(step)
+        .fold((0, 0), |(found, looked), index| (found + lines(index), looked + 1));
+    if looked == 0 { 0 } else { found * count / looked }
+}
+
+/// The number of lines in holes of at least `lines` in a block's.
+fn long_holes(block: &[u8], lines: usize, is_free: impl Fn(u8) -> bool) -> usize {
+    let holes = block.split(|line| !is_free(*line)).map(<[u8]>::len);
+    holes.filter(|len| *len >= lines).sum()
 }

@@ -83,7 +83,7 @@ impl Expander<'_> {
                 }
                 (Form::DefineSyntax, [name, spec]) if is_name(*name) => {
                     let one = self.macro_of(*spec, scope)?;
-                    scope.bind(*name, Binding::Macro(one));
+                    self.bind_macro(scope, *name, one);
                 }
                 _ => items.push(Item::Expression(form)),
             }

@@ -52,12 +52,21 @@ pub struct Expander<'a> {
     pub assigned: Vec<bool>,
     /// Scopes inside this form that identifiers stand for.
     scopes: Vec<Scope>,
+    /// Scopes inside this form that bind macros, which hold a scope themselves: often the same.
+    with_macros: Vec<Scope>,
     /// Identifiers that this form defines at the top level, where macros of other libraries put
     /// them.
     defined: Vec<(Word, u32)>,
     depth: usize,
     /// The heap was full where no error could tell it.
     pub is_full: bool,
+}
+
+impl Drop for Expander<'_> {
+    /// The form is compiled: a scope and the macros that it binds no longer hold each other.
+    fn drop(&mut self) {
+        self.with_macros.iter().for_each(Scope::forget);
+    }
 }
 
 pub fn wrong(form: Word) -> Error {
@@ -71,6 +80,7 @@ impl<'a> Expander<'a> {
             libraries,
             assigned: Vec::new(),
             scopes: Vec::new(),
+            with_macros: Vec::new(),
             defined: Vec::new(),
             depth: 0,
             is_full: false,
@@ -141,6 +151,12 @@ impl<'a> Expander<'a> {
         let variable = self.variable();
         scope.bind(name, Binding::Local(variable));
         Ok(variable)
+    }
+
+    /// `name` means the macro `one` in `scope`, which lies inside the form.
+    pub fn bind_macro(&mut self, scope: &Scope, name: Word, one: Rc<Macro>) {
+        scope.bind(name, Binding::Macro(one));
+        self.with_macros.push(scope.clone());
     }
 
     /// A call of a procedure of the system's library.
@@ -240,7 +256,7 @@ impl<'a> Expander<'a> {
                 let around = if special == Form::LetSyntax { scope } else { &inner };
                 for (name, spec) in self.bindings(*bindings)? {
                     let one = self.macro_of(spec, around)?;
-                    inner.bind(name, Binding::Macro(one));
+                    self.bind_macro(&inner, name, one);
                 }
                 self.body(body, &inner)
             }

@@ -92,6 +92,11 @@ impl Scope {
         self.0.bindings.borrow_mut().push((name, binding));
     }
 
+    /// Forgets what is bound here, when the form that the scope belongs to is compiled (S1).
+    pub fn forget(&self) {
+        self.0.bindings.borrow_mut().clear();
+    }
+
     /// The library, if this is its top level.
     pub fn top_level(&self) -> Option<usize> {
         match self.0.outer {
