@@ -80,6 +80,7 @@ impl<'gc> Mutation<'gc> {
     ///
     /// # Errors
     /// [`LimitReached`], before the first item is made; or what `item` returns.
+    #[inline]
     pub fn alloc_slice<T: Trace<'gc>>(
         &self,
         len: usize,
@@ -194,19 +195,24 @@ impl<'gc> Mutation<'gc> {
             return new;
         }
         let cell = NonNull::from(&mut *old).cast::<u8>();
-        if !self.core.is_watched(cell) {
-            return new;
-        }
         if T::IS_REFERENCE {
             let entry = LoggedField(self.core.in_heap(cell));
-            // In a cycle every word concerns the heap, and the log has no room.
-            if self.core.concerns(word_of(&new)) && !self.core.fields.try_push(entry) {
+            // What fails first comes first: young cells, null and old values, roots. In a cycle
+            // every word concerns the heap, and the log has no room.
+            if self.core.is_below_young(cell)
+                && self.core.concerns(word_of(&new))
+                && self.core.is_above_start(cell)
+                && !self.core.fields.try_push(entry)
+            {
                 const { assert!(!T::IS_REFERENCE || !core::mem::needs_drop::<T>()) };
                 // The slow path gets a copy and returns nothing: a value that came back would be
                 // in another register, and moved there in every write.
                 // SAFETY: such a value is a pointer or null, and has no destructor.
                 self.write_slow(old, unsafe { core::ptr::read(&raw const new) });
             }
+            return new;
+        }
+        if !self.core.is_watched(cell) {
             return new;
         }
         if self.core.barrier.get() != Barrier::Generational {

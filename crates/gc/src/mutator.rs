@@ -93,12 +93,23 @@ impl<M: Model> Mutator<M> {
     }
 
     /// Whether a write to `place` must do something besides: none must that goes to an object of
-    /// the nursery, to a root or to a value that is not in the heap yet. One comparison with memory
-    /// for a young object or a stack, which as a rule lies above all heaps; two for an old one.
+    /// the nursery, to a root or to a value that is not in the heap yet.
     #[inline]
     pub(crate) fn is_watched(&self, place: NonNull<u8>) -> bool {
-        let address = place.addr().get();
-        address < self.watched_end.get() && address >= self.tenured.start
+        self.is_below_young(place) && self.is_above_start(place)
+    }
+
+    /// The half of [`Mutator::is_watched`] that lets most writes through that need nothing: to young
+    /// objects, to stacks, which as a rule lie above all heaps, and all while there is no barrier.
+    #[inline]
+    pub(crate) fn is_below_young(&self, place: NonNull<u8>) -> bool {
+        place.addr().get() < self.watched_end.get()
+    }
+
+    /// The other half: not for what lies below the heap.
+    #[inline]
+    pub(crate) fn is_above_start(&self, place: NonNull<u8>) -> bool {
+        place.addr().get() >= self.tenured.start
     }
 
     /// Whether the write of `word`, an address or null, to a watched cell must do something.

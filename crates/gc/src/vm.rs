@@ -360,7 +360,8 @@ impl<L: Layout> VmHeap<L> {
     /// - `word` is no reference, or one to an object of this heap.
     #[inline]
     pub unsafe fn write(&self, place: NonNull<*mut u8>, word: *mut u8) {
-        if self.mutator.is_watched(place.cast()) {
+        // A field of an object is never below the heap.
+        if self.mutator.is_below_young(place.cast()) {
             let target = L::decode(word).map_or(0, |to| to.addr().get());
             let entry = LoggedField(self.mutator.in_heap(place.cast()));
             if self.mutator.concerns(target) && !self.mutator.fields.try_push(entry) {

@@ -307,8 +307,10 @@ impl<M: Model> Plan<M> for Incremental<M> {
     }
 
     fn keeps_hole(&self, common: &Common<M>, extent: Extent) -> bool {
-        // Holes given out in a cycle are marked (B3); earlier ones are not.
-        self.phase != Phase::Idle && extent == Extent::Due && !common.is_urgent
+        // Holes given out in a cycle are marked (B3); earlier ones are not, nor in a later cycle,
+        // which follows at once where there is little room.
+        let is_slice = self.phase != Phase::Idle && extent == Extent::Due && !common.is_urgent;
+        is_slice && !Pacer::is_short(self.headroom(common), common)
     }
 
     fn collect<R: Roots>(&mut self, roots: &mut R, common: &mut Common<M>, extent: Extent) {
@@ -323,7 +325,8 @@ impl<M: Model> Plan<M> for Incremental<M> {
             return;
         }
         let begin_ns = monotonic_ns();
-        if self.phase == Phase::Idle {
+        let begins = self.phase == Phase::Idle;
+        if begins {
             self.begin(roots, common);
         } else {
             self.remember_fresh(common);
@@ -332,14 +335,16 @@ impl<M: Model> Plan<M> for Incremental<M> {
         self.pacer.begin_slice(begin_ns, occupied, common);
         // The limit comes before the pause.
         let headroom = self.headroom(common);
-        let hurries = self.pacer.must_hurry(occupied, headroom, common);
+        let is_short = Pacer::is_short(headroom, common);
+        let hurries = self.pacer.must_hurry(occupied, headroom, common) || is_short;
         common.statistics.hurried_cycles += u64::from(hurries);
         // A slice looks at the clock now and then only, and what it does to the caches costs the
         // mutator: three quarters keep the promise.
         let deadline_ns = begin_ns + common.config.slice_us * 750;
         let has_ended = self.work(roots, common, (!hurries).then_some(deadline_ns));
-        if hurries && Pacer::is_short(self.headroom(common), common) {
-            // It was the cycle that kept what it met: without that there may be room.
+        if is_short && !begins && Pacer::is_short(self.headroom(common), common) {
+            // The cycle keeps what is made while it runs, which may be dead by now. The mutator has
+            // given up its hole (`keeps_hole`).
             self.collect_whole(roots, common);
         }
         if !has_ended {

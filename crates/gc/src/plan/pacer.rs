@@ -123,7 +123,6 @@ impl Pacer {
         // What is a step here is chosen below; a longer mutation is the program's choice.
         let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
         self.stride_bytes > step_max && headroom / self.stride_bytes < slices.min(64) + 1
-            || Self::is_short(headroom, common)
     }
 
     /// Whether there is so little `headroom` that an allocation may be refused next.
