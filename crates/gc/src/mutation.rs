@@ -199,16 +199,16 @@ impl<'gc> Mutation<'gc> {
             let entry = LoggedField(self.core.in_heap(cell));
             // What fails first comes first: young cells, null and old values, roots. In a cycle
             // every word concerns the heap, and the log has no room.
-            if self.core.is_below_young(cell)
-                && self.core.concerns(word_of(&new))
-                && self.core.is_above_start(cell)
-                && !self.core.fields.try_push(entry)
-            {
-                const { assert!(!T::IS_REFERENCE || !core::mem::needs_drop::<T>()) };
-                // The slow path gets a copy and returns nothing: a value that came back would be
-                // in another register, and moved there in every write.
-                // SAFETY: such a value is a pointer or null, and has no destructor.
-                self.write_slow(old, unsafe { core::ptr::read(&raw const new) });
+            if self.core.is_below_young(cell) && self.core.concerns(word_of(&new)) {
+                // The rest is away from the code of the program that writes.
+                core::hint::cold_path();
+                if self.core.is_above_start(cell) && !self.core.fields.try_push(entry) {
+                    const { assert!(!T::IS_REFERENCE || !core::mem::needs_drop::<T>()) };
+                    // The slow path gets a copy and returns nothing: a value that came back would
+                    // be in another register, and moved there in every write.
+                    // SAFETY: such a value is a pointer or null, and has no destructor.
+                    self.write_slow(old, unsafe { core::ptr::read(&raw const new) });
+                }
             }
             return new;
         }

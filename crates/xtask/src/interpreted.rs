@@ -26,21 +26,55 @@ pub(crate) fn miri(workspace: &Workspace) -> Result<(), String> {
     shell::run(&mut collectors)
 }
 
-/// All tests of the region allocators with the address sanitizer, which also sees use after a
-/// reset through the poisoning that `Checked` does.
+/// All tests of the region allocators and of the collectors with the address sanitizer, which also
+/// sees use after a reset through the poisoning that `Checked` does; half an hour.
 pub(crate) fn asan(workspace: &Workspace) -> Result<(), String> {
+    let mut regions = sanitized(workspace, "heapwright-regions");
+    // These write where they must not, which the sanitizer tells before `Checked` can.
+    regions.args(["--lib", "--tests", "--", "--skip", "checked::"]);
+    shell::run(&mut regions)?;
+    let mut collectors = sanitized(workspace, "heapwright-gc");
+    collectors.arg("--lib");
+    for name in collector_tests(workspace)?.iter().filter(|name| *name != LOSES_HEAPS) {
+        collectors.args(["--test", name]);
+    }
+    shell::run(&mut collectors)?;
+    let mut losing = sanitized(workspace, "heapwright-gc");
+    losing.args(["--test", LOSES_HEAPS]);
+    let options = format!("{ASAN_OPTIONS}:detect_leaks=0");
+    shell::run(losing.env("ASAN_OPTIONS", options))
+}
+
+/// A heap that is lost by a panic drops nothing, by contract: what its objects owned leaks.
+const LOSES_HEAPS: &str = "faults";
+/// Tests that end by these signals look at how.
+const ASAN_OPTIONS: &str = "handle_sigbus=0:handle_segv=0";
+
+fn sanitized(workspace: &Workspace, package: &str) -> Command {
     let mut command = Command::new("cargo");
     command
-        .args(["+nightly", "test", "--package", "heapwright-regions", "--lib", "--tests"])
+        .args(["+nightly", "test", "--package", package])
         .args(["--target", "x86_64-unknown-linux-gnu"])
-        // These write where they must not, which the sanitizer tells before `Checked` can.
-        .args(["--", "--skip", "checked::"])
         .env("RUSTFLAGS", "-Zsanitizer=address")
-        // Tests that end by these signals look at how.
-        .env("ASAN_OPTIONS", "handle_sigbus=0:handle_segv=0")
+        .env("ASAN_OPTIONS", ASAN_OPTIONS)
         .env("CARGO_TARGET_DIR", workspace.target.join("asan"))
         .current_dir(&workspace.root);
-    shell::run(&mut command)
+    command
+}
+
+/// The names of the collectors' test programs.
+fn collector_tests(workspace: &Workspace) -> Result<Vec<String>, String> {
+    let directory = workspace.root.join("crates/gc/tests");
+    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Locks, queues, the states of spans and outboxes, pools' lists in every order that the models' bounds
