@@ -31,7 +31,7 @@ pub(crate) const LINE_BYTES: usize = 128;
 const FREED_PART_MIN: usize = if cfg!(debug_assertions) { usize::MAX } else { 32 };
 const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
 /// Blocks by which the holes of all are judged: a microsecond or two.
-const SAMPLE_BLOCKS: usize = 32;
+const SAMPLE_BLOCKS: usize = if cfg!(debug_assertions) { 4 } else { 32 };
 /// Blocks swept at a time for an allocation that finds no room.
 const SWEEP_BLOCKS: usize = 32;
 /// What a block has room for at least, whatever the objects' sizes: the rest that one does not fit
