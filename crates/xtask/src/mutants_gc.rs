@@ -48,8 +48,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "a logged write is in the log",
         file: "gc/src/mutation.rs",
-        from: "&& !self.core.fields.try_push(entry)\n",
-        to: "&& self.core.barrier.get() == Barrier::Cycle\n",
+        from: "&& !self.core.fields.try_push(entry) {",
+        to: "&& self.core.barrier.get() == Barrier::Cycle {",
         tests: &["model"],
     },
     Mutant {

@@ -62,8 +62,8 @@ pub(crate) struct Incremental<M: Model> {
     fresh: Table<Fresh>,
     /// Large objects from this index on were not looked at yet.
     fresh_large: usize,
-    /// What `medium_looks` was when it was last asked, between two cycles, whether there is little
-    /// room; and the answer.
+    /// Between two cycles: from how many bytes in use on it is asked again whether there is little
+    /// room, and the answer so far.
     asked: Cell<(usize, bool)>,
 }
 
@@ -208,19 +208,21 @@ impl<M: Model> Incremental<M> {
         let more = (self.headroom(common) / 2).max(4 * GIVEN_BYTES_MAX);
         let latest = common.statistics.live_bytes + more;
         common.trigger_bytes = common.trigger_bytes.min(latest);
-        self.asked.set((self.blocks.medium_looks(), false));
+        let begin_bytes = common.statistics.live_bytes + 4 * GIVEN_BYTES_MAX;
+        self.asked.set((begin_bytes, false));
     }
 
     /// Whether, between two cycles, the holes for objects of more than a line come to their end long
     /// before the bytes do. Not right after a cycle, which would find nothing.
     fn is_short(&self, common: &Common<M>) -> bool {
-        let (looks, is_short) = self.asked.get();
-        let begin_bytes = common.statistics.live_bytes + 4 * GIVEN_BYTES_MAX;
-        if looks == self.blocks.medium_looks() || self.total_bytes(common) < begin_bytes {
-            return is_short;
+        let (next_bytes, was_short) = self.asked.get();
+        let bytes = self.total_bytes(common);
+        if was_short || bytes < next_bytes {
+            return was_short;
         }
-        let is_short = is_short || Pacer::is_short(self.headroom(common), common);
-        self.asked.set((self.blocks.medium_looks(), is_short));
+        let is_short = Pacer::is_short(self.headroom(common), common);
+        // Not at every hole: the answer takes as long as many allocations.
+        self.asked.set((bytes + GIVEN_BYTES_MAX, is_short));
         is_short
     }
 

@@ -115,8 +115,6 @@ pub(crate) struct BlockSpace {
     medium_looked: usize,
     /// The lines of the longest that looked for a hole in this cycle, and in the one before.
     medium_lines: [usize; 2],
-    /// How often one has looked for a hole.
-    medium_looks: usize,
     occupied_bytes: usize,
     /// Bytes of holes in candidates of this cycle, which nothing is given out of before it ends.
     withheld_bytes: usize,
@@ -158,7 +156,6 @@ impl BlockSpace {
             medium: Hole::EMPTY,
             medium_looked: 0,
             medium_lines: [0; 2],
-            medium_looks: 0,
             occupied_bytes: 0,
             withheld_bytes: 0,
             in_cycle: false,
@@ -247,7 +244,6 @@ impl BlockSpace {
     /// again in what was too short for a longer one.
     #[cold]
     pub(crate) fn medium_hole(&mut self, bytes: usize) -> Option<Hole> {
-        self.medium_looks += 1;
         self.medium_lines[0] = self.medium_lines[0].max(bytes.div_ceil(LINE_BYTES));
         loop {
             let hole = self.find_medium_hole(bytes);
@@ -322,11 +318,6 @@ impl BlockSpace {
             long_holes(self.lines_of(block), lines, |line| line != cycle)
         });
         whole * BLOCK_BYTES + (holes + unswept) * LINE_BYTES
-    }
-
-    /// How often an object of more than a line has looked for a hole.
-    pub(crate) fn medium_looks(&self) -> usize {
-        self.medium_looks
     }
 
     /// The map, as of now.
