@@ -99,7 +99,7 @@ fn expect_no_refusal(evacuate_percent: u8, apart: usize) {
 #[test]
 fn a_cycle_that_does_not_end_is_hurried_before_an_allocation_is_refused() {
     for evacuate_percent in [0, 50, 90] {
-        for apart in [64, 256, 480] {
+        for apart in [64, 256] {
             expect_no_refusal(evacuate_percent, apart);
         }
     }

@@ -419,7 +419,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         promise: "where all blocks are alike, as many are emptied as there is room for",
         file: "gc/src/space/block.rs",
-        from: "let some = (bytes_max - sum) / step_bytes;",
+        from: "let some = ((bytes_max - sum) / step_bytes).min((holes_max - freed) / BLOCK_BYTES);",
         to: "let some = 0;",
         tests: &["evacuation_tables"],
     },

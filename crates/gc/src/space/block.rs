@@ -612,7 +612,7 @@ fn sample(first: usize, end: usize, lines: impl Fn(usize) -> usize) -> usize {
     let (found, looked) = (first..end)
         .step_by(step)
         .fold((0, 0), |(found, looked), index| (found + lines(index), looked + 1));
-    if looked == 0 { 0 } else { found * count / looked }
+    (found * count).checked_div(looked).unwrap_or(0)
 }
 
 /// The number of lines in holes of at least `lines` in a block's.
