@@ -127,7 +127,12 @@ pub(crate) fn enter(site: &mut Site, proof: &SiteProof, native_s: f64, other_byt
         "buddy" => "buddy heap".to_owned(),
         other => other.to_owned(),
     };
-    let kind = if proof.is_shared { format!("{name} that threads share") } else { name };
+    let kind = match proof.is_shared {
+        // In the program each thread has one of its own, and blocks that others free come home.
+        true if by_run.is_some() => format!("{name} of each thread that allocates"),
+        true => format!("{name} that threads share"),
+        false => name,
+    };
     if is_worse {
         let (more, of) = if time_share < peak_share {
             (-time_share, "CPU time")
@@ -226,6 +231,10 @@ mod tests {
         assert!(refuted.predicted.is_none() && refuted.proof == "no_gain");
         assert!(refuted.why.contains("the program itself does not show"), "{}", refuted.why);
         assert_eq!(with(-0.2, 0.01).proof, "loss");
+        // Whose region it was is told.
+        let run = SiteRun { gain_s: 0.3, bare_s: 1.0, repeats: 9, ..SiteRun::default() };
+        let shared = SiteProof { run: Some(run), is_shared: true, ..gain.clone() };
+        assert!(entered(&shared).why.contains("on a pool of each thread that allocates;"));
         // A run that failed says why and decides nothing.
         let run = SiteRun { failure: "why not".into(), ..SiteRun::default() };
         let failed = entered(&SiteProof { run: Some(run), ..gain });

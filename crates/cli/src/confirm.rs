@@ -27,10 +27,10 @@ const BARE_LIMIT: Duration = Duration::from_secs(5);
 /// When to run the program again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Confirm {
-    /// When it ended well within 20 s and the replay says to change, or shows a gain at a call
-    /// site (then only bare, for the CPU time that the gain is a share of).
+    /// When it ended well within 20 s, and the replay says to change, or a call site may be better
+    /// on a region (12 s in all for the heaviest of those).
     Auto,
-    /// Also when it is slow.
+    /// Also when it is slow (150 s in all for call sites).
     Always,
     /// Not at all: running it twice would do harm.
     Never,

@@ -28,7 +28,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// How candidates are proved.
 #[derive(Debug, Args)]
 pub(crate) struct ProveOptions {
-    /// Do not replay single call sites on the regions that are advised for them
+    /// Do not measure single call sites on the regions that are advised for them, neither by replay
+    /// nor by running CMD
     #[arg(long)]
     pub no_sites: bool,
     /// A second recording of the program: a call site's gain must show there as well

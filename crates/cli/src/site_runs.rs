@@ -6,6 +6,7 @@
 
 use crate::advise::AdviseOptions;
 use crate::compare::Watch;
+use crate::confirm::Confirm;
 use crate::failure::Failure;
 use heapwright_advise::{Analysis, SiteProof, SiteRun};
 use heapwright_collect::RecordOutcome;
@@ -25,8 +26,11 @@ use std::time::Duration;
 const ROUNDS: u32 = 15;
 /// Fewer tell nothing.
 const ROUNDS_MIN: u32 = 3;
-/// Time that unasked runs may take in all.
-const TIME_LIMIT: Duration = Duration::from_secs(40);
+/// So many there should be time for.
+const ROUNDS_WANTED: u32 = 5;
+/// Time that unasked runs may take in all, and asked ones (`--confirm always`).
+const UNASKED_LIMIT: Duration = Duration::from_secs(12);
+const ASKED_LIMIT: Duration = Duration::from_secs(150);
 /// Room for a thread's blocks where a region's length is fixed: so many times the program's peak.
 const CAPACITY_FACTOR: u64 = 4;
 const CAPACITY_BYTES_MIN: u64 = 1 << 20;
@@ -62,34 +66,35 @@ pub(crate) fn measure(
         return Ok(None);
     }
     // Each site costs two runs a round, beside the bare one.
-    let runs = TIME_LIMIT.as_secs_f64() / outcome.wall.as_secs_f64().max(0.001);
-    let affordable = (runs / f64::from(ROUNDS_MIN) - 1.0) / 2.0;
+    let is_asked = options.confirm == Confirm::Always;
+    let time_limit = if is_asked { ASKED_LIMIT } else { UNASKED_LIMIT };
+    let runs = time_limit.as_secs_f64() / outcome.wall.as_secs_f64().max(0.001);
+    let affordable = (runs / f64::from(ROUNDS_WANTED) - 1.0) / 2.0;
     let count = (affordable as usize).clamp(1, wanted.len());
     for proof in wanted.drain(count..) {
-        let failure = "the program takes too long to be run for more sites".to_owned();
+        let failure = "in the time for that heavier sites were run".to_owned();
         proof.run = Some(SiteRun { failure, ..SiteRun::default() });
     }
+    let object = match object() {
+        Ok(object) => object,
+        Err(why) => return Ok(give_up(wanted, &why)),
+    };
     let exe = FrameKey::of_file(recording.processes()[process].info.exe.as_bytes());
     let mut told = Vec::new();
     for proof in &wanted {
         for served in [Served::Allocator, served(analysis, proof.site)] {
-            told.push(tell(&options.output, analysis, proof.site, served, exe)?);
+            told.push(tell(&options.output, analysis, proof.site, (served, exe), &object)?);
         }
     }
     let subjects = told.iter().map(|told| told.subject.clone()).collect();
     let mut settings = CompareOptions::new(options.command.clone(), subjects);
     settings.rounds = ROUNDS;
-    settings.time_limit = TIME_LIMIT;
+    settings.time_limit = time_limit;
     settings.load.clone_from(&options.capture.load);
     let watch = Watch::new()?;
     let all = match run_in_turn(&settings, &watch) {
         Ok(all) => all,
-        Err(error) => {
-            for proof in wanted {
-                proof.run = Some(SiteRun { failure: error.to_string(), ..SiteRun::default() });
-            }
-            return Ok(None);
-        }
+        Err(error) => return Ok(give_up(wanted, &error.to_string())),
     };
     drop(watch);
     let find = |told: &Told| all.iter().find(|runs| runs.name == told.subject.name);
@@ -102,6 +107,14 @@ pub(crate) fn measure(
         proof.run = Some(run_of(base, region, counts, allocs, bare_s));
     }
     Ok(Some(bare_s))
+}
+
+/// Says of all sites why there are no runs.
+fn give_up(proofs: Vec<&mut SiteProof>, why: &str) -> Option<f64> {
+    for proof in proofs {
+        proof.run = Some(SiteRun { failure: why.to_owned(), ..SiteRun::default() });
+    }
+    None
 }
 
 /// What the runs of a site say.
@@ -171,13 +184,20 @@ fn served(analysis: &Analysis, site: u32) -> Served {
     }
 }
 
+/// The object that serves a site; why it cannot be had.
+fn object() -> Result<Subject, String> {
+    let objects = Objects::of_this_binary().map_err(|error| error.to_string())?;
+    let path = objects.sites().map_err(|missing| missing.to_string())?;
+    Subject::at_path(&path).map_err(|error| error.to_string())
+}
+
 /// Writes the table for a site.
 fn tell(
     directory: &Path,
     analysis: &Analysis,
     site: u32,
-    served: Served,
-    exe: u64,
+    (served, exe): (Served, u64),
+    object: &Subject,
 ) -> Result<Told, Failure> {
     let one = &analysis.sites[site as usize];
     let capacity = analysis.totals.peak_live_bytes.saturating_mul(CAPACITY_FACTOR);
@@ -198,11 +218,8 @@ fn tell(
     let directory = fs::canonicalize(directory)?;
     let path = directory.join(format!("site-{site}-{way}.table"));
     fs::write(&path, bytes).map_err(|error| Failure::unwritable(&path, &error))?;
-    let mut subject = Subject::at_path(&Objects::of_this_binary()?.sites()?)
-        .map_err(|error| Failure::ours(error.to_string()))?;
-    subject.name = name;
-    subject.environment.push((TABLE_VARIABLE.into(), path.clone().into()));
-    Ok(Told { path, subject })
+    let environment = vec![(TABLE_VARIABLE.into(), path.clone().into())];
+    Ok(Told { path, subject: Subject { name, environment, ..object.clone() } })
 }
 
 /// What the programs have counted; nothing where the file cannot be read.

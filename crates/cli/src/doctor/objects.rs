@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<Check> {
     };
     let mut checks = vec![
         check("recorder", objects.recorder(), "nothing can be recorded"),
+        check("call sites", objects.sites(), "their gains are of replays only"),
         check("allocator", objects.allocator("fast"), "`run` and its row are left out"),
         check("check mode", objects.allocator("check"), "`run --mode check` is not there"),
     ];
