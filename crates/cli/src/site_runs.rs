@@ -24,10 +24,10 @@ use std::time::Duration;
 
 /// Pairs of runs of each site at most.
 const ROUNDS: u32 = 15;
-/// Fewer tell nothing.
-const ROUNDS_MIN: u32 = 3;
+/// Fewer tell nothing: that all of three say the same is chance at one site of four.
+const ROUNDS_MIN: u32 = 5;
 /// So many there should be time for.
-const ROUNDS_WANTED: u32 = 5;
+const ROUNDS_WANTED: u32 = 7;
 /// Time that unasked runs may take in all, and asked ones (`--confirm always`).
 const UNASKED_LIMIT: Duration = Duration::from_secs(12);
 const ASKED_LIMIT: Duration = Duration::from_secs(150);

@@ -242,7 +242,8 @@ fn what_the_program_itself_shows_is_foreseen_where_a_replay_cannot_see_it() {
     heapwright_testkit::compile_c(USED_OFTEN, &after, &["-O2", "-DBY_HAND"]);
     let frames = "1000";
     let mut command = heapwright();
-    command.args(["advise", "--json", "--on", "system", "--repeats", "1", "-o"]);
+    command.args(["advise", "--json", "--on", "system", "--repeats", "1", "--confirm", "always"]);
+    command.arg("-o");
     command.arg(folder.path().join("advice")).args(["--cmd-stdout", "/dev/null", "--"]);
     let output = command.arg(&before).arg(frames).output().expect("it starts");
     assert!(output.status.success(), "{output:?}");
