@@ -13,7 +13,7 @@ use heapwright_core::recent::Recent;
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
-use crate::growth::take;
+use crate::growth::{Use, take};
 
 /// What the first leaf is aligned to, and so the largest alignment of a block: a small page.
 const BASE_ALIGN: usize = 4096;
@@ -216,8 +216,9 @@ impl<B: Backing, C: Counts> Buddy<B, C> {
         let words = table_words(leaf_count);
         let start_words = (leaf_count as usize).div_ceil(64);
         let all_words = words + start_words;
-        let table = take(&backing, all_words * size_of::<u64>(), align_of::<u64>())?;
-        let memory = match take(&backing, leaf_count as usize * leaf_bytes, BASE_ALIGN) {
+        let table = take(&backing, all_words * size_of::<u64>(), align_of::<u64>(), Use::Anywhere)?;
+        let memory = match take(&backing, leaf_count as usize * leaf_bytes, BASE_ALIGN, Use::Sparse)
+        {
             Ok(memory) => memory,
             Err(error) => {
                 // SAFETY: taken above, unused.

@@ -14,6 +14,7 @@ use core::alloc::Layout;
 use heapwright_core::backing::{Backing, BackingError, Extent, Prepare};
 use heapwright_core::bump::align_up;
 use heapwright_core::region_error::AllocError;
+use heapwright_core::span_shape::PAGE_BYTES;
 
 /// What is committed at once where commit is a call of its own: 16 small pages.
 const COMMIT_BYTES_MIN: usize = 64 << 10;
@@ -38,12 +39,21 @@ pub(crate) enum Use {
     InOrder,
     /// Again and again, wherever blocks are: translation of addresses is what it waits for.
     Anywhere,
+    /// In blocks of more than a page, of which nobody knows how much will be written.
+    Sparse,
+}
+
+impl Use {
+    /// Of blocks of `bytes`.
+    pub(crate) const fn of_blocks(bytes: usize) -> Self {
+        if bytes > PAGE_BYTES { Self::Sparse } else { Self::Anywhere }
+    }
 }
 
 /// Up to where an extent at `start`, committed up to `from`, is best committed.
 fn best_end(start: usize, from: usize, usage: Use) -> usize {
     let ahead = (from >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES_MIN, HUGE_BYTES);
-    if usage == Use::InOrder || from + ahead < HUGE_FROM_BYTES {
+    if usage != Use::Anywhere || from + ahead < HUGE_FROM_BYTES {
         return from + ahead;
     }
     // A huge page comes in only where all of it is committed.
@@ -75,7 +85,10 @@ pub(crate) fn commit_to<B: Backing>(
         unsafe { backing.commit(extent, from..least) }?;
         least
     };
-    prepare(backing, extent, to, usage);
+    // Of a block of many pages nobody knows how much will be written.
+    if from == 0 || bytes - from <= 2 * PAGE_BYTES {
+        prepare(backing, extent, to, usage);
+    }
     Ok(to)
 }
 
@@ -88,7 +101,7 @@ fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize, usage: Use) {
         // SAFETY: a live extent of this backing, and committed steps of it.
         !range.is_empty() && unsafe { backing.prepare(extent, range, how) }.is_ok()
     };
-    if !from.is_multiple_of(extent.step_bytes) {
+    if usage == Use::Sparse || !from.is_multiple_of(extent.step_bytes) {
         return;
     }
     if from == 0 {
@@ -110,17 +123,18 @@ fn prepare<B: Backing>(backing: &B, extent: &Extent, to: usize, usage: Use) {
     }
 }
 
-/// An extent of `bytes`, committed, for blocks anywhere in it.
+/// An extent of `bytes`, committed, used as `usage` says.
 pub(crate) fn take<B: Backing>(
     backing: &B,
     bytes: usize,
     align: usize,
+    usage: Use,
 ) -> Result<Extent, AllocError> {
     let exhausted = BackingError::Exhausted { requested_bytes: bytes, available_bytes: 0 };
     let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| exhausted)?;
     let extent = backing.reserve(layout)?;
     let to = layout.size().next_multiple_of(extent.step_bytes).min(extent.reserved_bytes);
-    match commit_to(backing, &extent, to, to, Use::Anywhere) {
+    match commit_to(backing, &extent, to, to, usage) {
         Ok(committed_bytes) => Ok(Extent { committed_bytes, ..extent }),
         Err(error) => {
             // SAFETY: just reserved, unused.

@@ -114,7 +114,13 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .checked_mul(pool.slot.size())
             .and_then(|bytes| bytes.checked_add(header_bytes))
             .ok_or(AllocError::TooLarge { requested_bytes: usize::MAX })?;
-        let at = Chunk::make(&pool.backing, bytes, bytes, pool.slot.align(), Use::Anywhere)?;
+        let at = Chunk::make(
+            &pool.backing,
+            bytes,
+            bytes,
+            pool.slot.align(),
+            Use::of_blocks(pool.slot.size()),
+        )?;
         pool.bounded = true;
         pool.chunks.set(Some(at));
         pool.fresh.set(pool.chunk(at).at(header_bytes));
@@ -221,7 +227,13 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .ok_or(AllocError::TooLarge { requested_bytes: size })?;
         let wanted = last.saturating_mul(2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX).max(least);
         let hint = self.backing.reserve_hint(wanted);
-        let at = Chunk::make(&self.backing, hint, least, self.slot.align(), Use::Anywhere)?;
+        let at = Chunk::make(
+            &self.backing,
+            hint,
+            least,
+            self.slot.align(),
+            Use::of_blocks(self.slot.size()),
+        )?;
         let chunk = self.chunk(at);
         chunk.next.set(self.chunks.get());
         self.chunks.set(Some(at));

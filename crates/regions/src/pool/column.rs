@@ -58,7 +58,13 @@ impl<T> Column<T> {
     ) -> Result<(), AllocError> {
         if self.chunk.is_none() {
             let (bytes, least) = (Self::bytes(count)?, Self::bytes(count_min)?);
-            let chunk = Chunk::make(backing, bytes.max(least), least, Self::ALIGN, Use::Anywhere)?;
+            let chunk = Chunk::make(
+                backing,
+                bytes.max(least),
+                least,
+                Self::ALIGN,
+                Use::of_blocks(size_of::<T>()),
+            )?;
             self.chunk = Some(chunk);
             // SAFETY: written by `Chunk::make`, there until `release`.
             self.start = unsafe { chunk.as_ref() }.at(Self::HEADER_BYTES).cast();

@@ -24,7 +24,7 @@ use heapwright_core::backing::{Backing, Extent};
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, NoCounts};
 
-use crate::growth::take;
+use crate::growth::{Use, take};
 use ground::{Ground, LENGTH, LENGTH_AT_END, NEXT, PREV};
 use lists::{
     FIRST_HEAD_BYTES, GRANULE_BYTES, HEAD_BYTES, HEAP_BYTES_MAX, List, ROW_END, STEPS, list_of,
@@ -101,7 +101,7 @@ impl<B: Backing, C: Counts> Tight<B, C> {
         let bits_at = memory_bytes + heads_bytes;
         // A heap of less than a page is aligned to what it can hold.
         let align = BASE_ALIGN.min(bytes.next_power_of_two()).max(GRANULE_BYTES);
-        let extent = take(&backing, bits_at + word_count * size_of::<u64>(), align)?;
+        let extent = take(&backing, bits_at + word_count * size_of::<u64>(), align, Use::Anywhere)?;
         // SAFETY: inside the extent, which was made that long.
         let bits = unsafe { extent.start.add(bits_at) }.cast::<u64>();
         // SAFETY: that many words are committed there, aligned like heads.
