@@ -7,12 +7,13 @@ use crate::workspace::Workspace;
 use std::process::Command;
 
 /// Tests that need no mappings, interpreted: aliasing, provenance and uninitialised memory. Some
-/// fifteen minutes; the collectors run on heaps of 1 MiB from the standard allocator. `rustup component add miri --toolchain nightly` first.
+/// fifteen minutes; the collectors run on heaps of 1 MiB from the standard allocator.
+/// `rustup component add miri --toolchain nightly` first.
 pub(crate) fn miri(workspace: &Workspace) -> Result<(), String> {
     let mut command = Command::new("cargo");
     command
         .args(["+nightly", "miri", "test", "--package", "heapwright-regions", "--lib"])
-        .args(["compacting", "bits::tests"])
+        .args(["--", "compacting", "bits::tests"])
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
         .env("CARGO_TARGET_DIR", workspace.target.join("miri"))
         .current_dir(&workspace.root);
