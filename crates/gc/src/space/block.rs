@@ -620,3 +620,6 @@ fn long_holes(block: &[u8], lines: usize, is_free: impl Fn(u8) -> bool) -> usize
     let holes = block.split(|line| !is_free(*line)).map(<[u8]>::len);
     holes.filter(|len| *len >= lines).sum()
 }
+
+#[cfg(test)]
+mod tests;
