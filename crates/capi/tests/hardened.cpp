@@ -81,9 +81,10 @@ int main(int argc, char **argv) {
     }
     case 6: // a write after the free, found at the slot's reuse
     case 21: // and in a block of which only the first bytes are looked at
-    case 22: { // and in the last bytes of one that is looked at whole
-        size_t bytes = number == 21 ? 1000 : 136;
-        size_t at = number == 6 ? 72 : number == 21 ? 63 : 135;
+    case 22: // and in the last bytes of one that is looked at whole
+    case 27: { // and behind the first bytes, when all is looked at
+        size_t bytes = number == 21 ? 1000 : number == 27 ? 200 : 136;
+        size_t at = number == 21 ? 63 : number == 22 ? 135 : 72;
         char *p = block(bytes);
         if (!bad) write_at(p + at);
         free(p);

@@ -123,6 +123,9 @@ fn all_of_a_freed_block_is_zeroed_and_looked_at_when_that_is_asked_for() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(SIGABRT), "{told}");
     assert!(told.contains("write after free: byte 900"), "{told}");
+    let output = run(27, "bad", "zero=all");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("write after free: byte 72"), "{told}");
     expect_fine(&run(26, "good", "zero=all"));
     // Otherwise it is: this is what the option changes.
     assert_eq!(run(26, "good", "").status.code(), Some(7));

@@ -6,7 +6,8 @@
 
 use core::ffi::c_void;
 
-use crate::caller::ReturnSlot;
+use heapwright_unwind::ReturnSlot;
+
 use crate::malloc::{free_served, of_site, plain_free, plain_malloc};
 use crate::real;
 

@@ -5,8 +5,9 @@ use core::ptr::null_mut;
 
 use heapwright_os::{Errno, set_errno};
 use heapwright_site::{alloc, free, is_served, resize, usable_bytes};
+use heapwright_unwind::ReturnSlot;
 
-use crate::caller::{ReturnSlot, trampolines};
+use crate::caller::trampolines;
 use crate::real;
 
 trampolines! {

@@ -11,8 +11,9 @@ use core::ffi::c_void;
 
 use heapwright_format::{AllocKind, FreeKind};
 use heapwright_record::enter;
+use heapwright_unwind::ReturnSlot;
 
-use crate::caller::{ReturnSlot, plain_hooks, trampolines};
+use crate::caller::{plain_hooks, trampolines};
 use crate::malloc::{log2, plain_free, plain_malloc, record_free, record_in};
 use crate::real;
 

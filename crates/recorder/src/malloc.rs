@@ -5,9 +5,9 @@ use core::ptr::null_mut;
 
 use heapwright_format::{AllocKind, FreeKind};
 use heapwright_record::{Block, Guard, enter, leave};
-use heapwright_unwind::Registers;
+use heapwright_unwind::{Registers, ReturnSlot};
 
-use crate::caller::{ReturnSlot, plain_hooks, trampolines};
+use crate::caller::{plain_hooks, trampolines};
 use crate::real;
 
 trampolines! {

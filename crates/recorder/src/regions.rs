@@ -8,9 +8,10 @@ use core::ffi::{c_int, c_void};
 use heapwright_format::AllocKind;
 use heapwright_record::{Block, enter, leave};
 use heapwright_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use heapwright_unwind::ReturnSlot;
 use heapwright_unwind::{module_generation, visit_modules};
 
-use crate::caller::{ReturnSlot, trampolines};
+use crate::caller::trampolines;
 use crate::real;
 
 const MAP_PRIVATE: c_int = 0x02;

@@ -11,7 +11,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use heapwright_core::backing::{Backing, BackingError, Extent, Purge, Purged};
-use heapwright_os::{Advice, advise, commit, page_bytes};
+use heapwright_os::{Advice, AnonymousPages, advise, commit, page_bytes};
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 /// Address space of a lane.
@@ -121,17 +121,9 @@ unsafe impl Backing for LanePages {
         range: Range<usize>,
         when: Purge,
     ) -> Result<Purged, BackingError> {
-        // SAFETY: the caller's promise.
-        let start = unsafe { Self::at(extent, &range) };
-        let (advice, purged) = match when {
-            Purge::Lazy => (Advice::Free, Purged::Undefined),
-            Purge::Now => (Advice::DontNeed, Purged::Zeroed),
-        };
-        let bytes = range.len();
-        // SAFETY: whole pages of ours whose contents nobody needs.
-        unsafe { advise(start, bytes, advice) }
-            .map(|()| purged)
-            .map_err(|errno| BackingError::Kernel { errno: errno.0, bytes })
+        // SAFETY: the caller's promise. The extent is of anonymous pages, and that backing keeps no
+        // state of its own: its extents are just such ranges.
+        unsafe { AnonymousPages.purge(extent, range, when) }
     }
 }
 

@@ -42,6 +42,7 @@ mod modules;
 mod path;
 mod registers;
 mod resolver;
+mod return_slot;
 mod rule;
 mod rule_cache;
 mod stack;
@@ -59,4 +60,5 @@ pub use resolver::{
     freeze_modules, keep_few_rules, module_generation, modules_loaded, modules_unloaded,
     modules_unloading, refresh_modules, reset_after_fork, visit_modules,
 };
+pub use return_slot::ReturnSlot;
 pub use trails::Trails;

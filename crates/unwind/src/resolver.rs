@@ -89,7 +89,7 @@ impl Resolver {
     }
 
     fn resolve(&mut self, pc: usize) -> Resolved {
-        let known = if keeps_few() { FEW.get(pc) } else { CACHE.get(pc) };
+        let known = known_rule(pc);
         if known != Rule::EMPTY {
             return Resolved::Rule(known);
         }
@@ -117,9 +117,9 @@ impl Resolver {
             }
         };
         if keeps_few() {
-            FEW.insert(pc, rule);
+            FEW.insert(pc, rule)
         } else {
-            CACHE.insert(pc, rule);
+            CACHE.insert(pc, rule)
         }
         Resolved::Rule(rule)
     }
@@ -153,7 +153,8 @@ impl Resolver {
             if !is_kept || is_grown || code_changed {
                 is_vain = false;
                 // What was unknown may be known now; what was known may be gone.
-                if if keeps_few() { FEW.clear(is_kept) } else { CACHE.clear(is_kept) } {
+                let any = if keeps_few() { FEW.clear(is_kept) } else { CACHE.clear(is_kept) };
+                if any {
                     // Release: pairs with the Acquire in `rule_generation`.
                     GENERATIONS.rules.fetch_add(1, Ordering::Release);
                 }
@@ -174,6 +175,11 @@ impl Resolver {
 #[inline(never)]
 pub(crate) fn resolve(pc: usize) -> Resolved {
     RESOLVER.with(|resolver| resolver.resolve(pc)).unwrap_or(Resolved::Busy)
+}
+
+/// The rule for `pc` if it was stored, or the empty one.
+pub(crate) fn known_rule(pc: usize) -> Rule {
+    if keeps_few() { FEW.get(pc) } else { CACHE.get(pc) }
 }
 
 /// The rule for `pc` if it is in the small table, or the empty one.
