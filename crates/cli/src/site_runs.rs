@@ -174,14 +174,8 @@ fn obstacle(
 
 /// The region that is advised for a site.
 fn served(analysis: &Analysis, site: u32) -> Served {
-    match RegionKind::from_name(&analysis.sites[site as usize].recommend) {
-        None => Served::Allocator,
-        Some(RegionKind::Linear) => Served::Linear,
-        Some(RegionKind::Stack) => Served::Stack,
-        Some(RegionKind::Pool) => Served::Pool,
-        Some(RegionKind::Slab) => Served::Slab,
-        Some(RegionKind::Buddy) => Served::Buddy,
-    }
+    RegionKind::from_name(&analysis.sites[site as usize].recommend)
+        .map_or(Served::Allocator, Served::Region)
 }
 
 /// The object that serves a site; why it cannot be had.

@@ -4,12 +4,14 @@
 
 use heapwright_advise::Analysis;
 use heapwright_format::file::Recording;
+use heapwright_replay::RegionKind;
 use heapwright_site::{
     FrameKey, Served, SiteCounts, SiteFacts, TABLE_VARIABLE, read_counts, table_words, write_table,
 };
 use heapwright_symbols::Symbolizer;
 use serde_json::Value;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -84,8 +86,7 @@ impl Told {
     }
 }
 
-const ALL: [Served; 6] =
-    [Served::Allocator, Served::Linear, Served::Stack, Served::Pool, Served::Slab, Served::Buddy];
+const POOL: Served = Served::Region(RegionKind::Pool);
 
 /// Threads, frees by others, resizes, alignments, a fork, blocks alive at the end: every run is at
 /// other addresses.
@@ -97,14 +98,14 @@ fn a_program_does_the_same_whatever_serves_its_site() {
         let bare = told.bare();
         assert!(bare.status.success(), "{bare:?}");
         let allocs = told.analysis.sites[told.site as usize].allocs;
-        for served in ALL {
+        for served in iter::once(Served::Allocator).chain(RegionKind::ALL.map(Served::Region)) {
             let (output, counts) = told.run(served);
             assert_eq!((&output.stdout, output.status), (&bare.stdout, bare.status), "{served:?}");
             assert!(output.stderr.is_empty(), "{served:?}: {output:?}");
             assert_eq!(counts.processes, 1);
             assert!(counts.blocks >= allocs, "{served:?}: {counts:?} of {allocs}");
             // Of five ways one asks for an alignment that a pool of these sizes does not have.
-            let refused_max = if served == Served::Pool { counts.blocks / 2 } else { 0 };
+            let refused_max = if served == POOL { counts.blocks / 2 } else { 0 };
             assert!(counts.refused <= refused_max, "{served:?}: {counts:?}");
         }
     }
@@ -132,7 +133,7 @@ fn a_site_behind_a_wrapper_is_told_from_the_wrapper_s_other_callers() {
     let program = folder.path().join("two_callers");
     heapwright_testkit::compile_c(TWO_CALLERS, &program, &[]);
     let told = Told::new(program, &[], "one");
-    for served in [Served::Allocator, Served::Pool] {
+    for served in [Served::Allocator, POOL] {
         let (output, counts) = told.run(served);
         assert_eq!(output.stdout, b"done\n");
         assert_eq!((counts.blocks, counts.refused), (30_000, 0), "{served:?}");
@@ -150,7 +151,7 @@ fn a_process_that_is_not_meant_passes_straight_through() {
     fs::copy(&told.program, &copy).expect("copied");
     let meant = std::mem::replace(&mut told.program, PathBuf::from("/bin/sh"));
     told.arguments = vec!["-c".into(), copy.display().to_string()];
-    let (output, counts) = told.run(Served::Pool);
+    let (output, counts) = told.run(POOL);
     assert_eq!((output.stdout.as_slice(), counts.blocks), (&b"done\n"[..], 0));
     assert!(meant.is_file());
 }

@@ -22,6 +22,7 @@ pub mod prefetch;
 #[forbid(unsafe_code)]
 pub mod recent;
 pub mod region_error;
+pub mod region_kind;
 pub mod region_statistics;
 #[forbid(unsafe_code)]
 pub mod run_bins;

@@ -80,6 +80,7 @@ pub use heapwright_core::backing::{
 };
 pub use heapwright_core::prefetch::prefetch_read;
 pub use heapwright_core::region_error::{AllocError, FreeError};
+pub use heapwright_core::region_kind::RegionKind;
 pub use heapwright_core::region_statistics::{
     Counts, Figure, LocalCounts, NoCounts, RegionStatistics,
 };

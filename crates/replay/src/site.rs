@@ -10,6 +10,7 @@ use crate::replay::Timing;
 use crate::result::Field;
 use crate::spec::{AllocatorSpec, ReplayOptions, WorkerProgram};
 use crate::supervise::{Limits, Outcome, Task, run_once};
+use heapwright_regions::RegionKind;
 use std::time::{Duration, Instant};
 
 /// Sizes of a slab site at most.
@@ -24,21 +25,6 @@ const CONTRARY_MAX_IN: usize = 5;
 const CAPACITY_FACTOR: u64 = 4;
 const CAPACITY_BYTES_MIN: u64 = 1 << 20;
 const CAPACITY_BYTES_MAX: u64 = 2 << 30;
-
-/// A region allocator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionKind {
-    /// Blocks end together.
-    Linear,
-    /// Last in, first out.
-    Stack,
-    /// One size.
-    Pool,
-    /// A few sizes.
-    Slab,
-    /// Large blocks near powers of two.
-    Buddy,
-}
 
 /// What a worker is told of the site that it routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,27 +61,6 @@ pub struct SiteFigures {
     pub held_bytes: u64,
     /// Timing runs behind the medians.
     pub repeats: u32,
-}
-
-impl RegionKind {
-    /// All of them, from the simplest on.
-    pub const ALL: [Self; 5] = [Self::Linear, Self::Stack, Self::Pool, Self::Slab, Self::Buddy];
-
-    /// As the advice calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Stack => "stack",
-            Self::Pool => "pool",
-            Self::Slab => "slab",
-            Self::Buddy => "buddy",
-        }
-    }
-
-    /// The one that is called so; none for `general` and everything else.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 impl SiteRoute {

@@ -9,7 +9,7 @@ use core::ptr::{NonNull, null_mut};
 
 use heapwright_os::{Protection, reserve};
 use heapwright_regions::{
-    Buddy, End, Linear, Lines, NoCounts, OutOfOrder, Pool, Slab, Stack, Tails,
+    Buddy, End, Linear, Lines, NoCounts, OutOfOrder, Pool, RegionKind, Slab, Stack, Tails,
 };
 
 use heapwright_sync::atomic::{AtomicU32, Ordering};
@@ -222,16 +222,18 @@ impl OwnRegion {
 
 fn make(facts: &SiteFacts, pages: Pages) -> Option<Region> {
     let bytes = facts.capacity_bytes;
-    Some(match facts.served {
-        Served::Allocator => Region::None,
-        Served::Linear => Region::Linear(UnsafeCell::new(Linear::aligned_in(pages))),
-        Served::Stack => Region::Stack(Stack::new_in(pages, bytes, OutOfOrder::Defer).ok()?),
-        Served::Pool => {
+    let Served::Region(kind) = facts.served else { return Some(Region::None) };
+    Some(match kind {
+        RegionKind::Linear => Region::Linear(UnsafeCell::new(Linear::aligned_in(pages))),
+        RegionKind::Stack => Region::Stack(Stack::new_in(pages, bytes, OutOfOrder::Defer).ok()?),
+        RegionKind::Pool => {
             let bytes = facts.size_max.max(1).checked_next_multiple_of(ALIGN)?;
             let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
             Region::Pool(Pool::new_in(pages, layout))
         }
-        Served::Slab => Region::Slab(Slab::new_in(pages, bytes, Lines::Packed).ok()?),
-        Served::Buddy => Region::Buddy(Buddy::new_in(pages, bytes, LEAF_BYTES, Tails::Trim).ok()?),
+        RegionKind::Slab => Region::Slab(Slab::new_in(pages, bytes, Lines::Packed).ok()?),
+        RegionKind::Buddy => {
+            Region::Buddy(Buddy::new_in(pages, bytes, LEAF_BYTES, Tails::Trim).ok()?)
+        }
     })
 }

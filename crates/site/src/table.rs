@@ -11,6 +11,7 @@
 //! - I1: the slot count is a power of two, and at least half of the slots are empty (path 0).
 #![forbid(unsafe_code)]
 
+use heapwright_core::region_kind::RegionKind;
 use heapwright_sync::atomic::{AtomicU64, Ordering};
 
 use crate::path::SitePath;
@@ -45,16 +46,8 @@ const FLAG_RESIZED: u64 = 1;
 pub enum Served {
     /// The program's own allocator: what a region is compared with.
     Allocator,
-    /// An arena, reset when its last block ends.
-    Linear,
-    /// A stack.
-    Stack,
-    /// A pool of blocks of the largest size.
-    Pool,
-    /// A slab.
-    Slab,
-    /// A buddy heap.
-    Buddy,
+    /// A region: an arena is reset when its last block ends, a pool has blocks of the largest size.
+    Region(RegionKind),
 }
 
 /// What is known of a site.
@@ -100,11 +93,17 @@ pub struct SiteCounts {
 }
 
 impl Served {
-    const ALL: [Self; 6] =
-        [Self::Allocator, Self::Linear, Self::Stack, Self::Pool, Self::Slab, Self::Buddy];
+    /// 0 for the allocator, else one more than the kind's place among all.
+    fn to_number(self) -> u64 {
+        match self {
+            Self::Allocator => 0,
+            Self::Region(kind) => kind as u64 + 1,
+        }
+    }
 
     fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.get(usize::try_from(number).ok()?).copied()
+        let Some(place) = number.checked_sub(1) else { return Some(Self::Allocator) };
+        RegionKind::ALL.get(usize::try_from(place).ok()?).copied().map(Self::Region)
     }
 }
 
@@ -125,7 +124,7 @@ fn slot_count(path_count: usize) -> usize {
 pub fn write_table(words: &mut [u64], facts: &SiteFacts, paths: &[(u64, Verdict)]) {
     assert_eq!(words.len(), table_words(paths.len()), "the length for so many paths");
     words[WORD_MAGIC] = MAGIC;
-    words[WORD_KIND] = facts.served as u64;
+    words[WORD_KIND] = facts.served.to_number();
     words[WORD_FLAGS] = if facts.is_resized { FLAG_RESIZED } else { 0 };
     words[WORD_CAPACITY] = facts.capacity_bytes as u64;
     words[WORD_SIZE_MIN] = facts.size_min as u64;
@@ -240,12 +239,13 @@ mod tests {
     use heapwright_sync::atomic::AtomicU64;
 
     use super::{
-        Served, SiteFacts, Table, Verdict, read_counts, slot_count, table_words, write_table,
+        RegionKind, Served, SiteFacts, Table, Verdict, read_counts, slot_count, table_words,
+        write_table,
     };
     use crate::path::{FrameKey, SitePath};
 
     const FACTS: SiteFacts = SiteFacts {
-        served: Served::Slab,
+        served: Served::Region(RegionKind::Slab),
         is_resized: true,
         capacity_bytes: 1 << 20,
         size_min: 3,
@@ -275,6 +275,16 @@ mod tests {
             assert_eq!(table.verdict(path(number)), paths[number as usize].1);
         }
         assert!((1000..9000).all(|number| table.verdict(path(number)) == Verdict::Other));
+    }
+
+    #[test]
+    fn whatever_serves_a_site_has_a_number_of_its_own() {
+        let served = RegionKind::ALL.map(Served::Region).into_iter().chain([Served::Allocator]);
+        for (count, one) in served.enumerate() {
+            assert_eq!(Served::from_number(one.to_number()), Some(one), "{count}");
+        }
+        assert_eq!(Served::from_number(6), None);
+        assert_eq!(Served::from_number(u64::MAX), None);
     }
 
     #[test]

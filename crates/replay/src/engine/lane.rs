@@ -175,7 +175,8 @@ fn lock(region: &Mutex<OwnRegion>) -> std::sync::MutexGuard<'_, OwnRegion> {
 #[cfg(test)]
 mod tests {
     use super::{Lane, SharedRegion};
-    use crate::site::{RegionKind, SITE_SIZES_MAX, SiteRoute};
+    use crate::site::{SITE_SIZES_MAX, SiteRoute};
+    use heapwright_regions::RegionKind;
 
     fn route(kind: RegionKind, sizes: [usize; SITE_SIZES_MAX]) -> SiteRoute {
         SiteRoute { site: 3, kind, is_shared: false, capacity_bytes: 1 << 20, sizes }

@@ -11,7 +11,8 @@ use heapwright_regions::{
     Stack, Tails,
 };
 
-use crate::site::{RegionKind, SiteRoute};
+use crate::RegionKind;
+use crate::site::SiteRoute;
 
 /// Natural alignment of blocks, as `malloc` gives it.
 const ALIGN_LOG2: u32 = 4;

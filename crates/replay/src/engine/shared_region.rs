@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use heapwright_regions::{AnonymousPages, Lines, SharedPool, SharedSlab};
 
 use super::own_region::{OwnRegion, pool_layout, resident};
-use crate::site::{RegionKind, SiteRoute};
+use crate::RegionKind;
+use crate::site::SiteRoute;
 
 /// Blocks of which a thread should keep no list.
 const LISTED_BYTES_MAX: usize = 16 << 10;
