@@ -213,7 +213,8 @@ pub unsafe trait CAllocator {
         false
     }
 
-    /// `mallopt`: whether the allocator knows the parameter and did what it says.
+    /// `mallopt`, but for what only glibc's own workings need: whether the allocator knows the
+    /// parameter and did what it says.
     fn set_parameter(_parameter: c_int, _value: c_int) -> bool {
         false
     }

@@ -208,6 +208,34 @@ pub unsafe fn malloc_usable_size<A: CAllocator>(ptr: *mut u8) -> usize {
     unsafe { A::usable_bytes(ptr) }
 }
 
+/// `mallopt`: 1 when it was done, and for those of glibc's parameters that only say how glibc is to
+/// work inside. Programs take 0 for an error, and those have no meaning here.
+///
+/// `M_PERTURB`, which is about what the program finds in its blocks, is not done and gives 0.
+#[inline]
+pub fn mallopt<A: CAllocator>(parameter: c_int, value: c_int) -> c_int {
+    const M_MXFAST: c_int = 1;
+    const M_TRIM_THRESHOLD: c_int = -1;
+    const M_TOP_PAD: c_int = -2;
+    const M_MMAP_THRESHOLD: c_int = -3;
+    const M_MMAP_MAX: c_int = -4;
+    const M_CHECK_ACTION: c_int = -5;
+    const M_ARENA_TEST: c_int = -7;
+    const M_ARENA_MAX: c_int = -8;
+    let is_advice = matches!(
+        parameter,
+        M_MXFAST
+            | M_TRIM_THRESHOLD
+            | M_TOP_PAD
+            | M_MMAP_THRESHOLD
+            | M_MMAP_MAX
+            | M_CHECK_ACTION
+            | M_ARENA_TEST
+            | M_ARENA_MAX
+    );
+    c_int::from(is_advice || A::set_parameter(parameter, value))
+}
+
 /// `malloc_trim`: 1 when memory went back to the kernel.
 #[inline]
 pub fn malloc_trim<A: CAllocator>() -> c_int {

@@ -248,9 +248,9 @@ macro_rules! export_c_functions {
                 }
             }
             $crate::export_c_functions! { @one
-                /// `mallopt`: 1 when it was done; of glibc's parameters none is.
+                /// `mallopt`: takes what only glibc's own workings need.
                 "mallopt" mallopt(parameter: c_int, value: c_int) -> c_int {
-                    <$allocator as $crate::CAllocator>::set_parameter(parameter, value) as c_int
+                    $crate::face::mallopt::<$allocator>(parameter, value)
                 }
             }
             $crate::export_c_functions! { @one

@@ -145,6 +145,7 @@ fn handlers_of_fork_may_allocate_and_wait_for_who_does() {
         ("fork_handlers_that_allocate", "50"),
         ("fork_handlers_that_wait_for_who_allocates", "2"),
         ("fork_while_files_are_flushed", "50"),
+        ("handlers_of_signals_that_fork", "400"),
     ] {
         let mut command = Command::new(&program);
         command.args([case, count, "60"]);

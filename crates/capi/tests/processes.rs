@@ -73,11 +73,17 @@ fn p11_fork_while_another_thread_flushes_all_files() {
 }
 
 #[test]
+fn p11_handlers_of_signals_that_fork() {
+    case_is_fine("handlers_of_signals_that_fork", 600, 60);
+}
+
+#[test]
 fn p11_handlers_of_fork_in_check_mode() {
     for (case, count) in [
         ("fork_handlers_that_allocate", "50"),
         ("fork_handlers_that_wait_for_who_allocates", "2"),
         ("fork_while_files_are_flushed", "50"),
+        ("handlers_of_signals_that_fork", "200"),
     ] {
         let mut command = Command::new(program());
         command.args([case, count, "60"]);

@@ -126,6 +126,11 @@ impl Depot {
         core::iter::once(self.nodes.range())
     }
 
+    /// Whether the calling thread, `me`, is inside.
+    pub(crate) fn is_reentered_by(&self, me: usize) -> bool {
+        self.index.is_reentered_by(me)
+    }
+
     /// Takes the lock for a fork; see [`Depot::after_fork`].
     pub(crate) fn before_fork(&self, me: usize) {
         if let Ok(guard) = self.index.lock(me) {

@@ -12,10 +12,25 @@ pub(crate) fn begin() {
     at_fork(before, after_in_parent, after_in_child);
 }
 
+heapwright_os::inner_forks!("heapwright_guard_inner_forks_0_1");
+
 /// 1 when the process that forks has more than one thread.
 static OTHER_THREADS: AtomicU32 = AtomicU32::new(0);
 
+/// Whether the calling thread is inside: a signal handler has interrupted us, or a fork.
+fn is_inside() -> bool {
+    let me = me();
+    HEAP.books.is_reentered_by(me)
+        || HEAP.depot.is_reentered_by(me)
+        || plain::is_reentered_by(me)
+        || HEAP.reporter.is_reentered_by(me)
+        || thread::is_busy()
+}
+
 unsafe extern "C" fn before() {
+    if inner_forks::begins(is_inside()) {
+        return;
+    }
     let count = thread_ids(&mut []);
     OTHER_THREADS.store(u32::from(count > 1), Ordering::Relaxed);
     // libc takes it after this, and who has it may be allocating.
@@ -28,20 +43,33 @@ unsafe extern "C" fn before() {
 }
 
 unsafe extern "C" fn after_in_parent() {
+    if inner_forks::ends() {
+        return;
+    }
+    // SAFETY: locked by `before`, in this thread.
+    unsafe { free_locks() };
+    StdioList::Unlock.apply();
+}
+
+/// # Safety
+/// - Locked by `before`, in this thread or the parent's.
+unsafe fn free_locks() {
     // SAFETY: locked by `before`, in this thread.
     unsafe { plain::after_fork() };
     // SAFETY: as above.
     unsafe { HEAP.depot.after_fork() };
     // SAFETY: as above.
     unsafe { HEAP.books.force_unlock() };
-    StdioList::Unlock.apply();
 }
 
 unsafe extern "C" fn after_in_child() {
+    if inner_forks::ends() {
+        return;
+    }
     // SAFETY: the child has this thread only, and it is in no capture.
     unsafe { heapwright_unwind::reset_after_fork() };
     // SAFETY: as in the parent.
-    unsafe { after_in_parent() };
+    unsafe { free_locks() };
     StdioList::Reset.apply();
     // SAFETY: as above, and in no report.
     unsafe { HEAP.reporter.after_fork() };

@@ -107,6 +107,11 @@ unsafe fn head_of(block: *mut u8) -> Head {
     unsafe { block.wrapping_sub(HEAD_BYTES).cast::<Head>().read() }
 }
 
+/// Whether the calling thread, `me`, is inside.
+pub(crate) fn is_reentered_by(me: usize) -> bool {
+    PLAIN.is_reentered_by(me)
+}
+
 /// Keeps the module as it is over a fork; undone by [`after_fork`].
 pub(crate) fn before_fork() {
     if let Ok(guard) = PLAIN.lock(me()) {

@@ -147,6 +147,11 @@ impl Reporter {
         (told, self.repeated_count.load(Ordering::Relaxed))
     }
 
+    /// Whether the calling thread, `me`, is in a report.
+    pub(crate) fn is_reentered_by(&self, me: usize) -> bool {
+        self.line.is_reentered_by(me)
+    }
+
     /// In a child after fork: its findings are its own.
     ///
     /// # Safety

@@ -141,6 +141,13 @@ pub(crate) fn own_memory() -> (usize, usize) {
     if start < POINTER_LEAST { (0, 0) } else { (start, start + mapped_bytes()) }
 }
 
+/// Whether the calling thread is taking its stack.
+pub(crate) fn is_busy() -> bool {
+    let pointer = tls::get();
+    // SAFETY: this thread's block.
+    pointer.addr() >= POINTER_LEAST && unsafe { &*pointer }.busy.load(Ordering::Relaxed) != 0
+}
+
 /// In a child after fork: the one thread has another id.
 pub(crate) fn after_fork() {
     let pointer = tls::get();

@@ -21,6 +21,8 @@ use crate::refill::bring_other_back;
 use crate::thread::caches;
 use crate::wait::{Lock, hold};
 
+heapwright_os::inner_forks!("heapwright_hardened_inner_forks_0_1");
+
 /// [`HOLDER`] when there is none.
 const NOBODY: usize = 0;
 /// [`HOLDER`] while somebody frees the locks.
@@ -45,6 +47,9 @@ static IS_SPOILT: AtomicU32 = AtomicU32::new(0);
 
 /// A lock, whatever it guards.
 trait AnyLock {
+    /// Whether the thread `own`, the calling one, has it or is about to, by itself or as
+    /// [`borrower`].
+    fn is_reentered_by(&self, own: usize) -> bool;
     /// Frees it if the thread `holder` holds it, one that forgot the guard.
     ///
     /// # Safety
@@ -58,6 +63,10 @@ trait AnyLock {
 }
 
 impl<T> AnyLock for Lock<T> {
+    fn is_reentered_by(&self, own: usize) -> bool {
+        [own, own + BORROWER].into_iter().any(|me| Lock::is_reentered_by(self, me))
+    }
+
     unsafe fn free_of(&self, holder: usize) {
         if self.is_held_by(holder) {
             // SAFETY: the caller's promise.
@@ -80,7 +89,18 @@ fn for_each_lock(mut each: impl FnMut(&dyn AnyLock)) {
     each(caches());
 }
 
+/// Whether the calling thread is inside: a signal handler has interrupted a slow path or a fork.
+fn is_inside() -> bool {
+    let own = thread_pointer();
+    let mut is_inside = false;
+    for_each_lock(|lock| is_inside |= lock.is_reentered_by(own));
+    is_inside
+}
+
 pub(crate) unsafe extern "C" fn before() {
+    if inner_forks::begins(is_inside()) {
+        return;
+    }
     // libc takes it after this, and who has it may be allocating.
     StdioList::Lock.apply();
     // Kept over the fork; freed after it, by the same thread, in both processes.
@@ -95,6 +115,9 @@ pub(crate) unsafe extern "C" fn before() {
 }
 
 pub(crate) unsafe extern "C" fn after_in_parent() {
+    if inner_forks::ends() {
+        return;
+    }
     if !free_locks_of(thread_pointer()) {
         // Acquire: pairs with the Release in `free_locks_of`.
         while HOLDER.load(Ordering::Acquire) == FREEING {
@@ -105,6 +128,9 @@ pub(crate) unsafe extern "C" fn after_in_parent() {
 }
 
 pub(crate) unsafe extern "C" fn after_in_child() {
+    if inner_forks::ends() {
+        return;
+    }
     StdioList::Reset.apply();
     HOLDER.store(NOBODY, Ordering::Relaxed);
     // SAFETY: this is the only thread; it holds them for the fork, or who took them from it is not

@@ -13,6 +13,7 @@
 //! and runs in our memory, beside our threads. A thread that has never allocated and forks unannounced
 //! while the very first allocation of another goes on is not helped.
 
+heapwright_os::inner_forks!("heapwright_malloc_inner_forks_0_1");
 mod holder;
 
 use heapwright_core::size_class::CLASS_COUNT;
@@ -162,6 +163,17 @@ fn lock_heaps_after(before: *mut Heap) -> *mut Heap {
 /// Held by who holds every lock or is about to. Two threads that take all heaps at once would take
 /// them in different orders when a heap is made meanwhile, and wait for each other for ever.
 static EVERYTHING: Lock<(), Futex> = Lock::new(());
+
+/// Whether the calling thread is inside: a signal handler has interrupted a slow path, a walk, or
+/// another fork.
+fn is_inside() -> bool {
+    let me = ThreadBlock::token();
+    EVERYTHING.is_reentered_by(me)
+        || pool_lock().is_reentered_by(me)
+        || (0..CLASS_COUNT).any(|class_index| class_lock(class_index).is_reentered_by(me))
+        || all_heaps().any(|heap| heap.inside.is_reentered_by(me))
+        || zone_place::all_places().any(|place| place.inside_lock().is_reentered_by(me))
+}
 
 /// Takes every lock, for a fork or a walk.
 ///

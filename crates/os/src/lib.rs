@@ -31,6 +31,7 @@ mod guard_marker;
 mod helper_thread;
 mod huge;
 mod huge_pages;
+mod inner_forks;
 mod jump_after;
 mod libc_hooks;
 mod loader;

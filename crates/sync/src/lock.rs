@@ -126,6 +126,12 @@ impl<T, W: Wait> Lock<T, W> {
         self.is_held() && self.holder.load(Ordering::Relaxed) == holder
     }
 
+    /// Whether [`Lock::lock`] would say [`Reentered`] to the calling thread, `me`: what a signal
+    /// handler asks about the code that it interrupted.
+    pub fn is_reentered_by(&self, me: usize) -> bool {
+        is_inside(&self.word, &self.holder, me)
+    }
+
     fn unlock(&self) {
         self.holder.store(0, Ordering::Relaxed);
         if W::IS_WAKE_LOSABLE && self.word.load(Ordering::Relaxed) & CONTENDED == 0 {
@@ -170,14 +176,19 @@ impl<T, W: Wait> Lock<T, W> {
     }
 }
 
+/// Whether the thread `me` has the lock, or is about to have it or to leave it.
+fn is_inside(word: &AtomicU32, holder: &AtomicUsize, me: usize) -> bool {
+    let inside = holder.load(Ordering::Relaxed);
+    // 0 while the thread inside is about to say who it is, or to leave.
+    inside == me || (inside == 0 && word.load(Ordering::Relaxed) & !CONTENDED == token_of(me))
+}
+
 /// [`Lock::lock`] of a lock that is not free: one function for locks around values of all types.
 #[cold]
 #[inline(never)]
 fn lock_slow<W: Wait>(word: &AtomicU32, holder: &AtomicUsize, me: usize) -> Result<(), Reentered> {
     let token = token_of(me);
-    let inside = holder.load(Ordering::Relaxed);
-    // 0 while the thread inside is about to say who it is, or to leave.
-    if inside == me || (inside == 0 && word.load(Ordering::Relaxed) & !CONTENDED == token) {
+    if is_inside(word, holder, me) {
         return Err(Reentered);
     }
     for _ in 0..SPIN_COUNT {

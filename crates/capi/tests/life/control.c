@@ -56,7 +56,9 @@ int main(void) {
     CHECK(heapwright_walk(NULL, NULL) == EINVAL);
 
     CHECK(mallopt(-101 /* bionic's M_PURGE */, 0) == 1);
-    CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 0);
+    CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1 && mallopt(M_ARENA_MAX, 1) == 1);
+    CHECK(mallopt(M_TRIM_THRESHOLD, -1) == 1 && mallopt(M_TOP_PAD, 1 << 20) == 1);
+    CHECK(mallopt(M_PERTURB, 0xa5) == 0 && mallopt(12345, 1) == 0);
     puts("conforms");
     return 0;
 }

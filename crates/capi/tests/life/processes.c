@@ -1,6 +1,7 @@
 // Forks, threads, programs started: at any moment, from any thread.
 #include "check.h"
 #include <spawn.h>
+#include <sys/time.h>
 
 extern char **environ;
 
@@ -390,6 +391,52 @@ static void fork_while_files_are_flushed(void) {
     for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
 }
 
+// A timer's handler forks, wherever it finds the only thread: in malloc, in free, in a fork. Every
+// other child goes on with what the handler interrupted.
+static volatile sig_atomic_t handler_forks, is_child_of_handler;
+static void set_timer(void) {
+    struct itimerval after = {.it_value.tv_usec = 20 + handler_forks * 7919 % 200};
+    CHECK(setitimer(ITIMER_REAL, &after, NULL) == 0);
+}
+static void forks_in_a_handler(int unused) {
+    (void)unused;
+    int goes_on = ++handler_forks % 2;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (!goes_on) _exit(7);
+        is_child_of_handler = 1;
+        signal(SIGALRM, SIG_DFL);
+        alarm(CHILD_S);
+        return;
+    }
+    expect_seven(child);
+    set_timer();
+}
+static void handlers_of_signals_that_fork(void) {
+    struct sigaction action = {.sa_handler = forks_in_a_handler, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    set_timer();
+    for (uint64_t seed = 0; handler_forks < case_argument; seed++) {
+        churn_some(seed, 100);
+        if (is_child_of_handler) child_allocates(0);
+        if (seed % 8 != 0) continue;
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            signal(SIGALRM, SIG_DFL);
+            child_allocates(0);
+        }
+        int status = 0;
+        pid_t ended = waitpid(child, &status, 0);
+        // The handler forked meanwhile: the child is its parent's.
+        if (is_child_of_handler) child_allocates(0);
+        CHECK(ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    }
+    struct itimerval never = {0};
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+}
+
 int main(int argc, char **argv) {
     static const case_t cases[] = {
         {"fork_under_load", fork_under_load},
@@ -405,6 +452,7 @@ int main(int argc, char **argv) {
         {"fork_handlers_that_allocate", fork_handlers_that_allocate},
         {"fork_handlers_that_wait_for_who_allocates", fork_handlers_that_wait_for_who_allocates},
         {"fork_while_files_are_flushed", fork_while_files_are_flushed},
+        {"handlers_of_signals_that_fork", handlers_of_signals_that_fork},
         {NULL, NULL}};
     return run_case(cases, argc, argv);
 }

@@ -18,8 +18,8 @@ use heapwright_os::{StdioList, cycle_counter, mincore, page_bytes, process_id, y
 use heapwright_sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{
-    break_locks, lock_everything, look_for_raw_fork, note_process, orphan_others,
-    unlock_everything_of, witness,
+    break_locks, inner_forks, is_inside, lock_everything, look_for_raw_fork, note_process,
+    orphan_others, unlock_everything_of, witness,
 };
 use crate::merge;
 use crate::purger;
@@ -40,6 +40,9 @@ static SINCE_CYCLES: AtomicU64 = AtomicU64::new(0);
 
 /// Before a fork: takes every lock.
 pub(crate) unsafe extern "C" fn before_fork() {
+    if inner_forks::begins(is_inside()) {
+        return;
+    }
     StdioList::Lock.apply();
     // SAFETY: libc calls this outside of our functions, and one of those below after the fork.
     unsafe { lock_everything() };
@@ -51,6 +54,9 @@ pub(crate) unsafe extern "C" fn before_fork() {
 
 /// After a fork, in the parent: frees them, or sees to it that whoever does so is through.
 pub(crate) unsafe extern "C" fn after_fork_in_parent() {
+    if inner_forks::ends() {
+        return;
+    }
     free_own_locks();
     ThreadBlock::current().forking_process.set(0);
     StdioList::Unlock.apply();
@@ -58,6 +64,10 @@ pub(crate) unsafe extern "C" fn after_fork_in_parent() {
 
 /// After a fork, in the child.
 pub(crate) unsafe extern "C" fn after_fork_in_child() {
+    // A child with other threads' locks finds out as after an unannounced fork.
+    if inner_forks::ends() {
+        return;
+    }
     StdioList::Reset.apply();
     begin_child();
 }
