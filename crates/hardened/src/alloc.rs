@@ -3,6 +3,7 @@
 use core::ptr::null_mut;
 
 use heapwright_core::family::Family;
+use heapwright_sync::atomic::AtomicU16;
 
 use crate::class::{class, class_of, load, store};
 use crate::fill::{is_zero, is_zero_long};
@@ -23,17 +24,18 @@ pub fn alloc(bytes: usize, family: Family) -> *mut u8 {
 }
 
 /// A block of `bytes` if a slot for it is at hand, else null, and [`alloc`] is to be asked: the
-/// part that is worth inlining. Calls nothing on its way to a block.
+/// part that is worth inlining. Calls nothing: where anything is not as it mostly is, nothing has
+/// changed yet, and `alloc` meets it again.
 #[inline(always)]
 pub fn alloc_at_once(bytes: usize, family: Family) -> *mut u8 {
     let Some(key) = class_for_tiny(bytes) else { return NO_BLOCK };
     let Some(cache) = tls::cache() else { return NO_BLOCK };
-    let Some(slot) = cache.pop(key) else { return NO_BLOCK };
-    match arm(key, slot, bytes, family, 0) {
-        Armed::Block(_) => slot,
-        Armed::Rejected => NO_BLOCK,
-        Armed::Long => arm_long(key, slot, bytes, family, 0),
-    }
+    let Some(top) = cache.top(key) else { return NO_BLOCK };
+    let word = class_of(key).word_at(top.slot);
+    let Seen::Ready(_) = look(key, top.slot, word) else { return NO_BLOCK };
+    let slot = cache.take(key, top);
+    make_live(key, slot, word, bytes, family, 0);
+    slot
 }
 
 /// A block of `bytes` that are all 0; else as [`alloc`].
@@ -70,7 +72,7 @@ fn alloc_small(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wo
     let key = Key::of(class_index);
     if let Some(cache) = tls::cache()
         && let Some(slot) = cache.pop(key)
-        && let Some(was) = arm_at_length(key, slot, bytes, family, class_of(key).bytes_min())
+        && let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min())
     {
         return (slot, was);
     }
@@ -92,7 +94,7 @@ fn alloc_slow(class_index: usize, bytes: usize, family: Family) -> (*mut u8, Wor
             return (large::alloc(bytes, align_bytes, family, Pages::Later), Word::FRESH);
         }
         let key = Key::of(class_index);
-        if let Some(was) = arm_at_length(key, slot, bytes, family, class_of(key).bytes_min()) {
+        if let Some(was) = arm(key, slot, bytes, family, class_of(key).bytes_min()) {
             return (slot, was);
         }
     }
@@ -103,61 +105,58 @@ fn class_align_log2(class_index: usize) -> u32 {
     class(class_index).slot_bytes().max(16).trailing_zeros()
 }
 
-/// Makes a slot, taken from a stack or a span, a live block of a class whose blocks have at least
-/// `bytes_min`; what its word said before. None when something is wrong with it: that is told,
-/// and the slot is out of use.
+/// What a slot that is about to be handed out shows.
+enum Seen {
+    /// It may be; its word said so much.
+    Ready(Word),
+    /// Something is wrong with it.
+    Wrong,
+    /// More of it is to be looked at, by [`arm_long`].
+    Long,
+}
+
+/// Looks at a slot off a stack or a span, and at its `word`.
 #[inline(always)]
-fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> Armed {
-    let class = class_of(key);
-    let word = class.word_at(slot);
+fn look(key: Key, slot: *mut u8, word: &AtomicU16) -> Seen {
     let was = load(word);
     let looks = cfg!(not(heapwright_hardened_without = "reuse"))
         && cfg!(not(heapwright_hardened_without = "zero"));
     if was == Word::FREED {
         if looks {
             // SAFETY: a freed slot off a stack: it is this thread's alone.
-            match unsafe { is_zero(slot, class.zeroed_bytes()) } {
+            match unsafe { is_zero(slot, class_of(key).zeroed_bytes()) } {
                 Some(true) => {}
-                Some(false) => return rejected(key, slot),
-                None => return Armed::Long,
+                Some(false) => return Seen::Wrong,
+                None => return Seen::Long,
             }
         }
-    } else if was != Word::FRESH {
-        return rejected(key, slot);
+    } else if !is_fresh(was) {
+        return Seen::Wrong;
     }
-    make_live(key, slot, bytes, family, bytes_min);
-    Armed::Block(was)
+    Seen::Ready(was)
 }
 
-/// What became of a slot.
-enum Armed {
-    /// It is a block; its word said so much before.
-    Block(Word),
-    /// It is out of use.
-    Rejected,
-    /// More of it is to be looked at, by [`arm_long`].
-    Long,
-}
-
+/// Whether a slot whose word says `was` was never handed out. Cold, so that what is asked for more
+/// often, whether it is free, is asked for first.
+#[cold]
 #[inline(always)]
-fn rejected(key: Key, slot: *mut u8) -> Armed {
-    reject(key.index(), slot);
-    Armed::Rejected
+fn is_fresh(was: Word) -> bool {
+    was == Word::FRESH
 }
 
-/// [`arm`] for callers that can wait.
+/// Makes a slot, taken from a stack or a span, a live block of a class whose blocks have at least
+/// `bytes_min`; what its word said before. None when something is wrong with it: that is told,
+/// and the slot is out of use.
 #[inline(always)]
-fn arm_at_length(
-    key: Key,
-    slot: *mut u8,
-    bytes: usize,
-    family: Family,
-    bytes_min: usize,
-) -> Option<Word> {
-    match arm(key, slot, bytes, family, bytes_min) {
-        Armed::Block(was) => Some(was),
-        Armed::Rejected => None,
-        Armed::Long => {
+fn arm(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> Option<Word> {
+    let word = class_of(key).word_at(slot);
+    match look(key, slot, word) {
+        Seen::Ready(was) => {
+            make_live(key, slot, word, bytes, family, bytes_min);
+            Some(was)
+        }
+        Seen::Wrong => reject(key.index(), slot),
+        Seen::Long => {
             let block = arm_long(key, slot, bytes, family, bytes_min);
             (!block.is_null()).then_some(Word::FREED)
         }
@@ -168,24 +167,30 @@ fn arm_at_length(
 #[cold]
 #[inline(never)]
 fn arm_long(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) -> *mut u8 {
-    // SAFETY: as in `arm`.
+    // SAFETY: as in `look`.
     if !unsafe { is_zero_long(slot, class_of(key).zeroed_bytes()) } {
         reject(key.index(), slot);
         return NO_BLOCK;
     }
-    make_live(key, slot, bytes, family, bytes_min);
+    make_live(key, slot, class_of(key).word_at(slot), bytes, family, bytes_min);
     slot
 }
 
 /// Writes the word and the canary of a slot that becomes a block.
 #[inline(always)]
-fn make_live(key: Key, slot: *mut u8, bytes: usize, family: Family, bytes_min: usize) {
-    let class = class_of(key);
-    store(class.word_at(slot), Word::live(family, bytes - bytes_min));
+fn make_live(
+    key: Key,
+    slot: *mut u8,
+    word: &AtomicU16,
+    bytes: usize,
+    family: Family,
+    bytes_min: usize,
+) {
+    store(word, Word::live(family, bytes - bytes_min));
     if cfg!(not(heapwright_hardened_without = "canary")) {
         let end = slot.wrapping_add(bytes);
         // SAFETY: the class has room for a canary behind `bytes` (`geometry`).
-        unsafe { end.cast::<u64>().write_unaligned(class.canary(end)) };
+        unsafe { end.cast::<u64>().write_unaligned(class_of(key).canary(end)) };
     }
 }
 

@@ -61,6 +61,14 @@ struct Head {
 
 const _: () = assert!(size_of::<Head>() == KEY_STEP_BYTES);
 
+/// What lies on top of a stack.
+#[derive(Clone, Copy)]
+pub(crate) struct Top {
+    place: *const Place,
+    /// The slot, which is not null.
+    pub(crate) slot: *mut u8,
+}
+
 /// So many allocations before a slot is handed out its first bytes are fetched.
 const AHEAD: usize = 3;
 /// A turn's distance from the next one; odd, so that all of them differ.
@@ -147,23 +155,33 @@ impl Cache {
         self.head(Key::of(class_index)).top.set(top);
     }
 
-    /// The slot on top of the stack.
+    /// The slot on top of the stack, which stays there until [`take`](Self::take).
     #[inline(always)]
-    pub(crate) fn pop(&self, key: Key) -> Option<*mut u8> {
-        let head = self.head(key);
-        let top = head.top.get();
+    pub(crate) fn top(&self, key: Key) -> Option<Top> {
+        let place = self.head(key).top.get();
         // SAFETY: `top` itself (C2).
-        let slot = unsafe { beside(top, 0) }.get();
-        if slot.is_null() {
-            // The floor.
-            return None;
-        }
-        head.top.set(top.wrapping_sub(1));
+        let slot = unsafe { beside(place, 0) }.get();
+        // Null is the floor.
+        (!slot.is_null()).then_some(Top { place, slot })
+    }
+
+    /// Takes the slot that [`top`](Self::top) told of just now off the stack.
+    #[inline(always)]
+    pub(crate) fn take(&self, key: Key, top: Top) -> *mut u8 {
+        let head = self.head(key);
+        debug_assert_eq!(top.place, head.top.get());
+        head.top.set(top.place.wrapping_sub(1));
         // The slot that is handed out a few allocations from now is looked at then, and the
         // program writes to it, and both would wait.
-        // SAFETY: `top` is above a floor, and the first one has as many places below it.
-        prefetch_read(unsafe { beside(top, -(AHEAD as isize)) }.get());
-        Some(slot)
+        // SAFETY: it is above a floor, and the first one has as many places below it.
+        prefetch_read(unsafe { beside(top.place, -(AHEAD as isize)) }.get());
+        top.slot
+    }
+
+    /// Takes the slot on top of the stack off it.
+    #[inline(always)]
+    pub(crate) fn pop(&self, key: Key) -> Option<*mut u8> {
+        self.top(key).map(|top| self.take(key, top))
     }
 
     /// Puts a slot into the quarantine, and the slot that was there onto the stack. False when the

@@ -14,8 +14,8 @@ use heapwright_os::{Protection, page_bytes, protect};
 use heapwright_sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 use crate::geometry::{
-    CLASS_COUNT, CLASS_PLACES, CUTS, Cut, HEAD_BYTES, KEY_STEP_BYTES, Key, SPAN_BYTES, SPAN_LOG2,
-    slot_at, unit_at,
+    CLASS_COUNT, CLASS_LOG2_MAX, CLASS_PLACES, CUTS, Cut, HEAD_BYTES, KEY_STEP_BYTES, Key,
+    NARROW_COUNT, SPAN_BYTES, SPAN_LOG2, slot_at, unit_at,
 };
 use crate::options::zeroes_all;
 use crate::random::Seed;
@@ -27,7 +27,7 @@ use crate::word::Word;
 pub(crate) struct Class {
     /// Of its units.
     reciprocal: u64,
-    /// The word of the region's first unit, if that were one of this class.
+    /// The word of the unit at address 0, if that were one of this class.
     words: *mut u8,
     /// What its canaries are mixed from: see [`Class::canary`].
     secret: u64,
@@ -79,6 +79,9 @@ struct Table {
     lays: UnsafeCell<[Lay; CLASS_PLACES]>,
     /// What is added to an address to have its offset; at first such that none is in the region.
     origin: AtomicUsize,
+    /// The same where classes are as large as they get, so that [`find_narrow`] need not ask how
+    /// large they are; elsewhere such that it finds nothing.
+    origin_of_largest: AtomicUsize,
     /// How far an offset is shifted to be a key: see [`Key::at`].
     key_shift: AtomicU32,
     /// Spans that a class has addresses for.
@@ -93,10 +96,14 @@ const _: () = assert!(size_of::<Table>() == TABLE_BYTES);
 // of the region, without which nobody asks for a class; the other fields are atomics.
 unsafe impl Sync for Table {}
 
+/// An origin for which no address is in the region.
+const NO_ORIGIN: usize = 1 << (usize::BITS - 1);
+
 static TABLE: Table = Table {
     classes: UnsafeCell::new([const { Class::EMPTY }; CLASS_PLACES]),
     lays: UnsafeCell::new([const { Lay::EMPTY }; CLASS_PLACES]),
-    origin: AtomicUsize::new(1 << (usize::BITS - 1)),
+    origin: AtomicUsize::new(NO_ORIGIN),
+    origin_of_largest: AtomicUsize::new(NO_ORIGIN),
     key_shift: AtomicU32::new(0),
     span_count: AtomicU32::new(0),
     heads: AtomicPtr::new(null_mut()),
@@ -129,11 +136,12 @@ impl Layout {
         (1usize << (class_log2 - SPAN_LOG2 + cut.bits_log2)).next_multiple_of(KEY_STEP_BYTES)
     }
 
-    /// Bytes of the metadata of all classes of `1 << class_log2` bytes: heads, and for each class
-    /// its words and its spans' bits.
-    pub(crate) fn meta_bytes(class_log2: u32) -> usize {
+    /// Bytes of the metadata of all classes of `1 << class_log2` bytes from address `base` on:
+    /// heads, and for each class its words and its spans' bits.
+    pub(crate) fn meta_bytes(base: usize, class_log2: u32) -> usize {
         let parts = CUTS.iter().enumerate().map(|(class_index, cut)| {
-            let (_, words_bytes) = cut.words_of(class_index << class_log2, 1 << class_log2);
+            let start = base + (class_index << class_log2);
+            let (_, words_bytes) = cut.words_of(start, 1 << class_log2);
             words_bytes + Self::bits_bytes(cut, class_log2)
         });
         Self::heads_bytes(class_log2) + parts.sum::<usize>()
@@ -168,8 +176,8 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     // SAFETY: as above.
     let lays = unsafe { &mut *TABLE.lays.get() };
     for (class_index, cut) in CUTS.iter().enumerate() {
-        let offset = class_index << class_log2;
-        let (first_word, words_bytes) = cut.words_of(offset, 1 << class_log2);
+        let data = layout.base.as_ptr().wrapping_add(class_index << class_log2);
+        let (first_word, words_bytes) = cut.words_of(data.addr(), 1 << class_log2);
         classes[class_index] = Class {
             reciprocal: cut.reciprocal,
             words: meta.wrapping_sub(first_word),
@@ -180,7 +188,7 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
             zeroed_bytes: if zeroes_all { cut.slot_bytes } else { cut.zeroed_bytes },
         };
         lays[class_index] = Lay {
-            data: layout.base.as_ptr().wrapping_add(offset),
+            data,
             bits: meta.wrapping_add(words_bytes),
             // Anywhere in the first half of the class.
             first_span: (seed.next() % u64::from(span_count / 2)) as u32,
@@ -190,8 +198,12 @@ pub(crate) fn set(layout: Layout, seed: &mut Seed) {
     TABLE.key_shift.store(Key::shift(class_log2), Ordering::Relaxed);
     TABLE.span_count.store(span_count, Ordering::Relaxed);
     TABLE.heads.store(layout.meta.as_ptr(), Ordering::Relaxed);
+    let origin = layout.base.addr().get().wrapping_neg();
     // Release: whoever has a block of ours was handed it after this.
-    TABLE.origin.store(layout.base.addr().get().wrapping_neg(), Ordering::Release);
+    TABLE.origin.store(origin, Ordering::Release);
+    if class_log2 == CLASS_LOG2_MAX {
+        TABLE.origin_of_largest.store(origin, Ordering::Release);
+    }
     if page_bytes() <= TABLE_PAGE_BYTES {
         let place = NonNull::from(&TABLE).cast::<u8>();
         // SAFETY: the table fills these pages and is not written again. A refusal costs the
@@ -225,10 +237,10 @@ fn offset_of(address: *mut u8) -> usize {
     address.addr().wrapping_add(TABLE.origin.load(Ordering::Relaxed))
 }
 
-/// The class that the byte at `offset` lies in; none outside the region.
+/// The class that the byte at `address` lies in; none outside the region.
 #[inline(always)]
-fn key_at(offset: usize) -> Option<Key> {
-    Key::at(offset, TABLE.key_shift.load(Ordering::Relaxed))
+fn key_at(address: *mut u8) -> Option<Key> {
+    Key::at::<CLASS_COUNT>(offset_of(address), TABLE.key_shift.load(Ordering::Relaxed))
 }
 
 /// Heads of the spans with that `number`, counted from the first one used, of all classes.
@@ -251,21 +263,34 @@ pub(crate) struct Found {
 /// The slot that starts at `address`, if one does; none outside the region.
 #[inline(always)]
 pub(crate) fn find(address: *mut u8) -> Option<Found> {
-    let offset = offset_of(address);
-    let key = key_at(offset)?;
+    key_at(address).map(|key| found(key, address))
+}
+
+/// [`find`] in the classes whose words tell all of a block's bytes; none in others, nor where an
+/// address limit has made classes smaller.
+#[inline(always)]
+pub(crate) fn find_narrow(address: *mut u8) -> Option<Found> {
+    let origin = TABLE.origin_of_largest.load(Ordering::Relaxed);
+    let offset = address.addr().wrapping_add(origin);
+    let key = Key::at::<NARROW_COUNT>(offset, const { Key::shift(CLASS_LOG2_MAX) })?;
+    Some(found(key, address))
+}
+
+/// The slot of the class of `key` that starts at `address`, which is one of the class's.
+#[inline(always)]
+fn found(key: Key, address: *mut u8) -> Found {
     let class = class_of(key);
-    let (unit, is_start) = unit_at(offset, class.reciprocal);
-    Some(Found { key, is_start, word: class.word_of_unit(unit) })
+    let (unit, is_start) = unit_at(address.addr(), class.reciprocal);
+    Found { key, is_start, word: class.word_of_unit(unit) }
 }
 
 /// All about the slot that `address` lies in; none outside the region.
 #[cold]
 pub(crate) fn place_of(address: *mut u8) -> Option<Place> {
-    let offset = offset_of(address);
-    let class_index = key_at(offset)?.index();
+    let class_index = key_at(address)?.index();
     let (class, cut) = (class(class_index), &CUTS[class_index]);
-    let (slot, _) = slot_at(offset, cut);
-    let distance = offset - slot * cut.slot_bytes as usize;
+    let (slot, _) = slot_at(address.addr(), cut);
+    let distance = address.addr() - slot * cut.slot_bytes as usize;
     let word = class.word_of_unit(slot << cut.units_log2);
     Some(Place { class_index, distance, word })
 }
@@ -341,15 +366,14 @@ impl Class {
     /// The first slot of its `span`, and how many the span has.
     pub(crate) fn span_slots(&self, span: usize) -> (*mut u8, usize) {
         let start = self.span_start(span);
-        let offset = offset_of(start);
-        let (first, count) = CUTS[self.index()].slots_of(offset);
-        (start.wrapping_add(first - offset), count)
+        let (first, count) = CUTS[self.index()].slots_of(start.addr());
+        (start.with_addr(first), count)
     }
 
     /// The words of all slots that have a byte in its `span`: start, and length in bytes.
     pub(crate) fn span_words(&self, span: usize) -> (*mut u8, usize) {
-        let offset = offset_of(self.span_start(span));
-        let (first, bytes) = CUTS[self.index()].words_of(offset, SPAN_BYTES);
+        let start = self.span_start(span).addr();
+        let (first, bytes) = CUTS[self.index()].words_of(start, SPAN_BYTES);
         (self.words.wrapping_add(first), bytes)
     }
 
@@ -365,7 +389,7 @@ impl Class {
     /// The word of the slot that starts at `start`, which is one of this class.
     #[inline(always)]
     pub(crate) fn word_at(&self, start: *mut u8) -> &'static AtomicU16 {
-        self.word_of_unit(unit_at(offset_of(start), self.reciprocal).0)
+        self.word_of_unit(unit_at(start.addr(), self.reciprocal).0)
     }
 
     /// What stands behind a block whose end is `end`. No byte of it is 0, so that a string's end

@@ -2,7 +2,7 @@
 
 use heapwright_core::family::Family;
 
-use crate::class::{Found, Place, class, class_of, find, load, place_of, store};
+use crate::class::{Found, Place, class, class_of, find, find_narrow, load, place_of, store};
 use crate::fill::{zero, zero_long};
 use crate::large;
 use crate::refill::push_slow;
@@ -26,22 +26,46 @@ pub struct Return {
 /// - Nobody uses the block after the call; `ptr` itself is any address.
 #[inline(always)]
 pub unsafe fn free(ptr: *mut u8, how: Return) {
-    let Some(found) = find(ptr) else {
-        large::free(ptr, how.family, how.bytes);
+    let Some(found) = find_narrow(ptr) else {
+        free_wide(ptr, how.family, how.bytes);
         return;
     };
-    if let Some(bytes_told) = load(found.word).told_if_live_of(how.family)
+    if let Some(bytes) = load(found.word).told_if_live_of(how.family)
         && found.is_start
     {
-        let bytes = class_of(found.key).bytes_min() + bytes_told;
-        if let Some(told) = how.bytes
-            && told != bytes
-        {
-            tell_wrong_size(ptr, how.family, told);
-        }
+        check_told(ptr, how, bytes);
         take_back(ptr, found, bytes);
     } else {
         refuse(ptr, how.family);
+    }
+}
+
+/// [`free`] of what is not in a slot whose word tells all of a block's bytes.
+#[cold]
+#[inline(never)]
+fn free_wide(ptr: *mut u8, family: Family, bytes: Option<usize>) {
+    let Some(found) = find(ptr) else {
+        large::free(ptr, family, bytes);
+        return;
+    };
+    if let Some(bytes_told) = load(found.word).told_if_live_of(family)
+        && found.is_start
+    {
+        let own_bytes = class_of(found.key).bytes_min() + bytes_told;
+        check_told(ptr, Return { family, bytes }, own_bytes);
+        take_back(ptr, found, own_bytes);
+    } else {
+        refuse(ptr, family);
+    }
+}
+
+/// Tells when a size was told that is not the block's.
+#[inline(always)]
+fn check_told(ptr: *mut u8, how: Return, bytes: usize) {
+    if let Some(told) = how.bytes
+        && told != bytes
+    {
+        tell_wrong_size(ptr, how.family, told);
     }
 }
 
@@ -49,12 +73,11 @@ pub unsafe fn free(ptr: *mut u8, how: Return) {
 #[inline(always)]
 fn take_back(ptr: *mut u8, found: Found, bytes: usize) {
     let class = class_of(found.key);
-    let end = ptr.wrapping_add(bytes);
-    let canary = class.canary(end);
     if cfg!(not(heapwright_hardened_without = "canary")) {
+        let end = ptr.wrapping_add(bytes);
         // SAFETY: a live block's canary lies behind it, in its slot.
         let there = unsafe { end.cast::<u64>().read_unaligned() };
-        if there != canary {
+        if there != class.canary(end) {
             overwritten(ptr, Noticed::Free);
             return;
         }
@@ -62,7 +85,7 @@ fn take_back(ptr: *mut u8, found: Found, bytes: usize) {
     if cfg!(not(heapwright_hardened_without = "zero")) {
         // SAFETY: the slot was given up, and is as long.
         if !unsafe { zero(ptr, class.zeroed_bytes()) } {
-            return take_back_long(ptr, found);
+            return take_back_long(ptr);
         }
     }
     let_wait(ptr, found);
@@ -71,7 +94,9 @@ fn take_back(ptr: *mut u8, found: Found, bytes: usize) {
 /// The rest of [`take_back`] for a slot of which more is to be zeroed.
 #[cold]
 #[inline(never)]
-fn take_back_long(ptr: *mut u8, found: Found) {
+fn take_back_long(ptr: *mut u8) {
+    // Found once more: what was found before would have to be kept in memory for each block.
+    let Some(found) = find(ptr) else { return };
     // SAFETY: as there.
     unsafe { zero_long(ptr, class_of(found.key).zeroed_bytes()) };
     let_wait(ptr, found);

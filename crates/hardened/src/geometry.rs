@@ -1,10 +1,11 @@
 //! How classes and spans are cut, as arithmetic.
 //!
-//! A class is cut into slots that lie at multiples of their size from the *region's* start, as if
-//! nothing lay between: so one multiplication leads from an address to its slot. A span is 256 KiB
+//! A class is cut into slots that lie at multiples of their size from address *0*, as if nothing lay
+//! between: so one multiplication leads from an address to its slot. A span is 256 KiB
 //! of a class's addresses, the last of them a guard; the slots that lie wholly in it before its
 //! guard are the span's. Words lie in the order of slots, one row a class; a head and a bit for
-//! each slot are kept for each span. An **offset** is an address's distance from the region's start.
+//! each slot are kept for each span. An **offset** is an address's
+//! distance from the region's start.
 #![forbid(unsafe_code)]
 
 use heapwright_core::size_class::{self, QUANTUM_BYTES, class_of_aligned};
@@ -39,9 +40,13 @@ const SLOT_BYTES_MIN: usize = FILL_BYTES_MIN;
 /// Largest slot. A mapping for each block would cost a fault for each of its pages, twenty and
 /// more, whenever one is made.
 const SLOT_BYTES_MAX: usize = 128 * 1024;
+/// log2 of the addresses of a class, at most: where no limit makes them fewer.
+pub(crate) const CLASS_LOG2_MAX: u32 = 34;
 /// Number of classes.
 pub(crate) const CLASS_COUNT: usize =
     COMMON_COUNT + (SLOT_BYTES_MAX - size_class::SMALL_BYTES_MAX) / WIDE_STEP_BYTES;
+/// Classes whose words tell all of a block's bytes; they come first.
+pub(crate) const NARROW_COUNT: usize = class_of(BYTES_TOLD_MAX + 1);
 /// Places of tables by class: a power of two, so that a mask takes the place of a check.
 pub(crate) const CLASS_PLACES: usize = 128;
 /// Largest request that lies in a slot.
@@ -78,11 +83,14 @@ const BATCH_MIN: usize = 4;
 /// Bytes of slots that a class's depot may hold in any case, about, and at most.
 const DEPOT_SHARE_BYTES: usize = 128 * 1024;
 const DEPOT_BYTES: usize = 4 << 20;
+/// Addresses that a program may have, without asking for more, have so many bits at most.
+const ADDRESS_LOG2: u32 = 48;
 /// Alignments above this are for large blocks.
 const ALIGN_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(SLOT_BYTES_MAX < SPAN_SLOTS_BYTES);
 const _: () = assert!(CLASS_COUNT <= CLASS_PLACES);
+const _: () = assert!(class_bytes(NARROW_COUNT - 1) <= BYTES_TOLD_MAX);
 const _: () = assert!(ZEROED_BYTES_MIN <= FILL_BYTES_MAX && FILL_BYTES_MIN <= ZEROED_BYTES_MIN);
 // The most that a slot exceeds its request by: one just above a multiple of its alignment.
 const _: () =
@@ -122,13 +130,14 @@ impl Key {
         Self(((class_index % CLASS_PLACES) * KEY_STEP_BYTES) as u16)
     }
 
-    /// Of the class that the byte at `offset` lies in, none behind the last class; `shift` is
-    /// [`shift`](Self::shift)'s.
+    /// Of the class that the byte at `offset` lies in, if it is one of the first `COUNT`; `shift`
+    /// is [`shift`](Self::shift)'s.
     #[inline(always)]
-    pub(crate) fn at(offset: usize, shift: u32) -> Option<Self> {
+    pub(crate) fn at<const COUNT: usize>(offset: usize, shift: u32) -> Option<Self> {
         const MASK: usize = (CLASS_PLACES - 1) * KEY_STEP_BYTES;
+        const { assert!(COUNT <= CLASS_COUNT) };
         let key = offset >> (shift % usize::BITS);
-        (key < CLASS_COUNT * KEY_STEP_BYTES).then_some(Self((key & MASK) as u16))
+        (key < COUNT * KEY_STEP_BYTES).then_some(Self((key & MASK) as u16))
     }
 
     /// How far an offset is shifted where classes have `1 << class_log2` bytes.
@@ -239,17 +248,17 @@ impl Cut {
         }
     }
 
-    /// Bytes of the words of the units that have a byte in a class of `bytes` from `offset` on, and
-    /// the first of these words' distance from that of the region's first unit; both whole cache
+    /// Bytes of the words of the units that have a byte in the `bytes` from address `start` on, and
+    /// the first of these words' distance from that of the unit at address 0; both whole cache
     /// lines.
-    pub(crate) fn words_of(&self, offset: usize, bytes: usize) -> (usize, usize) {
-        let place = |offset: usize| unit_at(offset, self.reciprocal).0 * size_of::<u16>();
-        let first = place(offset) / BATCH_WORDS_BYTES * BATCH_WORDS_BYTES;
-        let end = (place(offset + bytes - 1) + 1).next_multiple_of(BATCH_WORDS_BYTES);
+    pub(crate) fn words_of(&self, start: usize, bytes: usize) -> (usize, usize) {
+        let place = |address: usize| unit_at(address, self.reciprocal).0 * size_of::<u16>();
+        let first = place(start) / BATCH_WORDS_BYTES * BATCH_WORDS_BYTES;
+        let end = (place(start + bytes - 1) + 1).next_multiple_of(BATCH_WORDS_BYTES);
         (first, end - first)
     }
 
-    /// The slots of the span at offset `start`: the first one's offset, and how many there are.
+    /// The slots of the span at address `start`: the first one's, and how many there are.
     /// They lie wholly before the span's guard; the first one's word begins a cache line, so that
     /// the batches that follow each other have lines of their own.
     pub(crate) fn slots_of(&self, start: usize) -> (usize, usize) {
@@ -272,6 +281,10 @@ const fn units_log2(bytes: usize, batch: usize) -> u32 {
     let step = BATCH_WORDS_BYTES.div_ceil(batch).next_power_of_two();
     let units = if step < size_of::<u16>() { 1 } else { step / size_of::<u16>() };
     assert!(bytes.is_multiple_of(units * QUANTUM_BYTES) || units == 1);
+    // What a reciprocal is rounded up by is less than the unit's bytes, of a fraction for each of
+    // the units below an address: so their sum is less than the address and a unit, and has to be
+    // below the reciprocal, a unit's part of all 64 bits.
+    assert!(((1 << ADDRESS_LOG2) + bytes / units) < usize::MAX / (bytes / units));
     units.ilog2()
 }
 
@@ -279,20 +292,20 @@ const fn bits_bytes(slot_count: usize) -> usize {
     slot_count.div_ceil(64) * 8
 }
 
-/// The slot of a class cut so that the byte at `offset` lies in, and whether it is the slot's
+/// The slot of a class cut so that the byte at `address` lies in, and whether it is the slot's
 /// first.
-pub(crate) fn slot_at(offset: usize, cut: &Cut) -> (usize, bool) {
-    let (unit, is_start) = unit_at(offset, cut.reciprocal);
+pub(crate) fn slot_at(address: usize, cut: &Cut) -> (usize, bool) {
+    let (unit, is_start) = unit_at(address, cut.reciprocal);
     let slot = unit >> cut.units_log2;
     (slot, is_start && slot << cut.units_log2 == unit)
 }
 
-/// The unit that the byte at `offset` lies in, and whether it is the unit's first: the
+/// The unit that the byte at `address` lies in, and whether it is the unit's first: the
 /// product's fraction is then less than that of one byte more. Exact, since what the reciprocal
-/// is rounded up by, times the offset, stays below one byte's fraction.
+/// is rounded up by, times the address, stays below one byte's fraction ([`ADDRESS_LOG2`]).
 #[inline(always)]
-pub(crate) fn unit_at(offset: usize, reciprocal: u64) -> (usize, bool) {
-    let product = u128::from(reciprocal) * offset as u128;
+pub(crate) fn unit_at(address: usize, reciprocal: u64) -> (usize, bool) {
+    let product = u128::from(reciprocal) * address as u128;
     let (whole, fraction) = ((product >> u64::BITS) as usize, product as u64);
     (whole, fraction < reciprocal)
 }
@@ -344,17 +357,21 @@ pub(crate) static CUTS: [Cut; CLASS_COUNT] = {
 #[cfg(test)]
 mod tests {
     use super::{
-        CANARY_BYTES, CLASS_COUNT, CUTS, Cut, KEPT_MAX, Key, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES,
-        SPAN_SLOTS_BYTES, STACK, class_for, class_for_aligned, slot_at, unit_at,
+        ADDRESS_LOG2, CANARY_BYTES, CLASS_COUNT, CLASS_LOG2_MAX, CUTS, Cut, KEPT_MAX, Key,
+        NARROW_COUNT, SMALL_REQUEST_BYTES_MAX, SPAN_BYTES, SPAN_SLOTS_BYTES, STACK, class_for,
+        class_for_aligned, slot_at, unit_at,
     };
     use crate::word::BYTES_TOLD_MAX;
 
-    /// Addresses of the largest class.
-    const CLASS_BYTES: usize = 1 << 34;
+    /// Addresses of a class where it has most.
+    const CLASS_BYTES: usize = 1 << CLASS_LOG2_MAX;
 
-    /// Each class's cut and its offset where classes are largest.
+    /// The region's start: as far up as a span can begin, so that what is rounded counts most.
+    const BASE: usize = (1 << ADDRESS_LOG2) - (CLASS_COUNT + 1) * CLASS_BYTES - SPAN_BYTES;
+
+    /// Each class's cut and its first address where classes are largest.
     fn cuts() -> impl Iterator<Item = (usize, &'static Cut)> {
-        CUTS.iter().enumerate().map(|(class_index, cut)| (class_index * CLASS_BYTES, cut))
+        CUTS.iter().enumerate().map(|(class_index, cut)| (BASE + class_index * CLASS_BYTES, cut))
     }
 
     #[test]
@@ -362,20 +379,24 @@ mod tests {
         for class_index in 0..CLASS_COUNT {
             let key = Key::of(class_index);
             assert_eq!(key.index(), class_index);
-            let found = |offset| Key::at(offset, Key::shift(34));
+            let found = |offset| Key::at::<CLASS_COUNT>(offset, Key::shift(34));
             assert_eq!(found((class_index << 34) + 12_345), Some(key));
             assert_eq!(found((class_index << 34) + CLASS_BYTES - 1), Some(key));
         }
+        let narrow =
+            |class_index: usize| Key::at::<NARROW_COUNT>(class_index << 34, Key::shift(34));
+        assert_eq!(narrow(NARROW_COUNT - 1), Some(Key::of(NARROW_COUNT - 1)));
+        assert_eq!(narrow(NARROW_COUNT), None);
         for outside in [CLASS_COUNT << 34, usize::MAX / 2, usize::MAX - 4096] {
-            assert_eq!(Key::at(outside, Key::shift(34)), None);
+            assert_eq!(Key::at::<CLASS_COUNT>(outside, Key::shift(34)), None);
         }
     }
 
     #[test]
     fn every_byte_of_a_class_leads_to_its_slot() {
-        for (offset, cut) in cuts() {
+        for (class_start, cut) in cuts() {
             let (bytes, unit) = (cut.slot_bytes as usize, cut.unit_bytes as usize);
-            let (first, last) = (offset.div_ceil(bytes), (offset + CLASS_BYTES) / bytes);
+            let (first, last) = (class_start.div_ceil(bytes), (class_start + CLASS_BYTES) / bytes);
             let some = SPAN_BYTES / bytes;
             for slot in (first..first + some).chain(last - some..last) {
                 let start = slot * bytes;
@@ -391,9 +412,9 @@ mod tests {
 
     #[test]
     fn each_unit_of_a_class_has_a_word_among_the_class_s() {
-        for (offset, cut) in cuts() {
-            let (first, words_bytes) = cut.words_of(offset, CLASS_BYTES);
-            for byte in [offset, offset + 1, offset + CLASS_BYTES - 1] {
+        for (start, cut) in cuts() {
+            let (first, words_bytes) = cut.words_of(start, CLASS_BYTES);
+            for byte in [start, start + 1, start + CLASS_BYTES - 1] {
                 let word = 2 * unit_at(byte, cut.reciprocal).0;
                 assert!(first <= word && word + 2 <= first + words_bytes);
             }
@@ -403,10 +424,10 @@ mod tests {
 
     #[test]
     fn spans_slots_lie_in_them_and_before_their_guard() {
-        for (offset, cut) in cuts() {
+        for (class_start, cut) in cuts() {
             let bytes = cut.slot_bytes as usize;
             for span in (0..300).chain([(CLASS_BYTES / SPAN_BYTES) - 1]) {
-                let start = offset + span * SPAN_BYTES;
+                let start = class_start + span * SPAN_BYTES;
                 let (first, count) = cut.slots_of(start);
                 let line_bytes = bytes * cut.slots_of_line();
                 assert!(first >= start && first < start + line_bytes);
@@ -420,6 +441,8 @@ mod tests {
 
     #[test]
     fn cuts_fit_together() {
+        assert!(CUTS[..NARROW_COUNT].iter().all(|cut| cut.bytes_min == 0));
+        assert!(CUTS[NARROW_COUNT..].iter().all(|cut| cut.bytes_min > 0));
         for cut in &CUTS {
             assert!((cut.slot_count_max as usize).div_ceil(64) * 8 <= 1 << cut.bits_log2);
             assert_eq!(cut.unit_bytes << cut.units_log2, cut.slot_bytes);

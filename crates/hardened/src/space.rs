@@ -11,10 +11,9 @@ use heapwright_os::{
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::class::{HEADS_BYTES, Layout, class, heads};
-use crate::geometry::{CUTS, GUARD_BYTES, SPAN_BYTES, SPAN_LOG2, SPAN_SLOTS_BYTES};
+use crate::geometry::{CLASS_LOG2_MAX, CUTS, GUARD_BYTES, SPAN_BYTES, SPAN_LOG2, SPAN_SLOTS_BYTES};
 
-/// Addresses of one class, at most and at least.
-const CLASS_LOG2_MAX: u32 = 34;
+/// Addresses of one class, at least.
 const CLASS_LOG2_MIN: u32 = 20;
 /// Metadata stays away from its neighbours by so much.
 const MARGIN_BYTES: usize = 1 << 20;
@@ -27,22 +26,24 @@ pub(crate) fn reserve_layout() -> Option<Layout> {
     let limit_bytes = address_space_limit_bytes().unwrap_or(usize::MAX);
     (CLASS_LOG2_MIN..=CLASS_LOG2_MAX).rev().find_map(|class_log2| {
         let data_bytes = CLASS_COUNT << class_log2;
-        let meta_bytes = Layout::meta_bytes(class_log2);
+        // Where the region lies changes it by some cache lines.
+        let meta_bytes = Layout::meta_bytes(0, class_log2);
         // A quarter of a limit: large blocks, stacks and the program's own mappings need the rest.
         if data_bytes + meta_bytes > limit_bytes / 4 {
             return None;
         }
         let base = reserve(data_bytes + SPAN_BYTES, Protection::None).ok()?;
+        let data = base.as_ptr().map_addr(|address| address.next_multiple_of(SPAN_BYTES));
+        let meta_bytes = Layout::meta_bytes(data.addr(), class_log2);
         // Readable, so that the word of any address can be asked for.
         let Ok(meta) = reserve(meta_bytes + 2 * MARGIN_BYTES, Protection::Read) else {
             // SAFETY: the mapping made above, which nobody has seen. A refusal loses addresses.
             let _ = unsafe { release(base, data_bytes + SPAN_BYTES) };
             return None;
         };
-        let base = base.as_ptr().map_addr(|address| address.next_multiple_of(SPAN_BYTES));
         let meta = meta.as_ptr().wrapping_add(MARGIN_BYTES);
         Some(Layout {
-            base: NonNull::new(base)?,
+            base: NonNull::new(data)?,
             class_log2,
             meta: NonNull::new(meta)?,
             depots: reserve_depots()?,

@@ -1,7 +1,8 @@
 //! The word of a slot: 16 bits out of band.
 //!
-//! The low three bits are the state, the others how many bytes were asked for above the least that
-//! the class's blocks may have: above none where slots are small.
+//! The high three bits are the state, the others how many bytes were asked for above the least that
+//! the class's blocks may have: above none where slots are small. So what is left of a live block's
+//! word without its state is that number, and one comparison tells both.
 //! Zeroed memory says that the slot was never handed out.
 #![forbid(unsafe_code)]
 
@@ -24,55 +25,57 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u32);
 
-/// Bits of the state.
-const STATE_BITS: u32 = 3;
-const STATE_MASK: u32 = (1 << STATE_BITS) - 1;
+/// Where the state begins.
+const STATE_SHIFT: u32 = 13;
+/// The states of slots that are no blocks.
+const RETIRED: u32 = 6;
+const FREED: u32 = 7;
 /// The most that a word can tell of a block's bytes.
-pub(crate) const BYTES_TOLD_MAX: usize = (u16::MAX as usize) >> STATE_BITS;
+pub(crate) const BYTES_TOLD_MAX: usize = (1 << STATE_SHIFT) - 1;
 
-/// The state of a live block of `family`.
+/// The word of a live block of `family` that has no bytes above its class's least.
 #[inline(always)]
 fn live_state(family: Family) -> u32 {
-    family as u32 + 1
+    (family as u32 + 1) << STATE_SHIFT
 }
 
-const _: () = assert!(Family::ALL.len() < Word::RETIRED.0 as usize);
+const _: () = assert!(Family::ALL.len() < RETIRED as usize);
+const _: () = assert!(FREED << STATE_SHIFT <= u16::MAX as u32);
 
 impl Word {
     /// Never handed out.
     pub(crate) const FRESH: Self = Self(0);
     /// Never handed out again.
-    pub(crate) const RETIRED: Self = Self(6);
+    pub(crate) const RETIRED: Self = Self(RETIRED << STATE_SHIFT);
     /// Free.
-    pub(crate) const FREED: Self = Self(STATE_MASK);
+    pub(crate) const FREED: Self = Self(FREED << STATE_SHIFT);
 
     /// A live block of so many bytes above its class's least.
     #[inline(always)]
     pub(crate) fn live(family: Family, bytes_told: usize) -> Self {
         debug_assert!(bytes_told <= BYTES_TOLD_MAX);
-        Self(live_state(family) | (bytes_told as u32) << STATE_BITS)
+        Self(live_state(family) + bytes_told as u32)
     }
 
     /// What [`bytes_told`](Self::bytes_told) says, if it is a live block of `family`.
     #[inline(always)]
     pub(crate) fn told_if_live_of(self, family: Family) -> Option<usize> {
-        // One subtraction both tells the state and takes it off.
-        let told = self.0.wrapping_sub(live_state(family));
-        (told & STATE_MASK == 0).then_some((told >> STATE_BITS) as usize)
+        let told = self.0.wrapping_sub(live_state(family)) as usize;
+        (told <= BYTES_TOLD_MAX).then_some(told)
     }
 
     /// Bytes of a live block above its class's least.
     #[inline(always)]
     pub(crate) fn bytes_told(self) -> usize {
-        (self.0 >> STATE_BITS) as usize
+        self.0 as usize & BYTES_TOLD_MAX
     }
 
     /// What the slot is.
     pub(crate) fn state(self) -> State {
-        match self.0 & STATE_MASK {
+        match self.0 >> STATE_SHIFT {
             0 => State::Fresh,
-            6 => State::Retired,
-            STATE_MASK => State::Freed,
+            RETIRED => State::Retired,
+            FREED => State::Freed,
             live => State::Live(Family::from_number(live - 1)),
         }
     }
