@@ -71,21 +71,43 @@ pub(crate) unsafe fn arm(record: &Record) {
     }
 }
 
+/// Words that are looked at together: most ranges are whole, and long.
+const GROUP_WORDS: usize = 8;
+const WORD_BYTES: usize = size_of::<usize>();
+
+/// Whether `WORDS` words from `address` on all are `value`.
+///
+/// # Safety
+/// - They may be read; `address` is aligned to a word.
+#[inline(always)]
+unsafe fn are_all<const WORDS: usize>(address: usize, value: usize) -> bool {
+    let mut others = 0;
+    for number in 0..WORDS {
+        let word = core::ptr::with_exposed_provenance::<usize>(address + number * WORD_BYTES);
+        // SAFETY: the caller's promise; volatile, since the program may write it meanwhile.
+        others |= unsafe { word.read_volatile() } ^ value;
+    }
+    others == 0
+}
+
 /// The first difference from `value` in a range, from its low end.
 ///
 /// # Safety
 /// - The range may be read.
 unsafe fn first_other(low: usize, high: usize, value: u8) -> Option<usize> {
-    let word_value = usize::from_ne_bytes([value; 8]);
+    let word_value = usize::from_ne_bytes([value; WORD_BYTES]);
     let mut at = low;
     while at < high {
-        if at.is_multiple_of(8) && high - at >= 8 {
-            let word = core::ptr::with_exposed_provenance::<usize>(at);
-            // SAFETY: aligned, and all eight bytes lie in the range.
-            if unsafe { word.read_volatile() } == word_value {
-                at += 8;
-                continue;
-            }
+        let words = if at.is_multiple_of(WORD_BYTES) { (high - at) / WORD_BYTES } else { 0 };
+        // SAFETY: aligned, and as many words lie in the range.
+        if words >= GROUP_WORDS && unsafe { are_all::<GROUP_WORDS>(at, word_value) } {
+            at += GROUP_WORDS * WORD_BYTES;
+            continue;
+        }
+        // SAFETY: as above.
+        if words > 0 && unsafe { are_all::<1>(at, word_value) } {
+            at += WORD_BYTES;
+            continue;
         }
         // SAFETY: inside the range.
         if unsafe { byte_at(at) } != value {
@@ -181,9 +203,10 @@ mod tests {
 
     #[test]
     fn every_broken_byte_is_found_to_the_byte() {
-        let mut room = [0u8; 96];
-        for at in (0..32).chain(32 + 37..96) {
-            let record = record(&mut room, 32, 37);
+        // Each side has several groups of words, a rest of words and a rest of bytes.
+        let mut room = [0u8; 400];
+        for at in (0..152).chain(152 + 37..400) {
+            let record = record(&mut room, 152, 37);
             // SAFETY: the room is ours.
             unsafe { arm(&record) };
             // SAFETY: as above.
@@ -191,7 +214,7 @@ mod tests {
             room[at] = 7;
             let address = room.as_ptr().addr() + at;
             let expected =
-                Broken { nearest: address, farthest: address, is_before: at < 32, value: 7 };
+                Broken { nearest: address, farthest: address, is_before: at < 152, value: 7 };
             // SAFETY: as above.
             assert_eq!(unsafe { broken(&record) }, Some(expected), "byte {at}");
         }
