@@ -52,7 +52,13 @@ static LISTED_COUNTS: [AtomicU32; CLASS_COUNT] = [const { AtomicU32::new(0) }; C
 /// right now is found at the next look.
 #[inline]
 pub(crate) fn has_listed(class_index: usize) -> bool {
-    LISTED_COUNTS[class_index].load(Ordering::Relaxed) != 0
+    listed_count(class_index) != 0
+}
+
+/// How many passive spans with free slots the class has, as [`has_listed`] sees it.
+#[inline]
+pub(crate) fn listed_count(class_index: usize) -> u32 {
+    LISTED_COUNTS[class_index].load(Ordering::Relaxed)
 }
 
 /// The lock of `class_index` itself, for forks.

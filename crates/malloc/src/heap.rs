@@ -32,9 +32,6 @@ use crate::sampled_lists::SampledLists;
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
-/// Bytes of slots that hot classes may take only to have longer lists: a program with many of them
-/// would touch many pages for that.
-const HOT_BUDGET_BYTES: u32 = 32 * 1024;
 /// Blocks for other threads wait for at most so many slow paths.
 pub(crate) const OUTBOX_ENTRIES: u32 = 16;
 
@@ -84,8 +81,8 @@ pub(crate) struct Inside {
     pub(crate) lists: [Lists; CLASS_COUNT],
     /// How often each class was refilled, while that is rare.
     refill_counts: [u8; CLASS_COUNT],
-    /// What is left of the budget of [`HOT_BUDGET_BYTES`].
-    hot_budget_bytes: u32,
+    /// Bytes of slots that hot classes took only to have longer lists.
+    hot_bytes: u32,
     /// Attempts to find empty spans from now on that look at short lists only.
     reclaim_rest: u8,
     /// And how many there were after the last attempt.
@@ -123,7 +120,7 @@ impl Heap {
             inside: Lock::new(Inside {
                 lists: [none; CLASS_COUNT],
                 refill_counts: [0; CLASS_COUNT],
-                hot_budget_bytes: HOT_BUDGET_BYTES,
+                hot_bytes: 0,
                 reclaim_rest: 0,
                 reclaim_rest_last: 0,
                 inherited_pages: 0,

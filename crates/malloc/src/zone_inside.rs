@@ -174,7 +174,7 @@ impl Inside {
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
-                let list = span.take_slots(wished, 0, false);
+                let list = span.take_slots(wished, 0, || 0);
                 if !list.is_null() {
                     return list;
                 }

@@ -6,24 +6,31 @@ use heapwright_sync::atomic::Ordering;
 use super::retiring::RECLAIM_SLOT_BYTES_MAX;
 use super::{Entered, OUTBOX_ENTRIES};
 use crate::block::{self, Block};
-use crate::class_pool::{has_listed, lock_class};
+use crate::class_pool::{has_listed, listed_count, lock_class};
 use crate::descriptor::{NO_SLICE, Place};
 use crate::geometry::Geometry;
 use crate::life;
 use crate::nodes::{self, Part};
 use crate::pool::lock;
 use crate::region::SLICE_BYTES;
+use crate::runs::ever_used_bytes;
 use crate::sampled_lists;
-use crate::span::{PAGE_UNIT_BYTES, Span};
+use crate::span::{PAGE_UNIT_BYTES, POPULATE_SHARE, Span};
 use crate::span_list;
 use crate::thread_block::ThreadBlock;
 
 /// Pages that a new span may come to touch.
 const SLICE_PAGES: u32 = (SLICE_BYTES / PAGE_UNIT_BYTES) as u32;
+/// Spans of a class beside the current one that are counted at most: with as many, whole slices of
+/// pages are provided at once.
+const HELD_SPANS_MAX: usize = POPULATE_SHARE;
 /// Refills from which on a class is hot.
 const HOT_REFILLS: u8 = 64;
-/// What each span that the heap gets adds to its budget for hot classes.
-const HOT_BUDGET_BYTES_PER_SPAN: u32 = 256;
+/// Bytes of slots that the hot classes of a heap may take only to have longer lists: a program with
+/// many of them would touch many pages for that.
+const HOT_BYTES_MAX: usize = 32 * 1024;
+/// And all heaps together one in so many of the bytes ever used.
+const HOT_SHARE: usize = 128;
 
 impl Entered {
     /// A block of `class_index`, whose list in `thread` is empty; the rest of what was found
@@ -47,7 +54,7 @@ impl Entered {
             }
             let index = self.heap.current(class_index);
             if index != NO_SLICE {
-                let span = Span::at(index);
+                let (span, enough) = self.before_fresh_pages(Span::at(index), enough);
                 let used_before = span.used();
                 let list = self.take_slots(span, wished, enough);
                 if !list.is_null() {
@@ -76,7 +83,7 @@ impl Entered {
             return 0;
         }
         // Without a budget, whatever is linked has to do.
-        let is_rich = self.hot_budget_bytes > 0;
+        let is_rich = self.hot_bytes < hot_bytes_max();
         let enough = if is_rich { Geometry::of(class_index).hot_count() } else { 1 };
         self.heap.enough[class_index].store(enough, Ordering::Relaxed);
         enough
@@ -86,14 +93,47 @@ impl Entered {
     fn take_slots(&mut self, span: Span, wished: usize, enough: u8) -> Block {
         let is_optional = !span.head().local_free.load(Ordering::Relaxed).is_null();
         let extended = span.extended();
-        let lists = &self.inside.lists[span.class_index()];
-        let is_growing = lists.full != NO_SLICE || lists.available != NO_SLICE;
-        let list = span.take_slots(wished, enough, is_growing);
+        let list = span.take_slots(wished, enough, || self.held_spans(span.class_index()));
         if is_optional {
             let bytes = u32::from(span.extended() - extended) * span.geometry().slot_bytes;
-            self.hot_budget_bytes = self.hot_budget_bytes.saturating_sub(bytes);
+            self.hot_bytes = self.hot_bytes.saturating_add(bytes);
         }
         list
+    }
+
+    /// How many spans of the class there are for this thread beside the current one, passive ones
+    /// with room included, up to [`HELD_SPANS_MAX`].
+    fn held_spans(&self, class_index: usize) -> usize {
+        let lists = &self.inside.lists[class_index];
+        let mut count = (listed_count(class_index) as usize).min(HELD_SPANS_MAX);
+        for head in [lists.full, lists.available] {
+            let mut next = (head != NO_SLICE).then_some(head);
+            while let Some(index) = next.filter(|_| count < HELD_SPANS_MAX) {
+                count += 1;
+                next = span_list::after(head, index);
+            }
+        }
+        count
+    }
+
+    /// The span to refill from instead of `span`, the current one, and how long the list should be,
+    /// where new slots would reach a page that was not touched: slots of the class that are free
+    /// elsewhere come first. Else a class comes to touch all of each span of which its maximum
+    /// needed a few slots, while its other spans become sparse.
+    fn before_fresh_pages(&mut self, span: Span, enough: u8) -> (Span, u8) {
+        let class_index = span.class_index();
+        let head = self.lists[class_index].available;
+        if head == NO_SLICE || !span.is_next_slot_fresh() || !Span::at(head).has_old_slots() {
+            return (span, enough);
+        }
+        if span.has_old_slots() || span.used() == 0 {
+            return (span, 0);
+        }
+        self.lists[class_index].available = span_list::remove(head, head);
+        self.shelve(span);
+        let other = Span::at(head);
+        self.make_current(other);
+        (other, enough)
     }
 
     /// Makes another span current: one with room, a passive one, a new one. Whether there was
@@ -141,7 +181,6 @@ impl Entered {
             span.give_tail();
         }
         self.inherited_pages += span.touched().count_ones();
-        self.hot_budget_bytes = self.hot_budget_bytes.saturating_add(HOT_BUDGET_BYTES_PER_SPAN);
         self.make_current(span);
         true
     }
@@ -192,4 +231,11 @@ impl Entered {
         span.wake_never();
         self.heap.set_current(span.class_index(), span.index());
     }
+}
+
+/// How much the hot classes of a heap may take now. Counted by what was ever used, not by the spans
+/// a heap was given: those that come and go would make it grow without end.
+fn hot_bytes_max() -> u32 {
+    let share = ever_used_bytes() / HOT_SHARE / life::thread_count().max(1) as usize;
+    u32::try_from(HOT_BYTES_MAX + share).unwrap_or(u32::MAX)
 }

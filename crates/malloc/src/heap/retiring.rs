@@ -3,7 +3,7 @@
 use heapwright_core::size_class::{CLASS_COUNT, class_of};
 use heapwright_sync::atomic::Ordering;
 
-use super::{Entered, HOT_BUDGET_BYTES};
+use super::Entered;
 use crate::block::{self, Block};
 use crate::class_pool::lock_class;
 use crate::descriptor::{NO_SLICE, PASSIVE};
@@ -113,7 +113,7 @@ impl Entered {
         self.heap.outbox.flush();
         // For the next thread.
         self.refill_counts = [0; CLASS_COUNT];
-        self.hot_budget_bytes = HOT_BUDGET_BYTES;
+        self.hot_bytes = 0;
         self.heap.enough.iter().for_each(|enough| enough.store(NEVER_ENOUGH, Ordering::Relaxed));
         for class_index in 0..CLASS_COUNT {
             while let Some(index) = self.heap.take_span(&mut self.inside, class_index) {
