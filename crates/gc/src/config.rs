@@ -173,12 +173,16 @@ impl Config {
         (live_bytes + extra).max(self.trigger_bytes_min).min(self.limit_bytes)
     }
 
+    /// Less than this is little room. Two of the pieces that memory is given out in, which count
+    /// twice where all is copied: with less, collections would follow each other for nothing, one
+    /// after each piece, and in a heap of a megabyte after each hole.
+    pub(crate) fn least_room_bytes(&self) -> usize {
+        (self.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX)
+    }
+
     /// How much is close to the limit after a full collection that left `live_bytes`: seven
-    /// eighths of it, but never so little that collections follow each other for nothing: with less
-    /// than two of the pieces that memory is given out in, which count twice where all is copied,
-    /// there would be one after each piece, and in a heap of a megabyte after each hole.
+    /// eighths of it, but never so little that there is no room between the two.
     pub(crate) fn near_limit_after(&self, live_bytes: usize) -> usize {
-        let more = (self.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX);
-        (self.limit_bytes / 8 * 7).max(live_bytes + more)
+        (self.limit_bytes / 8 * 7).max(live_bytes + self.least_room_bytes())
     }
 }

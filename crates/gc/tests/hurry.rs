@@ -144,3 +144,55 @@ fn a_heap_that_fills_up_in_slices_keeps_what_was_made_in_them() {
         assert!(lens.iter().all(|len| *len > least), "{garbage}: {lens:?}");
     }
 }
+
+/// A heap with a list that has grown until a cycle began, so that the cycle frees nothing and keeps
+/// what is made in it.
+fn in_a_cycle_that_frees_nothing() -> Heap<Table> {
+    let mut heap = heap(0);
+    let mut len = 0;
+    while heap.statistics().slices == 0 {
+        let made = heap.mutate(|mu, root| {
+            let next = GcCell::new(root.list.get());
+            let node = mu.alloc(Node { value: len, next });
+            root.list.set(mu, node.ok());
+            node.is_ok()
+        });
+        assert!(made, "a quarter of the heap");
+        len += 1;
+    }
+    heap
+}
+
+/// Makes `bytes` of garbage in one mutation.
+fn waste(heap: &mut Heap<Table>, bytes: usize) {
+    let made = heap.mutate(|mu, _| (0..bytes / 32).all(|_| mu.alloc([bytes; 3]).is_ok()));
+    assert!(made, "{bytes}: {:?}, {:?}", heap.refusal(), heap.statistics());
+}
+
+#[test]
+fn after_a_cycle_with_little_room_the_next_one_begins_before_a_refusal() {
+    let mut heap = in_a_cycle_that_frees_nothing();
+    for _ in 0..2 * LIMIT_BYTES / 32 {
+        waste(&mut heap, 32);
+    }
+    let statistics = heap.statistics();
+    assert!(statistics.hurried_cycles > 0, "a cycle met the limit: {statistics:?}");
+}
+
+#[test]
+fn after_a_cycle_without_room_for_a_mutation_its_garbage_goes_in_the_same_pause() {
+    // What may be given out for one object; four of these are little room.
+    const PIECE_BYTES: usize = if cfg!(debug_assertions) { 32 } else { 64 } << 10;
+    let mut heap = in_a_cycle_that_frees_nothing();
+    while LIMIT_BYTES - heap.statistics().occupied_bytes > 5 * PIECE_BYTES {
+        waste(&mut heap, 32);
+        assert_eq!(heap.statistics().full_collections, 0, "the first cycle goes on");
+    }
+    // The slice after the first mutation finds room for less than the second.
+    for _ in 0..2 {
+        waste(&mut heap, 3 * PIECE_BYTES);
+    }
+    let statistics = heap.statistics();
+    assert!(statistics.hurried_cycles > 0, "a cycle met the limit: {statistics:?}");
+    assert_eq!(statistics.refusals, 0);
+}

@@ -131,7 +131,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         promise: "holes of candidates are no room for the program",
-        file: "gc/src/space/block.rs",
+        file: "gc/src/space/block/sparse.rs",
         from: "self.withheld_bytes += BLOCK_BYTES - live;",
         to: "let _ = live;",
         tests: &["hurry"],
@@ -144,7 +144,7 @@ const MUTANTS: &[Mutant] = &[
         tests: &["hurry"],
     },
     Mutant {
-        promise: "a cycle that met its end with little room is followed by a whole collection",
+        promise: "a cycle that left no room for a mutation is followed by a whole collection",
         file: "gc/src/plan/incremental.rs",
         from: "if is_short && !begins &&",
         to: "if false && is_short && !begins &&",
@@ -418,7 +418,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         promise: "where all blocks are alike, as many are emptied as there is room for",
-        file: "gc/src/space/block.rs",
+        file: "gc/src/space/block/sparse.rs",
         from: "let some = ((bytes_max - sum) / step_bytes).min((holes_max - freed) / BLOCK_BYTES);",
         to: "let some = 0;",
         tests: &["evacuation_tables"],

@@ -23,6 +23,9 @@ use crate::root::Roots;
 use crate::space::{AddressRange, BlockSpace, GIVEN_BYTES_MAX, LiveSet};
 use crate::weak::Reach;
 
+/// Bytes to give out at least between two cycles, of two pieces: fewer, and cycles in a full heap
+/// would follow each other for nothing.
+const MORE_BYTES_MIN: usize = 2 * GIVEN_BYTES_MAX;
 /// Blocks swept between two looks at the clock.
 const SWEEP_BLOCKS: usize = if cfg!(debug_assertions) { 1 } else { 32 };
 /// Roots that are looked at between two looks at the clock.
@@ -205,11 +208,19 @@ impl<M: Model> Incremental<M> {
 
     /// The next cycle has to end before the limit is reached.
     fn leave_headroom(&self, common: &mut Common<M>) {
-        let more = (self.headroom(common) / 2).max(4 * GIVEN_BYTES_MAX);
-        let latest = common.statistics.live_bytes + more;
+        let latest = common.statistics.live_bytes + more_bytes(self.headroom(common));
         common.trigger_bytes = common.trigger_bytes.min(latest);
-        let begin_bytes = common.statistics.live_bytes + 4 * GIVEN_BYTES_MAX;
-        self.asked.set((begin_bytes, false));
+        let asked_bytes = common.statistics.live_bytes + MORE_BYTES_MIN;
+        self.asked.set((asked_bytes, false));
+    }
+
+    /// Whether a mutation as long as the recent ones cannot use up what a cycle has left before the
+    /// next one begins.
+    fn reaches_next(&self, common: &Common<M>) -> bool {
+        let headroom = self.headroom(common);
+        // The begin is noticed when a mutation ends, and needs a piece for its last object.
+        let late_bytes = 2 * self.pacer.stride_bytes() + GIVEN_BYTES_MAX;
+        more_bytes(headroom) + late_bytes <= headroom
     }
 
     /// Whether, between two cycles, the holes for objects of more than a line come to their end long
@@ -273,6 +284,11 @@ impl<M: Model> Incremental<M> {
     fn total_bytes(&self, common: &Common<M>) -> usize {
         self.blocks.occupied_bytes() + common.other_bytes()
     }
+}
+
+/// How much may be given out before the next cycle begins.
+fn more_bytes(headroom: usize) -> usize {
+    (headroom / 2).max(MORE_BYTES_MIN)
 }
 
 impl<M: Model> Plan<M> for Incremental<M> {
@@ -344,9 +360,10 @@ impl<M: Model> Plan<M> for Incremental<M> {
         // mutator: three quarters keep the promise.
         let deadline_ns = begin_ns + common.config.slice_us * 750;
         let has_ended = self.work(roots, common, (!hurries).then_some(deadline_ns));
-        if is_short && !begins && Pacer::is_short(self.headroom(common), common) {
-            // The cycle keeps what is made while it runs, which may be dead by now. The mutator has
-            // given up its hole (`keeps_hole`).
+        if is_short && !begins && !self.reaches_next(common) {
+            // The cycle keeps what is made while it runs, which may be dead by now. The next one
+            // would free it in a pause of its own, but the program would be refused memory first.
+            // The mutator has given up its hole (`keeps_hole`).
             self.collect_whole(roots, common);
         }
         if !has_ended {

@@ -120,14 +120,21 @@ impl Pacer {
         let stride = occupied.saturating_sub(self.last_bytes);
         self.stride_bytes = stride.max(self.stride_bytes - self.stride_bytes / 16);
         let slices = self.slices_left(common.config.slice_us);
-        // What is a step here is chosen below; a longer mutation is the program's choice.
+        // What is a step here is chosen below, and a piece of memory counts as soon as it is given
+        // out; a longer mutation is the program's choice.
         let step_max = STEP_BYTES_MAX * (common.config.slice_us as usize / 1000).max(1);
+        let step_max = step_max.max(GIVEN_BYTES_MAX);
         self.stride_bytes > step_max && headroom / self.stride_bytes < slices.min(64) + 1
     }
 
     /// Whether there is so little `headroom` that an allocation may be refused next.
     pub(crate) fn is_short<M: Model>(headroom: usize, common: &Common<M>) -> bool {
-        headroom < (common.config.limit_bytes / 64).max(4 * GIVEN_BYTES_MAX)
+        headroom < common.config.least_room_bytes()
+    }
+
+    /// The most that was allocated between two slices of late.
+    pub(crate) fn stride_bytes(&self) -> usize {
+        self.stride_bytes
     }
 
     /// A slice has ended after `spent_ns`.

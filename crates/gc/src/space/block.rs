@@ -14,12 +14,15 @@
 //!
 //! Source: Blackburn, McKinley, "Immix: a mark-region garbage collector", PLDI 2008.
 
+mod sparse;
+mod sweep;
+
 use core::ptr::NonNull;
 
 use heapwright_sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::HeapError;
-use crate::memory::{Reserve, Table, populate, purge};
+use crate::memory::{Reserve, Table, populate};
 use crate::object::prefetch;
 use crate::space::{AddressRange, BumpSpace, Hole, LARGE_BYTES, Prepared};
 
@@ -27,13 +30,9 @@ use crate::space::{AddressRange, BumpSpace, Hole, LARGE_BYTES, Prepared};
 pub(crate) const BLOCK_BYTES: usize = 32 << 10;
 /// The unit that is marked: two cache lines.
 pub(crate) const LINE_BYTES: usize = 128;
-/// Evacuation pays when it frees this part of the space; always in checking builds.
-const FREED_PART_MIN: usize = if cfg!(debug_assertions) { usize::MAX } else { 32 };
 const LINES_PER_BLOCK: usize = BLOCK_BYTES / LINE_BYTES;
 /// Blocks by which the holes of all are judged: a microsecond or two.
 const SAMPLE_BLOCKS: usize = if cfg!(debug_assertions) { 4 } else { 32 };
-/// Blocks swept at a time for an allocation that finds no room.
-const SWEEP_BLOCKS: usize = 32;
 /// What a block has room for at least, whatever the objects' sizes: the rest that one does not fit
 /// into is smaller than it.
 const BLOCK_ROOM_BYTES: usize = BLOCK_BYTES - LARGE_BYTES;
@@ -348,204 +347,6 @@ impl BlockSpace {
     /// The address of `block`.
     pub(crate) fn address(&self, block: usize) -> usize {
         self.block_start(block).addr().get()
-    }
-
-    /// Shows blocks that hold something, less than `percent` of their size and less than
-    /// `bytes_max` together, those with the least first in line, with at most `holes_max` free in
-    /// them; none if that would free less than a part of the space that pays. Nothing is given out
-    /// of them any more, so a cycle has to begin now. O(blocks).
-    pub(crate) fn choose_sparse(
-        &mut self,
-        percent: u8,
-        bytes_max: usize,
-        holes_max: usize,
-        chosen: &mut dyn FnMut(usize),
-    ) {
-        const STEPS: usize = 64;
-        const STEP_BYTES: usize = BLOCK_BYTES / STEPS;
-        let percent = if percent > 0 && cfg!(debug_assertions) { 90 } else { percent };
-        // Sums by how much is in a block.
-        let (mut bytes, mut blocks) = ([0; STEPS], [0; STEPS]);
-        let sparse = 1..=BLOCK_BYTES * usize::from(percent) / 100;
-        for live in (0..self.block_count).map(|block| self.live_bytes(block)) {
-            if sparse.contains(&live) {
-                bytes[live / STEP_BYTES] += live;
-                blocks[live / STEP_BYTES] += 1;
-            }
-        }
-        let (mut sum, mut freed, mut steps) = (0, 0, 0);
-        while steps < STEPS && sum + bytes[steps] <= bytes_max {
-            let more = blocks[steps] * BLOCK_BYTES - bytes[steps];
-            if freed + more > holes_max {
-                break;
-            }
-            sum += bytes[steps];
-            freed += more;
-            steps += 1;
-        }
-        // Of the next step, which may be all blocks where all are alike, as many as there is room for.
-        let step = |live: usize| sparse.contains(&live).then_some(live / STEP_BYTES);
-        let step_bytes = (steps + 1) * STEP_BYTES;
-        let some = ((bytes_max - sum) / step_bytes).min((holes_max - freed) / BLOCK_BYTES);
-        freed += some.min(blocks.get(steps).copied().unwrap_or(0))
-            * BLOCK_BYTES.saturating_sub(step_bytes);
-        if freed == 0 || freed < self.block_count * BLOCK_BYTES / FREED_PART_MIN {
-            return;
-        }
-        let mut alike =
-            (0..self.block_count).filter(|at| step(self.live_bytes(*at)) == Some(steps));
-        let end = alike.nth(some).unwrap_or(self.block_count);
-        let is_chosen = |block: usize, live: usize| {
-            step(live).is_some_and(|step| step < steps || step == steps && block < end)
-        };
-        (0..self.block_count)
-            .filter(|block| is_chosen(*block, self.live_bytes(*block)))
-            .for_each(chosen);
-        let mut kept = 0;
-        for index in 0..self.recyclable.as_slice().len() {
-            let block = self.recyclable.as_slice()[index];
-            let live = self.live_bytes(block as usize);
-            if is_chosen(block as usize, live) {
-                // No fewer than there are: lines with something in them count as holes in part.
-                self.withheld_bytes += BLOCK_BYTES - live;
-            } else {
-                self.recyclable.as_mut_slice()[kept] = block;
-                kept += 1;
-            }
-        }
-        self.recyclable.truncate(kept);
-        self.medium_looked = 0;
-        self.scanned = None;
-    }
-
-    /// Bytes of the lines of `block` that are marked or were given out in this cycle: no less than
-    /// what is live in it, however many threads have marked.
-    pub(crate) fn marked_bytes(&mut self, block: usize) -> usize {
-        let cycle = self.lines.cycle;
-        let lines = self.block_lines(block);
-        lines.iter().filter(|line| **line == cycle).count() * LINE_BYTES
-    }
-
-    /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes,
-    /// by `threads` threads; returns whether there were as many. O(blocks).
-    pub(crate) fn take_spare(
-        &mut self,
-        bytes: usize,
-        threads: usize,
-        spare: &mut Table<Hole>,
-    ) -> bool {
-        let count = bytes / BLOCK_ROOM_BYTES + threads;
-        while spare.as_slice().len() < count {
-            let Some(block) = self.fresh_block() else { return false };
-            spare.push(self.give(block, 0, LINES_PER_BLOCK));
-        }
-        true
-    }
-
-    /// Takes back a block of [`BlockSpace::take_spare`] that was not used.
-    pub(crate) fn give_up(&mut self, hole: Hole) {
-        debug_assert!(hole.bytes == BLOCK_BYTES);
-        self.empty((hole.start.addr().get() - self.lines.range.start) / BLOCK_BYTES);
-    }
-
-    /// Nothing is in `block` any more: the sweep of this cycle finds it free.
-    pub(crate) fn empty(&mut self, block: usize) {
-        debug_assert!(self.in_cycle);
-        self.block_lines(block).fill(0);
-        self.lines.live(block).store(0, Ordering::Relaxed);
-    }
-
-    /// Ends marking: from now on holes come from swept blocks and from free ones.
-    ///
-    /// Of free blocks, those beyond `keep_bytes` will go back to the kernel.
-    pub(crate) fn begin_sweep(&mut self, keep_bytes: usize) {
-        self.keep_bytes = keep_bytes;
-        self.recyclable.clear();
-        self.medium_looked = 0;
-        self.withheld_bytes = 0;
-        self.free.clear();
-        self.purged.clear();
-        self.scanned = None;
-        self.swept = 0;
-        self.sweep_end = self.block_count;
-        self.swept_bytes = 0;
-        self.given_bytes = 0;
-    }
-
-    fn is_sweeping(&self) -> bool {
-        self.swept < self.sweep_end
-    }
-
-    /// Sweeps on where an allocation finds no room; returns whether there was something to sweep.
-    #[cold]
-    fn sweep_more(&mut self) -> bool {
-        let is_sweeping = self.is_sweeping();
-        if is_sweeping {
-            self.sweep_some(SWEEP_BLOCKS);
-        }
-        is_sweeping
-    }
-
-    /// Sweeps up to `blocks` more; returns whether all are swept.
-    pub(crate) fn sweep(&mut self, blocks: usize) -> bool {
-        debug_assert!(self.in_cycle);
-        let done = self.sweep_some(blocks);
-        if done {
-            self.in_cycle = false;
-            self.occupied_bytes = self.swept_bytes + self.given_bytes;
-        }
-        done
-    }
-
-    fn sweep_some(&mut self, blocks: usize) -> bool {
-        let end = self.sweep_end.min(self.swept.saturating_add(blocks));
-        for block in self.swept..end {
-            self.sweep_block(block);
-        }
-        self.swept = end;
-        end == self.sweep_end
-    }
-
-    fn sweep_block(&mut self, block: usize) {
-        let cycle = self.lines.cycle;
-        let mut live = 0;
-        for line in self.block_lines(block) {
-            let is_live = *line == cycle;
-            live += usize::from(is_live);
-            *line = if is_live { cycle } else { 0 };
-        }
-        self.swept_bytes += live * LINE_BYTES;
-        if cfg!(debug_assertions) {
-            self.poison(block);
-        }
-        if live == LINES_PER_BLOCK {
-            return;
-        }
-        if live > 0 {
-            self.recyclable.push(block as u32);
-            return;
-        }
-        let first = self.block_start(block);
-        if self.free.as_slice().len() * BLOCK_BYTES < self.keep_bytes {
-            self.free.push(block as u32);
-            return;
-        }
-        // SAFETY: as above.
-        unsafe { purge(first, BLOCK_BYTES) };
-        self.purged.push(block as u32);
-    }
-
-    /// Fills the free lines of a swept block, so that a stale reference is noticed.
-    fn poison(&mut self, block: usize) {
-        let start = self.block_start(block);
-        for (index, line) in self.block_lines(block).iter().enumerate() {
-            if *line == 0 {
-                // SAFETY: a line of the block.
-                let first = unsafe { start.add(index * LINE_BYTES) };
-                // SAFETY: as above; no live object reaches into the line.
-                unsafe { first.write_bytes(0xdb, LINE_BYTES) };
-            }
-        }
     }
 
     fn fresh_block(&mut self) -> Option<usize> {
