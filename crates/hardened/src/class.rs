@@ -363,11 +363,14 @@ impl Class {
         self.lay().bits.wrapping_add(span << CUTS[self.index()].bits_log2)
     }
 
-    /// The first slot of its `span`, and how many the span has.
-    pub(crate) fn span_slots(&self, span: usize) -> (*mut u8, usize) {
-        let start = self.span_start(span);
-        let (first, count) = CUTS[self.index()].slots_of(start.addr());
-        (start.with_addr(first), count)
+    /// The number of its `span`'s first slot, and how many the span has.
+    pub(crate) fn span_slots(&self, span: usize) -> (usize, usize) {
+        CUTS[self.index()].slots_of(self.span_start(span).addr())
+    }
+
+    /// The number of the slot that `address`, one of this class, lies in.
+    pub(crate) fn slot_of(&self, address: *mut u8) -> usize {
+        slot_at(address.addr(), &CUTS[self.index()]).0
     }
 
     /// The words of all slots that have a byte in its `span`: start, and length in bytes.

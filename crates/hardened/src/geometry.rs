@@ -258,15 +258,16 @@ impl Cut {
         (first, end - first)
     }
 
-    /// The slots of the span at address `start`: the first one's, and how many there are.
-    /// They lie wholly before the span's guard; the first one's word begins a cache line, so that
-    /// the batches that follow each other have lines of their own.
+    /// The slots of the span at address `start`: the first one's number, counted from address 0, and
+    /// how many there are. They lie wholly before the span's guard; the first one's word begins a
+    /// cache line, so that the batches that follow each other have lines of their own. No division:
+    /// it is asked for each slot that comes back.
     pub(crate) fn slots_of(&self, start: usize) -> (usize, usize) {
-        let slot_bytes = self.slot_bytes as usize;
         let (slot, is_start) = slot_at(start, self);
-        let slot = slot + usize::from(!is_start);
-        let first = slot.next_multiple_of(self.slots_of_line()) * slot_bytes;
-        (first, (start + SPAN_SLOTS_BYTES - first) / slot_bytes)
+        let line = self.slots_of_line();
+        debug_assert!(line.is_power_of_two());
+        let first = (slot + usize::from(!is_start) + line - 1) & !(line - 1);
+        (first, slot_at(start + SPAN_SLOTS_BYTES, self).0 - first)
     }
 
     /// Slots whose words share a cache line, at least one.
@@ -428,7 +429,8 @@ mod tests {
             let bytes = cut.slot_bytes as usize;
             for span in (0..300).chain([(CLASS_BYTES / SPAN_BYTES) - 1]) {
                 let start = class_start + span * SPAN_BYTES;
-                let (first, count) = cut.slots_of(start);
+                let (first_slot, count) = cut.slots_of(start);
+                let first = first_slot * bytes;
                 let line_bytes = bytes * cut.slots_of_line();
                 assert!(first >= start && first < start + line_bytes);
                 assert!(first.is_multiple_of(line_bytes));

@@ -39,8 +39,8 @@ pub(crate) struct Span {
     pub(crate) cut: &'static Cut,
     pub(crate) number: u32,
     pub(crate) head: &'static Head,
-    /// Its first slot.
-    first: *mut u8,
+    /// Its first slot, counted from address 0 in slots of its class.
+    first_slot: usize,
     /// Slots that it has.
     pub(crate) slot_count: u32,
 }
@@ -54,17 +54,16 @@ impl Span {
         // SAFETY: committed metadata of the span (the caller's), aligned to 32, zeroed at first,
         // which is valid; it stays for ever.
         let head = unsafe { &*head };
-        let (first, count) = class.span_slots(number as usize);
-        Self { class, cut, number, head, first, slot_count: count as u32 }
+        let (first_slot, count) = class.span_slots(number as usize);
+        Self { class, cut, number, head, first_slot, slot_count: count as u32 }
     }
 
     /// The span of `class_index` that `address` lies in, and the slot.
     #[inline]
     pub(crate) fn around(class_index: usize, address: *mut u8) -> (Self, u32) {
-        let number = class(class_index).span_of(address);
-        let span = Self::at(class_index, number as u32);
-        let distance = address.addr().saturating_sub(span.first.addr());
-        (span, (distance / span.cut.slot_bytes as usize) as u32)
+        let class = class(class_index);
+        let span = Self::at(class_index, class.span_of(address) as u32);
+        (span, class.slot_of(address).saturating_sub(span.first_slot) as u32)
     }
 
     /// Slots with a bit.
@@ -84,8 +83,9 @@ impl Span {
 
     /// Start of `slot`.
     pub(crate) fn slot_start(self, slot: u32) -> *mut u8 {
-        let offset = slot as usize * self.cut.slot_bytes as usize;
-        self.first.wrapping_add(offset)
+        let number = self.first_slot + slot as usize;
+        let start = self.class.span_start(self.number as usize);
+        start.with_addr(number * self.cut.slot_bytes as usize)
     }
 
     /// The word of `slot`.
