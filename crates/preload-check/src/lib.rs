@@ -82,6 +82,7 @@ unsafe impl CAllocator for Checked {
 }
 
 heapwright_capi::export_c_symbols!(Checked);
+heapwright_capi::export_jemalloc_symbols!(Checked);
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -115,6 +115,7 @@ unsafe impl CAllocator for Hardened {
 }
 
 heapwright_capi::export_c_symbols!(Hardened);
+heapwright_capi::export_jemalloc_symbols!(Hardened);
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
