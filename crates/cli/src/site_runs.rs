@@ -15,7 +15,8 @@ use heapwright_format::file::Recording;
 use heapwright_launch::Objects;
 use heapwright_replay::RegionKind;
 use heapwright_site::{
-    FrameKey, Served, SiteCounts, SiteFacts, TABLE_VARIABLE, read_counts, table_words, write_table,
+    FrameKey, Served, SiteCounts, SiteFacts, TABLE_VARIABLE, Verdict, read_counts, table_words,
+    write_table,
 };
 use std::fs;
 use std::io;
@@ -104,7 +105,14 @@ pub(crate) fn measure(
         let (Some(base), Some(region)) = (base, region) else { continue };
         let counts = [counts(&pair[0].path), counts(&pair[1].path)];
         let allocs = analysis.sites[proof.site as usize].allocs;
-        proof.run = Some(run_of(base, region, counts, allocs, bare_s));
+        let run = match obstacle(base, region, counts, allocs) {
+            Some(failure) => SiteRun { failure, ..SiteRun::default() },
+            None => {
+                let passed = passed_share(analysis, proof.site);
+                run_of([&all[0].cpu_s, &base.cpu_s, &region.cpu_s], passed)
+            }
+        };
+        proof.run = Some(SiteRun { bare_s, ..run });
     }
     Ok(Some(bare_s))
 }
@@ -117,30 +125,37 @@ fn give_up(proofs: Vec<&mut SiteProof>, why: &str) -> Option<f64> {
     None
 }
 
-/// What the runs of a site say.
-fn run_of(
-    base: &SubjectRuns,
-    region: &SubjectRuns,
-    counts: [SiteCounts; 2],
-    allocs: u64,
-    bare_s: f64,
-) -> SiteRun {
-    let mut run = SiteRun { bare_s, ..SiteRun::default() };
-    let ratio = RatioInterval::of(&region.cpu_s, &base.cpu_s);
-    let obstacle = obstacle(base, region, counts, allocs);
-    match (obstacle, ratio) {
-        (Some(failure), _) => run.failure = failure,
-        (None, Some(ratio)) if base.cpu_s.len() >= ROUNDS_MIN as usize => {
-            // The end of the interval that is nearer to no difference.
-            let end = if ratio.median < 1.0 { ratio.high } else { ratio.low };
-            let base_s = median(&base.cpu_s);
-            run.gain_s = (1.0 - ratio.median) * base_s;
-            run.noise_s = (ratio.median - end).abs() * base_s;
-            run.repeats = base.cpu_s.len() as u32;
-        }
-        (None, _) => run.failure = "there was time for too few runs".into(),
+/// The share of what the object costs that a site's blocks have no part in once they are on the
+/// region: the way through the object to the program's allocator. Where stacks have to be captured
+/// nearly all of its cost is that, and it is the same on the region.
+fn passed_share(analysis: &Analysis, site: u32) -> f64 {
+    let is_captured = |&(_, verdict): &(u64, Verdict)| verdict == Verdict::Deeper;
+    if analysis.site_paths(site).iter().any(is_captured) {
+        return 0.0;
     }
-    run
+    analysis.sites[site as usize].allocs as f64 / analysis.totals.allocs.max(1) as f64
+}
+
+/// What the runs of a site say, by CPU seconds of the program alone, with the object, and with the
+/// site on its region, too. `passed_share` of what the object costs is no gain of the region's.
+fn run_of([bare, base, region]: [&[f64]; 3], passed_share: f64) -> SiteRun {
+    let ratios = (RatioInterval::of(region, base), RatioInterval::of(base, bare));
+    let (Some(ratio), Some(object), true) = (ratios.0, ratios.1, base.len() >= ROUNDS_MIN as usize)
+    else {
+        let failure = "there was time for too few runs".to_owned();
+        return SiteRun { failure, ..SiteRun::default() };
+    };
+    // The end of the interval that is nearer to no difference.
+    let end = if ratio.median < 1.0 { ratio.high } else { ratio.low };
+    let (bare_s, base_s) = (median(bare), median(base));
+    let passed_s = passed_share * bare_s * (object.median - 1.0).max(0.0);
+    let passed_noise_s = passed_share * bare_s * (object.high - object.low) / 2.0;
+    SiteRun {
+        gain_s: (1.0 - ratio.median) * base_s - passed_s,
+        noise_s: ((ratio.median - end) * base_s).hypot(passed_noise_s),
+        repeats: base.len() as u32,
+        ..SiteRun::default()
+    }
 }
 
 /// Why runs say nothing of a site.
@@ -230,4 +245,31 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_of;
+
+    /// Half of the blocks are the site's. The object costs 0.2 s, half of that on their way to the
+    /// program's allocator, which they do not take from the region.
+    #[test]
+    fn the_way_through_the_object_is_no_gain() {
+        let [bare, base, region] = [[1.0; 5], [1.2; 5], [0.7; 5]];
+        let run = run_of([&bare, &base, &region], 0.5);
+        assert!((run.gain_s - 0.4).abs() < 1e-9 && run.noise_s.abs() < 1e-9, "{run:?}");
+        let captured = run_of([&bare, &base, &region], 0.0);
+        assert!((captured.gain_s - 0.5).abs() < 1e-9, "{captured:?}");
+        let only_the_way = run_of([&bare, &base, &[1.1; 5]], 0.5);
+        assert!(only_the_way.gain_s.abs() < 1e-9, "{only_the_way:?}");
+    }
+
+    #[test]
+    fn what_the_object_costs_by_chance_may_be_chance_of_the_gain() {
+        let (bare, region) = ([1.0; 5], [0.7; 5]);
+        let base = [1.0, 1.1, 1.2, 1.3, 1.4];
+        let noise = |share| run_of([&bare, &base, &region], share).noise_s;
+        assert!(noise(1.0) > noise(0.0) && noise(0.0) > 0.0);
+        assert!(!run_of([&bare[..4], &base[..4], &region[..4]], 1.0).failure.is_empty());
+    }
 }

@@ -2,9 +2,9 @@
 //!
 //! What is committed costs nothing until a page of it is touched, and then a fault, several times
 //! what a page costs among others. So, as an allocator grows, what it takes next is brought in with
-//! it, up to a quarter of what it has and 2 MiB. What is used at any place of it comes in huge pages
-//! from 4 MiB on, and the memory before becomes huge, too. So at most 2 MiB are resident that nobody
-//! has used, and of less than 4 MiB at most a quarter.
+//! it, up to a quarter of what it has and 2 MiB (an arena: 256 KiB). What is used at any place of it
+//! comes in huge pages from 4 MiB on, and the memory before becomes huge, too. So at most 2 MiB are
+//! resident that nobody has used, and of less than 4 MiB at most a quarter.
 //!
 //! # Not here
 //! Who does without: [`Lazy`](crate::Lazy), and each backing that has no `prepare`.
@@ -18,6 +18,9 @@ use heapwright_core::span_shape::PAGE_BYTES;
 
 /// What is committed at once where commit is a call of its own: 16 small pages.
 const COMMIT_BYTES_MIN: usize = 64 << 10;
+/// What an arena commits at once, at most: it is cleared by the kernel and written soon after, so
+/// the second cache should still have it. Twice as much is no faster.
+const IN_ORDER_BYTES_MAX: usize = 256 << 10;
 /// An allocator commits an eighth of what it has; that is little enough to be brought in whole.
 const COMMIT_SHARE_LOG2: u32 = 3;
 /// A quarter of what is there is the most that is brought in beside it.
@@ -52,7 +55,8 @@ impl Use {
 
 /// Up to where an extent at `start`, committed up to `from`, is best committed.
 fn best_end(start: usize, from: usize, usage: Use) -> usize {
-    let ahead = (from >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES_MIN, HUGE_BYTES);
+    let most = if usage == Use::InOrder { IN_ORDER_BYTES_MAX } else { HUGE_BYTES };
+    let ahead = (from >> COMMIT_SHARE_LOG2).clamp(COMMIT_BYTES_MIN, most);
     if usage != Use::Anywhere || from + ahead < HUGE_FROM_BYTES {
         return from + ahead;
     }
@@ -166,7 +170,7 @@ mod tests {
             }
         }
         assert_eq!(best_end(usize::MAX - 100, 8 << 20, Use::Anywhere), usize::MAX, "no wrap");
-        for (from, ahead) in [(0, 64 << 10), (4 << 20, 512 << 10), (256 << 20, HUGE_BYTES)] {
+        for (from, ahead) in [(0, 64 << 10), (1 << 20, 128 << 10), (256 << 20, 256 << 10)] {
             assert_eq!(best_end(4096, from, Use::InOrder), from + ahead, "no huge page's end");
         }
     }

@@ -169,9 +169,15 @@ impl Lane {
         if !self.remote.0.is_empty_hint() {
             self.end_remote();
         }
+        self.count();
+        self.region.alloc(size, align)
+    }
+
+    /// Counts a block of the site; the owner's call.
+    #[inline(always)]
+    pub(crate) fn count(&self) {
         // Relaxed, and not one step: the owner alone counts here, and is read at the end.
         self.blocks.store(self.blocks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.region.alloc(size, align)
     }
 
     /// Ends the blocks that other threads have freed.

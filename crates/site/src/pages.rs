@@ -10,7 +10,7 @@ use core::cell::Cell;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use heapwright_core::backing::{Backing, BackingError, Extent, Purge, Purged};
+use heapwright_core::backing::{Backing, BackingError, Extent, Prepare, Purge, Purged};
 use heapwright_os::{Advice, AnonymousPages, advise, commit, page_bytes};
 use heapwright_sync::atomic::{AtomicUsize, Ordering};
 
@@ -125,14 +125,25 @@ unsafe impl Backing for LanePages {
         // state of its own: its extents are just such ranges.
         unsafe { AnonymousPages.purge(extent, range, when) }
     }
+
+    /// As on the kernel's own pages, so that a region grows as it would in a changed program.
+    unsafe fn prepare(
+        &self,
+        extent: &Extent,
+        range: Range<usize>,
+        how: Prepare,
+    ) -> Result<(), BackingError> {
+        // SAFETY: the caller's promise, and as for `purge`.
+        unsafe { AnonymousPages.prepare(extent, range, how) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use core::alloc::Layout;
 
-    use heapwright_core::backing::Backing;
-    use heapwright_os::{Protection, page_bytes, reserve};
+    use heapwright_core::backing::{Backing, Prepare};
+    use heapwright_os::{AnonymousPages, Protection, page_bytes, reserve};
 
     use super::{LANE_BYTES, LanePages};
 
@@ -154,6 +165,11 @@ mod tests {
         let inside = unsafe { second.start.add(page) };
         assert_eq!(pages.readable_bytes(inside), page);
         assert_eq!(pages.readable_bytes(first.start), page);
+        // SAFETY: committed above.
+        unsafe { pages.prepare(&second, 0..2 * page, Prepare::Populate) }.expect("pages");
+        // SAFETY: inside the extent.
+        let resident = unsafe { AnonymousPages.resident_bytes(&second, 0..3 * page) };
+        assert_eq!(resident, Some(2 * page));
         assert!(pages.reserve(Layout::from_size_align(LANE_BYTES, 1).expect("layout")).is_err());
     }
 }

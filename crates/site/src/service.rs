@@ -14,7 +14,7 @@ use crate::pages::{LANE_BYTES, LANE_BYTES_LOG2, LanePages};
 use crate::path::FrameKey;
 use crate::recognise::Recognition;
 use crate::region::ALIGN_MAX;
-use crate::table::{LANE_COUNT, SiteFacts, Table, Verdict};
+use crate::table::{LANE_COUNT, Served, SiteFacts, Table, Verdict};
 
 /// Names the file of the table.
 pub const TABLE_VARIABLE: &str = "HEAPWRIGHT_SITE_TABLE";
@@ -195,12 +195,18 @@ impl Service {
     /// - As for [`alloc`].
     #[inline(always)]
     unsafe fn serve(&'static self, size: usize, align: usize) -> *mut u8 {
-        let block = match Lane::of_thread(self) {
+        let lane = Lane::of_thread(self);
+        if self.facts.served == Served::Allocator {
+            // No more than that: the block's way to the allocator should be any other block's.
+            lane.inspect(|lane| lane.count());
+            return null_mut();
+        }
+        let block = match lane {
             // SAFETY: the thread's own lane.
             Some(lane) => unsafe { lane.alloc(size, align) },
             None => null_mut(),
         };
-        if block.is_null() && self.facts.served != crate::Served::Allocator {
+        if block.is_null() {
             self.table.count_refused();
         }
         block

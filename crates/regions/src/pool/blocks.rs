@@ -11,7 +11,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::ptr::NonNull;
 
-use heapwright_core::backing::Backing;
+use heapwright_core::backing::{Backing, BackingError};
 use heapwright_core::region_error::{AllocError, FreeError};
 use heapwright_core::region_statistics::{Counts, Figure, NoCounts, RegionStatistics};
 
@@ -114,13 +114,7 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .checked_mul(pool.slot.size())
             .and_then(|bytes| bytes.checked_add(header_bytes))
             .ok_or(AllocError::TooLarge { requested_bytes: usize::MAX })?;
-        let at = Chunk::make(
-            &pool.backing,
-            bytes,
-            bytes,
-            pool.slot.align(),
-            Use::of_blocks(pool.slot.size()),
-        )?;
+        let at = pool.make_chunk(bytes, bytes)?;
         pool.bounded = true;
         pool.chunks.set(Some(at));
         pool.fresh.set(pool.chunk(at).at(header_bytes));
@@ -227,13 +221,7 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             .ok_or(AllocError::TooLarge { requested_bytes: size })?;
         let wanted = last.saturating_mul(2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX).max(least);
         let hint = self.backing.reserve_hint(wanted);
-        let at = Chunk::make(
-            &self.backing,
-            hint,
-            least,
-            self.slot.align(),
-            Use::of_blocks(self.slot.size()),
-        )?;
+        let at = self.make_chunk(hint, least)?;
         let chunk = self.chunk(at);
         chunk.next.set(self.chunks.get());
         self.chunks.set(Some(at));
@@ -324,6 +312,12 @@ impl<B: Backing, C: Counts> Pool<B, C> {
             // SAFETY: on the free list: a slot that nobody uses, with a link (P1).
             unsafe { slot.as_ref() }.next
         })
+    }
+
+    /// A chunk for this pool's slots, of `bytes`, or of `bytes_min` at least where there are no more.
+    fn make_chunk(&self, bytes: usize, bytes_min: usize) -> Result<NonNull<Chunk>, BackingError> {
+        let usage = Use::of_blocks(self.slot.size());
+        Chunk::make(&self.backing, bytes, bytes_min, self.slot.align(), usage)
     }
 
     fn header_bytes(&self) -> usize {

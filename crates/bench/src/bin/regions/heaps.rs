@@ -10,7 +10,9 @@ use heapwright_regions::{
     AnonymousPages, Backing, Buddy, Lazy, Lines, Region, SharedSlab, Slab, Tails, Tight,
 };
 
-use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
+use super::measure::{
+    Mode, Probe, Process, Sizes, Subject, Workload, churn, ours, peer, subject, touched,
+};
 use super::pools::{mimalloc_give, mimalloc_take, system_give, system_take};
 
 /// Memory of the heaps that have a fixed one: twice what is live at most.
@@ -53,7 +55,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             peer!("offset-allocator", offset::<LIVE, MOST>),
         ]
     }
-    let workload = |name, subjects| Workload { name, count: 1_000_000, subjects };
+    let workload =
+        |name, subjects| Workload { name, count: 1_000_000, process: Process::Shared, subjects };
     vec![
         workload("mixed_16B_4K_1K", subjects::<1000, 0>()),
         workload("mixed_16B_4K_40K", subjects::<40_000, 0>()),

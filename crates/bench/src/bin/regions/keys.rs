@@ -9,7 +9,7 @@ use heapwright_regions::{
 };
 use heapwright_testkit::Random;
 
-use super::measure::{Mode, Probe, Workload, ours, peer, subject};
+use super::measure::{Mode, Probe, Process, Workload, ours, peer, subject};
 
 /// With a generation, one cache line.
 type Item = [u64; 7];
@@ -27,6 +27,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "keys_replace_100K",
             count: 1_000_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("", replace_ours),
                 ours!("plain pages", replace_plain),
@@ -45,6 +46,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "keys_get_100K",
             count: 2_000_000,
+            process: Process::Shared,
             subjects: vec![
                 subject!("floor", "", "pointers", get_pointers),
                 ours!("", get_ours),
@@ -63,6 +65,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "keys_get_batched_1M",
             count: 2_000_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("one by one", get_many_single),
                 ours!("get_many", get_many_batched),
@@ -71,6 +74,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "keys_walk_half_full",
             count: 1_000_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("", walk_ours),
                 ours!("plain pages", walk_plain),

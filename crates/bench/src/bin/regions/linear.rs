@@ -8,7 +8,7 @@ use heapwright_regions::{
 };
 
 use super::floor::Cursor;
-use super::measure::{Mode, Probe, Subject, Workload, ours, peer, subject};
+use super::measure::{Mode, Probe, Process, Subject, Workload, ours, peer, subject};
 
 /// Blocks between two resets.
 const BATCH: usize = 1000;
@@ -23,10 +23,12 @@ type BumpScope = bump_scope::Bump<bump_scope::alloc::Global, bump_scope::setting
 type Blink = blink_alloc::BlinkAlloc;
 
 pub(crate) fn workloads() -> Vec<Workload> {
+    let cold = |name, process, subjects| Workload { name, count: 10_000_000, process, subjects };
     vec![
         Workload {
             name: "linear_u64",
             count: 2_000_000,
+            process: Process::Shared,
             subjects: vec![
                 subject!("floor", "", "", hot_floor),
                 ours!("", hot_ours),
@@ -37,11 +39,14 @@ pub(crate) fn workloads() -> Vec<Workload> {
                 peer!("typed-arena", hot_typed_arena),
             ],
         },
-        Workload { name: "linear_cold_8B", count: 10_000_000, subjects: cold_subjects::<1>() },
-        Workload { name: "linear_cold_64B", count: 10_000_000, subjects: cold_subjects::<8>() },
+        cold("linear_cold_8B", Process::Fresh, cold_subjects::<1>()),
+        cold("linear_cold_64B", Process::Fresh, cold_subjects::<8>()),
+        cold("linear_again_8B", Process::Shared, again_subjects::<1>()),
+        cold("linear_again_64B", Process::Shared, again_subjects::<8>()),
         Workload {
             name: "linear_vecs_of_16",
             count: 1_600_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("", vecs_ours),
                 peer!("bump-scope", vecs_bump_scope),
@@ -52,15 +57,33 @@ pub(crate) fn workloads() -> Vec<Workload> {
     ]
 }
 
+/// The first arena of a process.
 fn cold_subjects<const WORDS: usize>() -> Vec<Subject> {
-    vec![
+    let mut subjects = vec![
         ours!("", |probe| cold_over::<_, WORDS>(probe, AnonymousPages)),
         ours!("plain pages", |probe| cold_over::<_, WORDS>(probe, Lazy::new(AnonymousPages))),
         ours!("huge pages", |probe| cold_over::<_, WORDS>(probe, HUGE)),
         ours!("prefaulted", |probe| {
             cold_over::<_, WORDS>(probe, Prefaulted::new(AnonymousPages));
         }),
+    ];
+    subjects.extend(cold_peers::<WORDS>());
+    subjects
+}
+
+/// One more arena where there were others before: what those had, `malloc` has kept in part for
+/// the peers, and [`Kept`] for ours.
+fn again_subjects<const WORDS: usize>() -> Vec<Subject> {
+    let mut subjects = vec![
+        ours!("", |probe| cold_over::<_, WORDS>(probe, AnonymousPages)),
         ours!("kept", cold_kept::<WORDS>),
+    ];
+    subjects.extend(cold_peers::<WORDS>());
+    subjects
+}
+
+fn cold_peers<const WORDS: usize>() -> [Subject; 3] {
+    [
         peer!("bump-scope", cold_bump_scope::<WORDS>),
         peer!("bumpalo", cold_bumpalo::<WORDS>),
         peer!("blink-alloc", cold_blink::<WORDS>),
@@ -208,7 +231,6 @@ fn cold_over<B: Backing, const WORDS: usize>(probe: &mut Probe<impl Mode>, backi
     });
 }
 
-/// As the peers, whose memory comes warm from `malloc` after the first round.
 fn cold_kept<const WORDS: usize>(probe: &mut Probe<impl Mode>) {
     static WARM: Kept<AnonymousPages> = Kept::new(AnonymousPages, 1 << 30);
     cold_over::<_, WORDS>(probe, &WARM);

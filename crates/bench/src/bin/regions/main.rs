@@ -40,10 +40,10 @@ fn workloads() -> Vec<Workload> {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [run, workload, subject, count] = arguments.as_slice()
-        && run == "--run-once"
+    if let [flag, workload, subject, count] = arguments.as_slice()
+        && ["--run-once", "--note-once"].contains(&flag.as_str())
     {
-        return rows::run_once(&workloads(), workload, subject, count);
+        return rows::run_once(&workloads(), flag, [workload, subject, count]);
     }
     if let [run, workload, subject] = arguments.as_slice()
         && run == "--fragment-once"

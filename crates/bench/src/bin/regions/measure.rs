@@ -24,7 +24,17 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     /// Operations of a round.
     pub(crate) count: usize,
+    pub(crate) process: Process,
     pub(crate) subjects: Vec<Subject>,
+}
+
+/// In which process a round of a workload runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// In the suite's own, where earlier rounds have left memory in every allocator.
+    Shared,
+    /// In one of its own: nobody has memory that somebody had before.
+    Fresh,
 }
 
 /// A subject: its name, package and variant, and a function of any probe.

@@ -9,7 +9,9 @@ use heapwright_regions::{
 };
 
 use super::floor::List;
-use super::measure::{Mode, Probe, Sizes, Subject, Workload, churn, ours, peer, subject, touched};
+use super::measure::{
+    Mode, Probe, Process, Sizes, Subject, Workload, churn, ours, peer, subject, touched,
+};
 
 const LINE: Sizes = Sizes::Fixed(64);
 
@@ -30,7 +32,8 @@ pub(crate) fn workloads() -> Vec<Workload> {
             subject!("malloc", "", "", system::<LIVE>),
         ]
     }
-    let workload = |name, subjects| Workload { name, count: 2_000_000, subjects };
+    let workload =
+        |name, subjects| Workload { name, count: 2_000_000, process: Process::Shared, subjects };
     vec![
         workload("pool_64B_1K", subjects::<1000>()),
         workload("pool_64B_100K", subjects::<100_000>()),

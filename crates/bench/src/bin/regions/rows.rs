@@ -10,7 +10,7 @@ use heapwright_launch::Machine;
 use heapwright_os::cycle_counter;
 use serde_json::{Map, Value, json};
 
-use super::measure::{Latency, Probe, Subject, Workload};
+use super::measure::{Latency, Probe, Process, Subject, Workload};
 
 const ROUNDS: usize = 7;
 const ROUNDS_QUICK: usize = 3;
@@ -83,6 +83,48 @@ fn cycles_of_nothing() -> u32 {
 /// What so many of an operation's runs in a thousand took at most, with the names of the fields.
 const PERCENTILES: [(&str, usize); 3] = [("ns_p50", 500), ("ns_p99", 990), ("ns_p999", 999)];
 
+/// Nanoseconds an operation of `subject`, in one run of `count`.
+fn time(workload: &Workload, subject: &Subject, count: usize) -> f64 {
+    if workload.process == Process::Fresh {
+        let [ns] = in_fresh_process("--run-once", workload, subject, count);
+        return ns;
+    }
+    let mut probe = Probe::new(count, 0);
+    (subject.time)(&mut probe);
+    probe.elapsed.as_secs_f64() * 1e9 / count as f64
+}
+
+/// [`latencies`] in one run of `subject`, wherever that has to be.
+fn noted(workload: &Workload, subject: &Subject, count: usize, counter_cycles: u32) -> [f64; 3] {
+    match workload.process {
+        Process::Shared => latencies(subject, count, counter_cycles),
+        Process::Fresh => in_fresh_process("--note-once", workload, subject, count),
+    }
+}
+
+/// The numbers that this program prints when it is asked by `flag` for one run of `subject`.
+fn in_fresh_process<const N: usize>(
+    flag: &str,
+    workload: &Workload,
+    subject: &Subject,
+    count: usize,
+) -> [f64; N] {
+    let output = Command::new(env::current_exe().expect("this program's file"))
+        .args([flag, workload.name, &name_of(subject), &count.to_string()])
+        .output()
+        .expect("this program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let numbers: Vec<f64> =
+        text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+    numbers.try_into().expect("as many numbers as were asked for")
+}
+
+/// A subject's name on the command line.
+fn name_of(subject: &Subject) -> String {
+    format!("{}{}", subject.name, subject.variant)
+}
+
 /// Nanoseconds of each of [`PERCENTILES`] in one run of `subject`.
 fn latencies(subject: &Subject, count: usize, counter_cycles: u32) -> [f64; 3] {
     let mut probe = Probe::new(count, counter_cycles);
@@ -124,15 +166,13 @@ pub(crate) fn measure(workloads: &[Workload], options: &Options) -> Vec<Row> {
         let mut times = vec![Vec::new(); subjects.len()];
         for round in 0..rounds {
             for index in in_turn(round, subjects.len()) {
-                let mut probe = Probe::new(count, 0);
-                (subjects[index].time)(&mut probe);
-                times[index].push(probe.elapsed.as_secs_f64() * 1e9 / count as f64);
+                times[index].push(time(workload, subjects[index], count));
             }
         }
         let mut tails = vec![[const { Vec::new() }; 3]; subjects.len()];
         for round in 0..noted_rounds {
             for index in in_turn(round, subjects.len()) {
-                let seen = latencies(subjects[index], LATENCY_COUNT.min(count), nothing);
+                let seen = noted(workload, subjects[index], LATENCY_COUNT.min(count), nothing);
                 tails[index].iter_mut().zip(seen).for_each(|(all, one)| all.push(one));
             }
         }
@@ -176,11 +216,10 @@ fn rounded(number: f64) -> Value {
 /// Instructions an operation, loop included, by callgrind, if it is installed.
 fn instructions(workload: &Workload, subject: &Subject) -> Option<f64> {
     let collected = |count: usize| {
-        let name = format!("{}{}", subject.name, subject.variant);
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(env::current_exe().ok()?)
-            .args(["--run-once", workload.name, &name, &count.to_string()])
+            .args(["--run-once", workload.name, &name_of(subject), &count.to_string()])
             .output()
             .ok()?;
         let text = String::from_utf8(output.stderr).ok()?;
@@ -191,21 +230,28 @@ fn instructions(workload: &Workload, subject: &Subject) -> Option<f64> {
     Some((count / (more - less) as f64 * 10.0).round() / 10.0)
 }
 
-/// Runs one subject once, for callgrind and profilers.
+/// Runs one subject once and prints its nanoseconds an operation, or with `--note-once` those of
+/// each of [`PERCENTILES`]: for rounds in processes of their own, callgrind and profilers.
 pub(crate) fn run_once(
     workloads: &[Workload],
-    workload: &str,
-    subject: &str,
-    count: &str,
+    flag: &str,
+    [workload, subject, count]: [&str; 3],
 ) -> ExitCode {
     let workload = workloads.iter().find(|one| one.name == workload);
-    let is_meant = |one: &&Subject| format!("{}{}", one.name, one.variant) == subject;
+    let is_meant = |one: &&Subject| name_of(one) == subject;
     let subject = workload.and_then(|one| one.subjects.iter().find(is_meant));
-    let (Some(subject), Ok(count)) = (subject, count.parse()) else {
+    let (Some(subject), Ok(count)) = (subject, count.parse::<usize>()) else {
         eprintln!("heapwright-bench-regions: no such workload, subject or count");
         return ExitCode::from(125);
     };
-    (subject.time)(&mut Probe::new(count, 0));
+    if flag == "--note-once" {
+        let [p50, p99, p999] = latencies(subject, count, cycles_of_nothing());
+        println!("{p50} {p99} {p999}");
+    } else {
+        let mut probe = Probe::new(count, 0);
+        (subject.time)(&mut probe);
+        println!("{}", probe.elapsed.as_secs_f64() * 1e9 / count as f64);
+    }
     ExitCode::SUCCESS
 }
 

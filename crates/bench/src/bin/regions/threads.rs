@@ -10,7 +10,7 @@ use std::time::Instant;
 use heapwright_regions::{AnonymousPages, Lines, PoolLocal, SharedPool, SharedSlab, SlabLocal};
 use heapwright_testkit::Random;
 
-use super::measure::{Mode, Probe, Workload, ours, peer, subject, touched};
+use super::measure::{Mode, Probe, Process, Workload, ours, peer, subject, touched};
 
 const LIVE: usize = 1000;
 const DRAWS: usize = 1 << 14;
@@ -21,6 +21,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "threads_2_own_64B",
             count: 4_000_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("pool", own_pool),
                 ours!("slab", own_slab),
@@ -34,6 +35,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
         Workload {
             name: "threads_producer_consumer_64B",
             count: 2_000_000,
+            process: Process::Shared,
             subjects: vec![
                 ours!("pool", pass_pool),
                 ours!("slab", pass_slab),
