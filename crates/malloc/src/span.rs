@@ -71,6 +71,8 @@ impl Span {
         head.place.store(Place::Packed as u8, Ordering::Relaxed);
         head.is_dirty.store(0, Ordering::Relaxed);
         head.epoch.store(0, Ordering::Relaxed);
+        // What an earlier span's slots reached into will have been written.
+        span.set_touched(span.touched());
         head.owner.store(PASSIVE, Ordering::Relaxed);
         span
     }

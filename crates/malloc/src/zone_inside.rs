@@ -174,8 +174,14 @@ impl Inside {
             let index = self.lists[class_index].current;
             if index != NO_SLICE {
                 let span = Span::at(index);
+                let used_before = span.used();
                 let list = span.take_slots(wished, 0, || 0);
                 if !list.is_null() {
+                    if span.used() == used_before + 1 {
+                        // It may have no link yet.
+                        // SAFETY: a slot that has just left the span and is nobody else's.
+                        unsafe { block::set_next(list, core::ptr::null_mut()) };
+                    }
                     return list;
                 }
                 span.set_place(Place::Full);

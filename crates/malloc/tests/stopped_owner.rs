@@ -72,10 +72,14 @@ fn owner_work(shared: &Shared) {
 /// The traced process; ends by being killed.
 fn child(shared: &'static Shared) -> ! {
     std::thread::spawn(move || {
-        // Before tracing: the thread's heap and its first spans.
+        // Before tracing: the thread's heap and its first spans. The first slot of a page comes
+        // alone, the second one with a list of others.
         for bytes in [16, 48, 64] {
-            // SAFETY: a fresh block.
-            unsafe { free(alloc(bytes)) };
+            let both = [alloc(bytes), alloc(bytes)];
+            for block in both {
+                // SAFETY: a fresh block.
+                unsafe { free(block) };
+            }
         }
         // SAFETY: no memory is passed.
         if unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } != 0 {

@@ -70,8 +70,12 @@ impl Entered {
             }
         };
         let list = sampled_lists::cut(self.heap, class_index, list, count);
-        // SAFETY: the list is this thread's alone since it left the span.
-        let rest = unsafe { block::next(list) };
+        // A single slot may hold no link (`Span::take_slots`).
+        let rest = match count {
+            1 => core::ptr::null_mut(),
+            // SAFETY: the list is this thread's alone since it left the span.
+            _ => unsafe { block::next(list) },
+        };
         thread.list(class_index).set(rest);
         list
     }

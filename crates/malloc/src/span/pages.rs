@@ -24,6 +24,12 @@ const POPULATE_USED_BYTES_MIN: usize = 4 << 20;
 /// 1 when the kernel refused to provide several at once.
 static POPULATE_REFUSED: AtomicU32 = AtomicU32::new(0);
 
+/// In `extra`: pages that may be resident, and from [`REACHED_SHIFT`] on those of them that only the end
+/// of a slot reaches into. The latter is forgotten with whatever else changes.
+const TOUCHED_MASK: u64 = (1 << REACHED_SHIFT) - 1;
+const REACHED_SHIFT: u32 = 32;
+const _: () = assert!(SLICE_PAGES <= REACHED_SHIFT as usize);
+
 impl Span {
     /// Whether the next slot that was never handed out, if there is one, reaches a page that was
     /// not touched.
@@ -40,7 +46,7 @@ impl Span {
 
     /// Has the kernel provide `page`, which is about to be touched, and some behind it, at once.
     pub(super) fn populate(self, page: usize, held_spans: impl Fn() -> usize) {
-        let free = (self.touched() >> page).trailing_zeros() as usize;
+        let free = (self.there() >> page).trailing_zeros() as usize;
         if free == 0 || !can_populate() {
             return;
         }
@@ -118,29 +124,52 @@ impl Span {
 
     /// Its pages that may be resident, a bit each.
     pub(crate) fn touched(self) -> u64 {
-        self.head.extra.load(Ordering::Relaxed)
+        self.head.extra.load(Ordering::Relaxed) & TOUCHED_MASK
+    }
+
+    /// Its pages that surely were resident since they were purged last: not those that only the end
+    /// of a slot reaches into, which its owner may not have written yet.
+    pub(super) fn there(self) -> u64 {
+        let extra = self.head.extra.load(Ordering::Relaxed);
+        extra & TOUCHED_MASK & !(extra >> REACHED_SHIFT)
     }
 
     /// Notes which pages may be resident.
     pub(crate) fn set_touched(self, touched: u64) {
-        self.head.extra.store(touched, Ordering::Relaxed);
+        self.head.extra.store(touched & TOUCHED_MASK, Ordering::Relaxed);
     }
 
-    /// Notes that pages are not the kernel's zero pages any more.
+    /// Notes that pages are not the kernel's zero pages any more, but resident.
     pub(super) fn note_touched(self, offset: usize, bytes: usize) {
-        let touched = self.touched();
-        let first = offset / PAGE_UNIT_BYTES;
-        let last = (offset + bytes - 1) / PAGE_UNIT_BYTES;
-        let added = (u64::MAX >> (63 - (last - first))) << first;
-        if touched & added != added {
-            self.set_touched(touched | added);
+        let added = pages_of(offset, bytes);
+        let extra = self.head.extra.load(Ordering::Relaxed);
+        let noted = (extra | added) & !(added << REACHED_SHIFT);
+        if noted != extra {
+            self.head.extra.store(noted, Ordering::Relaxed);
         }
+    }
+
+    /// The same for a slot handed out that nobody has written yet: it is written from its start, and
+    /// how far nobody knows.
+    pub(super) fn note_reached(self, offset: usize, bytes: usize) {
+        let start = pages_of(offset, 1);
+        let behind = pages_of(offset, bytes) & !start & !self.touched();
+        self.note_touched(offset, 1);
+        let extra = self.head.extra.load(Ordering::Relaxed);
+        self.head.extra.store(extra | behind | behind << REACHED_SHIFT, Ordering::Relaxed);
     }
 
     /// Whether at least half of its pages may be resident.
     pub(crate) fn is_mostly_touched(self) -> bool {
         self.touched().count_ones() as usize * 2 >= SLICE_PAGES
     }
+}
+
+/// The pages of the `bytes` (at least 1) at `offset`, a bit each.
+fn pages_of(offset: usize, bytes: usize) -> u64 {
+    let first = offset / PAGE_UNIT_BYTES;
+    let last = (offset + bytes - 1) / PAGE_UNIT_BYTES;
+    (u64::MAX >> (63 - (last - first))) << first
 }
 
 /// Whether the kernel may be asked for several pages at once; not while memory is short.
