@@ -152,8 +152,12 @@ impl Span {
     /// The same for a slot handed out that nobody has written yet: it is written from its start, and
     /// how far nobody knows.
     pub(super) fn note_reached(self, offset: usize, bytes: usize) {
+        let pages = pages_of(offset, bytes);
+        if self.there() & pages == pages {
+            return;
+        }
         let start = pages_of(offset, 1);
-        let behind = pages_of(offset, bytes) & !start & !self.touched();
+        let behind = pages & !start & !self.touched();
         self.note_touched(offset, 1);
         let extra = self.head.extra.load(Ordering::Relaxed);
         self.head.extra.store(extra | behind | behind << REACHED_SHIFT, Ordering::Relaxed);
