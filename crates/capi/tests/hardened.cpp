@@ -44,6 +44,8 @@ static void *churn(void *argument) {
     return nullptr;
 }
 
+static void *take_wide(void *) { return block(40000); }
+
 int main(int argc, char **argv) {
     int number = atoi(argv[1]);
     bad = argc > 2 && !strcmp(argv[2], "bad");
@@ -240,6 +242,18 @@ int main(int argc, char **argv) {
             if (waitpid(child, &status, 0) != child || status) exit(7);
         }
         for (pthread_t thread : threads) pthread_join(thread, nullptr);
+        break;
+    }
+    case 28: { // wide slots wait for one free, and are no thread's then
+        char *p = block(40000), *q = block(40000);
+        free(p);
+        if (block(40000) == p) exit(7);
+        free(q);
+        pthread_t thread;
+        void *taken = nullptr;
+        pthread_create(&thread, nullptr, take_wide, nullptr);
+        pthread_join(thread, &taken);
+        if (taken != p) exit(7);
         break;
     }
     default:

@@ -110,6 +110,31 @@ fn freed_memory_waits_is_zeroed_and_comes_back_in_no_order() {
 }
 
 #[test]
+fn a_wide_slot_waits_and_is_no_thread_s() {
+    expect_fine(&run(28, "good", ""));
+}
+
+/// Around a page that is touched the kernel maps up to 64 KiB of a file, and that counts as
+/// resident: `crates/preload-hardened/cold.ld`.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+#[test]
+fn what_every_program_runs_lies_in_one_window() {
+    let object = object("libheapwright_hardened.so");
+    let output = Command::new("readelf").arg("-SW").arg(object).output().expect("readelf");
+    let sections = String::from_utf8_lossy(&output.stdout);
+    let place = |name: &str| {
+        let line = sections.lines().find(|line| line.contains(name)).expect("a section");
+        let numbers = line.split_once("PROGBITS").expect("its type").1.split_whitespace();
+        let numbers: Vec<_> =
+            numbers.take(3).map(|word| u64::from_str_radix(word, 16).expect("a number")).collect();
+        (numbers[0], numbers[0] + numbers[2])
+    };
+    assert!(place(" .text ").1 <= 0x1_0000, "{:x?}", place(" .text "));
+    assert_eq!(place(" heapwright_read ").0, 0x2_0000, "what follows lies behind a hole");
+    assert!(place(" heapwright_cold ").0 > 0x2_0000);
+}
+
+#[test]
 fn a_freed_large_block_stays_closed_while_its_pages_are_used_again() {
     expect_fine(&run(23, "good", ""));
     expect_told(24, "", SIGSEGV);

@@ -109,6 +109,18 @@ impl Depot {
         true
     }
 
+    /// Takes the slot out that came last but one: so the last one waits, for one free at least.
+    pub(crate) fn take_waited(&mut self) -> Option<*mut u8> {
+        let number = self.count.checked_sub(2)?;
+        let place = self.places.wrapping_add(number);
+        // SAFETY: two taken places (D1, D2).
+        let slot = unsafe { place.read() };
+        // SAFETY: as above; the first of them is the depot's own to write.
+        unsafe { place.write(place.wrapping_add(1).read()) };
+        self.set_count(self.count - 1);
+        Some(slot)
+    }
+
     /// Takes the lowest `count` slots out, those that came first, and calls `give` with each.
     pub(crate) fn empty_lowest(&mut self, count: usize, mut give: impl FnMut(*mut u8)) {
         let count = count.min(self.count);
@@ -156,6 +168,29 @@ mod tests {
             assert_eq!(addresses, [0, 1, 2, 3].map(|number| first + number));
         }
         assert!(!depot.take(&out));
+    }
+
+    #[test]
+    fn the_slot_that_came_last_waits() {
+        let mut places = [core::ptr::null_mut::<u8>(); 4];
+        let single = Cut { batch_count: 1, ..cut(4) };
+        let mut depot = Depot::at(NonNull::from(&mut places).cast(), &single);
+        let put = |depot: &mut Depot, number| {
+            depot.put(&[Cell::new(without_provenance_mut::<u8>(number))]);
+        };
+        assert_eq!(depot.take_waited(), None);
+        put(&mut depot, 1);
+        assert_eq!(depot.take_waited(), None, "it is the last");
+        for number in [2, 3, 4] {
+            put(&mut depot, number);
+        }
+        for number in [3, 2, 1] {
+            assert_eq!(depot.take_waited().map(|slot| slot.addr()), Some(number));
+        }
+        assert_eq!((depot.take_waited(), depot.len()), (None, 1));
+        let out = [Cell::new(core::ptr::null_mut())];
+        assert!(depot.take(&out));
+        assert_eq!(out[0].get().addr(), 4);
     }
 
     #[test]

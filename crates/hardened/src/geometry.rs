@@ -192,7 +192,8 @@ pub(crate) struct Cut {
     pub(crate) kept_count: u32,
     /// Slots that a refill brings.
     pub(crate) batch_count: u32,
-    /// Slots of a full stack: whole batches, and an even number of them.
+    /// Slots of a full stack: whole batches, and an even number of them; none of wide classes, whose
+    /// slots all go through the depot.
     pub(crate) stack_count: u32,
     /// Places of the class's depot.
     pub(crate) depot_count: u32,
@@ -242,10 +243,16 @@ impl Cut {
             zeroed_bytes: zeroed as u32,
             kept_count: kept as u32,
             batch_count: batch as u32,
-            stack_count: (pairs * 2 * batch) as u32,
+            stack_count: if class_index < COMMON_COUNT { (pairs * 2 * batch) as u32 } else { 0 },
             depot_count: (DEPOT_BYTES / bytes / batch * batch) as u32,
             depot_share: (if share < 2 { 2 } else { share } * batch) as u32,
         }
+    }
+
+    /// Whether slots are so wide that threads keep none: what each class and thread would keep adds
+    /// up to more than programs have in such blocks, and a lock is nothing beside writing to one.
+    pub(crate) const fn is_wide(&self) -> bool {
+        self.stack_count == 0
     }
 
     /// Bytes of the words of the units that have a byte in the `bytes` from address `start` on, and
@@ -363,6 +370,7 @@ mod tests {
         class_for_aligned, slot_at, unit_at,
     };
     use crate::word::BYTES_TOLD_MAX;
+    use heapwright_core::size_class::SMALL_BYTES_MAX;
 
     /// Addresses of a class where it has most.
     const CLASS_BYTES: usize = 1 << CLASS_LOG2_MAX;
@@ -451,6 +459,8 @@ mod tests {
             assert!(cut.kept_count.is_power_of_two());
             assert!(cut.kept_count as usize <= KEPT_MAX);
             assert!(cut.stack_count as usize <= STACK);
+            assert_eq!(cut.is_wide(), cut.slot_bytes as usize > SMALL_BYTES_MAX);
+            assert!(!cut.is_wide() || cut.batch_count == 1);
             assert!(cut.stack_count.is_multiple_of(2 * cut.batch_count), "a refill fits");
             assert!(cut.batch_count << (cut.units_log2 + 1) >= 64);
             assert!(cut.depot_share >= 2 * cut.batch_count);

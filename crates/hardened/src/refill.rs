@@ -1,5 +1,7 @@
 //! Between a thread's rows, depots and spans: slots come shuffled, and go back oldest first.
 
+use core::cell::Cell;
+
 use crate::geometry::CLASS_COUNT;
 use heapwright_core::family::Family;
 
@@ -36,6 +38,9 @@ pub(crate) fn offer_slow(
 #[cold]
 pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     let Some(cache) = thread::cache() else { return take_one(class_index) };
+    if CUTS[class_index].is_wide() {
+        return take_wide(class_index, cache.random());
+    }
     if cache.length(class_index) == 0 {
         cache.stir(class_index);
         let batch = CUTS[class_index].batch_count;
@@ -49,6 +54,21 @@ pub(crate) fn take_slow(class_index: usize) -> *mut u8 {
     }
     // When memory ends, those that should wait are handed out.
     cache.pop_any(class_index).unwrap_or(NO_BLOCK)
+}
+
+/// A slot of a class whose slots threads do not keep.
+fn take_wide(class_index: usize, random: u64) -> *mut u8 {
+    let mut pool = hold(pool(class_index));
+    if let Some(slot) = pool.depot.take_waited() {
+        return slot;
+    }
+    let mut found = NO_BLOCK;
+    if !pool.take_fresh(class_index, 1, |slot, _| found = slot) {
+        pool.take(class_index, 1, random, |slot| found = slot);
+    }
+    // When memory ends, the one that should wait is handed out.
+    let last = [Cell::new(found)];
+    if found.is_null() && pool.depot.take(&last) { last[0].get() } else { found }
 }
 
 /// A slot for a thread without a cache: at its end, or when there is no memory for one.
@@ -67,14 +87,18 @@ fn take_one(class_index: usize) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn push_slow(key: Key, slot: *mut u8) {
     let class_index = key.index();
+    let cut = &CUTS[class_index];
     let Some(cache) = thread::cache() else {
         give_back(class_index, |giver| giver.give(slot));
         return;
     };
+    if cut.is_wide() {
+        give_back(class_index, |giver| giver.leave(slot));
+        return;
+    }
     if cache.keep(key, slot) {
         return;
     }
-    let cut = &CUTS[class_index];
     if cache.length(class_index) >= cut.stack_count as usize {
         let batch = cut.batch_count as usize;
         let half = cut.stack_count as usize / 2;
@@ -135,6 +159,18 @@ impl Giver<'_> {
     fn give(&mut self, slot: *mut u8) {
         if !self.pool.give(self.class_index, slot) {
             self.doubted = slot;
+        }
+    }
+
+    /// Leaves a slot in the depot of its class; the oldest ones there make room.
+    fn leave(&mut self, slot: *mut u8) {
+        if !self.pool.depot.has_room(1) {
+            self.empty_depot(self.pool.depot.len().div_ceil(2));
+        }
+        if self.pool.depot.has_room(1) {
+            self.pool.depot.put(&[Cell::new(slot)]);
+        } else {
+            self.give(slot);
         }
     }
 

@@ -22,9 +22,14 @@ use crate::word::{State, Word};
 /// Looks at all blocks, if that was asked for. O(memory in use).
 #[cold]
 pub fn at_exit() {
-    if !wants_sweep() || thread_ids(&mut []) != 1 {
-        return;
+    if wants_sweep() && thread_ids(&mut []) == 1 {
+        look_at_all();
     }
+}
+
+#[cold]
+#[inline(never)]
+fn look_at_all() {
     if is_started() {
         for class_index in 0..CLASS_COUNT {
             let numbers = {
