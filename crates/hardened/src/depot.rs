@@ -115,8 +115,10 @@ impl Depot {
         let place = self.places.wrapping_add(number);
         // SAFETY: two taken places (D1, D2).
         let slot = unsafe { place.read() };
-        // SAFETY: as above; the first of them is the depot's own to write.
-        unsafe { place.write(place.wrapping_add(1).read()) };
+        // SAFETY: the second of them.
+        let last = unsafe { place.wrapping_add(1).read() };
+        // SAFETY: the first of them, which is the depot's own to write.
+        unsafe { place.write(last) };
         self.set_count(self.count - 1);
         Some(slot)
     }
