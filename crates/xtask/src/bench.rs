@@ -49,8 +49,11 @@ fn run_suite(workspace: &Workspace, features: &str, words: &[String]) -> Result<
 
 /// What is left out of the collectors to measure its cost or gain: the folder of the build, and the
 /// values of `heapwright_gc_without`.
-const GC_WITHOUT: [(&str, &[&str]); 3] =
-    [("minor", &["minor"]), ("barrier", &["barrier", "scan"]), ("prefetch", &["prefetch"])];
+const GC_WITHOUT: [(&str, &[&str]); 3] = [
+    ("minor", &["minor", "touches"]),
+    ("barrier", &["barrier", "scan", "touches"]),
+    ("prefetch", &["prefetch"]),
+];
 
 /// Builds the collectors' suite as it is and with each of [`GC_WITHOUT`]; prints every figure that is
 /// asked of the collectors beside what was measured. `words` go to `heapwright-bench-gc figures`.

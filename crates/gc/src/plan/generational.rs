@@ -9,6 +9,8 @@ use core::ptr::NonNull;
 use crate::HeapError;
 use crate::copying::{self, Places, Room, spare_bytes};
 use crate::mark::Marker;
+#[cfg(heapwright_gc_without = "touches")]
+use crate::memory::populate;
 use crate::model::Model;
 use crate::mutator::Barrier;
 use crate::object::{Field, prefetch};
@@ -57,6 +59,14 @@ impl<M: Model> Generational<M> {
         let mut nursery = BumpSpace::new(nursery, nursery_bytes);
         if guards {
             nursery.guard();
+        }
+        // For measuring what writes cost, in a nursery that is never full: a first touch takes as
+        // long as hundreds of writes, and differs from process to process. As much as the bench's
+        // workloads allocate.
+        #[cfg(heapwright_gc_without = "touches")]
+        // SAFETY: whole pages of the heap's reservation.
+        unsafe {
+            populate(nursery.start(), nursery_bytes.min(1280 << 20));
         }
         Ok(Self { nursery, copier: Copier::new(Some(blocks)), marker, kept_bytes: 0, survival: 0 })
     }

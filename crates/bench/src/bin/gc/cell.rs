@@ -4,10 +4,11 @@ use crate::boehm::Boehm;
 use crate::measure::{Ticks, cpu_s, status_kb};
 use crate::ours::{self, Outcome};
 use crate::raw::{self, Blocks, Malloc};
+use crate::turns::Turns;
 use crate::workload::{BinaryTrees, GcBench, Graph, Lru, Scale};
 use heapwright_gc::{Collector, Config, PauseKind, minimum_utilisation, percentile_ns};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs `WORKLOAD SUBJECT VARIANT SCALE [KEY=VALUE...]`.
 pub fn run(words: &[String]) -> Result<Value, String> {
@@ -20,15 +21,17 @@ pub fn run(words: &[String]) -> Result<Value, String> {
         "quick" => Scale::Quick,
         _ => Scale::Test,
     };
-    // What is random in graph and lru, for ours.
-    let seed = settings.iter().find_map(|one| one.strip_prefix("seed="));
-    let seed: Option<u64> = match seed.map(str::parse) {
-        None => None,
-        Some(seed) => Some(seed.map_err(|_| "seed= needs a number")?),
+    let number = |key: &str| {
+        let value = settings.iter().find_map(|one| one.strip_prefix(key)?.strip_prefix('='));
+        let parsed = value.map(str::parse::<u64>).transpose();
+        parsed.map_err(|_| format!("{key}= needs a number"))
     };
-    let settings = settings.iter().filter(|one| !one.starts_with("seed=")).cloned();
-    let settings = &settings.collect::<Vec<_>>()[..];
-    let mut ticks = Ticks::new();
+    // What is random in graph and lru, for ours; and how many milliseconds a turn takes, if the
+    // process has to wait for its turns.
+    let (seed, turn_ms) = (number("seed")?, number("turns")?);
+    let is_config = |one: &&String| !one.starts_with("seed=") && !one.starts_with("turns=");
+    let settings = &settings.iter().filter(is_config).cloned().collect::<Vec<_>>()[..];
+    let mut ticks = Ticks::new(turn_ms.map(|ms| Turns::begin(Duration::from_millis(ms))));
     let (begin, begin_cpu) = (Instant::now(), cpu_s());
     let mut row = match subject.as_str() {
         "heapwright" => {

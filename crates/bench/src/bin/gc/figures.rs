@@ -7,6 +7,7 @@
 //! builds them and runs this.
 
 use crate::tune;
+use crate::turns::in_turn;
 use crate::workload::{Graph, Scale};
 use heapwright_bench::gc_suite::{self, Options, Results, Row};
 use heapwright_bench::in_directory;
@@ -193,18 +194,17 @@ impl Figures {
                 .chain(settings.iter().copied())
                 .collect();
             let [with, without] = ["minor", "barrier"].map(|what| self.build(what));
-            let (mut with_s, mut without_s) = (Vec::new(), Vec::new());
-            for pair in 0..self.pairs {
-                let mut both = [(&with, &mut with_s), (&without, &mut without_s)];
-                if pair % 2 == 1 {
-                    both.reverse();
-                }
-                for (program, times) in both {
-                    times.push(cell(program, &words)?.1);
+            let (mut with_ns, mut without_ns) = (Vec::new(), Vec::new());
+            for _ in 0..self.pairs {
+                for [with_one, without_one] in in_turn([&with, &without], &words)? {
+                    with_ns.push(with_one);
+                    without_ns.push(without_one);
                 }
             }
-            let (middle, _, _) = paired_ratio(&with_s, &without_s);
-            let figure = format!("barrier, {workload} ({scale}), user CPU, {} pairs", self.pairs);
+            let (middle, _, _) = paired_ratio(&with_ns, &without_ns);
+            let sums = with_ns.iter().sum::<f64>() / without_ns.iter().sum::<f64>();
+            eprintln!("{workload}: {} turns, sums {:+.2} %", with_ns.len(), (sums - 1.0) * 100.0);
+            let figure = format!("barrier, {workload} ({scale}), CPU, {} turns", with_ns.len());
             self.at_most(&figure, 3.0, Some((middle - 1.0) * 100.0), " %");
         }
         Ok(())

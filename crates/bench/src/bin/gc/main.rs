@@ -16,6 +16,7 @@ mod ours;
 mod peers;
 mod raw;
 mod tune;
+mod turns;
 mod workload;
 
 use heapwright_bench::gc_suite::{self, Options};

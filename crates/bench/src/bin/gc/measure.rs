@@ -1,5 +1,6 @@
 //! What a process can say about itself: gaps between ticks, CPU time, memory.
 
+use crate::turns::Turns;
 use heapwright_os::own_usage;
 use std::fs;
 use std::time::Instant;
@@ -10,14 +11,16 @@ pub struct Ticks {
     gap_s_max: f64,
     /// Ticks to the next look at the clock.
     left: u32,
+    /// Where the process runs in turn with another.
+    turns: Option<Turns>,
 }
 
 impl Ticks {
     /// Ticks between two looks at the clock, which costs as much as some allocations.
     const EACH: u32 = 4;
 
-    pub fn new() -> Self {
-        Self { last: Instant::now(), gap_s_max: 0.0, left: Self::EACH }
+    pub fn new(turns: Option<Turns>) -> Self {
+        Self { last: Instant::now(), gap_s_max: 0.0, left: Self::EACH, turns }
     }
 
     #[inline]
@@ -25,9 +28,16 @@ impl Ticks {
         self.left -= 1;
         if self.left == 0 {
             self.left = Self::EACH;
-            let now = Instant::now();
-            self.gap_s_max = self.gap_s_max.max((now - self.last).as_secs_f64());
-            self.last = now;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.gap_s_max = self.gap_s_max.max((now - self.last).as_secs_f64());
+        self.last = now;
+        if let Some(turns) = &mut self.turns {
+            turns.look(now);
         }
     }
 
