@@ -202,8 +202,6 @@ impl Figures {
                 }
             }
             let (middle, _, _) = paired_ratio(&with_ns, &without_ns);
-            let sums = with_ns.iter().sum::<f64>() / without_ns.iter().sum::<f64>();
-            eprintln!("{workload}: {} turns, sums {:+.2} %", with_ns.len(), (sums - 1.0) * 100.0);
             let figure = format!("barrier, {workload} ({scale}), CPU, {} turns", with_ns.len());
             self.at_most(&figure, 3.0, Some((middle - 1.0) * 100.0), " %");
         }

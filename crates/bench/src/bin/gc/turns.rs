@@ -8,7 +8,8 @@
 
 use heapwright_os::thread_cpu_ns;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write, stdin, stdout};
+use std::io::{self, BufRead, BufReader, Write, stdin, stdout};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,15 +76,15 @@ enum Answer {
 }
 
 impl Partner {
-    fn start(program: &Path, words: &[&str]) -> Result<Self, String> {
-        let mut child = Command::new(program)
-            .arg("cell")
-            .args(words)
-            .arg(format!("turns={TURN_MS}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
+    fn start(program: &Path, words: &[&str], cpu: usize) -> Result<Self, String> {
+        let mut command = Command::new(program);
+        command.arg("cell").args(words).arg(format!("turns={TURN_MS}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: one system call, on memory of this function; nothing that another thread of the
+        // process that forks could hold.
+        unsafe { command.pre_exec(move || stay_on(cpu)) };
+        let mut child =
+            command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let commands = child.stdin.take().ok_or("no standard input")?;
         let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?);
         Ok(Self { child, commands, answers })
@@ -109,6 +110,16 @@ impl Partner {
     }
 }
 
+/// Keeps this process on one CPU.
+fn stay_on(cpu: usize) -> io::Result<()> {
+    let mut set = [0u64; 16];
+    let word = set.get_mut(cpu / 64).ok_or(io::ErrorKind::InvalidInput)?;
+    *word = 1 << (cpu % 64);
+    // SAFETY: the kernel reads as many bytes of the set, which is as large as a `cpu_set_t`.
+    let set_it = unsafe { libc::sched_setaffinity(0, size_of_val(&set), set.as_ptr().cast()) };
+    if set_it == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 impl Drop for Partner {
     fn drop(&mut self) {
         // After an error; a process that has ended is not killed.
@@ -120,7 +131,10 @@ impl Drop for Partner {
 /// Of one run of each of `programs` in turn: the CPU nanoseconds of each turn of the first and of
 /// the second.
 pub fn in_turn(programs: [&Path; 2], words: &[&str]) -> Result<Vec<[f64; 2]>, String> {
-    let mut partners = [Partner::start(programs[0], words)?, Partner::start(programs[1], words)?];
+    // SAFETY: asks the kernel for a number.
+    let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0);
+    let [first, second] = programs.map(|program| Partner::start(program, words, cpu));
+    let mut partners = [first?, second?];
     let mut turns = Vec::new();
     loop {
         let first = turns.len() % 2;
