@@ -216,7 +216,12 @@ impl Figures {
                 let (run, _) = cell(program, &words)?;
                 run["full_pause_ms"]["p50"].as_f64().ok_or("no collection".to_owned())
             };
-            let ratio = full(&without)? / full(me)?;
+            let (mut with_ms, mut without_ms) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                with_ms.push(full(me)?);
+                without_ms.push(full(&without)?);
+            }
+            let (ratio, _, _) = paired_ratio(&without_ms, &with_ms);
             let figure = format!("marking with prefetch, {variant}, whole collections");
             self.at_least(&figure, 3.0, Some(ratio), " x");
         }
