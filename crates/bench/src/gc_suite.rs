@@ -153,8 +153,12 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Results {
         let cells: Vec<_> =
             ours.into_iter().chain(handles).chain(peers.map(|peer| (peer, ""))).collect();
         let mut runs: Vec<Vec<Value>> = vec![Vec::new(); cells.len()];
-        for _ in 0..options.rounds {
-            for ((subject, variant), runs) in cells.iter().zip(&mut runs) {
+        for round in 0..options.rounds {
+            for step in 0..cells.len() {
+                // There and back: what a process finds of the machine's memory is what the one
+                // before it gave back.
+                let at = if round % 2 == 0 { step } else { cells.len() - 1 - step };
+                let ((subject, variant), runs) = (cells[at], &mut runs[at]);
                 let name = format!("{workload} {subject} {variant}");
                 let name = name.trim_end();
                 if results.missing.iter().any(|(missing, _)| missing == name) {
