@@ -75,6 +75,11 @@ fn p11_fork_while_another_thread_flushes_all_files() {
 #[test]
 fn p11_handlers_of_signals_that_fork() {
     case_is_fine("handlers_of_signals_that_fork", 600, 60);
+    for mode in ["libheapwright_compact.so", "libheapwright_hardened.so"] {
+        let mut command = Command::new(program());
+        command.args(["handlers_of_signals_that_fork", "600", "60"]);
+        expect_fine(&run_under(&object(mode), &mut command));
+    }
 }
 
 #[test]

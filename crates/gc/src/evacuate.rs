@@ -151,7 +151,10 @@ impl<M: Model> Mover<M> {
             }
         }
         let threads = portion.threads;
-        if count == 0 || !blocks.take_spare(bytes, threads, &mut self.spare) {
+        // A cycle in slices: the program may have used the room up since the candidates were chosen.
+        let used = blocks.occupied_bytes() + common.other_bytes();
+        let room = common.config.limit_bytes.saturating_sub(used);
+        if count == 0 || !blocks.take_spare(bytes, threads, room, &mut self.spare) {
             return false;
         }
         let copier = &mut Copier::new(None);

@@ -12,10 +12,11 @@ pub(crate) fn begin() {
     at_fork(before, after_in_parent, after_in_child);
 }
 
-heapwright_os::inner_forks!("heapwright_guard_inner_forks_0_1");
+heapwright_os::forks!("heapwright_guard_inner_forks_0_1", "heapwright_guard_signals_0_1");
 
 /// 1 when the process that forks has more than one thread.
 static OTHER_THREADS: AtomicU32 = AtomicU32::new(0);
+static FILES: StdioList = StdioList::new();
 
 /// Whether the calling thread is inside: a signal handler has interrupted us, or a fork.
 fn is_inside() -> bool {
@@ -28,13 +29,13 @@ fn is_inside() -> bool {
 }
 
 unsafe extern "C" fn before() {
-    if inner_forks::begins(is_inside()) {
+    if forks::begins(is_inside()) {
         return;
     }
+    // 0 where they cannot be counted.
     let count = thread_ids(&mut []);
     OTHER_THREADS.store(u32::from(count > 1), Ordering::Relaxed);
-    // libc takes it after this, and who has it may be allocating.
-    StdioList::Lock.apply();
+    FILES.before_fork(count != 1);
     if let Ok(guard) = HEAP.books.lock(me()) {
         core::mem::forget(guard);
     }
@@ -43,12 +44,10 @@ unsafe extern "C" fn before() {
 }
 
 unsafe extern "C" fn after_in_parent() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     // SAFETY: locked by `before`, in this thread.
     unsafe { free_locks() };
-    StdioList::Unlock.apply();
+    FILES.after_fork_in_parent();
 }
 
 /// # Safety
@@ -63,14 +62,12 @@ unsafe fn free_locks() {
 }
 
 unsafe extern "C" fn after_in_child() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     // SAFETY: the child has this thread only, and it is in no capture.
     unsafe { heapwright_unwind::reset_after_fork() };
     // SAFETY: as in the parent.
     unsafe { free_locks() };
-    StdioList::Reset.apply();
+    FILES.after_fork_in_child();
     // SAFETY: as above, and in no report.
     unsafe { HEAP.reporter.after_fork() };
     thread::after_fork();

@@ -18,10 +18,10 @@ use crate::geometry::CLASS_COUNT;
 use crate::large::large;
 use crate::pool::pool;
 use crate::refill::bring_other_back;
-use crate::thread::caches;
+use crate::thread::{caches, has_other_threads};
 use crate::wait::{Lock, hold};
 
-heapwright_os::inner_forks!("heapwright_hardened_inner_forks_0_1");
+heapwright_os::forks!("heapwright_hardened_inner_forks_0_1", "heapwright_hardened_signals_0_1");
 
 /// [`HOLDER`] when there is none.
 const NOBODY: usize = 0;
@@ -40,6 +40,8 @@ const BORROWER: usize = 64;
 static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
 /// Since when.
 static SINCE_CYCLES: AtomicU64 = AtomicU64::new(0);
+/// A thread that has no cache may have its lock, too, and then wait for ours; it waits for long.
+static FILES: StdioList = StdioList::new();
 /// Locks that the holder has lent to itself now. Its own, as the next one.
 static LENT_COUNT: AtomicU32 = AtomicU32::new(0);
 /// 1 when somebody else was quicker than the holder that wanted a lent lock back.
@@ -98,11 +100,10 @@ fn is_inside() -> bool {
 }
 
 pub(crate) unsafe extern "C" fn before() {
-    if inner_forks::begins(is_inside()) {
+    if forks::begins(is_inside()) {
         return;
     }
-    // libc takes it after this, and who has it may be allocating.
-    StdioList::Lock.apply();
+    FILES.before_fork(has_other_threads());
     // Kept over the fork; freed after it, by the same thread, in both processes.
     core::mem::forget(hold(caches()));
     for class_index in 0..CLASS_COUNT {
@@ -115,23 +116,19 @@ pub(crate) unsafe extern "C" fn before() {
 }
 
 pub(crate) unsafe extern "C" fn after_in_parent() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     if !free_locks_of(thread_pointer()) {
         // Acquire: pairs with the Release in `free_locks_of`.
         while HOLDER.load(Ordering::Acquire) == FREEING {
             yield_now();
         }
     }
-    StdioList::Unlock.apply();
+    FILES.after_fork_in_parent();
 }
 
 pub(crate) unsafe extern "C" fn after_in_child() {
-    if inner_forks::ends() {
-        return;
-    }
-    StdioList::Reset.apply();
+    let Some(_signals) = forks::ends() else { return };
+    FILES.after_fork_in_child();
     HOLDER.store(NOBODY, Ordering::Relaxed);
     // SAFETY: this is the only thread; it holds them for the fork, or who took them from it is not
     // here.

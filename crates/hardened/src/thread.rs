@@ -36,6 +36,14 @@ static STAGE: AtomicU32 = AtomicU32::new(0);
 /// 1 from the first attempt to set the process's hooks on.
 static HOOKS: AtomicU32 = AtomicU32::new(0);
 
+/// Threads that have a cache; changed under the lock of the caches.
+static THREAD_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Whether more than one thread has a cache.
+pub(crate) fn has_other_threads() -> bool {
+    THREAD_COUNT.load(Ordering::Relaxed) > 1
+}
+
 /// The caches.
 pub(crate) struct Caches {
     seed: Option<Seed>,
@@ -91,7 +99,9 @@ fn attach<'a>() -> Option<&'a Cache> {
         if STAGE.load(Ordering::Relaxed) != 1 {
             return None;
         }
-        caches.take()?
+        let cache = caches.take()?;
+        THREAD_COUNT.fetch_add(1, Ordering::Relaxed);
+        cache
     };
     cache.owner.store(thread_pointer(), Ordering::Relaxed);
     // From here on the thread can allocate, which libc may do in the calls below.
@@ -168,6 +178,7 @@ impl Caches {
             bring_all_back(cache);
             &mut self.idle
         };
+        THREAD_COUNT.fetch_sub(1, Ordering::Relaxed);
         cache.owner.store(0, Ordering::Relaxed);
         cache.end_rounds.set(0);
         cache.next_idle.store(*list, Ordering::Relaxed);

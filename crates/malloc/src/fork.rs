@@ -13,7 +13,7 @@
 //! and runs in our memory, beside our threads. A thread that has never allocated and forks unannounced
 //! while the very first allocation of another goes on is not helped.
 
-heapwright_os::inner_forks!("heapwright_malloc_inner_forks_0_1");
+heapwright_os::forks!("heapwright_malloc_inner_forks_0_1", "heapwright_malloc_signals_0_1");
 mod holder;
 
 use heapwright_core::size_class::CLASS_COUNT;

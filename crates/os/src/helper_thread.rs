@@ -3,8 +3,8 @@
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 
+use crate::SignalsHeld;
 use crate::libc_hooks::weak;
-use crate::syscall::syscall6;
 
 /// What a thread runs.
 pub type ThreadMain = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
@@ -18,8 +18,6 @@ type Create = unsafe extern "C" fn(*mut usize, *const Attributes, ThreadMain, *m
 /// Stacks tried, as multiples of what was asked for: libc puts all thread-local storage of the
 /// program there, and refuses a stack that has no room for it (`EINVAL`).
 const STACK_FACTORS: [usize; 3] = [1, 8, 64];
-/// Bytes of the kernel's signal set.
-const SIGNAL_SET_BYTES: usize = 8;
 
 /// Starts a detached thread that runs `main` with all of the program's signals blocked; whether it
 /// runs.
@@ -65,7 +63,7 @@ pub unsafe fn spawn_helper_with(
     if unsafe { set_detach(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED) } != 0 {
         return false;
     }
-    let old_mask = block_signals(signals_of_the_program());
+    let signals = SignalsHeld::of_the_program();
     let mut thread = 0;
     let mut result = libc::EINVAL;
     for factor in STACK_FACTORS {
@@ -77,29 +75,8 @@ pub unsafe fn spawn_helper_with(
         // SAFETY: the attributes are filled; the caller lets a thread run `main` with the argument.
         result = unsafe { create(&raw mut thread, &raw const attributes, main, argument) };
     }
-    block_signals(old_mask);
+    drop(signals);
     result == 0
-}
-
-/// All signals but those that libc keeps for itself: from 32 up to the first real-time signal that
-/// programs may use. Who calls `setuid` waits until each thread has handled one of them.
-fn signals_of_the_program() -> u64 {
-    /// The first real-time signal of the kernel's.
-    const FIRST_OF_LIBC: u32 = 32;
-    let first_of_program = u32::try_from(libc::SIGRTMIN()).unwrap_or(FIRST_OF_LIBC);
-    // Signal n is bit n - 1.
-    (FIRST_OF_LIBC..first_of_program.min(64)).fold(!0, |mask, signal| mask & !(1 << (signal - 1)))
-}
-
-/// Sets the thread's mask of blocked signals; returns the old one.
-fn block_signals(mask: u64) -> u64 {
-    let mut old = 0u64;
-    let new = core::ptr::from_ref(&mask).expose_provenance();
-    let place = core::ptr::from_mut(&mut old).expose_provenance();
-    let args = [libc::SIG_SETMASK as usize, new, place, SIGNAL_SET_BYTES, 0, 0];
-    // SAFETY: the kernel reads the one set and writes the other.
-    let _ = unsafe { syscall6(libc::SYS_rt_sigprocmask, args) };
-    old
 }
 
 #[cfg(test)]

@@ -25,13 +25,13 @@ mod fd;
 mod file;
 mod file_mapping;
 mod file_pages;
+mod forks;
 mod futex;
 mod guard;
 mod guard_marker;
 mod helper_thread;
 mod huge;
 mod huge_pages;
-mod inner_forks;
 mod jump_after;
 mod libc_hooks;
 mod loader;
@@ -46,8 +46,10 @@ mod probe;
 mod process;
 mod pseudo_file;
 mod robust_lock;
+mod signal_mask;
 mod signals;
 mod space;
+mod stdio_list;
 mod symbol_table;
 mod syscall;
 mod terminal;
@@ -85,8 +87,7 @@ pub use huge::{
 };
 pub use huge_pages::{HugeGot, HugePages, HugeWish};
 pub use libc_hooks::{
-    LibcFunctions, StdioList, ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault,
-    set_errno,
+    LibcFunctions, ThreadExit, address_space_limit_bytes, at_fork, last_error_is_fault, set_errno,
 };
 pub use loader::is_in_loader;
 pub use mapping::{MapError, Mapping, map_shared, map_shared_at};
@@ -106,17 +107,16 @@ pub use process::{
     yield_now,
 };
 pub use robust_lock::{ROBUST_LOCK_WORDS, hold_robust_lock, release_robust_lock};
+pub use signal_mask::SignalsHeld;
 pub use signals::{
     CODE_KERNEL, DEFAULT_ACTION, IGNORE_ACTION, Interrupted, REGISTER_COUNT, SIGBUS, SIGSEGV,
     SignalAction, drop_signal_stack, interrupted, offer_signal_stack, set_signal_action,
     signal_thread,
 };
 pub use space::{Space, file_system_space};
+pub use stdio_list::StdioList;
 pub use terminal::{give_terminal_to, is_signal_ignored, own_process_group, stdin_is_terminal};
 pub use threads::thread_ids;
 pub use time::{cycle_counter, has_invariant_cycle_counter, monotonic_ns, thread_cpu_ns};
 pub use topology::{DISTANCE_LOCAL, NODE_COUNT_MAX, NodeSet, Topology, node_free_bytes};
-pub use user_faults::{
-    FaultScope, UserFaults, block_signals, leave_descriptors, map_private_at, map_zeroed_at,
-    restore_signals,
-};
+pub use user_faults::{FaultScope, UserFaults, leave_descriptors, map_private_at, map_zeroed_at};

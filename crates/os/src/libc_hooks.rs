@@ -155,17 +155,17 @@ pub(crate) mod weak {
     }
 
     #[inline(never)]
-    pub(super) fn list_lock() -> *const () {
+    pub(crate) fn list_lock() -> *const () {
         address!("heapwright_os_list_lock", "_IO_list_lock")
     }
 
     #[inline(never)]
-    pub(super) fn list_unlock() -> *const () {
+    pub(crate) fn list_unlock() -> *const () {
         address!("heapwright_os_list_unlock", "_IO_list_unlock")
     }
 
     #[inline(never)]
-    pub(super) fn list_reset() -> *const () {
+    pub(crate) fn list_reset() -> *const () {
         address!("heapwright_os_list_reset", "_IO_list_resetlock")
     }
 
@@ -219,15 +219,15 @@ pub(crate) mod weak {
     }
 
     /// Not there: musl takes its locks in an order of its own.
-    pub(super) fn list_lock() -> *const () {
+    pub(crate) fn list_lock() -> *const () {
         core::ptr::null()
     }
 
-    pub(super) fn list_unlock() -> *const () {
+    pub(crate) fn list_unlock() -> *const () {
         core::ptr::null()
     }
 
-    pub(super) fn list_reset() -> *const () {
+    pub(crate) fn list_reset() -> *const () {
         core::ptr::null()
     }
 
@@ -357,38 +357,6 @@ pub fn at_fork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) ->
     (unsafe { register(prepare, parent, child) }) == 0
 }
 
-/// glibc's lock of its list of open files, which its `fork` takes after all handlers, and its
-/// `fflush(NULL)` before those of the files, in which `getline` allocates. So who takes an
-/// allocator's locks in a handler takes this one before them. Nothing where libc has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdioList {
-    /// Takes the lock; the thread that has it may take it again.
-    Lock,
-    /// Frees it.
-    Unlock,
-    /// Makes it a free lock: in the child of a fork, which has one thread.
-    Reset,
-}
-
-impl StdioList {
-    /// Does it.
-    pub fn apply(self) {
-        let address = match self {
-            Self::Lock => weak::list_lock(),
-            Self::Unlock => weak::list_unlock(),
-            Self::Reset => weak::list_reset(),
-        };
-        if address.is_null() {
-            return;
-        }
-        // SAFETY: the address of one of these functions of libc's, which have this type.
-        let function =
-            unsafe { core::mem::transmute::<*const (), unsafe extern "C" fn()>(address) };
-        // SAFETY: they have no arguments; a lock more or less taken breaks no memory.
-        unsafe { function() };
-    }
-}
-
 /// The process's limit on address space in bytes (`RLIMIT_AS`); none when there is no limit.
 pub fn address_space_limit_bytes() -> Option<usize> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
@@ -404,7 +372,7 @@ mod tests {
     use core::ffi::c_void;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{StdioList, ThreadExit, set_errno};
+    use super::{ThreadExit, set_errno};
     use crate::Errno;
 
     extern crate std;
@@ -428,20 +396,6 @@ mod tests {
             .join()
             .expect("no panic");
         assert_eq!(ROUNDS.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn who_has_the_list_of_files_may_use_it_and_others_afterwards() {
-        let uses_it = || {
-            // SAFETY: all files; it takes the list's lock.
-            assert_eq!(unsafe { libc::fflush(core::ptr::null_mut()) }, 0);
-        };
-        StdioList::Lock.apply();
-        uses_it();
-        StdioList::Lock.apply();
-        StdioList::Unlock.apply();
-        StdioList::Unlock.apply();
-        std::thread::spawn(uses_it).join().expect("no panic");
     }
 
     #[test]

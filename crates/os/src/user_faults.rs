@@ -11,7 +11,7 @@
 use core::ptr::NonNull;
 
 use crate::memory::map;
-use crate::syscall::{syscall3, syscall6};
+use crate::syscall::syscall3;
 use crate::userfaultfd::{self, REGISTER, USER_MODE_ONLY};
 use crate::{Errno, Fd, Protection};
 
@@ -263,26 +263,6 @@ pub unsafe fn map_zeroed_at(place: NonNull<u8>, bytes: usize) -> Result<(), Errn
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: the caller's promise.
     unsafe { map(Some(place), bytes, Protection::ReadWrite, flags, None) }.map(drop)
-}
-
-/// Blocks all signals of the calling thread; returns what were blocked before.
-pub fn block_signals() -> u64 {
-    set_signal_mask(!0)
-}
-
-/// Sets the calling thread's blocked signals to what [`block_signals`] returned.
-pub fn restore_signals(before: u64) {
-    set_signal_mask(before);
-}
-
-fn set_signal_mask(mask: u64) -> u64 {
-    let mut old = 0u64;
-    let new = (&raw const mask).expose_provenance();
-    let place = (&raw mut old).expose_provenance();
-    let args = [libc::SIG_SETMASK as usize, new, place, size_of::<u64>(), 0, 0];
-    // SAFETY: the kernel reads the one set and writes the other.
-    let _ = unsafe { syscall6(libc::SYS_rt_sigprocmask, args) };
-    old
 }
 
 #[cfg(test)]

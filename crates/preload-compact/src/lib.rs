@@ -11,12 +11,14 @@
 mod control;
 #[path = "../../preload/src/face.rs"]
 mod face;
+mod forking;
 #[path = "../../preload/src/merging.rs"]
 mod merging;
 #[path = "../../preload/src/sampled.rs"]
 mod sampled;
 
 pub use control::{Visit, heapwright_option, heapwright_set_option, heapwright_walk};
+pub use forking::fork;
 pub use merging::{Merging, heapwright_merging, heapwright_release};
 
 /// Name and version, for reports: a NUL-terminated string.
@@ -33,6 +35,7 @@ const _: () = assert!(
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
+    forking::begin();
     heapwright_malloc::allow_merging(true);
 }
 

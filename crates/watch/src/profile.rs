@@ -167,11 +167,11 @@ impl Profile {
     }
 }
 
-heapwright_os::inner_forks!("heapwright_watch_inner_forks_0_1");
+heapwright_os::forks!("heapwright_watch_inner_forks_0_1", "heapwright_watch_signals_0_1");
 
 unsafe extern "C" fn before_fork() {
     // A signal handler has interrupted a sample, or another fork.
-    if inner_forks::begins(PROFILE.is_reentered_by(thread_pointer())) {
+    if forks::begins(PROFILE.is_reentered_by(thread_pointer())) {
         return;
     }
     if let Some(profile) = lock() {
@@ -181,17 +181,13 @@ unsafe extern "C" fn before_fork() {
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     // SAFETY: taken by this thread in `before_fork`, the guard forgotten.
     unsafe { PROFILE.force_unlock() };
 }
 
 unsafe extern "C" fn after_fork_in_child() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     // SAFETY: the child has only this thread, which is not in a capture.
     unsafe { heapwright_unwind::reset_after_fork() };
     // SAFETY: as in the parent.

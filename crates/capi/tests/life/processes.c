@@ -1,7 +1,6 @@
 // Forks, threads, programs started: at any moment, from any thread.
 #include "check.h"
 #include <spawn.h>
-#include <sys/time.h>
 
 extern char **environ;
 
@@ -392,11 +391,16 @@ static void fork_while_files_are_flushed(void) {
 }
 
 // A timer's handler forks, wherever it finds the only thread: in malloc, in free, in a fork. Every
-// other child goes on with what the handler interrupted.
+// other child goes on with what the handler interrupted. The timer is not that of `alarm`, which
+// watches over this process.
 static volatile sig_atomic_t handler_forks, is_child_of_handler;
+static timer_t timer;
 static void set_timer(void) {
-    struct itimerval after = {.it_value.tv_usec = 20 + handler_forks * 7919 % 200};
-    CHECK(setitimer(ITIMER_REAL, &after, NULL) == 0);
+    // Short ones, which find the thread in a fork, and some that let a slow fork end: the kernel
+    // begins it again after each handler.
+    long us = (20 + handler_forks * 7919 % 200) << (handler_forks % 8 ? 0 : handler_forks / 8 % 8);
+    struct itimerspec after = {.it_value.tv_nsec = us * 1000};
+    CHECK(timer_settime(timer, 0, &after, NULL) == 0);
 }
 static void forks_in_a_handler(int unused) {
     (void)unused;
@@ -405,8 +409,8 @@ static void forks_in_a_handler(int unused) {
     CHECK(child >= 0);
     if (child == 0) {
         if (!goes_on) _exit(7);
+        // A child has no timer.
         is_child_of_handler = 1;
-        signal(SIGALRM, SIG_DFL);
         alarm(CHILD_S);
         return;
     }
@@ -415,7 +419,9 @@ static void forks_in_a_handler(int unused) {
 }
 static void handlers_of_signals_that_fork(void) {
     struct sigaction action = {.sa_handler = forks_in_a_handler, .sa_flags = SA_RESTART};
-    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     set_timer();
     for (uint64_t seed = 0; handler_forks < case_argument; seed++) {
         churn_some(seed, 100);
@@ -423,18 +429,17 @@ static void handlers_of_signals_that_fork(void) {
         if (seed % 8 != 0) continue;
         pid_t child = fork();
         CHECK(child >= 0);
-        if (child == 0) {
-            signal(SIGALRM, SIG_DFL);
-            child_allocates(0);
-        }
+        if (child == 0) child_allocates(0);
         int status = 0;
         pid_t ended = waitpid(child, &status, 0);
         // The handler forked meanwhile: the child is its parent's.
         if (is_child_of_handler) child_allocates(0);
         CHECK(ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
     }
-    struct itimerval never = {0};
-    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    sigset_t all;
+    sigfillset(&all);
+    CHECK(sigprocmask(SIG_BLOCK, &all, NULL) == 0);
+    if (is_child_of_handler) child_allocates(0);
 }
 
 int main(int argc, char **argv) {

@@ -18,9 +18,10 @@ use heapwright_os::{StdioList, cycle_counter, mincore, page_bytes, process_id, y
 use heapwright_sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{
-    break_locks, inner_forks, is_inside, lock_everything, look_for_raw_fork, note_process,
-    orphan_others, unlock_everything_of, witness,
+    break_locks, forks, is_inside, lock_everything, look_for_raw_fork, note_process, orphan_others,
+    unlock_everything_of, witness,
 };
+use crate::life::thread_count;
 use crate::merge;
 use crate::purger;
 use crate::thread_block::ThreadBlock;
@@ -37,13 +38,15 @@ const PATIENCE_CYCLES: u64 = 1 << 31;
 static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
 /// Since when.
 static SINCE_CYCLES: AtomicU64 = AtomicU64::new(0);
+/// A thread that has no heap may have its lock, too, and then wait for ours; it waits for long.
+static FILES: StdioList = StdioList::new();
 
 /// Before a fork: takes every lock.
 pub(crate) unsafe extern "C" fn before_fork() {
-    if inner_forks::begins(is_inside()) {
+    if forks::begins(is_inside()) {
         return;
     }
-    StdioList::Lock.apply();
+    FILES.before_fork(thread_count() > 1);
     // SAFETY: libc calls this outside of our functions, and one of those below after the fork.
     unsafe { lock_everything() };
     ThreadBlock::current().forking_process.set(process_id());
@@ -54,21 +57,17 @@ pub(crate) unsafe extern "C" fn before_fork() {
 
 /// After a fork, in the parent: frees them, or sees to it that whoever does so is through.
 pub(crate) unsafe extern "C" fn after_fork_in_parent() {
-    if inner_forks::ends() {
-        return;
-    }
+    let Some(_signals) = forks::ends() else { return };
     free_own_locks();
     ThreadBlock::current().forking_process.set(0);
-    StdioList::Unlock.apply();
+    FILES.after_fork_in_parent();
 }
 
 /// After a fork, in the child.
 pub(crate) unsafe extern "C" fn after_fork_in_child() {
     // A child with other threads' locks finds out as after an unannounced fork.
-    if inner_forks::ends() {
-        return;
-    }
-    StdioList::Reset.apply();
+    let Some(_signals) = forks::ends() else { return };
+    FILES.after_fork_in_child();
     begin_child();
 }
 

@@ -5,9 +5,7 @@
 
 use core::mem;
 
-use heapwright_os::{
-    FaultScope, block_signals, page_bytes, process_id, restore_signals, thread_cpu_ns, thread_ids,
-};
+use heapwright_os::{FaultScope, SignalsHeld, page_bytes, process_id, thread_cpu_ns, thread_ids};
 use heapwright_sync::Lock;
 
 use crate::merge::MergeState;
@@ -118,11 +116,11 @@ fn stretch(budget: &mut Budget, is_asked: bool) -> Stretch {
         return Stretch::Refused;
     }
     // A handler that touches a window that is away would wait for this thread.
-    let before = block_signals();
+    let signals = SignalsHeld::all();
     let cpu_start_ns = thread_cpu_ns();
     let stretch = go_on(budget, is_asked);
     note_stretch(thread_cpu_ns().saturating_sub(cpu_start_ns));
-    restore_signals(before);
+    drop(signals);
     stretch
 }
 

@@ -87,14 +87,19 @@ impl BlockSpace {
     }
 
     /// Takes whole blocks for copies of small objects with `bytes` together, whatever their sizes,
-    /// by `threads` threads; returns whether there were as many. O(blocks).
+    /// by `threads` threads; returns whether there were as many, and room for them: `room_bytes` up
+    /// to the heap's limit. O(blocks).
     pub(crate) fn take_spare(
         &mut self,
         bytes: usize,
         threads: usize,
+        room_bytes: usize,
         spare: &mut Table<Hole>,
     ) -> bool {
         let count = bytes / BLOCK_ROOM_BYTES + threads;
+        if count.saturating_sub(spare.as_slice().len()) > room_bytes / BLOCK_BYTES {
+            return false;
+        }
         while spare.as_slice().len() < count {
             let Some(block) = self.fresh_block() else { return false };
             spare.push(self.give(block, 0, LINES_PER_BLOCK));

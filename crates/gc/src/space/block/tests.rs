@@ -1,7 +1,7 @@
 //! What counts as room.
 
 use super::{BLOCK_BYTES, BlockSpace, LINE_BYTES, long_holes};
-use crate::memory::Reserve;
+use crate::memory::{Reserve, Table};
 
 const BLOCKS: usize = 8;
 
@@ -60,4 +60,20 @@ fn an_allocation_that_finds_no_room_sweeps_on() {
     // No block is swept, and none was never used.
     let hole = space.next_hole().expect("the sweep finds holes");
     assert_eq!(hole.bytes, BLOCK_BYTES - LINE_BYTES);
+}
+
+#[test]
+fn spare_blocks_stay_below_the_limit() {
+    let memory = Reserve::new((BLOCKS + 1) * BLOCK_BYTES).expect("addresses");
+    let start = memory.start().map_addr(|address| {
+        let up = address.get().next_multiple_of(BLOCK_BYTES);
+        up.try_into().expect("a range that has been reserved")
+    });
+    let mut space = BlockSpace::new(start, BLOCKS * BLOCK_BYTES).expect("addresses");
+    let mut spare = Table::new();
+    assert!(!space.take_spare(1, 1, BLOCK_BYTES - 1, &mut spare), "room for less than a block");
+    assert_eq!((spare.as_slice().len(), space.occupied_bytes()), (0, 0));
+    assert!(space.take_spare(1, 1, BLOCK_BYTES, &mut spare));
+    assert!(space.take_spare(1, 1, 0, &mut spare), "one is there");
+    assert_eq!((spare.as_slice().len(), space.occupied_bytes()), (1, BLOCK_BYTES));
 }
